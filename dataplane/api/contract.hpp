@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// THE CONTRACT between the control plane (or a test) and the data plane.
+//
+// Transport: AF_UNIX SOCK_SEQPACKET, path from the data plane's configuration, mode 0600. One message = one datagram:
+// `header` followed by `count` items of the type that the message type names. Host byte order (same machine), fixed
+// widths, sizes asserted. Every request gets exactly one reply with the same sequence; events have sequence 0.
+// A new connection sends HELLO first. One controlling connection at a time: a later HELLO takes over, and the earlier
+// connection is closed. When it closes, flows stay (the control plane may die; it takes them over by FLOW_LIST).
+//
+// A flow is named by its in-side's local address and port: flow_id = address index << 16 | port. The address index is
+// the position in HELLO_REPLY's address list. Whoever adds a flow owns port allocation.
+//
+// Keys travel only from the control plane to the data plane, never back. Whoever held a message with a key wipes it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "dataplane/api/suites.hpp"
+
+namespace tandem::api {
+
+inline constexpr std::uint32_t contract_magic = 0x544e444d; // "TNDM"
+inline constexpr std::uint16_t contract_version = 1;
+inline constexpr std::size_t contract_max_message = 64 * 1024;
+inline constexpr std::size_t max_addresses = 64;
+
+enum class message_type : std::uint16_t {
+    hello = 0,         // hello                -> hello_reply + address_entry[count]
+    flow_add = 2,      // flow_config[count]   -> item_status[count]
+    flow_update = 4,   // flow_update[count]   -> item_status[count]   remotes, source policy, timeout; keys untouched
+    flow_remove = 6,   // flow_ref[count]      -> item_status[count]   keys are wiped before the reply
+    flow_list = 8,     // list_request         -> flow_entry[count]    pages; the last page has count < list_page
+    epoch_install = 10, // epoch_key[count]    -> item_status[count]   in: accepted at once; out: held ready
+    epoch_switch = 12, // epoch_ref[count]     -> item_status[count]   out-side sends under this epoch from now on
+    epoch_retire = 14, // epoch_ref[count]     -> item_status[count]   key wiped before the reply
+    port_list = 16,    // (none)               -> port_entry[count]
+    error_reply = 255, // contract_error       the request as a whole was refused
+    event = 256,       // flow_event[count]    data plane -> control plane, sequence 0
+};
+// A reply's type is its request's + 1.
+
+enum class status : std::uint16_t {
+    ok = 0,
+    bad_message,     // lengths, count, magic
+    bad_version,
+    unknown_flow,
+    flow_exists,
+    bad_address,     // address index not configured, or family mismatch between flow and remote
+    bad_port,        // port 0, or outside the range
+    bad_suite,
+    bad_key_length,
+    bad_epoch,       // epoch not installed, or installed already with another key
+    too_many_epochs, // three are in force; retire one first
+    table_full,
+    bad_timeout,
+    not_permitted,   // peer is not the configured user
+    not_controlling, // another connection took over
+};
+
+struct contract_header {
+    std::uint32_t magic;
+    std::uint16_t version;
+    message_type type;
+    std::uint32_t sequence;
+    std::uint16_t count;
+    std::uint16_t reserved;
+};
+static_assert(sizeof(contract_header) == 16);
+
+// IPv4 as IPv4-mapped IPv6 (::ffff:a.b.c.d), network byte order; port in host byte order.
+struct net_address {
+    std::uint8_t ip[16];
+    std::uint16_t port;
+    std::uint8_t reserved[6];
+};
+static_assert(sizeof(net_address) == 24);
+
+struct hello {
+    std::uint32_t contract_version;
+    std::uint32_t pid;
+};
+
+struct hello_reply {
+    std::uint32_t max_flows;
+    std::uint32_t flows;         // now in force
+    std::uint64_t generation;    // of the flow-state memory: changes when flows were lost (fresh memory)
+    std::uint64_t started_ns;    // CLOCK_REALTIME of this process's start
+    std::uint32_t restarts;      // of the data plane on this flow-state memory
+    std::uint32_t last_gap_ms;   // workers' silence at the last restart
+    char stats_path[64];         // the read-only stats segment
+};
+static_assert(sizeof(hello_reply) == 96);
+
+struct address_entry {
+    std::uint8_t ip[16];
+    std::uint32_t index;
+    char name[12]; // the configuration's logical name ("access", "core"), NUL padded
+};
+static_assert(sizeof(address_entry) == 32);
+
+using flow_id = std::uint32_t;
+[[nodiscard]] constexpr flow_id make_flow_id(std::uint32_t address_index, std::uint16_t port) noexcept {
+    return address_index << 16 | port;
+}
+
+enum class side : std::uint8_t { in = 0, out = 1 };
+
+// What a flow's ports carry (RFC 5761 tells RTP from RTCP where both come to one port).
+enum carries : std::uint8_t { carries_rtp = 1, carries_rtcp = 2 };
+
+// Who may send to the in-side.
+enum class source_policy : std::uint8_t {
+    authenticated, // SRTP: whoever authenticates; a new address latches (moves the reverse flow's remote)
+    signalled,     // clear: only `source`
+    first,         // clear: the first packet's address, then fixed until a flow_update
+};
+
+struct flow_config {
+    flow_id id;                    // in-side local address and port
+    flow_id reverse;               // flow whose out remote follows this flow's source when it latches; 0 = none
+    std::uint64_t tag;             // the control plane's own mark (media id), returned in lists and events
+    suite in_suite;
+    suite out_suite;
+    std::uint8_t carries;          // carries_rtp | carries_rtcp
+    source_policy source;
+    std::uint8_t in_mki_length;    // 0 = no MKI on the wire, else 1..4 (Tandem's own secondaries: 4)
+    std::uint8_t out_mki_length;
+    std::uint8_t dscp;             // 0..63, of what is sent
+    std::uint8_t reserved0;
+    std::uint16_t timeout_s;       // silence after which flow_timeout is reported; 0 = never
+    std::uint8_t flags;            // flow_flags
+    std::uint8_t reserved1;
+    net_address signalled_source;  // source_policy::signalled
+    flow_id rtp_out;               // local address and port that RTP leaves from (the reverse flow's in-side)
+    flow_id rtcp_out;              // likewise RTCP; equals rtp_out where the out-leg muxes
+    net_address rtp_remote;        // port 0 = not known yet (drop no_remote until learned or updated)
+    net_address rtcp_remote;
+};
+static_assert(sizeof(flow_config) == 32 + 24 + 8 + 48);
+
+enum flow_flags : std::uint8_t {
+    flow_paused = 1, // received, authenticated and counted, but not forwarded (hold, a=inactive)
+};
+
+struct flow_update {
+    flow_id id;
+    std::uint8_t mask; // update_mask
+    source_policy source;
+    std::uint8_t flags;
+    std::uint8_t dscp;
+    std::uint16_t timeout_s;
+    std::uint16_t reserved;
+    flow_id reverse;
+    net_address signalled_source;
+    flow_id rtp_out;
+    flow_id rtcp_out;
+    net_address rtp_remote;
+    net_address rtcp_remote;
+};
+static_assert(sizeof(flow_update) == 16 + 24 + 8 + 48);
+
+enum update_mask : std::uint8_t {
+    update_source = 1,  // source, signalled_source; re-arms `first`
+    update_remote = 2,  // rtp_remote, rtcp_remote, rtp_out, rtcp_out
+    update_flags = 4,
+    update_timeout = 8,
+    update_dscp = 16,
+    update_reverse = 32,
+};
+
+struct flow_ref {
+    flow_id id;
+};
+
+// An epoch's master key for one side. The number is the MKI value on the wire where the side has an MKI.
+struct epoch_key {
+    flow_id id;
+    api::side side;
+    std::uint8_t key_length;
+    std::uint8_t salt_length;
+    std::uint8_t reserved;
+    std::uint32_t epoch;
+    std::uint8_t key[max_key_length];
+    std::uint8_t salt[16]; // salt_length used
+};
+static_assert(sizeof(epoch_key) == 12 + 32 + 16);
+
+struct epoch_ref {
+    flow_id id;
+    std::uint32_t epoch;
+    api::side side;
+    std::uint8_t reserved[3];
+};
+static_assert(sizeof(epoch_ref) == 12);
+
+struct item_status {
+    std::uint32_t id; // of the request's item
+    api::status status;
+    std::uint16_t reserved;
+};
+
+struct list_request {
+    std::uint32_t after;       // flow ids above this; 0 = from the start
+    std::uint32_t has_after;   // 0 = from the start
+};
+
+inline constexpr std::size_t list_page = 256;
+
+struct flow_entry {
+    flow_config config;        // remotes as they are now (latched)
+    std::uint32_t in_epochs[3];  // installed epochs, newest first
+    std::uint32_t out_epochs[3];
+    std::uint8_t in_epoch_count;
+    std::uint8_t out_epoch_count;
+    std::uint8_t latched;
+    std::uint8_t worker;
+    std::uint32_t sending_epoch; // of the out-side
+    std::uint32_t stats_index;   // slot in the stats segment's flow array
+    std::uint32_t reserved;
+    net_address source;          // the last accepted one; port 0 = none yet
+};
+static_assert(sizeof(flow_entry) == sizeof(flow_config) + 24 + 16 + 24);
+static_assert(sizeof(contract_header) + list_page * sizeof(flow_entry) <= contract_max_message);
+
+struct port_entry {
+    char name[16];
+    std::uint32_t ifindex;
+    std::uint16_t mtu;
+    std::uint8_t mac[6];
+    char xdp_mode[12]; // "driver", "generic", "none"
+    std::uint32_t queues;
+    std::uint32_t reserved;
+};
+static_assert(sizeof(port_entry) == 48);
+
+struct contract_error {
+    api::status status;
+    std::uint16_t reserved;
+    char text[124];
+};
+static_assert(sizeof(contract_error) == 128);
+
+enum class event_type : std::uint16_t {
+    flow_timeout = 1, // no accepted packet for timeout_s; reported once per silence
+    flow_active,      // first accepted packet, or the first after a reported silence
+    flow_latched,     // `address` is the leg's new one
+    key_limit,        // 7/8 of the packets that one key may protect are used (RFC 3711 9.2)
+    epoch_first_use,  // first packet authenticated under `epoch` on the in-side
+};
+
+struct flow_event {
+    event_type type;
+    std::uint16_t reserved;
+    flow_id id;
+    std::uint64_t tag;
+    std::uint32_t epoch;
+    std::uint32_t reserved1;
+    net_address address;
+};
+static_assert(sizeof(flow_event) == 48);
+
+static_assert(std::is_trivially_copyable_v<flow_entry> && std::is_trivially_copyable_v<epoch_key>);
+
+} // namespace tandem::api

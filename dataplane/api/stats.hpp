@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stats segment: a file in /dev/shm that the data plane writes and anyone permitted maps read-only.
+// Layout: stats_header, worker_stats[workers], flow_stats[max_flows]. Every 64-bit counter has one writer (its worker) and
+// is read without a lock; a reader may see two counters of one flow a packet apart. No key, no seed, no payload, ever.
+#pragma once
+
+#include <cstdint>
+
+#include "dataplane/api/contract.hpp"
+#include "dataplane/api/drops.hpp"
+
+namespace tandem::api {
+
+enum class counter : std::uint16_t {
+#define X(name, unit, text) name,
+#include "dataplane/api/counters.def"
+#undef X
+    count
+};
+
+inline constexpr std::uint32_t stats_magic = 0x54535431; // "TST1"
+inline constexpr std::uint16_t stats_version = 1;
+inline constexpr std::size_t max_counters = 64;
+inline constexpr std::size_t max_drops = 64;
+static_assert(static_cast<std::size_t>(counter::count) <= max_counters && drop_count <= max_drops);
+
+struct alignas(64) stats_header {
+    std::uint32_t magic;
+    std::uint16_t version;
+    std::uint16_t workers;
+    std::uint32_t max_flows;
+    std::uint32_t flow_bytes;     // flow-state memory per flow, for `tandemctl status`
+    std::uint64_t pid;
+    std::uint64_t started_ns;     // CLOCK_REALTIME
+    std::uint64_t heartbeat_ns;   // CLOCK_MONOTONIC, by the control thread
+    std::uint64_t worker_offset;  // from the segment's start
+    std::uint64_t flow_offset;
+    std::uint64_t edge[256];      // sums of the XDP edge's verdicts (edge_maps.h), refreshed each second by the control thread
+};
+
+struct alignas(64) worker_stats {
+    std::uint64_t counters[max_counters];
+    std::uint64_t drops[max_drops]; // by api::drop
+};
+
+// One flow's counters. `slot` numbers are in flow_entry::stats_index; `id` is 0 in a slot that is not in use.
+struct alignas(64) flow_stats {
+    flow_id id;
+    std::uint32_t epoch_in;        // newest epoch that authenticated
+    std::uint32_t epoch_out;       // epoch now sent under
+    suite suite_in;
+    suite suite_out;
+    std::uint64_t tag;
+    std::uint64_t rx_packets;      // accepted (authenticated where the in-side is SRTP), RTP
+    std::uint64_t rx_bytes;        // UDP payload
+    std::uint64_t tx_packets;      // RTP
+    std::uint64_t tx_bytes;
+    std::uint64_t rtcp_rx_packets;
+    std::uint64_t rtcp_tx_packets;
+    std::uint64_t auth_failures;
+    std::uint64_t replays;         // already seen or too old
+    std::uint64_t other_drops;
+    std::uint64_t expected;        // RTP packets by sequence numbers, per RFC 3550 A.3, summed over SSRCs
+    std::uint64_t last_packet_ns;  // CLOCK_MONOTONIC of the last accepted packet, coarse (<= 10 ms)
+    std::uint64_t tx_dropped;      // accepted but not sent
+};
+static_assert(sizeof(flow_stats) == 128);
+
+} // namespace tandem::api
