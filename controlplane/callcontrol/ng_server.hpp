@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Call control: rtpengine's ng protocol over UDP, as Kamailio and OpenSIPS speak it. The room's only public header for
+// the rest of the control plane.
+//
+// One thread: the control plane's io_context. Each request runs as its own coroutine; two commands of one call never
+// interleave. start() takes up the calls that the store kept over a restart.
+#pragma once
+
+#include <asio/io_context.hpp>
+#include <asio/ip/udp.hpp>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+#include "controlplane/media/relay.hpp"
+#include "controlplane/session/directory.hpp"
+
+namespace tandem::callcontrol {
+
+struct config {
+    std::vector<asio::ip::udp::endpoint> listen;
+    std::string core_interface = "core";      // name of the address of core legs where `direction` names none
+    std::chrono::seconds cookie_lifetime{20}; // how long a reply is kept for retransmissions
+    std::size_t max_calls = 100'000;
+};
+
+// Where calls (without keys) outlive the process. Called on the io_context's thread.
+class call_store {
+public:
+    virtual ~call_store() = default;
+    virtual void put(const std::string& call_id, const std::string& json) = 0; // new or replaced
+    virtual void erase(const std::string& call_id) = 0;
+    [[nodiscard]] virtual std::vector<std::pair<std::string, std::string>> load_all() = 0; // (call_id, json)
+};
+
+// For tests and for running without a database: forgets.
+class no_call_store final : public call_store {
+public:
+    void put(const std::string&, const std::string&) override {}
+    void erase(const std::string&) override {}
+    std::vector<std::pair<std::string, std::string>> load_all() override { return {}; }
+};
+
+struct counters {
+    std::uint64_t datagrams = 0;       // received
+    std::uint64_t malformed = 0;       // no cookie or broken bencode
+    std::uint64_t retransmissions = 0; // answered from the cookie cache, or still being worked on
+    std::uint64_t pings = 0, offers = 0, answers = 0, deletes = 0, queries = 0, lists = 0;
+    std::uint64_t errors = 0;          // error replies
+    std::uint64_t calls_created = 0, calls_ended = 0;
+    std::uint64_t calls_recovered = 0; // taken up from the store at start
+};
+
+struct call_summary { // for the ops socket
+    std::string call_id, from_tag, to_tag, caller, callee;
+    std::chrono::system_clock::time_point created;
+    bool answered = false;
+    std::vector<media::media_id> media;
+};
+
+class server {
+public:
+    // Sets relay.on_ended.
+    server(asio::io_context&, config, media::relay&, session::directory&, call_store&);
+    ~server();
+    server(const server&) = delete;
+    server& operator=(const server&) = delete;
+
+    // Binds every listen address and recovers calls; the error is a sentence for the operator.
+    [[nodiscard]] tl::expected<void, std::string> start();
+    // Closes the sockets; calls stay in the store and in the relay.
+    void stop();
+
+    [[nodiscard]] const counters& count() const noexcept;
+    [[nodiscard]] std::vector<call_summary> calls() const;
+    // Where it listens (port 0 in the configuration resolved).
+    [[nodiscard]] std::vector<asio::ip::udp::endpoint> endpoints() const;
+
+    // Ends a call as `ng delete` does (tandemctl, session removed). False where there is none.
+    bool end_call(const std::string& call_id, const std::string& cause);
+
+private:
+    struct state;
+    std::shared_ptr<state> state_;
+};
+
+} // namespace tandem::callcontrol
