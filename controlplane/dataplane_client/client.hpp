@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only code that speaks the contract (dataplane/api/contract.hpp): one SOCK_SEQPACKET connection to the data plane, kept
+// open (reconnect, HELLO), every request as an awaitable call over batches, events by callback. What holds a key is wiped
+// after it was handed to the socket. Owner thread: the control plane's io_context.
+#pragma once
+
+#include <array>
+#include <asio/awaitable.hpp>
+#include <asio/generic/seq_packet_protocol.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/address.hpp>
+#include <asio/steady_timer.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+#include "dataplane/api/contract.hpp"
+
+namespace tandem::dataplane_client {
+
+struct failure {
+    api::status status = api::status::ok; // what the data plane said; ok where it said nothing
+    bool connected = true;                // false: there was no connection, or it was lost meanwhile
+    std::string text;                     // a sentence for people
+};
+template <class T> using result = tl::expected<T, failure>;
+
+struct local_address {
+    std::uint32_t index = 0;
+    asio::ip::address ip;
+    std::string name;
+};
+
+struct greeting {
+    api::hello_reply reply{};
+    std::vector<local_address> addresses;
+    std::string stats_path;
+};
+
+// IPv4 travels as IPv4-mapped IPv6.
+[[nodiscard]] api::net_address to_net_address(const asio::ip::address& ip, std::uint16_t port) noexcept;
+[[nodiscard]] asio::ip::address from_net_ip(const std::uint8_t (&ip)[16]) noexcept;
+[[nodiscard]] std::string_view text(api::status status) noexcept;
+
+class client {
+public:
+    client(asio::io_context& io, std::string path);
+    ~client();
+    client(const client&) = delete;
+    client& operator=(const client&) = delete;
+
+    void start(); // connects, and again whenever the connection is lost
+    void stop();
+
+    [[nodiscard]] bool connected() const noexcept { return greeting_.has_value(); }
+    [[nodiscard]] const std::optional<greeting>& hello() const noexcept { return greeting_; }
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    // Why there is no connection, as a sentence with the remedy; empty while connected.
+    [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }
+    [[nodiscard]] std::uint32_t connects() const noexcept { return connects_; }
+
+    // The generation that an earlier life of this control plane knew (journal); 0 = none.
+    void expect_generation(std::uint64_t generation) noexcept { generation_ = generation; }
+
+    // Batches of any length; the answer has one status per item, in order. A batch is cut into messages where needed.
+    using statuses = result<std::vector<api::item_status>>;
+    asio::awaitable<statuses> flow_add(std::span<const api::flow_config> items);
+    asio::awaitable<statuses> update_flows(std::span<const api::flow_update> items);
+    asio::awaitable<statuses> flow_remove(std::span<const api::flow_ref> items);
+    asio::awaitable<statuses> epoch_install(std::span<const api::epoch_key> items);
+    asio::awaitable<statuses> epoch_switch(std::span<const api::epoch_ref> items);
+    asio::awaitable<statuses> epoch_retire(std::span<const api::epoch_ref> items);
+    asio::awaitable<result<std::vector<api::flow_entry>>> flow_list();
+    asio::awaitable<result<std::vector<api::port_entry>>> port_list();
+
+    // Called on the io_context. flows_lost: the data plane's flow memory is not the one known before.
+    std::function<void(const greeting&, bool flows_lost)> on_connect;
+    std::function<void(const std::string& why)> on_disconnect;
+    std::function<void(const api::flow_event&)> on_event;
+
+private:
+    using protocol = asio::generic::seq_packet_protocol;
+    struct pending {
+        explicit pending(asio::io_context& io) : wake(io) {}
+        asio::steady_timer wake;
+        std::vector<std::uint8_t> reply;
+        bool done = false;
+        bool lost = false;
+    };
+
+    asio::awaitable<void> run();
+    asio::awaitable<std::string> connect_and_greet();
+    asio::awaitable<std::string> read_until_lost();
+    void dispatch(std::span<const std::uint8_t> message);
+    void lose(const std::string& why);
+    asio::awaitable<result<std::vector<std::uint8_t>>> exchange(api::message_type type, std::span<const std::uint8_t> items,
+                                                                std::uint16_t count);
+    template <class Item> asio::awaitable<statuses> batch(api::message_type type, std::span<const Item> items);
+
+    asio::io_context& io_;
+    std::string path_;
+    protocol::socket socket_;
+    asio::steady_timer retry_;
+    asio::steady_timer deadline_;
+    std::vector<std::uint8_t> buffer_;
+    std::optional<greeting> greeting_;
+    std::string trouble_;
+    std::uint64_t generation_ = 0;
+    std::uint32_t sequence_ = 0;
+    std::uint32_t connects_ = 0;
+    bool stopped_ = true;
+    std::unordered_map<std::uint32_t, std::shared_ptr<pending>> waiting_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+} // namespace tandem::dataplane_client
