@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// RTP and RTCP packets as bytes: telling them apart (RFC 7983 first byte, RFC 5761 payload types) and bounds of their
+// headers (RFC 3550 5.1, 5.3.1, 6.4). Pure; never reads beyond the length given. Any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dataplane/api/drops.hpp"
+
+namespace tandem::media {
+
+[[nodiscard]] constexpr std::uint16_t load16(const std::uint8_t* from) noexcept {
+    return static_cast<std::uint16_t>(from[0] << 8 | from[1]);
+}
+[[nodiscard]] constexpr std::uint32_t load32(const std::uint8_t* from) noexcept {
+    return std::uint32_t{from[0]} << 24 | std::uint32_t{from[1]} << 16 | std::uint32_t{from[2]} << 8 | from[3];
+}
+constexpr void store32(std::uint8_t* to, std::uint32_t value) noexcept {
+    to[0] = static_cast<std::uint8_t>(value >> 24);
+    to[1] = static_cast<std::uint8_t>(value >> 16);
+    to[2] = static_cast<std::uint8_t>(value >> 8);
+    to[3] = static_cast<std::uint8_t>(value);
+}
+
+enum class kind : std::uint8_t { rtp, rtcp, stun, dtls, other, empty };
+
+inline constexpr std::size_t rtp_fixed_header = 12;
+inline constexpr std::size_t rtcp_fixed_header = 8; // with the sender's SSRC; what SRTCP leaves in clear
+
+// By the first byte (RFC 7983) and, within 128..191, by RFC 5761's payload types 192..223 (64..95 with the marker bit).
+[[nodiscard]] constexpr kind classify(const std::uint8_t* data, std::size_t length) noexcept {
+    if (length == 0)
+        return kind::empty;
+    const std::uint8_t first = data[0];
+    if (first >= 128 && first <= 191)
+        return length >= 2 && data[1] >= 192 && data[1] <= 223 ? kind::rtcp : kind::rtp;
+    if (first <= 3)
+        return kind::stun;
+    if (first >= 20 && first <= 63)
+        return kind::dtls;
+    return kind::other;
+}
+
+// What the crypto needs of one packet.
+struct parsed {
+    api::drop problem = api::drop::none;
+    bool rtcp = false;
+    std::uint16_t header = 0;   // bytes that stay in clear: RTP with CSRCs and extension; RTCP 8
+    std::uint16_t sequence = 0; // RTP
+    std::uint32_t ssrc = 0;
+};
+
+[[nodiscard]] constexpr parsed parse_rtp(const std::uint8_t* data, std::size_t length) noexcept {
+    if (length < rtp_fixed_header)
+        return {api::drop::rtp_malformed};
+    if (data[0] >> 6 != 2)
+        return {api::drop::rtp_version};
+    std::size_t header = rtp_fixed_header + std::size_t{4} * (data[0] & 0x0f);
+    if ((data[0] & 0x10) != 0) {
+        if (length < header + 4)
+            return {api::drop::rtp_malformed};
+        header += 4 + std::size_t{4} * load16(data + header + 2);
+    }
+    if (header > length || header > 0xffff)
+        return {api::drop::rtp_malformed};
+    return {api::drop::none, false, static_cast<std::uint16_t>(header), load16(data + 2), load32(data + 8)};
+}
+
+[[nodiscard]] constexpr parsed parse_rtcp(const std::uint8_t* data, std::size_t length) noexcept {
+    if (length < rtcp_fixed_header)
+        return {api::drop::rtcp_malformed, true};
+    if (data[0] >> 6 != 2)
+        return {api::drop::rtp_version, true};
+    return {api::drop::none, true, rtcp_fixed_header, 0, load32(data + 4)};
+}
+
+// Either, or the reason why it is neither.
+[[nodiscard]] constexpr parsed parse(const std::uint8_t* data, std::size_t length) noexcept {
+    switch (classify(data, length)) {
+    case kind::rtp:
+        return parse_rtp(data, length);
+    case kind::rtcp:
+        return parse_rtcp(data, length);
+    case kind::empty:
+        return {api::drop::rtp_malformed};
+    case kind::other:
+        return {api::drop::rtp_version};
+    case kind::stun:
+    case kind::dtls:
+        break;
+    }
+    return {api::drop::stun_unexpected};
+}
+
+// RTP in clear: the padding count (RFC 3550 5.1) lies within the payload.
+[[nodiscard]] constexpr bool padding_valid(const std::uint8_t* data, std::size_t length, std::size_t header) noexcept {
+    if ((data[0] & 0x20) == 0)
+        return true;
+    return length > header && data[length - 1] != 0 && data[length - 1] <= length - header;
+}
+
+// RTCP in clear: every packet of the compound has version 2, a type of RTCP's range and lies within the length.
+[[nodiscard]] constexpr bool compound_valid(const std::uint8_t* data, std::size_t length) noexcept {
+    if (length < rtcp_fixed_header || length % 4 != 0)
+        return false;
+    for (std::size_t at = 0; at < length;) {
+        if (length - at < 4 || data[at] >> 6 != 2 || data[at + 1] < 192 || data[at + 1] > 223)
+            return false;
+        at += std::size_t{4} * (std::size_t{load16(data + at + 2)} + 1);
+        if (at > length)
+            return false;
+    }
+    return true;
+}
+
+} // namespace tandem::media
