@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// User space's side of the XDP edge: finds the maps of the program that is attached to an interface (DPDK's net_af_xdp
+// attached it), writes what the edge decides by, reads its verdicts. Layout: dataplane/api/edge_maps.h.
+// Owner: the data plane's control thread. No libbpf type shows here.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <tl/expected.hpp>
+
+namespace tandem::bpf {
+
+inline constexpr std::string_view program_name = "tandem_edge";
+
+enum class attach_mode : std::uint8_t { generic, driver, offload };
+
+using result = tl::expected<void, std::string>; // the error is a sentence for the operator
+
+// Path of the compiled edge: the build's where it exists, else the installed one; an error names both.
+[[nodiscard]] tl::expected<std::string, std::string> object_path();
+
+// While it lives, this process owns the interface: an abstract UNIX socket per network namespace and interface, which
+// vanishes with the process however it dies.
+class interface_claim {
+public:
+    [[nodiscard]] static tl::expected<interface_claim, std::string> take(unsigned ifindex, std::string_view name);
+    interface_claim(interface_claim&& other) noexcept;
+    interface_claim& operator=(interface_claim&& other) noexcept;
+    ~interface_claim();
+
+private:
+    explicit interface_claim(int fd) noexcept : fd_(fd) {}
+    int fd_;
+};
+
+// Makes way for our program: detaches one of ours that a killed process left (call with the claim held), refuses where
+// another's program is attached. True where something was detached.
+[[nodiscard]] tl::expected<bool, std::string> clear_stale(unsigned ifindex, std::string_view name);
+
+// Detaches our program if it is still there (after the ports were closed).
+void detach(unsigned ifindex) noexcept;
+
+class edge {
+public:
+    static constexpr std::size_t verdict_count = 256;
+    using address = std::array<std::uint8_t, 16>; // IPv4 as ::ffff:a.b.c.d
+
+    // Opens the maps of our program on the interface.
+    [[nodiscard]] static tl::expected<edge, std::string> open(unsigned ifindex, std::string_view name);
+    // Opens the maps of a loaded program by its id (tests).
+    [[nodiscard]] static tl::expected<edge, std::string> open_program(std::uint32_t program_id);
+
+    edge(edge&& other) noexcept;
+    edge& operator=(edge&& other) noexcept;
+    ~edge();
+
+    [[nodiscard]] attach_mode mode() const noexcept;
+
+    result add_media_address(const address& ip, std::uint32_t index);
+    result remove_media_address(const address& ip);
+    // A store into shared memory, no system call. Out of range: ignored.
+    void open_port(std::uint32_t address_index, std::uint16_t port) noexcept;
+    void close_port(std::uint32_t address_index, std::uint16_t port) noexcept;
+    [[nodiscard]] bool is_open(std::uint32_t address_index, std::uint16_t port) const noexcept;
+
+    result add_tunnel_port(std::uint16_t port, std::uint8_t protocol, bool limited = true);
+    result remove_tunnel_port(std::uint16_t port, std::uint8_t protocol);
+    result set_handshake_limit(std::uint32_t per_second, std::uint32_t burst);
+
+    // Packets by verdict (drops.def, then enum tandem_edge_verdict), summed over CPUs.
+    [[nodiscard]] tl::expected<std::array<std::uint64_t, verdict_count>, std::string> verdicts() const;
+
+private:
+    struct maps;
+    explicit edge(std::unique_ptr<maps> m) noexcept;
+    std::unique_ptr<maps> maps_;
+};
+
+} // namespace tandem::bpf
