@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Framing on a stream (TLS over TCP): u16 length in network order, then a control message or an IP packet. The first
+// nibble tells them apart: 1 control, 4 IPv4, 6 IPv6; anything else is dropped and counted by who reads (ORA-10). Pure;
+// used by gateway and agent. One thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "controlplane/protocol/message.hpp"
+
+namespace tandem::protocol {
+
+inline constexpr std::size_t frame_prefix = 2;
+
+enum class frame_kind : std::uint8_t { control, ipv4, ipv6, other };
+
+[[nodiscard]] constexpr frame_kind kind_of(std::span<const std::uint8_t> frame) noexcept {
+    if (frame.empty())
+        return frame_kind::other;
+    switch (frame[0] >> 4) {
+    case 1:
+        return frame_kind::control;
+    case 4:
+        return frame_kind::ipv4;
+    case 6:
+        return frame_kind::ipv6;
+    default:
+        return frame_kind::other;
+    }
+}
+
+struct frame {
+    frame_kind kind;
+    std::span<const std::uint8_t> bytes; // without the length; valid until the framer's next call
+};
+
+// Incremental: read into prepare(), commit() what came, take next() until it gives nothing.
+class framer {
+public:
+    explicit framer(std::size_t initial = 16384) : buffer_(initial) {}
+
+    // Room for a read, at least one byte; grows only as far as the frame in hand needs (64 KiB + 2 at most).
+    [[nodiscard]] std::span<std::uint8_t> prepare();
+    void commit(std::size_t read) noexcept { end_ += read; }
+    // The next whole frame. The control frame given before is wiped: it may have held a seed.
+    [[nodiscard]] std::optional<frame> next() noexcept;
+
+private:
+    void wipe_last() noexcept;
+    wiped_bytes buffer_;
+    std::size_t begin_ = 0, end_ = 0;
+    std::size_t last_begin_ = 0, last_size_ = 0; // the control frame given last
+};
+
+// Appends length and bytes. False, and nothing appended, where bytes are none or more than 65,535.
+template <class Bytes>
+bool append_frame(Bytes& out, std::span<const std::uint8_t> bytes) {
+    if (bytes.empty() || bytes.size() > max_message)
+        return false;
+    out.push_back(static_cast<std::uint8_t>(bytes.size() >> 8));
+    out.push_back(static_cast<std::uint8_t>(bytes.size() & 0xFFU));
+    out.insert(out.end(), bytes.begin(), bytes.end());
+    return true;
+}
+
+} // namespace tandem::protocol
