@@ -119,7 +119,8 @@ enum class source_policy : std::uint8_t {
 
 struct flow_config {
     flow_id id;                    // in-side local address and port
-    flow_id reverse;               // flow whose out remote follows this flow's source when it latches; 0 = none
+    flow_id reverse;               // flow whose out remote follows this flow's source when it latches; 0 = none. Only what
+                                   // this flow carries moves: rtp_remote by carries_rtp, rtcp_remote by carries_rtcp
     std::uint64_t tag;             // the control plane's own mark (media id), returned in lists and events
     suite in_suite;
     suite out_suite;
