@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// Making, sealing, mapping and checking the state memory (memfd_create(2), fcntl(2) F_ADD_SEALS).
+#include "dataplane/flow/memory.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace tandem::flow {
+
+namespace {
+
+constexpr std::size_t page = 4096;
+constexpr std::size_t rounded(std::size_t bytes) noexcept { return (bytes + page - 1) & ~(page - 1); }
+
+struct offsets {
+    std::size_t records, ins, outs, keys, total;
+};
+
+offsets layout(std::uint32_t max_flows) noexcept {
+    offsets o{};
+    o.records = rounded(sizeof(memory_header));
+    o.ins = o.records + rounded(sizeof(record) * max_flows);
+    o.outs = o.ins + rounded(sizeof(side) * max_flows);
+    o.keys = o.outs + rounded(sizeof(side) * max_flows);
+    o.total = o.keys + rounded(crypto::key_pool::bytes(max_flows * keys_per_flow));
+    return o;
+}
+
+memory_error system_error(std::string_view what) {
+    return {memory_error::kind::system, fmt::format("{}: {}", what, std::strerror(errno))};
+}
+
+tl::unexpected<memory_error> layout_error(std::string text) {
+    return tl::unexpected(memory_error{memory_error::kind::layout, std::move(text)});
+}
+
+} // namespace
+
+memory::memory(memory&& other) noexcept { *this = std::move(other); }
+
+memory& memory::operator=(memory&& other) noexcept {
+    std::swap(base_, other.base_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(header_, other.header_);
+    std::swap(records_, other.records_);
+    std::swap(ins_, other.ins_);
+    std::swap(outs_, other.outs_);
+    std::swap(keys_, other.keys_);
+    std::swap(fresh_, other.fresh_);
+    std::swap(locked_, other.locked_);
+    return *this;
+}
+
+memory::~memory() {
+    if (base_ != nullptr)
+        munmap(base_, bytes_);
+}
+
+tl::expected<memory, memory_error> memory::make(std::uint32_t max_flows) {
+    const int fd = memfd_create("tandem-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return tl::unexpected(system_error("memfd_create"));
+    auto made = adopt(fd, max_flows);
+    close(fd);
+    return made;
+}
+
+tl::expected<memory, memory_error> memory::adopt(int fd, std::uint32_t max_flows) {
+    struct stat status {};
+    if (fstat(fd, &status) != 0)
+        return tl::unexpected(system_error(fmt::format("state memory (descriptor {})", fd)));
+    if (status.st_size == 0) {
+        const std::size_t bytes = layout(max_flows).total;
+        if (ftruncate(fd, static_cast<off_t>(bytes)) != 0)
+            return tl::unexpected(system_error(fmt::format("state memory of {} MiB", bytes >> 20)));
+        if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+            return tl::unexpected(system_error("sealing the state memory"));
+        auto made = map(fd, bytes);
+        if (made)
+            made->lay_out(max_flows);
+        return made;
+    }
+    const auto bytes = static_cast<std::size_t>(status.st_size);
+    if (bytes < rounded(sizeof(memory_header)))
+        return layout_error("shorter than its header");
+    auto mapped = map(fd, bytes);
+    if (!mapped)
+        return mapped;
+    if (auto wrong = mapped->check(bytes); !wrong.empty())
+        return layout_error(std::move(wrong));
+    mapped->find_parts();
+    return mapped;
+}
+
+tl::expected<memory, memory_error> memory::map(int fd, std::size_t bytes) {
+    memory m;
+    void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+        return tl::unexpected(system_error("mapping the state memory"));
+    m.base_ = at;
+    m.bytes_ = bytes;
+    m.header_ = static_cast<memory_header*>(at);
+    if (madvise(at, bytes, MADV_DONTDUMP) != 0)
+        return tl::unexpected(system_error("MADV_DONTDUMP on the state memory"));
+    m.locked_ = mlock(at, bytes) == 0; // the caller says it aloud where it failed
+    return m;
+}
+
+std::string memory::check(std::size_t bytes) const {
+    const memory_header& h = *header_;
+    if (h.magic != memory_magic)
+        return "never completed or not ours (no magic)";
+    if (h.version != memory_version)
+        return fmt::format("layout version {}, this program has {}", h.version, memory_version);
+    if (h.record_bytes != sizeof(record) || h.side_bytes != sizeof(side) || h.key_bytes != sizeof(crypto::key_object))
+        return fmt::format("sizes {}/{}/{}, this program has {}/{}/{}", h.record_bytes, h.side_bytes, h.key_bytes,
+                           sizeof(record), sizeof(side), sizeof(crypto::key_object));
+    if (h.total_bytes != bytes || layout(h.max_flows).total != bytes || h.max_keys != h.max_flows * keys_per_flow ||
+         h.addresses > api::max_addresses)
+        return "its size and its header disagree";
+    return {};
+}
+
+void memory::lay_out(std::uint32_t max_flows) noexcept {
+    memory_header& h = *header_; // the kernel gives zeroed pages
+    h.version = memory_version;
+    h.record_bytes = sizeof(record);
+    h.side_bytes = sizeof(side);
+    h.key_bytes = sizeof(crypto::key_object);
+    h.max_flows = max_flows;
+    h.max_keys = max_flows * keys_per_flow;
+    h.total_bytes = bytes_;
+    if (getrandom(&h.generation, sizeof h.generation, 0) != sizeof h.generation)
+        h.generation = static_cast<std::uint64_t>(getpid());
+    fresh_ = true;
+    find_parts();
+    std::atomic_ref(h.magic).store(memory_magic, std::memory_order_release);
+}
+
+void memory::find_parts() noexcept {
+    const offsets o = layout(header_->max_flows);
+    auto* base = static_cast<std::byte*>(base_);
+    const std::size_t n = header_->max_flows;
+    records_ = {reinterpret_cast<record*>(base + o.records), n};
+    ins_ = {reinterpret_cast<side*>(base + o.ins), n};
+    outs_ = {reinterpret_cast<side*>(base + o.outs), n};
+    keys_ = base + o.keys;
+}
+
+} // namespace tandem::flow

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// (local address, UDP port) -> flow slot, without a hash: the gateway owns its media addresses and ports, so a small list
+// of addresses and 65,536 entries for each replace the lookup (design section 5).
+//
+// Owner: the control thread writes (release), every worker reads (acquire). Process-local: rebuilt after a restart.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "dataplane/api/contract.hpp"
+
+namespace tandem::flow {
+
+using slot_index = std::uint32_t;
+inline constexpr slot_index no_slot = 0xffffffff;
+
+using ip_bytes = std::array<std::uint8_t, 16>; // IPv4 as ::ffff:a.b.c.d
+
+class port_table {
+public:
+    explicit port_table(std::vector<ip_bytes> addresses);
+
+    // The address's index; nothing for an address that is not ours. A linear scan: there are few of them.
+    [[nodiscard]] std::optional<std::uint32_t> address_index(const std::uint8_t (&ip)[16]) const noexcept {
+        for (std::uint32_t i = 0; i < addresses_.size(); ++i)
+            if (std::memcmp(addresses_[i].data(), ip, sizeof ip) == 0)
+                return i;
+        return std::nullopt;
+    }
+
+    [[nodiscard]] slot_index find(api::flow_id id) const noexcept {
+        const std::uint32_t address = id >> 16;
+        if (address >= addresses_.size())
+            return no_slot;
+        return slots_[id].load(std::memory_order_acquire);
+    }
+
+    void set(api::flow_id id, slot_index slot) noexcept { slots_[id].store(slot, std::memory_order_release); }
+    void clear(api::flow_id id) noexcept { set(id, no_slot); }
+
+    [[nodiscard]] const std::vector<ip_bytes>& addresses() const noexcept { return addresses_; }
+
+private:
+    std::vector<ip_bytes> addresses_;
+    std::unique_ptr<std::atomic<slot_index>[]> slots_;
+};
+
+} // namespace tandem::flow

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// One flow as it lies in the state memory: fixed width, no pointers, so that another process can go on with it.
+//
+// Crash consistency: `state` is written last when a flow is made and first when it goes; a record that is neither free
+// nor active is wiped on recovery. What a worker moves while it runs (the remotes, the source) is kept twice: the copy
+// not in force is written, then one byte switches. A kill between two stores therefore leaves the old or the new value.
+// Owner: the control thread until published and after withdrawal; in between the flow's worker.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <type_traits>
+
+#include "dataplane/api/contract.hpp"
+
+namespace tandem::flow {
+
+enum class state : std::uint32_t { free = 0, building = 0x6275696c, active = 0x61637469, removing = 0x72656d6f };
+
+// Where the flow's packets leave from and go to.
+struct route {
+    api::flow_id rtp_out;
+    api::flow_id rtcp_out;
+    api::net_address rtp_remote;
+    api::net_address rtcp_remote;
+};
+
+struct alignas(64) record {
+    // Line 0: what every packet reads.
+    std::uint32_t state; // flow::state, through load_state/store_state
+    api::flow_id id;
+    api::flow_id reverse;
+    api::suite in_suite;
+    api::suite out_suite;
+    std::uint8_t carries;
+    api::source_policy source;
+    std::uint8_t in_mki_length;
+    std::uint8_t out_mki_length;
+    std::uint8_t dscp;
+    std::uint8_t flags;
+    std::uint8_t route_index;  // which of routes[] is in force
+    std::uint8_t source_index; // which of sources[] is in force
+    std::uint8_t worker;
+    std::uint8_t seen;         // a packet was accepted: sources[source_index] is valid
+    std::uint16_t timeout_s;
+    std::uint32_t reserved;
+    api::net_address sources[2]; // the last accepted source
+    // Where to.
+    route routes[2];
+    // Rare.
+    api::net_address signalled_source;
+    std::uint64_t tag;
+    std::uint64_t created_ns; // CLOCK_MONOTONIC
+
+    [[nodiscard]] const route& where() const noexcept { return routes[route_index & 1]; }
+    [[nodiscard]] const api::net_address& from() const noexcept { return sources[source_index & 1]; }
+};
+static_assert(std::is_trivially_copyable_v<record> && std::is_standard_layout_v<record>);
+
+[[nodiscard]] inline state load_state(const record& r) noexcept {
+    return static_cast<state>(std::atomic_ref(const_cast<std::uint32_t&>(r.state)).load(std::memory_order_acquire));
+}
+inline void store_state(record& r, state s) noexcept {
+    std::atomic_ref(r.state).store(static_cast<std::uint32_t>(s), std::memory_order_release);
+}
+
+// Replaces the route in force: the other copy is filled, then the index switches.
+inline void switch_route(record& r, const route& to) noexcept {
+    const auto next = static_cast<std::uint8_t>((r.route_index & 1) ^ 1);
+    r.routes[next] = to;
+    std::atomic_ref(r.route_index).store(next, std::memory_order_release);
+}
+
+inline void switch_source(record& r, const api::net_address& to) noexcept {
+    const auto next = static_cast<std::uint8_t>((r.source_index & 1) ^ 1);
+    r.sources[next] = to;
+    std::atomic_ref(r.source_index).store(next, std::memory_order_release);
+    r.seen = 1;
+}
+
+[[nodiscard]] inline bool same_address(const api::net_address& a, const api::net_address& b) noexcept {
+    return a.port == b.port && __builtin_memcmp(a.ip, b.ip, sizeof a.ip) == 0;
+}
+
+[[nodiscard]] inline bool is_ipv4(const std::uint8_t (&ip)[16]) noexcept {
+    static constexpr std::uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return __builtin_memcmp(ip, mapped, sizeof mapped) == 0;
+}
+
+} // namespace tandem::flow

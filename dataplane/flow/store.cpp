@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+// See store.hpp. Control thread only.
+#include "dataplane/flow/store.hpp"
+
+#include <algorithm>
+
+namespace tandem::flow {
+
+store::store(memory& state, port_table& table, crypto::engine& builder, executor& workers, unsigned worker_count)
+    : memory_(state), table_(table), keys_(state.keys()), builder_(builder), workers_(workers), worker_count_(worker_count) {
+}
+
+bool store::reachable(const record& r) const noexcept {
+    const auto& now = table_.addresses();
+    const auto same = [&](api::flow_id id) {
+        const std::uint32_t index = id >> 16;
+        return index < now.size() && index < memory_.header().addresses &&
+               std::memcmp(now[index].data(), memory_.header().address[index], 16) == 0;
+    };
+    return same(r.id) && ((r.carries & api::carries_rtp) == 0 || same(r.where().rtp_out)) &&
+           ((r.carries & api::carries_rtcp) == 0 || same(r.where().rtcp_out));
+}
+
+recovery store::recover(std::uint64_t now_ns) {
+    recovery done;
+    memory_header& h = memory_.header();
+    const auto records = memory_.records();
+    keys_.recover_begin();
+    free_.clear();
+    for (slot_index i = 0; i < records.size(); ++i) {
+        record& r = records[i];
+        const state s = load_state(r);
+        if (s == state::active && reachable(r)) {
+            flow::recover(memory_.ins()[i], keys_);
+            flow::recover(memory_.outs()[i], keys_);
+            if (r.worker >= worker_count_)
+                r.worker = static_cast<std::uint8_t>(r.worker % worker_count_); // pairs stay together
+            ++done.kept;
+            continue;
+        }
+        if (s != state::free) {
+            s == state::active ? ++done.unreachable : ++done.wiped;
+            wipe(i); // without its keys: nothing marks them, recover_end wipes them
+        }
+    }
+    keys_.recover_end(builder_);
+    for (slot_index i = static_cast<slot_index>(records.size()); i-- > 0;) {
+        if (load_state(records[i]) == state::free)
+            free_.push_back(i);
+        else
+            publish(i);
+    }
+    h.addresses = static_cast<std::uint32_t>(table_.addresses().size());
+    for (std::size_t a = 0; a < table_.addresses().size(); ++a)
+        std::memcpy(h.address[a], table_.addresses()[a].data(), 16);
+    if (h.starts != 0 && h.heartbeat_ns != 0 && now_ns > h.heartbeat_ns)
+        done.gap_ms = static_cast<std::uint32_t>(std::min<std::uint64_t>((now_ns - h.heartbeat_ns) / 1'000'000, 0xffffffff));
+    return done;
+}
+
+void store::publish(slot_index slot) {
+    record& r = memory_.records()[slot];
+    on_publish(slot, r);
+    table_.set(r.id, slot);
+    ++count_;
+}
+
+api::status store::check_out(api::flow_id from, const api::net_address& to) const noexcept {
+    const std::uint32_t index = from >> 16;
+    if (index >= table_.addresses().size())
+        return api::status::bad_address;
+    if ((from & 0xffff) == 0)
+        return api::status::bad_port;
+    std::uint8_t local[16];
+    std::memcpy(local, table_.addresses()[index].data(), sizeof local);
+    if (to.port != 0 && is_ipv4(local) != is_ipv4(to.ip))
+        return api::status::bad_address;
+    return api::status::ok;
+}
+
+api::status store::check_route(std::uint8_t carries, const route& to) const noexcept {
+    if ((carries & api::carries_rtp) != 0)
+        if (const auto wrong = check_out(to.rtp_out, to.rtp_remote); wrong != api::status::ok)
+            return wrong;
+    if ((carries & api::carries_rtcp) != 0)
+        if (const auto wrong = check_out(to.rtcp_out, to.rtcp_remote); wrong != api::status::ok)
+            return wrong;
+    return api::status::ok;
+}
+
+api::status store::check(const api::flow_config& c) const noexcept {
+    if (c.id >> 16 >= table_.addresses().size())
+        return api::status::bad_address;
+    if ((c.id & 0xffff) == 0)
+        return api::status::bad_port;
+    if (api::find_suite(static_cast<std::uint16_t>(c.in_suite)) == nullptr ||
+        api::find_suite(static_cast<std::uint16_t>(c.out_suite)) == nullptr)
+        return api::status::bad_suite;
+    if (c.in_mki_length > 4 || c.out_mki_length > 4 || c.dscp > 63 || c.source > api::source_policy::first ||
+        (c.carries & (api::carries_rtp | api::carries_rtcp)) == 0)
+        return api::status::bad_message;
+    if (c.in_suite == api::suite::clear && c.source == api::source_policy::authenticated)
+        return api::status::bad_suite; // nothing to authenticate by
+    return check_route(c.carries, {c.rtp_out, c.rtcp_out, c.rtp_remote, c.rtcp_remote});
+}
+
+// Both flows of a pair live on one worker, so that latching needs no lock.
+std::uint8_t store::choose_worker(const api::flow_config& c) {
+    for (const api::flow_id partner : {c.reverse, c.rtp_out, c.rtcp_out})
+        if (const slot_index slot = partner == 0 ? no_slot : table_.find(partner); slot != no_slot)
+            return memory_.records()[slot].worker;
+    return static_cast<std::uint8_t>(next_worker_++ % worker_count_);
+}
+
+// A remote that is not known yet, but whose leg has been heard already.
+void store::learn_from_partner(const record& r, route& to) const noexcept {
+    const slot_index slot = r.reverse == 0 ? no_slot : table_.find(r.reverse);
+    if (slot == no_slot)
+        return;
+    const record& partner = memory_.records()[slot];
+    if (partner.seen == 0 || partner.source == api::source_policy::signalled)
+        return;
+    if (to.rtp_remote.port == 0 && (partner.carries & api::carries_rtp) != 0)
+        to.rtp_remote = partner.from();
+    if (to.rtcp_remote.port == 0 && (partner.carries & api::carries_rtcp) != 0)
+        to.rtcp_remote = partner.from();
+}
+
+api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
+    if (const auto wrong = check(c); wrong != api::status::ok)
+        return wrong;
+    if (table_.find(c.id) != no_slot)
+        return api::status::flow_exists;
+    if (free_.empty())
+        finish(); // perhaps this very request removed some
+    if (free_.empty())
+        return api::status::table_full;
+    const slot_index slot = free_.back();
+    record& r = memory_.records()[slot];
+    store_state(r, state::building);
+    auto status = init_side(memory_.ins()[slot], api::side::in, c.in_suite, c.in_mki_length);
+    if (status == api::status::ok)
+        status = init_side(memory_.outs()[slot], api::side::out, c.out_suite, c.out_mki_length);
+    if (status != api::status::ok) {
+        wipe(slot);
+        return status;
+    }
+    r.id = c.id;
+    r.reverse = c.reverse;
+    r.in_suite = c.in_suite;
+    r.out_suite = c.out_suite;
+    r.carries = c.carries;
+    r.source = c.source;
+    r.in_mki_length = c.in_mki_length;
+    r.out_mki_length = c.out_mki_length;
+    r.dscp = c.dscp;
+    r.flags = c.flags;
+    r.timeout_s = c.timeout_s;
+    r.tag = c.tag;
+    r.created_ns = now_ns;
+    r.signalled_source = c.signalled_source;
+    r.worker = choose_worker(c);
+    route to{c.rtp_out, c.rtcp_out, c.rtp_remote, c.rtcp_remote};
+    learn_from_partner(r, to);
+    r.routes[0] = to;
+    free_.pop_back();
+    store_state(r, state::active); // last: from here on a restart finds it
+    publish(slot);
+    return api::status::ok;
+}
+
+api::status store::update(const api::flow_update& u) {
+    const slot_index slot = table_.find(u.id);
+    if (slot == no_slot)
+        return api::status::unknown_flow;
+    record& r = memory_.records()[slot];
+    if ((u.mask & api::update_dscp) != 0 && u.dscp > 63)
+        return api::status::bad_message;
+    if ((u.mask & api::update_source) != 0) {
+        if (u.source > api::source_policy::first)
+            return api::status::bad_message;
+        if (u.source == api::source_policy::authenticated && r.in_suite == api::suite::clear)
+            return api::status::bad_suite;
+    }
+    route to{u.rtp_out, u.rtcp_out, u.rtp_remote, u.rtcp_remote};
+    if ((u.mask & api::update_remote) != 0)
+        if (const auto wrong = check_route(r.carries, to); wrong != api::status::ok)
+            return wrong;
+    workers_.run(r.worker, [&] {
+        if ((u.mask & api::update_source) != 0) {
+            r.signalled_source = u.signalled_source;
+            r.source = u.source;
+            r.seen = 0; // re-arms `first`; an authenticated leg latches again by its next packet
+        }
+        if ((u.mask & api::update_reverse) != 0)
+            r.reverse = u.reverse;
+        if ((u.mask & api::update_remote) != 0) {
+            learn_from_partner(r, to);
+            switch_route(r, to);
+            const slot_index other = r.reverse == 0 ? no_slot : table_.find(r.reverse);
+            if (other != no_slot && memory_.records()[other].source == api::source_policy::authenticated)
+                memory_.records()[other].seen = 0; // who authenticates decides where the leg is
+        }
+        if ((u.mask & api::update_flags) != 0)
+            r.flags = u.flags;
+        if ((u.mask & api::update_timeout) != 0)
+            r.timeout_s = u.timeout_s;
+        if ((u.mask & api::update_dscp) != 0)
+            r.dscp = u.dscp;
+    });
+    if ((u.mask & api::update_remote) != 0)
+        on_change(slot, r);
+    return api::status::ok;
+}
+
+api::status store::remove(api::flow_id id) {
+    const slot_index slot = table_.find(id);
+    if (slot == no_slot)
+        return api::status::unknown_flow;
+    record& r = memory_.records()[slot];
+    store_state(r, state::removing); // first: a restart from here on wipes it
+    table_.clear(id);
+    --count_;
+    on_withdraw(slot, r);
+    leaving_.push_back(slot);
+    return api::status::ok;
+}
+
+void store::finish() {
+    if (leaving_.empty() && retired_keys_.empty())
+        return;
+    workers_.quiesce();
+    for (const auto key : retired_keys_)
+        keys_.release(key);
+    retired_keys_.clear();
+    for (const slot_index slot : leaving_) {
+        for (side* s : {&memory_.ins()[slot], &memory_.outs()[slot]}) {
+            crypto::key_pool::index keys[max_epochs];
+            const unsigned n = retire_all(*s, keys);
+            for (unsigned k = 0; k < n; ++k)
+                keys_.release(keys[k]);
+        }
+        wipe(slot);
+        free_.push_back(slot);
+    }
+    leaving_.clear();
+}
+
+// Everything but the state word, which goes last: a kill in between leaves a record that recovery wipes again.
+void store::wipe(slot_index slot) noexcept {
+    record& r = memory_.records()[slot];
+    crypto::wipe(&memory_.ins()[slot], sizeof(side));
+    crypto::wipe(&memory_.outs()[slot], sizeof(side));
+    static_assert(offsetof(record, state) == 0);
+    crypto::wipe(reinterpret_cast<std::byte*>(&r) + sizeof r.state, sizeof r - sizeof r.state);
+    store_state(r, state::free);
+}
+
+side* store::side_of(api::flow_id id, api::side which) noexcept {
+    const slot_index slot = table_.find(id);
+    if (slot == no_slot)
+        return nullptr;
+    return which == api::side::in ? &memory_.ins()[slot] : &memory_.outs()[slot];
+}
+
+api::status store::install(const api::epoch_key& key) {
+    if (key.side > api::side::out || key.key_length > sizeof key.key || key.salt_length > sizeof key.salt)
+        return api::status::bad_key_length;
+    side* const s = side_of(key.id, key.side);
+    return s == nullptr ? api::status::unknown_flow : flow::install(*s, keys_, builder_, key);
+}
+
+api::status store::switch_to(const api::epoch_ref& epoch) {
+    if (epoch.side != api::side::out)
+        return api::status::bad_epoch;
+    side* const s = side_of(epoch.id, epoch.side);
+    return s == nullptr ? api::status::unknown_flow : flow::switch_to(*s, epoch.epoch);
+}
+
+api::status store::retire(const api::epoch_ref& epoch) {
+    if (epoch.side > api::side::out)
+        return api::status::bad_epoch;
+    side* const s = side_of(epoch.id, epoch.side);
+    if (s == nullptr)
+        return api::status::unknown_flow;
+    const retired gone = flow::retire(*s, epoch.epoch);
+    if (gone.status == api::status::ok)
+        retired_keys_.push_back(gone.key);
+    return gone.status;
+}
+
+std::vector<api::flow_entry> store::list(const api::list_request& from) const {
+    std::vector<api::flow_entry> page;
+    // In the order of ids: the port table is walked, not the slots, so that pages fit together while flows come and go.
+    const std::uint64_t ids = std::uint64_t{table_.addresses().size()} << 16;
+    for (std::uint64_t id = from.has_after != 0 ? std::uint64_t{from.after} + 1 : 0; id < ids && page.size() < api::list_page; ++id)
+        if (const slot_index slot = table_.find(static_cast<api::flow_id>(id)); slot != no_slot)
+            page.push_back(describe(memory_, slot));
+    return page;
+}
+
+api::flow_entry describe(const memory& state, slot_index slot) noexcept {
+    const record& r = state.records()[slot];
+    const route to = r.where();
+    api::flow_entry e{};
+    e.config = {r.id,         r.reverse,         r.tag,           r.in_suite,    r.out_suite, r.carries,
+                r.source,     r.in_mki_length,   r.out_mki_length, r.dscp,       0,           r.timeout_s,
+                r.flags,      0,                 r.signalled_source, to.rtp_out, to.rtcp_out, to.rtp_remote,
+                to.rtcp_remote};
+    e.in_epoch_count = static_cast<std::uint8_t>(list_epochs(state.ins()[slot], e.in_epochs));
+    e.out_epoch_count = static_cast<std::uint8_t>(list_epochs(state.outs()[slot], e.out_epochs));
+    e.latched = r.seen;
+    e.worker = r.worker;
+    e.sending_epoch = sending_epoch(state.outs()[slot]);
+    e.stats_index = slot;
+    if (r.seen != 0)
+        e.source = r.from();
+    return e;
+}
+
+} // namespace tandem::flow

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the control thread does to flows: add, update, remove, epochs, list, and recovery after a restart.
+//
+// Rules of publication: a flow is built beside and appears by one store in the port table; it goes by the same store, and
+// its memory and keys are wiped only after every worker has passed between two bursts (finish(), once per request). What a worker
+// reads and moves itself (remotes, source, flags) is changed by that worker, between two bursts (executor::run).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dataplane/api/contract.hpp"
+#include "dataplane/flow/memory.hpp"
+#include "dataplane/flow/port_table.hpp"
+
+namespace tandem::flow {
+
+// How the control thread reaches workers. The pipeline implements it; tests without a thread call at once.
+class executor {
+public:
+    virtual ~executor() = default;
+    virtual void run(unsigned worker, const std::function<void()>& between_bursts) = 0; // returns after it ran
+    virtual void quiesce() = 0; // returns after every worker has passed between two bursts
+};
+
+struct recovery {
+    std::uint32_t kept = 0;
+    std::uint32_t wiped = 0;      // half-made or half-removed
+    std::uint32_t unreachable = 0; // their local address is no longer configured
+    std::uint32_t gap_ms = 0;
+};
+
+class store {
+public:
+    store(memory& state, port_table& table, crypto::engine& builder, executor& workers, unsigned worker_count);
+
+    // Before the workers start: takes over what a predecessor left, or nothing on fresh memory.
+    recovery recover(std::uint64_t now_ns);
+
+    [[nodiscard]] api::status add(const api::flow_config& config, std::uint64_t now_ns);
+    [[nodiscard]] api::status update(const api::flow_update& change);
+    [[nodiscard]] api::status remove(api::flow_id id);
+    [[nodiscard]] api::status install(const api::epoch_key& key);
+    [[nodiscard]] api::status switch_to(const api::epoch_ref& epoch);
+    [[nodiscard]] api::status retire(const api::epoch_ref& epoch);
+    void finish(); // waits for the workers once, then wipes what the request took out of use
+
+    [[nodiscard]] std::vector<api::flow_entry> list(const api::list_request& from) const;
+    [[nodiscard]] slot_index find(api::flow_id id) const noexcept { return table_.find(id); }
+    [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+    [[nodiscard]] memory& state() noexcept { return memory_; }
+
+    // Calls back for every flow in force.
+    template <class F> void for_each(F&& what) const {
+        const auto records = memory_.records();
+        for (slot_index slot = 0; slot < records.size(); ++slot)
+            if (load_state(records[slot]) == state::active)
+                what(slot, records[slot]);
+    }
+
+    // Told before a flow's port is published and after it was withdrawn: XDP ports, next hops, stats slots.
+    std::function<void(slot_index, const record&)> on_publish = [](slot_index, const record&) {};
+    std::function<void(slot_index, const record&)> on_withdraw = [](slot_index, const record&) {};
+    std::function<void(slot_index, const record&)> on_change = [](slot_index, const record&) {}; // remotes may differ
+
+private:
+    [[nodiscard]] api::status check(const api::flow_config& config) const noexcept;
+    [[nodiscard]] api::status check_route(std::uint8_t carries, const route& to) const noexcept;
+    [[nodiscard]] api::status check_out(api::flow_id from, const api::net_address& to) const noexcept;
+    [[nodiscard]] std::uint8_t choose_worker(const api::flow_config& config);
+    void learn_from_partner(const record& r, route& to) const noexcept;
+    void wipe(slot_index slot) noexcept;
+    [[nodiscard]] bool reachable(const record& r) const noexcept;
+    [[nodiscard]] side* side_of(api::flow_id id, api::side which) noexcept;
+    void publish(slot_index slot);
+
+    memory& memory_;
+    port_table& table_;
+    crypto::key_pool keys_;
+    crypto::engine& builder_;
+    executor& workers_;
+    unsigned worker_count_;
+    unsigned next_worker_ = 0;
+    std::uint32_t count_ = 0;
+    std::vector<slot_index> free_;
+    std::vector<slot_index> leaving_;                   // withdrawn, to be wiped by finish()
+    std::vector<crypto::key_pool::index> retired_keys_; // likewise
+};
+
+// The contract's view of a flow.
+[[nodiscard]] api::flow_entry describe(const memory& state, slot_index slot) noexcept;
+
+} // namespace tandem::flow

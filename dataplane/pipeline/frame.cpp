@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// See frame.hpp. Every length is checked before a byte is read; what does not fit has a named reason.
+#include "dataplane/pipeline/frame.hpp"
+
+#include <cstring>
+
+#include "dataplane/flow/record.hpp"
+
+namespace tandem::pipeline {
+
+namespace {
+
+using bytes = std::span<const std::uint8_t>;
+
+constexpr std::uint16_t ether_ipv4 = 0x0800, ether_ipv6 = 0x86dd, ether_vlan = 0x8100;
+constexpr std::uint8_t protocol_udp = 17, protocol_fragment = 44;
+constexpr std::uint8_t hop_limit = 64;
+
+std::uint16_t get16(const std::uint8_t* at) noexcept { return static_cast<std::uint16_t>(at[0] << 8 | at[1]); }
+void put16(std::uint8_t* at, std::uint16_t value) noexcept {
+    at[0] = static_cast<std::uint8_t>(value >> 8);
+    at[1] = static_cast<std::uint8_t>(value);
+}
+
+void set_ipv4(api::net_address& to, const std::uint8_t* ip) noexcept {
+    std::memset(to.ip, 0, 10);
+    to.ip[10] = to.ip[11] = 0xff;
+    std::memcpy(to.ip + 12, ip, 4);
+}
+
+// The IP part: addresses, and where UDP begins and ends.
+struct ip_part {
+    std::size_t udp;
+    std::size_t end;
+};
+
+api::drop parse_ipv4(bytes frame, std::size_t at, udp_frame& out, ip_part& part) noexcept {
+    if (frame.size() - at < 20)
+        return api::drop::bad_ip;
+    const std::uint8_t* ip = frame.data() + at;
+    const std::size_t header = static_cast<std::size_t>(ip[0] & 0x0f) * 4, total = get16(ip + 2);
+    if (ip[0] >> 4 != 4 || header < 20 || total < header || total > frame.size() - at)
+        return api::drop::bad_ip;
+    if (checksum_fold(checksum_add(ip, header, 0)) != 0)
+        return api::drop::bad_ip;
+    if ((get16(ip + 6) & 0x3fff) != 0) // more fragments, or an offset
+        return api::drop::fragment;
+    if (ip[9] != protocol_udp)
+        return api::drop::bad_udp;
+    set_ipv4(out.source, ip + 12);
+    set_ipv4(out.destination, ip + 16);
+    part = {at + header, at + total};
+    return api::drop::none;
+}
+
+api::drop parse_ipv6(bytes frame, std::size_t at, udp_frame& out, ip_part& part) noexcept {
+    if (frame.size() - at < 40)
+        return api::drop::bad_ip;
+    const std::uint8_t* ip = frame.data() + at;
+    const std::size_t length = get16(ip + 4);
+    if (ip[0] >> 4 != 6 || length > frame.size() - at - 40)
+        return api::drop::bad_ip;
+    if (ip[6] == protocol_fragment)
+        return api::drop::fragment;
+    if (ip[6] != protocol_udp) // other extension headers have no place in front of media
+        return api::drop::bad_udp;
+    std::memcpy(out.source.ip, ip + 8, 16);
+    std::memcpy(out.destination.ip, ip + 24, 16);
+    part = {at + 40, at + 40 + length};
+    return api::drop::none;
+}
+
+} // namespace
+
+api::drop parse_frame(bytes frame, udp_frame& out) noexcept {
+    if (frame.size() < 14)
+        return api::drop::not_ip;
+    std::memcpy(out.link.destination_mac, frame.data(), 6);
+    std::memcpy(out.link.source_mac, frame.data() + 6, 6);
+    out.link.vlan = no_vlan;
+    std::uint16_t type = get16(frame.data() + 12);
+    std::size_t at = 14;
+    if (type == ether_vlan) {
+        if (frame.size() < 18)
+            return api::drop::not_ip;
+        out.link.vlan = get16(frame.data() + 14) & 0x0fff;
+        type = get16(frame.data() + 16);
+        at = 18;
+    }
+    ip_part part{};
+    api::drop wrong = api::drop::not_ip;
+    if (type == ether_ipv4)
+        wrong = parse_ipv4(frame, at, out, part);
+    else if (type == ether_ipv6)
+        wrong = parse_ipv6(frame, at, out, part);
+    if (wrong != api::drop::none)
+        return wrong;
+    if (part.end - part.udp < 8)
+        return api::drop::bad_udp;
+    const std::uint8_t* udp = frame.data() + part.udp;
+    const std::size_t length = get16(udp + 4);
+    if (length < 8 || length > part.end - part.udp)
+        return api::drop::bad_udp;
+    out.source.port = get16(udp);
+    out.destination.port = get16(udp + 2);
+    if (out.source.port == 0 || out.destination.port == 0)
+        return api::drop::bad_udp;
+    std::memset(out.source.reserved, 0, sizeof out.source.reserved);
+    std::memset(out.destination.reserved, 0, sizeof out.destination.reserved);
+    out.payload_offset = static_cast<std::uint16_t>(part.udp + 8);
+    out.payload_length = static_cast<std::uint16_t>(length - 8);
+    return api::drop::none;
+}
+
+std::uint64_t checksum_add(const std::uint8_t* data, std::size_t length, std::uint64_t sum) noexcept {
+    while (length >= 4) { // one's complement sums may be taken over wider words and folded
+        std::uint32_t word;
+        std::memcpy(&word, data, 4);
+        sum += word;
+        data += 4;
+        length -= 4;
+    }
+    if (length >= 2) {
+        std::uint16_t word;
+        std::memcpy(&word, data, 2);
+        sum += word;
+        data += 2;
+        length -= 2;
+    }
+    if (length != 0) {
+        std::uint8_t last[2] = {*data, 0};
+        std::uint16_t word;
+        std::memcpy(&word, last, 2);
+        sum += word;
+    }
+    return sum;
+}
+
+std::uint16_t checksum_fold(std::uint64_t sum) noexcept {
+    while (sum >> 16 != 0)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<std::uint16_t>(~sum & 0xffff);
+}
+
+void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link,
+                   const api::net_address& source, const api::net_address& destination, std::uint8_t dscp) noexcept {
+    const bool ipv4 = flow::is_ipv4(destination.ip);
+    const auto udp_length = static_cast<std::uint16_t>(payload_length + 8);
+    std::uint8_t* udp = payload - 8;
+    put16(udp, source.port);
+    put16(udp + 2, destination.port);
+    put16(udp + 4, udp_length);
+    put16(udp + 6, 0);
+
+    std::uint8_t* ip = udp - (ipv4 ? 20 : 40);
+    std::uint64_t sum = 0;
+    if (ipv4) {
+        ip[0] = 0x45;
+        ip[1] = static_cast<std::uint8_t>(dscp << 2);
+        put16(ip + 2, static_cast<std::uint16_t>(udp_length + 20));
+        put16(ip + 4, 0);
+        put16(ip + 6, 0x4000); // do not fragment: an atomic datagram, its ID means nothing
+        ip[8] = hop_limit;
+        ip[9] = protocol_udp;
+        put16(ip + 10, 0);
+        std::memcpy(ip + 12, source.ip + 12, 4);
+        std::memcpy(ip + 16, destination.ip + 12, 4);
+        const std::uint16_t checksum = checksum_fold(checksum_add(ip, 20, 0));
+        std::memcpy(ip + 10, &checksum, 2);
+        sum = checksum_add(ip + 12, 8, sum);
+    } else {
+        const std::uint32_t first = 0x60000000u | static_cast<std::uint32_t>(dscp) << 22;
+        put16(ip, static_cast<std::uint16_t>(first >> 16));
+        put16(ip + 2, static_cast<std::uint16_t>(first));
+        put16(ip + 4, udp_length);
+        ip[6] = protocol_udp;
+        ip[7] = hop_limit;
+        std::memcpy(ip + 8, source.ip, 16);
+        std::memcpy(ip + 24, destination.ip, 16);
+        sum = checksum_add(ip + 8, 32, sum);
+    }
+    const std::uint8_t pseudo[4] = {0, protocol_udp, static_cast<std::uint8_t>(udp_length >> 8),
+                                    static_cast<std::uint8_t>(udp_length)};
+    sum = checksum_add(pseudo, 4, sum);
+    std::uint16_t checksum = checksum_fold(checksum_add(udp, udp_length, sum));
+    if (checksum == 0)
+        checksum = 0xffff; // RFC 768: zero would mean none
+    std::memcpy(udp + 6, &checksum, 2);
+
+    std::uint8_t* ether = ip - (link.vlan == no_vlan ? 14 : 18);
+    std::memcpy(ether, link.destination_mac, 6);
+    std::memcpy(ether + 6, link.source_mac, 6);
+    if (link.vlan != no_vlan) {
+        put16(ether + 12, ether_vlan);
+        put16(ether + 14, link.vlan);
+    }
+    put16(ip - 2, ipv4 ? ether_ipv4 : ether_ipv6);
+}
+
+} // namespace tandem::pipeline
