@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a media's two legs to the data plane's flows (contract.hpp). Pure, so that every combination of legs is a test.
+//
+// A leg receives at its own address and port; what arrives there is sent on from the other leg's address and port to the
+// other leg's peer. A leg that muxes RTP and RTCP has one flow, another has two (RTP at the even port, RTCP above it).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "controlplane/media/relay.hpp"
+#include "dataplane/api/contract.hpp"
+
+namespace tandem::media {
+
+// What the data plane needs to know of a leg.
+struct leg_shape {
+    std::uint32_t address_index = 0;
+    std::uint16_t port = 0; // even
+    bool mux = false;
+    api::suite suite = api::suite::clear;
+    std::uint8_t mki_length = 0;
+    api::source_policy source = api::source_policy::signalled;
+    std::optional<endpoint> remote_rtp;  // where media towards this leg goes; none = not known yet
+    std::optional<endpoint> remote_rtcp;
+
+    [[nodiscard]] api::flow_id rtp() const noexcept { return api::make_flow_id(address_index, port); }
+    [[nodiscard]] api::flow_id rtcp() const noexcept {
+        return mux ? rtp() : api::make_flow_id(address_index, static_cast<std::uint16_t>(port + 1));
+    }
+};
+
+struct plan_options {
+    std::uint64_t tag = 0;
+    std::array<bool, 2> forward{true, true}; // [i]: towards leg i
+    std::uint16_t timeout_s = 60;
+    std::uint8_t dscp = 46; // EF
+};
+
+[[nodiscard]] std::vector<api::flow_config> plan_flows(const std::array<leg_shape, 2>& legs, const plan_options& options);
+
+// Same flows with the same crypto on both sides: a flow_update is enough to get from one plan to the other.
+[[nodiscard]] bool same_structure(const std::vector<api::flow_config>& a, const std::vector<api::flow_config>& b) noexcept;
+
+// What takes a data plane from `before` to `after` (same structure); empty where nothing changed.
+[[nodiscard]] std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& before,
+                                                         const std::vector<api::flow_config>& after);
+
+// Flows whose in-side is leg `i`, and flows whose out-side goes towards leg `i`.
+[[nodiscard]] std::vector<api::flow_id> flows_from(const std::array<leg_shape, 2>& legs, std::size_t i);
+[[nodiscard]] inline std::vector<api::flow_id> flows_towards(const std::array<leg_shape, 2>& legs, std::size_t i) {
+    return flows_from(legs, 1 - i);
+}
+
+} // namespace tandem::media

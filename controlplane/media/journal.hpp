@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What media must remember over a `kill -9` of the control plane: everything but keys. The data plane keeps the flows and
+// their epochs; these rows say what the flows mean. Implemented by records/. Owner thread: io_context.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "controlplane/media/relay.hpp"
+
+namespace tandem::media {
+
+struct leg_row {
+    leg_kind kind{};
+    std::string unit;
+    std::uint64_t tsid = 0;               // unit legs
+    std::string interface;
+    std::uint32_t address_index = 0;
+    asio::ip::address outer;              // our address
+    std::uint16_t port = 0;
+    endpoint local_rtp, local_rtcp;       // as in the SDP
+    bool ipv6 = false;
+    bool mux = false;                     // in the SDP
+    bool unroutable = false;
+    std::optional<endpoint> remote_rtp, remote_rtcp;
+    std::optional<endpoint> hint;         // unit legs: outer address of MEDIA_OPEN's answer
+    api::suite suite = api::suite::clear;
+    std::uint32_t epoch = 0;
+};
+
+struct media_row {
+    media_id id = 0;
+    std::string call_id;
+    std::uint32_t index = 0;
+    std::string kind, caller, callee, level;
+    std::array<bool, 2> forward{true, true};
+    bool installed = false;
+    std::chrono::system_clock::time_point opened, answered;
+    std::uint32_t rekeys = 0, rekey_failures = 0;
+    std::array<leg_row, 2> legs;
+};
+
+// One ended media.
+struct media_record {
+    media_id id = 0;
+    std::string call_id;
+    std::uint32_t index = 0;
+    std::string kind, caller, callee, level, cause;
+    std::chrono::system_clock::time_point opened, answered, ended; // answered = 1970 where it never was
+    std::uint32_t rekeys = 0, rekey_failures = 0;
+    struct side {
+        std::string kind, unit, suite;
+        std::uint64_t packets = 0, bytes = 0, lost = 0, auth_failures = 0, replays = 0;
+    };
+    std::array<side, 2> legs; // what each leg received
+};
+
+class journal {
+public:
+    virtual ~journal() = default;
+    virtual void put(const media_row& row) = 0; // new or replaced
+    virtual void erase(media_id id) = 0;
+    [[nodiscard]] virtual std::vector<media_row> load() = 0;
+    virtual void record(const media_record& ended) = 0;
+    // Generation of the data plane's flow memory that these rows belong to.
+    virtual void set_generation(std::uint64_t generation) = 0;
+    [[nodiscard]] virtual std::uint64_t generation() = 0;
+};
+
+// For tests and for running without a database: forgets.
+class no_journal final : public journal {
+public:
+    void put(const media_row&) override {}
+    void erase(media_id) override {}
+    std::vector<media_row> load() override { return {}; }
+    void record(const media_record&) override {}
+    void set_generation(std::uint64_t) override {}
+    std::uint64_t generation() override { return 0; }
+};
+
+} // namespace tandem::media
