@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// OpenSSL contexts of the primary. See tls.hpp. RFC 8446 4.2.11 (external PSK), 5.5 (limits), 6.2 (alerts).
+#include "controlplane/protocol/tls.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include <openssl/err.h>
+#include <openssl/rand.h>
+#include <openssl/x509v3.h>
+
+#include "controlplane/protocol/message.hpp"
+
+namespace tandem::protocol {
+namespace {
+
+constexpr const char* suite = "TLS_AES_256_GCM_SHA384";
+constexpr std::array<unsigned char, 2> suite_number{0x13, 0x02};
+constexpr std::uint64_t records_per_key = std::uint64_t{1} << 23; // of the 2^24.5 that RFC 8446 5.5 allows
+
+struct server_state {
+    psk_lookup lookup;
+    secret stranger; // key under which unknown identities fail, as those with a wrong key do
+};
+struct client_state {
+    std::string id_code;
+    secret psk;
+};
+struct connection_state {
+    offered_identity offered;
+    std::uint64_t records = 0;
+};
+
+template <class T>
+void free_extra(void*, void* value, CRYPTO_EX_DATA*, int, long, void*) {
+    delete static_cast<T*>(value);
+}
+
+template <class T>
+int context_slot() {
+    static const int slot = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, &free_extra<T>);
+    return slot;
+}
+int connection_slot() {
+    static const int slot = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, &free_extra<connection_state>);
+    return slot;
+}
+template <class T>
+T* state_of(const SSL* ssl) {
+    return static_cast<T*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), context_slot<T>()));
+}
+connection_state* state_of_connection(const SSL* ssl) {
+    return static_cast<connection_state*>(SSL_get_ex_data(ssl, connection_slot()));
+}
+connection_state* make_state_of_connection(SSL* ssl) {
+    auto* state = state_of_connection(ssl);
+    if (state != nullptr)
+        return state;
+    auto fresh = std::make_unique<connection_state>();
+    if (SSL_set_ex_data(ssl, connection_slot(), fresh.get()) != 1)
+        return nullptr;
+    return fresh.release();
+}
+
+std::string openssl_reason() {
+    const auto code = ERR_peek_last_error();
+    const char* text = code != 0 ? ERR_reason_error_string(code) : nullptr;
+    std::string reason = text != nullptr ? text : "no reason given";
+    ERR_clear_error();
+    return reason;
+}
+
+// A session object that stands for an external PSK (RFC 8446 4.2.11; SHA-384 by its suite).
+SSL_SESSION* session_of(SSL* ssl, const secret& psk) {
+    SSL_SESSION* session = SSL_SESSION_new();
+    const SSL_CIPHER* cipher = SSL_CIPHER_find(ssl, suite_number.data());
+    if (session == nullptr || cipher == nullptr ||
+        SSL_SESSION_set1_master_key(session, psk.view().data(), psk.size()) != 1 ||
+        SSL_SESSION_set_cipher(session, cipher) != 1 ||
+        SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) != 1) {
+        SSL_SESSION_free(session);
+        return nullptr;
+    }
+    return session;
+}
+
+int find_psk(SSL* ssl, const unsigned char* identity, std::size_t length, SSL_SESSION** session) {
+    *session = nullptr;
+    auto* server = state_of<server_state>(ssl);
+    auto* connection = make_state_of_connection(ssl);
+    if (server == nullptr || connection == nullptr)
+        return 0;
+    std::optional<secret> psk;
+    const std::span offered(identity, length);
+    if (length > 0 && length <= max_identity && valid_text(offered)) {
+        connection->offered.id_code.assign(offered.begin(), offered.end());
+        psk = server->lookup(connection->offered.id_code);
+        if (psk && (psk->size() < min_psk || psk->size() > max_psk))
+            psk.reset();
+    } else {
+        connection->offered.id_code = "(not printable)";
+    }
+    connection->offered.known = psk.has_value();
+    *session = session_of(ssl, psk ? *psk : server->stranger);
+    return *session != nullptr ? 1 : 0;
+}
+
+int use_psk(SSL* ssl, const EVP_MD* digest, const unsigned char** identity, std::size_t* length,
+            SSL_SESSION** session) {
+    *session = nullptr;
+    *identity = nullptr;
+    *length = 0;
+    const auto* client = state_of<client_state>(ssl);
+    if (client == nullptr)
+        return 0;
+    if (digest != nullptr && EVP_MD_get_type(digest) != NID_sha384)
+        return 1; // the server chose a hash of which we have no PSK; the handshake then fails for want of a certificate
+    *session = session_of(ssl, client->psk);
+    if (*session == nullptr)
+        return 0;
+    *identity = reinterpret_cast<const unsigned char*>(client->id_code.data());
+    *length = client->id_code.size();
+    return 1;
+}
+
+// The gateway's certificate must say that it is a server's: every unit has one of the same CA.
+int verify_gateway(int ok, X509_STORE_CTX* store) {
+    if (ok != 1 || X509_STORE_CTX_get_error_depth(store) != 0)
+        return ok;
+    X509* leaf = X509_STORE_CTX_get_current_cert(store);
+    if ((X509_get_extension_flags(leaf) & EXFLAG_XKUSAGE) != 0 &&
+        (X509_get_extended_key_usage(leaf) & XKU_SSL_SERVER) != 0)
+        return 1;
+    X509_STORE_CTX_set_error(store, X509_V_ERR_INVALID_PURPOSE);
+    return 0;
+}
+
+tl::expected<ssl_context, std::string> make_context(const SSL_METHOD* method) {
+    ERR_clear_error();
+    ssl_context context(SSL_CTX_new(method));
+    if (!context || SSL_CTX_set_min_proto_version(context.get(), TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_max_proto_version(context.get(), TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_ciphersuites(context.get(), suite) != 1 || SSL_CTX_set_num_tickets(context.get(), 0) != 1)
+        return tl::unexpected("OpenSSL cannot do TLS 1.3 with " + std::string(suite) + ": " + openssl_reason() +
+                              "; check the OpenSSL configuration of this host");
+    SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
+    // Deciphered seeds are wiped from OpenSSL's buffers as soon as they are read.
+    SSL_CTX_set_options(context.get(), SSL_OP_NO_TICKET | SSL_OP_CLEANSE_PLAINTEXT | SSL_OP_NO_COMPRESSION);
+    SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);
+    return context;
+}
+
+tl::expected<void, std::string> load(SSL_CTX* context, const certificate_files& files) {
+    const auto failed = [](const char* what, const std::string& file) {
+        return tl::unexpected(std::string("cannot use ") + what + " '" + file + "': " + openssl_reason() +
+                              "; give a PEM file that this program may read");
+    };
+    if (files.certificate.empty() || files.key.empty() || files.ca.empty())
+        return tl::unexpected(std::string("certificate, key and ca belong together: give all three or none"));
+    if (SSL_CTX_use_certificate_chain_file(context, files.certificate.c_str()) != 1)
+        return failed("certificate", files.certificate);
+    if (SSL_CTX_use_PrivateKey_file(context, files.key.c_str(), SSL_FILETYPE_PEM) != 1)
+        return failed("key", files.key);
+    if (SSL_CTX_load_verify_file(context, files.ca.c_str()) != 1)
+        return failed("ca", files.ca);
+    return {};
+}
+
+std::optional<std::string> common_name(X509* certificate) {
+    X509_NAME* subject = X509_get_subject_name(certificate);
+    const int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    // More than one CN is an attempt to be two units.
+    if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
+        return std::nullopt;
+    unsigned char* utf8 = nullptr;
+    const int length = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+    if (length < 0)
+        return std::nullopt;
+    const std::span bytes(utf8, static_cast<std::size_t>(length));
+    std::optional<std::string> name;
+    if (!bytes.empty() && bytes.size() <= max_identity && valid_text(bytes))
+        name.emplace(bytes.begin(), bytes.end());
+    OPENSSL_free(utf8);
+    return name;
+}
+
+} // namespace
+
+tl::expected<ssl_context, std::string> make_server_context(psk_lookup lookup, const certificate_files& files) {
+    auto context = make_context(TLS_server_method());
+    if (!context)
+        return context;
+    auto state = std::make_unique<server_state>();
+    state->lookup = std::move(lookup);
+    if (RAND_bytes(state->stranger.resize(32).data(), 32) != 1 ||
+        SSL_CTX_set_ex_data(context->get(), context_slot<server_state>(), state.get()) != 1)
+        return tl::unexpected("OpenSSL gives no random bytes: " + openssl_reason());
+    state.release(); // NOLINT: the context owns it now
+    SSL_CTX_set_psk_find_session_callback(context->get(), &find_psk);
+    // PSK sessions are bound to a session id context as soon as peers are verified; any constant will do.
+    static constexpr unsigned char name[] = "tandem";
+    SSL_CTX_set_session_id_context(context->get(), name, sizeof(name) - 1);
+    if (!files.empty()) {
+        if (auto loaded = load(context->get(), files); !loaded)
+            return tl::unexpected(loaded.error());
+        SSL_CTX_set_verify(context->get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+    }
+    return context;
+}
+
+tl::expected<ssl_context, std::string> make_client_context(std::string id_code, secret psk) {
+    if (id_code.empty() || id_code.size() > max_identity)
+        return tl::unexpected(std::string("the id code must have 1 to 64 bytes"));
+    if (psk.size() < min_psk || psk.size() > max_psk)
+        return tl::unexpected(std::string("the PSK must have 16 to 64 bytes (32 to 128 hex digits)"));
+    auto context = make_context(TLS_client_method());
+    if (!context)
+        return context;
+    auto state = std::make_unique<client_state>(client_state{std::move(id_code), std::move(psk)});
+    if (SSL_CTX_set_ex_data(context->get(), context_slot<client_state>(), state.get()) != 1)
+        return tl::unexpected("OpenSSL has no room for the PSK: " + openssl_reason());
+    state.release(); // NOLINT: the context owns it now
+    SSL_CTX_set_psk_use_session_callback(context->get(), &use_psk);
+    SSL_CTX_set_verify(context->get(), SSL_VERIFY_PEER, nullptr); // no CA at all: only the PSK convinces
+    return context;
+}
+
+tl::expected<ssl_context, std::string> make_client_context(const certificate_files& files) {
+    auto context = make_context(TLS_client_method());
+    if (!context)
+        return context;
+    if (auto loaded = load(context->get(), files); !loaded)
+        return tl::unexpected(loaded.error());
+    SSL_CTX_set_verify(context->get(), SSL_VERIFY_PEER, &verify_gateway);
+    return context;
+}
+
+std::optional<peer_identity> authenticated_peer(SSL* ssl) {
+    if (SSL_session_reused(ssl) == 1) { // a PSK was accepted: there are no tickets, so it is an external one
+        const auto* state = state_of_connection(ssl);
+        if (state == nullptr || !state->offered.known)
+            return std::nullopt;
+        return peer_identity{state->offered.id_code, credential::psk};
+    }
+    X509* certificate = SSL_get0_peer_certificate(ssl);
+    if (certificate == nullptr || SSL_get_verify_result(ssl) != X509_V_OK)
+        return std::nullopt;
+    auto name = common_name(certificate);
+    if (!name)
+        return std::nullopt;
+    return peer_identity{std::move(*name), credential::certificate};
+}
+
+std::optional<offered_identity> offered_peer(const SSL* ssl) {
+    const auto* state = state_of_connection(ssl);
+    if (state == nullptr || state->offered.id_code.empty())
+        return std::nullopt;
+    return state->offered;
+}
+
+void count_record(SSL* ssl) {
+    auto* state = make_state_of_connection(ssl);
+    if (state != nullptr && ++state->records >= records_per_key &&
+        SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1)
+        state->records = 0;
+}
+
+std::optional<secret> parse_psk(std::string_view hex) {
+    const auto value = [](char c) {
+        return c >= '0' && c <= '9'   ? c - '0'
+               : c >= 'a' && c <= 'f' ? c - 'a' + 10
+               : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                      : -1;
+    };
+    constexpr std::string_view space = " \t\r\n";
+    const auto first = hex.find_first_not_of(space);
+    if (first == std::string_view::npos)
+        return std::nullopt;
+    hex = hex.substr(first, hex.find_last_not_of(space) - first + 1);
+    if (hex.size() % 2 != 0 || hex.size() < 2 * min_psk || hex.size() > 2 * max_psk)
+        return std::nullopt;
+    secret psk;
+    const auto bytes = psk.resize(hex.size() / 2);
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+        const int high = value(hex[2 * i]), low = value(hex[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return std::nullopt;
+        bytes[i] = static_cast<std::uint8_t>(high << 4 | low);
+    }
+    return psk;
+}
+
+} // namespace tandem::protocol
