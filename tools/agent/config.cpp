@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// agent.toml by toml++, and the key file. Every refusal says what to do.
+#include "tools/agent/config.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <toml++/toml.h>
+#include <unistd.h>
+
+namespace tandem::agent {
+
+namespace {
+
+constexpr std::array known_keys{"version", "id",  "gateway", "psk_file", "certificate", "key",
+                                "ca",      "tun", "user",    "run_dir",  "lifetime_s"};
+
+// Collects the first error; later reads then do nothing.
+class reader {
+public:
+    reader(const toml::table& table, const std::string& file) : table_(table), file_(file) {}
+
+    void fail(const toml::node* where, const std::string& what) {
+        if (!error_.empty())
+            return;
+        error_ = where == nullptr ? fmt::format("{}: {}", file_, what)
+                                  : fmt::format("{}:{}: {}", file_, where->source().begin.line, what);
+    }
+    void check_keys() {
+        for (const auto& [key, node] : table_)
+            if (std::find(known_keys.begin(), known_keys.end(), key.str()) == known_keys.end())
+                fail(&node, fmt::format("unknown key '{}'; known are {}", key.str(), fmt::join(known_keys, ", ")));
+    }
+    void text(const char* key, std::string& out) {
+        const toml::node* node = table_.get(key);
+        if (node == nullptr)
+            return;
+        if (!node->is_string())
+            return fail(node, fmt::format("{} must be text in quotes", key));
+        out = node->as_string()->get();
+    }
+    std::optional<std::int64_t> number(const char* key, std::int64_t low, std::int64_t high) {
+        const toml::node* node = table_.get(key);
+        if (node == nullptr)
+            return std::nullopt;
+        const auto* value = node->as_integer();
+        if (value == nullptr || value->get() < low || value->get() > high) {
+            fail(node, fmt::format("{} must be a number from {} to {}", key, low, high));
+            return std::nullopt;
+        }
+        return value->get();
+    }
+    [[nodiscard]] const toml::node* get(const char* key) const { return table_.get(key); }
+    [[nodiscard]] const std::string& error() const { return error_; }
+
+private:
+    const toml::table& table_;
+    const std::string& file_;
+    std::string error_;
+};
+
+void read_gateways(reader& in, agent_config& config) {
+    const toml::node* node = in.get("gateway");
+    if (node == nullptr)
+        return in.fail(nullptr, "gateway is missing; write gateway = [\"192.0.2.1:4433\"]");
+    const toml::array* list = node->as_array();
+    if (list == nullptr || list->empty())
+        return in.fail(node, "gateway must be a list such as [\"192.0.2.1:4433\", \"[2001:db8::1]:4433\"]");
+    for (const auto& item : *list) {
+        const auto* text = item.as_string();
+        const auto gateway = text == nullptr ? std::nullopt : parse_gateway(text->get());
+        if (!gateway)
+            return in.fail(&item, "a gateway is written \"address:port\", IPv6 as \"[address]:port\"; host names are "
+                                  "not looked up, write the address");
+        config.gateways.push_back(*gateway);
+    }
+}
+
+void check_credentials(reader& in, const agent_config& config) {
+    const bool any_certificate = !config.certificate.empty() || !config.key.empty() || !config.ca.empty();
+    const bool all_certificate = !config.certificate.empty() && !config.key.empty() && !config.ca.empty();
+    if (config.uses_psk() && any_certificate)
+        in.fail(in.get("psk_file"), "psk_file and certificate/key/ca exclude each other; keep one of the two");
+    else if (!config.uses_psk() && !any_certificate)
+        in.fail(nullptr, "no credentials; set psk_file, or certificate, key and ca");
+    else if (any_certificate && !all_certificate)
+        in.fail(nullptr, "certificate, key and ca belong together; set all three");
+}
+
+bool valid_tun(const std::string& name) {
+    return !name.empty() && name.size() < 16 && name.find_first_of("/ \t\n%:") == std::string::npos && name != "." &&
+           name != "..";
+}
+
+int hex_digit(char c) noexcept {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+// Closes and wipes on every way out.
+struct psk_buffer {
+    std::array<char, 256> bytes{};
+    int fd = -1;
+    ~psk_buffer() {
+        protocol::wipe(bytes.data(), bytes.size());
+        if (fd >= 0)
+            ::close(fd);
+    }
+};
+
+} // namespace
+
+std::optional<asio::ip::tcp::endpoint> parse_gateway(std::string_view text) {
+    const auto colon = text.rfind(':');
+    if (colon == std::string_view::npos)
+        return std::nullopt;
+    std::string_view host = text.substr(0, colon);
+    const std::string_view port_text = text.substr(colon + 1);
+    const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+    if (bracketed)
+        host = host.substr(1, host.size() - 2);
+    std::uint16_t port = 0;
+    const auto [end, code] = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
+    if (code != std::errc{} || end != port_text.data() + port_text.size() || port == 0)
+        return std::nullopt;
+    asio::error_code error;
+    const auto address = asio::ip::make_address(std::string(host), error);
+    if (error || address.is_v6() != bracketed)
+        return std::nullopt;
+    return asio::ip::tcp::endpoint(address, port);
+}
+
+tl::expected<agent_config, config_error> parse_config(std::string_view text, const std::string& file) {
+    toml::table table;
+    try {
+        table = toml::parse(text, file);
+    } catch (const toml::parse_error& error) {
+        return tl::unexpected(fmt::format("{}:{}: not TOML: {}", file, error.source().begin.line, error.description()));
+    }
+    agent_config config;
+    reader in(table, file);
+    in.check_keys();
+    if (!in.number("version", 1, 1))
+        in.fail(nullptr, "version is missing; write version = 1");
+    in.text("id", config.id);
+    in.text("psk_file", config.psk_file);
+    in.text("certificate", config.certificate);
+    in.text("key", config.key);
+    in.text("ca", config.ca);
+    in.text("tun", config.tun);
+    in.text("user", config.user);
+    in.text("run_dir", config.run_dir);
+    if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
+        config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
+    if (config.id.empty() || config.id.size() > 64)
+        in.fail(in.get("id"), "id must be this unit's id code, 1 to 64 bytes; write id = \"alice\"");
+    if (!valid_tun(config.tun))
+        in.fail(in.get("tun"), "tun must be an interface name of 1 to 15 characters, such as \"tandem0\"");
+    read_gateways(in, config);
+    check_credentials(in, config);
+    if (!in.error().empty())
+        return tl::unexpected(in.error());
+    return config;
+}
+
+tl::expected<agent_config, config_error> load_config(const std::string& file) {
+    std::string text;
+    const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return tl::unexpected(fmt::format("{}: {}; give the configuration with --config", file, std::strerror(errno)));
+    std::array<char, 4096> part{};
+    ssize_t got = 0;
+    while ((got = ::read(fd, part.data(), part.size())) > 0 && text.size() < (1U << 20))
+        text.append(part.data(), static_cast<std::size_t>(got));
+    const int error = errno;
+    ::close(fd);
+    if (got < 0)
+        return tl::unexpected(fmt::format("{}: {}", file, std::strerror(error)));
+    return parse_config(text, file);
+}
+
+tl::expected<protocol::secret, config_error> read_psk(const std::string& file) {
+    psk_buffer buffer;
+    buffer.fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    if (buffer.fd < 0)
+        return tl::unexpected(
+            fmt::format("psk_file {}: {}; put the unit's key there as hex digits, mode 0600", file, std::strerror(errno)));
+    struct stat info {};
+    if (::fstat(buffer.fd, &info) != 0 || !S_ISREG(info.st_mode))
+        return tl::unexpected(fmt::format("psk_file {}: not a regular file", file));
+    if ((info.st_mode & 077U) != 0)
+        return tl::unexpected(fmt::format("psk_file {}: mode {:04o} lets others read the key; run chmod 600 {}", file,
+                                          info.st_mode & 07777U, file));
+    const ssize_t got = ::read(buffer.fd, buffer.bytes.data(), buffer.bytes.size());
+    std::size_t length = got > 0 ? static_cast<std::size_t>(got) : 0;
+    while (length > 0 && (buffer.bytes[length - 1] == '\n' || buffer.bytes[length - 1] == '\r' ||
+                          buffer.bytes[length - 1] == ' '))
+        length--;
+    const auto refuse = [&] {
+        return tl::unexpected(fmt::format("psk_file {}: must hold 32 to 128 hex digits (16 to 64 bytes) on one line", file));
+    };
+    if (length % 2 != 0 || length < 32 || length > 128)
+        return refuse();
+    protocol::secret psk;
+    const auto bytes = psk.resize(length / 2);
+    for (std::size_t i = 0; i < bytes.size(); i++) {
+        const int high = hex_digit(buffer.bytes[2 * i]), low = hex_digit(buffer.bytes[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return refuse();
+        bytes[i] = static_cast<std::uint8_t>(high << 4 | low);
+    }
+    return psk;
+}
+
+} // namespace tandem::agent

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// agent.toml (version 1): read, checked, and errors that name file, line and remedy. No secret is in it: the pre-shared
+// key stands in a file of its own, read here too, which must not be readable by others.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <asio/ip/tcp.hpp>
+#include <tl/expected.hpp>
+
+#include "controlplane/protocol/secret.hpp"
+
+namespace tandem::agent {
+
+struct agent_config {
+    std::string id;
+    std::vector<asio::ip::tcp::endpoint> gateways; // in order of preference
+    std::string psk_file;                          // or the three below
+    std::string certificate, key, ca;
+    std::string tun = "tandem0";
+    std::string user = "nobody"; // dropped to after set-up; empty = stay
+    std::string run_dir;         // status socket <run_dir>/agent.sock; empty = none
+    std::optional<std::uint32_t> lifetime_s; // wished for the primary; the gateway decides
+
+    [[nodiscard]] bool uses_psk() const noexcept { return !psk_file.empty(); }
+};
+
+// A sentence that says what is wrong and what to do.
+using config_error = std::string;
+
+[[nodiscard]] tl::expected<agent_config, config_error> load_config(const std::string& file);
+[[nodiscard]] tl::expected<agent_config, config_error> parse_config(std::string_view text, const std::string& file);
+
+// "192.0.2.1:4433" or "[2001:db8::1]:4433".
+[[nodiscard]] std::optional<asio::ip::tcp::endpoint> parse_gateway(std::string_view text);
+
+// 16..64 bytes as hex digits on one line; refused where group or others may read the file.
+[[nodiscard]] tl::expected<protocol::secret, config_error> read_psk(const std::string& file);
+
+} // namespace tandem::agent

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// From root to nobody in three steps: harden (no core, not dumpable, memory locked); become(user) keeping CAP_NET_ADMIN only,
+// while the TUN waits for its addresses; drop_all once it has them.
+#pragma once
+
+#include <string>
+
+#include <tl/expected.hpp>
+
+namespace tandem::agent {
+
+// Returns a warning for the log; empty where all was done.
+[[nodiscard]] std::string harden();
+
+// Nothing to do where we are not root (then the capabilities we were started with stay until drop_all), or user is empty.
+[[nodiscard]] tl::expected<void, std::string> become(const std::string& user);
+
+// No capability is left, and none can come back.
+[[nodiscard]] tl::expected<void, std::string> drop_all();
+
+// Makes the directory where it is missing, and then gives it to `user` where we are root.
+[[nodiscard]] tl::expected<void, std::string> prepare_run_dir(const std::string& directory, const std::string& user);
+
+} // namespace tandem::agent
