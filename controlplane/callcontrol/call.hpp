@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// A call as call control knows it: two sides (0 = who made the call's first offer, 1 = who answers), media lines, and on each
+// line what either side's SDP last said. Offer and answer (RFC 3264) are pure functions here: SDP in, wishes to the media
+// relay and SDP out; ng_server.cpp carries them between the two. One thread: the control plane's io_context.
+//
+// An offer changes nothing that is in force: the relay is told at the answer, so a refused re-offer leaves the call as it
+// was. Keys are in protocol::secret and never saved; a recovered call gets new ones at its next offer.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+#include "controlplane/callcontrol/ng_request.hpp"
+#include "controlplane/callcontrol/sdp_rewrite.hpp"
+#include "controlplane/media/relay.hpp"
+
+namespace tandem::callcontrol {
+
+using side = unsigned; // 0 or 1
+[[nodiscard]] constexpr side other(side s) noexcept { return 1 - s; }
+
+// Where a leg is; decides its ports, so a change of it needs a new media.
+struct place {
+    media::leg_kind kind = media::leg_kind::core;
+    std::string unit;
+    std::string interface;
+    bool ipv6 = false;
+    friend bool operator==(const place&, const place&) = default;
+};
+
+struct sdes_state {
+    std::uint32_t tag = 1;
+    std::optional<api::suite> suite; // in force; nothing = clear
+    protocol::secret receive, send;
+};
+
+struct leg {
+    place where;
+    std::optional<media::endpoint> rtp, rtcp; // the peer's
+    bool learn = false;                       // the SDP's address cannot be sent to: learn from the first packet
+    bool mux = false;                         // RTCP muxed on this leg
+    sdp::way direction = sdp::way::sendrecv;  // as this side said
+    bool held = false;                        // by c=0.0.0.0
+    sdp::transport profile;                   // in this side's SDP
+    sdes_state keys;
+    std::vector<sdp::crypto_line> offered;    // our a=crypto in the last offer to this side
+    bool mux_offered = false;                 // in the last offer to, or from, this side
+};
+
+struct media_line {
+    std::uint32_t index = 0;
+    std::string kind;
+    media::media_id id = 0; // 0 = none: rejected or removed
+    bool answered = false;
+    std::array<leg, 2> legs;
+    std::array<media::leg_local, 2> local;
+};
+
+struct call {
+    std::string call_id;
+    std::array<std::vector<std::string>, 2> tags; // side 1 has several where the call forked; the last is the latest
+    std::string caller, callee;
+    std::chrono::system_clock::time_point created, last_signal;
+    std::array<std::string, 2> interfaces; // as `direction` named them last, by side
+    std::vector<media_line> lines;
+    side offerer = 0; // of the last offer
+    bool answered = false;
+    // Of the last offer: what to tell its sender in the answer.
+    bool accept_mux = false, refuse_mux = false;
+
+    [[nodiscard]] std::optional<side> side_of(const std::string& tag) const;
+    void learn_tag(side, const std::string& tag);
+};
+
+using reason = std::string; // for the error reply
+template <class T> using outcome = tl::expected<T, reason>;
+
+// What an offer asks of one media line.
+struct line_plan {
+    bool reject = false; // towards the other side: port 0
+    bool reopen = false; // ports must be taken (new line, or a leg moved)
+};
+
+// Reads one m= line of `from`'s offer into the line. `to` is where the other leg is. Changes only the line.
+[[nodiscard]] outcome<line_plan> take_offer(const call&, media_line&, const sdp::media&, side from, const place& from_where,
+                                            const place& to_where, const request&);
+// Reads one m= line of the answer. False = rejected.
+[[nodiscard]] outcome<bool> take_answer(const call&, media_line&, const sdp::media&, side from, const request&);
+
+// For the relay, from what the line knows; remotes and keys only where `complete`.
+[[nodiscard]] media::media_request relay_request(const call&, const media_line&, bool complete);
+
+// The SDP line that goes to side `to`.
+[[nodiscard]] sdp::media_rewrite rewrite_for_offer(const media_line&, side to);
+[[nodiscard]] sdp::media_rewrite rewrite_for_answer(const media_line&, side to);
+[[nodiscard]] sdp::rewrite_options rewrite_options_of(const request&);
+
+
+// JSON without keys, for the call_store. load: nothing where it is not ours.
+[[nodiscard]] std::string save(const call&);
+[[nodiscard]] std::optional<call> load(std::string_view json);
+
+} // namespace tandem::callcontrol

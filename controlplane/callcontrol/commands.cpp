@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ng commands: offer and answer carry SDP between call.cpp (what it means) and the media relay (what happens); delete
+// ends, query and list tell. One thread: the control plane's io_context; each holds its call's turn.
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+#include <algorithm>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "controlplane/callcontrol/ng_reply.hpp"
+#include "controlplane/callcontrol/state.hpp"
+
+namespace tandem::callcontrol {
+
+namespace {
+
+using media::leg_kind;
+
+// Logical interface names that mean "behind an agent".
+bool names_unit(std::string_view interface) { return interface == "unit" || interface == "inner" || interface == "access"; }
+
+tl::unexpected<reason> refuse(std::string text) { return tl::unexpected(std::move(text)); }
+
+bencode::value sdp_reply(std::string body) {
+    auto reply = ok_reply();
+    reply.add("sdp", std::move(body));
+    return reply;
+}
+
+bencode::value not_found() {
+    bencode::value reply(bencode::dict{});
+    reply.add("warning", "Call-ID not found or tags didn't match");
+    reply.add("result", "ok");
+    return reply;
+}
+
+void apply_direction(call& c, const request& r, side sender) {
+    if (r.direction) {
+        c.interfaces[sender] = (*r.direction)[0];
+        c.interfaces[other(sender)] = (*r.direction)[1];
+    }
+}
+
+} // namespace
+
+asio::awaitable<turnstile::pass> turnstile::enter() {
+    if (busy_) {
+        auto timer = waiting_.emplace(waiting_.end(), co_await asio::this_coro::executor,
+                                      asio::steady_timer::time_point::max());
+        asio::error_code woken;
+        co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, woken));
+        waiting_.erase(timer); // busy_ was handed on to us
+    }
+    busy_ = true;
+    co_return pass(*this);
+}
+
+void turnstile::leave() {
+    for (auto& timer : waiting_)
+        if (timer.cancel() > 0)
+            return; // it enters now; nobody else may before
+    busy_ = false;
+}
+
+outcome<side> server::state::sender_of_offer(call& c, const request& r) const {
+    if (c.tags[0].empty() && c.tags[1].empty())
+        return 0U;
+    if (const auto known = c.side_of(r.from_tag))
+        return *known;
+    if (!r.to_tag.empty())
+        if (const auto known = c.side_of(r.to_tag))
+            return other(*known);
+    if (!c.answered) { // the caller tries again under a new tag
+        c.tags[0].clear();
+        return 0U;
+    }
+    return refuse("Call exists with other tags: from-tag is unknown");
+}
+
+outcome<place> server::state::place_of_sender(const call& c, const media_line& line, const sdp::media& from, side s,
+                                              const request& r) const {
+    auto session = sessions.by_inner(from.address);
+    if (!session && from.held_by_address()) {
+        if (line.id != 0)
+            return line.legs[s].where;
+        if (r.received_from)
+            session = sessions.by_inner(*r.received_from);
+    }
+    if (session) {
+        const bool ipv6 = from.held_by_address() && r.received_from ? r.received_from->is_v6() : from.address.is_v6();
+        return place{leg_kind::unit, session->unit, {}, ipv6};
+    }
+    if (names_unit(c.interfaces[s]))
+        return refuse(fmt::format("direction says \"{}\", but {} is no session's inner address: is the agent up, and does "
+                                  "the phone put its inner address into the SDP?",
+                                  c.interfaces[s], from.address.to_string()));
+    return place{leg_kind::core, {}, c.interfaces[s].empty() ? settings.core_interface : c.interfaces[s],
+                 from.address.is_v6()};
+}
+
+outcome<place> server::state::place_of_other(const call& c, const media_line& line, const sdp::media& from, side sender,
+                                             const request& r) const {
+    const side s = other(sender);
+    if (line.answered && line.id != 0)
+        return line.legs[s].where;
+    for (const auto& sibling : c.lines) // a line added to a running call goes where the others go
+        if (sibling.answered && sibling.id != 0)
+            return sibling.legs[s].where;
+    const auto& id = s == 1 ? c.callee : c.caller;
+    const auto& name = c.interfaces[s];
+    const bool want_v6 = r.ipv6.value_or(from.address.is_v6());
+    if (name.empty() || names_unit(name)) {
+        const auto session = id.empty() ? std::nullopt : sessions.by_unit(id);
+        if (session && session->up && !session->inner.empty()) {
+            const bool have = std::any_of(session->inner.begin(), session->inner.end(),
+                                          [&](const auto& address) { return address.is_v6() == want_v6; });
+            return place{leg_kind::unit, session->unit, {}, have ? want_v6 : session->inner.front().is_v6()};
+        }
+        if (!name.empty())
+            return refuse(fmt::format("direction says \"{}\", but unit \"{}\" has no session that is up", name, id));
+    }
+    return place{leg_kind::core, {}, name.empty() ? settings.core_interface : name, want_v6};
+}
+
+// Ports for a line whose legs are new or have moved.
+asio::awaitable<outcome<void>> server::state::take_ports(call& c, media_line& line) {
+    if (line.id != 0)
+        co_await relay.close(std::exchange(line.id, 0), "moved");
+    line.answered = false;
+    auto opened = co_await relay.open(relay_request(c, line, false));
+    if (!opened)
+        co_return refuse(std::move(opened.error().text));
+    line.id = opened->id;
+    line.local = opened->legs;
+    co_return outcome<void>();
+}
+
+asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const request& r, side from) {
+    auto offered = sdp::parse(r.sdp);
+    if (!offered)
+        co_return refuse(std::move(offered.error()));
+    c.offerer = from;
+    c.accept_mux = r.mux.demux || r.mux.accept;
+    c.refuse_mux = r.mux.reject;
+    std::vector<sdp::media_rewrite> out;
+    for (std::size_t i = 0; i < offered->medias.size(); ++i) {
+        const auto& here = offered->medias[i];
+        if (c.lines.size() <= i) {
+            c.lines.emplace_back();
+            c.lines.back().index = static_cast<std::uint32_t>(i);
+        }
+        auto& line = c.lines[i];
+        if (here.rejected() || !here.profile.rtp) {
+            out.emplace_back().reject = true;
+            continue;
+        }
+        auto near = place_of_sender(c, line, here, from, r);
+        if (!near)
+            co_return refuse(std::move(near.error()));
+        auto far = place_of_other(c, line, here, from, r);
+        if (!far)
+            co_return refuse(std::move(far.error()));
+        const auto plan = take_offer(c, line, here, from, *near, *far, r);
+        if (!plan)
+            co_return refuse(plan.error());
+        if (plan->reopen) {
+            auto taken = co_await take_ports(c, line);
+            if (!taken)
+                co_return refuse(std::move(taken.error()));
+        }
+        out.push_back(rewrite_for_offer(line, other(from)));
+    }
+    co_return sdp::rewrite(*offered, out, rewrite_options_of(r));
+}
+
+asio::awaitable<bencode::value> server::state::offer(request r) {
+    std::shared_ptr<live_call> live;
+    std::optional<turnstile::pass> turn;
+    do {
+        if (const auto at = calls.find(r.call_id); at != calls.end()) {
+            live = at->second;
+        } else {
+            if (calls.size() >= settings.max_calls)
+                co_return error_reply("Too many calls: the limit of this gateway is reached");
+            live = std::make_shared<live_call>();
+            live->what.call_id = r.call_id;
+            live->what.created = std::chrono::system_clock::now();
+            calls.emplace(r.call_id, live);
+            ++count.calls_created;
+        }
+        turn.reset();
+        turn.emplace(co_await live->turns.enter());
+    } while (live->gone);
+
+    auto& c = live->what;
+    const bool is_new = c.tags[0].empty() && c.tags[1].empty();
+    const auto from = sender_of_offer(c, r);
+    if (!from)
+        co_return error_reply(from.error());
+    c.learn_tag(*from, r.from_tag);
+    c.learn_tag(other(*from), r.to_tag);
+    c.last_signal = std::chrono::system_clock::now();
+    if (!c.answered && *from == 0) {
+        if (!r.caller.empty())
+            c.caller = r.caller;
+        if (!r.callee.empty())
+            c.callee = r.callee;
+    }
+    apply_direction(c, r, *from);
+    auto body = co_await run_offer(c, r, *from);
+    sdp::wipe(r.sdp);
+    if (live->gone) {
+        close_media(c, "call has ended"); // what was opened after the end
+        co_return error_reply("Call has ended");
+    }
+    if (!body) {
+        spdlog::info("ng: offer of call \"{}\" refused: {}", c.call_id, body.error());
+        if (is_new)
+            forget(live, "offer refused");
+        co_return error_reply(std::move(body.error()));
+    }
+    store.put(c.call_id, save(c));
+    co_return sdp_reply(std::move(*body));
+}
+
+outcome<void> server::state::check_answerer(const media_line& line, const sdp::media& from, side s) const {
+    if (from.held_by_address())
+        return {};
+    const auto& where = line.legs[s].where;
+    const auto session = sessions.by_inner(from.address);
+    if (where.kind == leg_kind::unit && (!session || session->unit != where.unit))
+        return refuse(fmt::format("Answer's address {} is not an inner address of unit \"{}\"", from.address.to_string(),
+                                  where.unit));
+    if (where.kind == leg_kind::core && session)
+        return refuse(fmt::format("Answer's address {} is the inner address of unit \"{}\", but the offer was not for it: "
+                                  "name it as callee in metadata",
+                                  from.address.to_string(), session->unit));
+    return {};
+}
+
+asio::awaitable<outcome<std::string>> server::state::run_answer(live_call& live, const request& r, side from) {
+    auto& c = live.what;
+    auto answered = sdp::parse(r.sdp);
+    if (!answered)
+        co_return refuse(std::move(answered.error()));
+    const auto& medias = answered->medias;
+    std::vector<sdp::media_rewrite> out(medias.size());
+    for (auto& one : out)
+        one.reject = true;
+    for (std::size_t i = 0; i < c.lines.size(); ++i) {
+        auto& line = c.lines[i];
+        bool taken = false;
+        if (i < medias.size() && !medias[i].rejected() && line.id != 0) {
+            if (auto fine = check_answerer(line, medias[i], from); !fine)
+                co_return refuse(std::move(fine.error()));
+            const auto result = take_answer(c, line, medias[i], from, r);
+            if (!result)
+                co_return refuse(result.error());
+            taken = *result;
+        }
+        if (!taken) {
+            line.answered = false;
+            if (line.id != 0)
+                co_await relay.close(std::exchange(line.id, 0), "rejected in the answer");
+            continue;
+        }
+        auto updated = co_await relay.update(line.id, relay_request(c, line, true));
+        if (!updated)
+            co_return refuse(std::move(updated.error().text));
+        if (live.gone || line.id == 0)
+            co_return refuse("Media ended while the answer was being applied");
+        line.local = updated->legs;
+        line.answered = true;
+        out[i] = rewrite_for_answer(line, other(from));
+    }
+    co_return sdp::rewrite(*answered, out, rewrite_options_of(r));
+}
+
+asio::awaitable<bencode::value> server::state::answer(request r) {
+    const auto at = calls.find(r.call_id);
+    if (at == calls.end())
+        co_return error_reply("Unknown call-id");
+    const auto live = at->second;
+    const auto turn = co_await live->turns.enter();
+    if (live->gone)
+        co_return error_reply("Unknown call-id");
+    auto& c = live->what;
+    if (!c.side_of(r.from_tag) && !c.side_of(r.to_tag))
+        co_return error_reply("Call exists with other tags: from-tag is unknown");
+    const side from = other(c.offerer);
+    if (c.side_of(r.to_tag).value_or(from) == from)
+        c.learn_tag(from, r.to_tag);
+    c.last_signal = std::chrono::system_clock::now();
+    auto body = co_await run_answer(*live, r, from);
+    sdp::wipe(r.sdp);
+    if (live->gone)
+        co_return error_reply("Call has ended");
+    if (!body) {
+        spdlog::info("ng: answer of call \"{}\" refused: {}", c.call_id, body.error());
+        co_return error_reply(std::move(body.error()));
+    }
+    c.answered = true;
+    store.put(c.call_id, save(c));
+    co_return sdp_reply(std::move(*body));
+}
+
+void server::state::forget(const std::shared_ptr<live_call>& live, const std::string& cause) {
+    if (std::exchange(live->gone, true))
+        return;
+    calls.erase(live->what.call_id);
+    store.erase(live->what.call_id);
+    ++count.calls_ended;
+    close_media(live->what, cause);
+}
+
+void server::state::close_media(call& c, const std::string& cause) {
+    std::vector<media::media_id> ids;
+    for (auto& line : c.lines)
+        if (line.id != 0)
+            ids.push_back(std::exchange(line.id, 0));
+    if (ids.empty())
+        return;
+    // The unit's confirmation may take its time: the SIP proxy does not wait for it.
+    asio::co_spawn(
+        context,
+        [](std::shared_ptr<state> self, std::vector<media::media_id> which, std::string why) -> asio::awaitable<void> {
+            for (const auto id : which)
+                co_await self->relay.close(id, why);
+        }(shared_from_this(), std::move(ids), cause),
+        asio::detached);
+}
+
+asio::awaitable<bencode::value> server::state::remove(request r) {
+    const auto at = calls.find(r.call_id);
+    if (at == calls.end())
+        co_return not_found();
+    const auto live = at->second;
+    const auto turn = co_await live->turns.enter();
+    if (live->gone)
+        co_return not_found();
+    auto& c = live->what;
+    if (!r.from_tag.empty() && !c.side_of(r.from_tag) && !c.side_of(r.to_tag))
+        co_return not_found();
+    auto reply = ok_reply();
+    add_statistics(reply, c, relay);
+    auto& forks = c.tags[1];
+    if (!r.to_tag.empty() && forks.size() > 1 && forks.back() != r.to_tag && c.side_of(r.to_tag) == 1U)
+        std::erase(forks, r.to_tag); // a branch that lost: the media belong to another one
+    else
+        forget(live, "deleted");
+    co_return reply;
+}
+
+asio::awaitable<bencode::value> server::state::query(request r) {
+    const auto at = calls.find(r.call_id);
+    if (at == calls.end())
+        co_return error_reply("Unknown call-id");
+    const auto live = at->second;
+    const auto turn = co_await live->turns.enter();
+    if (live->gone)
+        co_return error_reply("Unknown call-id");
+    auto reply = ok_reply();
+    add_statistics(reply, live->what, relay);
+    co_return reply;
+}
+
+bencode::value server::state::list(const request& r) const {
+    bencode::list ids;
+    for (const auto& [id, live] : calls) {
+        if (ids.size() >= r.limit)
+            break;
+        ids.emplace_back(id);
+    }
+    auto reply = ok_reply();
+    reply.add("calls", std::move(ids));
+    return reply;
+}
+
+void server::state::media_ended(media::media_id id, const std::string& call_id) {
+    const auto at = calls.find(call_id);
+    if (at == calls.end())
+        return;
+    const auto live = at->second;
+    bool left = false;
+    for (auto& line : live->what.lines) {
+        if (line.id == id)
+            line.id = 0;
+        left = left || line.id != 0;
+    }
+    if (left)
+        store.put(call_id, save(live->what));
+    else
+        forget(live, "media ended");
+}
+
+} // namespace tandem::callcontrol

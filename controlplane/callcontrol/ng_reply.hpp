@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies of ng replies in rtpengine's shape: what Kamailio's rtpengine module and people's scripts look for. Pure.
+#pragma once
+
+#include "controlplane/callcontrol/bencode.hpp"
+#include "controlplane/callcontrol/call.hpp"
+
+namespace tandem::callcontrol {
+
+[[nodiscard]] bencode::value ok_reply();
+[[nodiscard]] bencode::value error_reply(std::string why);
+// query and delete: created, tags with their media and streams, totals.
+void add_statistics(bencode::value& reply, const call&, const media::relay&);
+
+} // namespace tandem::callcontrol

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// ng request reader; error reasons are rtpengine 10.5's. Pure; any thread.
+#include "controlplane/callcontrol/ng_request.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+namespace tandem::callcontrol {
+
+namespace {
+
+using bencode::value;
+
+std::string normal(std::string_view name) {
+    std::string out(name);
+    std::replace_if(out.begin(), out.end(), [](char c) { return c == ' ' || c == '_'; }, '-');
+    return out;
+}
+
+// Calls `use` with each string of a list, or with each word of a string (both are sent in the field).
+template <class F> void each_word(const value& from, F use) {
+    if (const auto* items = from.items()) {
+        for (const auto& item : *items)
+            if (const auto* text = item.text())
+                use(std::string_view(*text));
+    } else if (const auto* text = from.text()) {
+        std::string_view rest = *text;
+        while (!rest.empty()) {
+            const auto stop = std::min(rest.find(' '), rest.size());
+            if (stop > 0)
+                use(rest.substr(0, stop));
+            rest.remove_prefix(std::min(stop + 1, rest.size()));
+        }
+    }
+}
+
+// "caller=alice;callee=bob", commas too; other keys are for others.
+void read_metadata(std::string_view text, request& out) {
+    while (!text.empty()) {
+        const auto stop = std::min(text.find_first_of(";,"), text.size());
+        const auto pair = text.substr(0, stop);
+        const auto equals = pair.find('=');
+        if (equals != std::string_view::npos) {
+            const auto key = pair.substr(0, equals);
+            const auto id = pair.substr(equals + 1);
+            if (key == "caller")
+                out.caller = id;
+            else if (key == "callee")
+                out.callee = id;
+        }
+        text.remove_prefix(std::min(stop + 1, text.size()));
+    }
+}
+
+void read_mux(std::string_view word, request& out) {
+    if (word == "offer")
+        out.mux.offer = true;
+    else if (word == "require")
+        out.mux.require = true;
+    else if (word == "demux")
+        out.mux.demux = true;
+    else if (word == "accept")
+        out.mux.accept = true;
+    else if (word == "reject")
+        out.mux.reject = true;
+    else if (word == "remove")
+        out.mux.remove = true;
+}
+
+void read_sdes(std::string_view word, request& out, bool& only_seen) {
+    if (word == "off" || word == "no" || word == "disable") {
+        out.sdes_off = true;
+        return;
+    }
+    const bool only = word.starts_with("only-");
+    if (!only && !word.starts_with("no-"))
+        return;
+    const auto* row = api::find_suite(word.substr(only ? 5 : 3));
+    if (only && !only_seen) {
+        only_seen = true;
+        out.sdes_suites.reset(); // a list of suites unknown to us leaves none: refused with words later
+    }
+    if (row != nullptr)
+        out.sdes_suites.set(static_cast<std::size_t>(row->id), only);
+}
+
+void read_replace(std::string_view word, request& out) {
+    const auto what = normal(word);
+    if (what == "origin")
+        out.replace_origin = true;
+    else if (what == "username")
+        out.replace_username = true;
+    else if (what == "session-name")
+        out.replace_session_name = true; // session-connection: always replaced
+}
+
+std::optional<asio::ip::address> address(std::string_view text) {
+    asio::error_code fault;
+    const auto found = asio::ip::make_address(std::string(text.substr(0, 64)), fault);
+    return fault ? std::nullopt : std::optional(found);
+}
+
+class reader {
+public:
+    explicit reader(request& out) : out_(out) {}
+
+    void take(std::string_view raw_key, const value& item) {
+        const auto key = normal(raw_key);
+        const auto* text = item.text();
+        if (key == "flags")
+            each_word(item, [&](std::string_view word) { take_flag(normal(word)); });
+        else if (key == "replace")
+            each_word(item, [&](std::string_view word) { read_replace(word, out_); });
+        else if (key == "rtcp-mux")
+            each_word(item, [&](std::string_view word) { read_mux(word, out_); });
+        else if (key == "SDES")
+            each_word(item, [&](std::string_view word) { read_sdes(word, out_, only_seen_); });
+        else if (key == "direction")
+            take_direction(item);
+        else if (key == "received-from")
+            each_word(item, [&](std::string_view word) {
+                if (const auto found = address(word))
+                    out_.received_from = found;
+            });
+        else if (key == "limit")
+            take_limit(item);
+        else if (text != nullptr)
+            take_text(key, *text);
+    }
+
+private:
+    void take_text(std::string_view key, const std::string& text) {
+        if (key == "call-id")
+            out_.call_id = text;
+        else if (key == "from-tag")
+            out_.from_tag = text;
+        else if (key == "to-tag")
+            out_.to_tag = text;
+        else if (key == "via-branch")
+            out_.via_branch = text;
+        else if (key == "sdp")
+            out_.sdp = text;
+        else if (key == "metadata")
+            read_metadata(text, out_);
+        else if (key == "transport-protocol") {
+            if (const auto profile = sdp::parse_transport(text); profile.rtp)
+                out_.transport = profile;
+        } else if (key == "address-family") {
+            if (text == "IP4" || text == "IP6")
+                out_.ipv6 = text == "IP6";
+        }
+    }
+
+    void take_flag(std::string_view flag) {
+        if (flag == "SIP-source-address")
+            out_.sip_source_address = true;
+        else if (flag == "trust-address")
+            out_.sip_source_address = false;
+        else if (flag.starts_with("replace-"))
+            read_replace(flag.substr(8), out_);
+        else if (flag.starts_with("rtcp-mux-"))
+            read_mux(flag.substr(9), out_);
+        else if (flag.starts_with("SDES-"))
+            read_sdes(flag.substr(5), out_, only_seen_);
+    }
+
+    void take_direction(const value& item) {
+        std::array<std::string, 2> names;
+        std::size_t count = 0;
+        each_word(item, [&](std::string_view word) {
+            if (count < names.size())
+                names[count++] = word;
+        });
+        if (count == 2)
+            out_.direction = names;
+    }
+
+    void take_limit(const value& item) {
+        if (const auto* number = item.integer(); number != nullptr && *number >= 0)
+            out_.limit = static_cast<std::uint32_t>(std::min<std::int64_t>(*number, 1'000'000));
+        else if (const auto* text = item.text())
+            std::from_chars(text->data(), text->data() + text->size(), out_.limit);
+    }
+
+    request& out_;
+    bool only_seen_ = false;
+};
+
+std::optional<command> find_command(std::string_view name) {
+    constexpr std::array<std::pair<std::string_view, command>, 6> known{{{"ping", command::ping},
+                                                                         {"offer", command::offer},
+                                                                         {"answer", command::answer},
+                                                                         {"delete", command::remove},
+                                                                         {"query", command::query},
+                                                                         {"list", command::list}}};
+    for (const auto& [text, what] : known)
+        if (text == name)
+            return what;
+    return {};
+}
+
+// In the order in which rtpengine looks.
+std::optional<std::string> missing(const request& r) {
+    const bool has_sdp = r.what == command::offer || r.what == command::answer;
+    if (has_sdp && r.sdp.empty())
+        return "No SDP body in message";
+    if (r.call_id.empty() && r.what != command::ping && r.what != command::list)
+        return "No call-id in message";
+    if (has_sdp && r.from_tag.empty())
+        return "No from-tag in message";
+    if (r.what == command::answer && r.to_tag.empty())
+        return "No to-tag in message";
+    return {};
+}
+
+} // namespace
+
+std::optional<datagram> split(std::string_view bytes) noexcept {
+    const auto space = bytes.find(' ');
+    if (space == std::string_view::npos || space == 0 || space > 255)
+        return {};
+    return datagram{bytes.substr(0, space), bytes.substr(space + 1)};
+}
+
+tl::expected<request, std::string> read_request(std::string_view payload) {
+    if (payload.empty())
+        return tl::unexpected<std::string>("Invalid data (no payload)");
+    if (payload.front() != 'd')
+        return tl::unexpected<std::string>(payload.front() == 'l' ? "Could not decode bencode dictionary"
+                                                                  : "Invalid NG data format");
+    const auto parsed = bencode::parse(payload);
+    if (!parsed)
+        return tl::unexpected<std::string>("Could not decode bencode dictionary");
+    const auto name = parsed->what.text_of("command");
+    if (name.empty())
+        return tl::unexpected<std::string>("Dictionary contains no key \"command\"");
+    const auto what = find_command(name);
+    if (!what)
+        return tl::unexpected<std::string>("Unrecognized command");
+    request out;
+    out.what = *what;
+    reader into(out);
+    for (const auto& [key, item] : *parsed->what.entries())
+        into.take(key, item);
+    if (auto reason = missing(out))
+        return tl::unexpected(std::move(*reason));
+    return out;
+}
+
+} // namespace tandem::callcontrol

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// One ng request: "cookie SP bencoded-dictionary" -> what we honour of it. Unknown keys and flags are ignored, as rtpengine
+// does; spaces, hyphens and underscores in names are the same. Pure; any thread.
+#pragma once
+
+#include <array>
+#include <asio/ip/address.hpp>
+#include <bitset>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "controlplane/callcontrol/bencode.hpp"
+#include "controlplane/callcontrol/sdp.hpp"
+
+namespace tandem::callcontrol {
+
+enum class command : std::uint8_t { ping, offer, answer, remove, query, list };
+
+// rtcp-mux: what is said to the other side and accepted of this one.
+struct mux_flags {
+    bool offer = false;   // offer it even where it was not offered
+    bool require = false; // the same, and the other side must take it
+    bool demux = false;   // do not pass it on, but accept it here
+    bool accept = false;  // accept it here whatever the other side says
+    bool reject = false;  // refuse it here
+    bool remove = false;  // do not pass it on
+};
+
+struct request {
+    command what = command::ping;
+    std::string call_id, from_tag, to_tag, via_branch;
+    std::string sdp;
+    std::string caller, callee;                            // metadata "caller=alice;callee=bob"
+    std::optional<std::array<std::string, 2>> direction;   // logical interfaces: towards this side, towards the other
+    std::optional<sdp::transport> transport;               // transport-protocol
+    mux_flags mux;
+    std::optional<bool> ipv6;                              // address family towards the other side
+    std::optional<asio::ip::address> received_from;        // SIP packet's source
+    bool sip_source_address = false;                       // use it instead of the SDP's address
+    bool replace_origin = false, replace_username = false, replace_session_name = false;
+    bool sdes_off = false;
+    std::bitset<api::suite_table.size()> sdes_suites = ~std::bitset<api::suite_table.size()>(); // may be offered
+    std::uint32_t limit = 32;                              // list
+};
+
+struct datagram {
+    std::string_view cookie;
+    std::string_view payload;
+};
+
+// Nothing where there is no cookie: no reply is possible then.
+[[nodiscard]] std::optional<datagram> split(std::string_view bytes) noexcept;
+
+// The request, or the error-reason in rtpengine's words.
+[[nodiscard]] tl::expected<request, std::string> read_request(std::string_view payload);
+
+} // namespace tandem::callcontrol

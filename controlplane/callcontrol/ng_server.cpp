@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// ng over UDP: sockets, cookies, retransmissions, dispatch. One thread: the control plane's io_context.
+#include "controlplane/callcontrol/ng_server.hpp"
+
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/ip/v6_only.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "controlplane/callcontrol/ng_reply.hpp"
+#include "controlplane/callcontrol/state.hpp"
+
+namespace tandem::callcontrol {
+
+namespace {
+
+using asio::ip::udp;
+
+// A reply goes in one datagram; what does not fit is told in one that does.
+constexpr std::size_t largest_reply = 65'000;
+
+std::string text_of(const udp::endpoint& e) {
+    return e.address().is_v6() ? fmt::format("[{}]:{}", e.address().to_string(), e.port())
+                               : fmt::format("{}:{}", e.address().to_string(), e.port());
+}
+
+std::uint64_t& counter_of(counters& count, command what) {
+    switch (what) {
+    case command::ping:
+        return count.pings;
+    case command::offer:
+        return count.offers;
+    case command::answer:
+        return count.answers;
+    case command::remove:
+        return count.deletes;
+    case command::query:
+        return count.queries;
+    case command::list:
+        break;
+    }
+    return count.lists;
+}
+
+} // namespace
+
+server::server(asio::io_context& io, config c, media::relay& relay, session::directory& sessions, call_store& store)
+    : state_(std::make_shared<state>(io, std::move(c), relay, sessions, store)) {
+    relay.on_ended = [weak = std::weak_ptr(state_)](media::media_id id, const std::string& call_id, const std::string&) {
+        if (const auto self = weak.lock())
+            self->media_ended(id, call_id);
+    };
+}
+
+server::~server() {
+    stop();
+    state_->relay.on_ended = nullptr;
+}
+
+tl::expected<void, std::string> server::start() {
+    for (const auto& where : state_->settings.listen) {
+        asio::error_code fault;
+        udp::socket socket(state_->context);
+        socket.open(where.protocol(), fault);
+        if (!fault && where.address().is_v6())
+            socket.set_option(asio::ip::v6_only(true), fault);
+        if (!fault)
+            socket.bind(where, fault);
+        if (fault) {
+            stop();
+            return tl::unexpected(fmt::format(
+                "ng cannot listen on {}: {}. Is the address configured here and the port free? See [ng] listen.",
+                text_of(where), fault.message()));
+        }
+        asio::error_code ignored;
+        socket.set_option(asio::socket_base::receive_buffer_size(1 << 20), ignored);
+        state_->listeners.push_back(std::make_shared<listener>(std::move(socket)));
+    }
+    state_->recover();
+    for (const auto& one : state_->listeners)
+        asio::co_spawn(state_->context, state_->receive(one), asio::detached);
+    return {};
+}
+
+void server::stop() {
+    state_->stopped = true;
+    for (const auto& one : state_->listeners) {
+        asio::error_code ignored;
+        one->socket.close(ignored);
+    }
+    state_->listeners.clear();
+}
+
+const counters& server::count() const noexcept { return state_->count; }
+
+std::vector<udp::endpoint> server::endpoints() const {
+    std::vector<udp::endpoint> out;
+    for (const auto& one : state_->listeners) {
+        asio::error_code ignored;
+        out.push_back(one->socket.local_endpoint(ignored));
+    }
+    return out;
+}
+
+std::vector<call_summary> server::calls() const {
+    std::vector<call_summary> out;
+    for (const auto& [id, live] : state_->calls) {
+        const auto& c = live->what;
+        call_summary one{id, {}, {}, c.caller, c.callee, c.created, c.answered, {}};
+        if (!c.tags[0].empty())
+            one.from_tag = c.tags[0].back();
+        if (!c.tags[1].empty())
+            one.to_tag = c.tags[1].back();
+        for (const auto& line : c.lines)
+            if (line.id != 0)
+                one.media.push_back(line.id);
+        out.push_back(std::move(one));
+    }
+    return out;
+}
+
+bool server::end_call(const std::string& call_id, const std::string& cause) {
+    const auto at = state_->calls.find(call_id);
+    if (at == state_->calls.end())
+        return false;
+    state_->forget(std::shared_ptr(at->second), cause);
+    return true;
+}
+
+void server::state::recover() {
+    for (auto& [call_id, text] : store.load_all()) {
+        auto loaded = load(text);
+        if (!loaded) {
+            spdlog::warn("ng: stored call \"{}\" is not readable, forgotten", call_id);
+            store.erase(call_id);
+            continue;
+        }
+        auto live = std::make_shared<live_call>();
+        live->what = std::move(*loaded);
+        live->what.call_id = call_id;
+        // Media that ended while nobody was here.
+        std::size_t media = 0;
+        for (auto& line : live->what.lines) {
+            if (line.id != 0 && !relay.info(line.id))
+                line.id = 0;
+            media += line.id != 0;
+        }
+        if (media == 0) {
+            store.erase(call_id);
+            continue;
+        }
+        calls.emplace(call_id, std::move(live));
+        ++count.calls_recovered;
+    }
+}
+
+asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
+    const auto self = shared_from_this();
+    while (!stopped) {
+        udp::endpoint from;
+        asio::error_code fault;
+        const auto length = co_await on->socket.async_receive_from(asio::buffer(on->buffer), from,
+                                                                   asio::redirect_error(asio::use_awaitable, fault));
+        if (stopped || fault == asio::error::operation_aborted || fault == asio::error::bad_descriptor)
+            co_return;
+        if (fault)
+            continue; // an ICMP error for an earlier reply
+        ++count.datagrams;
+        const auto parts = split({on->buffer.data(), length});
+        if (!parts) {
+            ++count.malformed;
+            continue;
+        }
+        std::string cookie(parts->cookie);
+        std::string key = text_of(from) + ' ' + cookie;
+        std::string payload(parts->payload);
+        protocol::wipe(on->buffer.data(), length);
+        const auto known = cookies.begin(key, cookie_cache::clock::now());
+        if (known.what == cookie_cache::found::fresh) {
+            asio::co_spawn(context, serve(on, from, std::move(cookie), std::move(key), std::move(payload)), asio::detached);
+            continue;
+        }
+        ++count.retransmissions;
+        sdp::wipe(payload);
+        if (known.what == cookie_cache::found::done) {
+            auto copy = *known.reply;
+            co_await on->socket.async_send_to(asio::buffer(copy), from, asio::redirect_error(asio::use_awaitable, fault));
+            sdp::wipe(copy);
+        }
+    }
+}
+
+asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::endpoint to, std::string cookie,
+                                           std::string key, std::string payload) {
+    const auto self = shared_from_this();
+    auto parsed = read_request(payload);
+    sdp::wipe(payload);
+    bencode::value reply;
+    if (parsed) {
+        ++counter_of(count, parsed->what);
+        try {
+            reply = co_await run(std::move(*parsed));
+        } catch (const std::exception& fault) { // no room throws on purpose; one command must not end the others
+            spdlog::error("ng: request failed inside: {}", fault.what());
+            reply = error_reply("Internal error");
+        }
+    } else {
+        if (parsed.error().starts_with("Could not decode") || parsed.error().starts_with("Invalid"))
+            ++count.malformed;
+        spdlog::debug("ng: {} from {}", parsed.error(), text_of(to));
+        reply = error_reply(std::move(parsed.error()));
+    }
+    if (reply.text_of("result") == "error")
+        ++count.errors;
+    auto body = bencode::print(reply);
+    if (body.size() > largest_reply) {
+        sdp::wipe(body);
+        body = bencode::print(error_reply("Reply is too large for a datagram"));
+    }
+    std::string bytes;
+    bytes.reserve(cookie.size() + 1 + body.size());
+    bytes += cookie;
+    bytes += ' ';
+    bytes += body;
+    sdp::wipe(body);
+    cookies.finish(key, bytes);
+    asio::error_code ignored;
+    if (on->socket.is_open())
+        co_await on->socket.async_send_to(asio::buffer(bytes), to, asio::redirect_error(asio::use_awaitable, ignored));
+    sdp::wipe(bytes);
+}
+
+asio::awaitable<bencode::value> server::state::run(request r) {
+    switch (r.what) {
+    case command::ping:
+        co_return bencode::dict{{"result", "pong"}};
+    case command::offer:
+        co_return co_await offer(std::move(r));
+    case command::answer:
+        co_return co_await answer(std::move(r));
+    case command::remove:
+        co_return co_await remove(std::move(r));
+    case command::query:
+        co_return co_await query(std::move(r));
+    case command::list:
+        break;
+    }
+    co_return list(r);
+}
+
+} // namespace tandem::callcontrol

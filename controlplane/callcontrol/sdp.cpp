@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+// SDP reader. Pure; any thread.
+#include "controlplane/callcontrol/sdp.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+namespace tandem::callcontrol::sdp {
+
+namespace {
+
+using failure = tl::unexpected<std::string>;
+
+failure bad(const std::string& why) { return failure("Failed to parse SDP: " + why); }
+
+std::string_view word(std::string_view& text) noexcept {
+    while (!text.empty() && text.front() == ' ')
+        text.remove_prefix(1);
+    const auto stop = text.find(' ');
+    const auto first = text.substr(0, stop);
+    text.remove_prefix(stop == std::string_view::npos ? text.size() : stop + 1);
+    return first;
+}
+
+std::optional<std::uint16_t> port_number(std::string_view text) noexcept {
+    std::uint16_t port = 0;
+    const auto [used, fault] = std::from_chars(text.data(), text.data() + text.size(), port);
+    if (fault != std::errc{} || used != text.data() + text.size() || text.empty())
+        return {};
+    return port;
+}
+
+std::optional<way> parse_way(std::string_view text) noexcept {
+    for (const auto candidate : {way::sendrecv, way::sendonly, way::recvonly, way::inactive})
+        if (name(candidate) == text)
+            return candidate;
+    return {};
+}
+
+// m=<kind> <port>[/<count>] <proto> <formats>
+bool read_media_line(std::string_view text, media& into) {
+    into.kind = word(text);
+    auto port = word(text);
+    if (const auto slash = port.find('/'); slash != std::string_view::npos) {
+        into.port_count = port.substr(slash);
+        port = port.substr(0, slash);
+    }
+    const auto number = port_number(port);
+    into.proto = word(text);
+    into.formats = text;
+    if (into.kind.empty() || !number || into.proto.empty() || into.formats.empty())
+        return false;
+    into.port = *number;
+    into.profile = parse_transport(into.proto);
+    return true;
+}
+
+// a=rtcp:<port> [IN IP4 <address>] (RFC 3605). An unreadable one is as good as none.
+void read_rtcp(std::string_view text, media& into) {
+    into.rtcp_port = port_number(word(text));
+    if (into.rtcp_port == std::uint16_t{0})
+        into.rtcp_port.reset();
+    if (!text.empty())
+        into.rtcp_address = parse_connection(text);
+}
+
+struct session_level {
+    std::optional<asio::ip::address> address;
+    way direction = way::sendrecv;
+    bool fingerprint = false;
+};
+
+// One line of a media section. False = not to be kept (keys are never kept as text).
+bool read_media_attribute(std::string_view text, media& into) {
+    const auto [name, value] = split_attribute(text);
+    if (name == "rtcp")
+        read_rtcp(value, into);
+    else if (name == "rtcp-mux" || name == "rtcp-mux-only")
+        into.rtcp_mux = true;
+    else if (name == "fingerprint")
+        into.fingerprint = true;
+    else if (const auto direction = parse_way(name))
+        into.direction = *direction;
+    else if (name == "crypto") {
+        if (auto found = parse_crypto(value))
+            into.cryptos.push_back(std::move(*found));
+        return false;
+    }
+    return true;
+}
+
+class reader {
+public:
+    tl::expected<session, std::string> read(std::string_view text) {
+        if (text.size() > max_bytes)
+            return bad("it is longer than 65000 bytes");
+        if (text.find('\0') != std::string_view::npos)
+            return bad("it holds a zero byte");
+        if (text.find("\r\n") == std::string_view::npos)
+            out_.newline = "\n";
+        while (!text.empty()) {
+            const auto end = text.find('\n');
+            auto one = text.substr(0, end);
+            text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+            if (one.ends_with('\r'))
+                one.remove_suffix(1);
+            if (one.empty())
+                continue;
+            if (auto fault = take(one))
+                return bad(*fault);
+        }
+        if (out_.lines.empty() || out_.lines.front().type != 'v')
+            return bad("it does not begin with v=");
+        return resolve();
+    }
+
+private:
+    std::optional<std::string> take(std::string_view one) {
+        if (++lines_ > max_lines)
+            return "it has more than 2000 lines";
+        if (one.size() < 2 || one[1] != '=' || one[0] < 'a' || one[0] > 'z')
+            return "line " + std::to_string(lines_) + " is not <letter>=<value>";
+        line here{one[0], std::string(one.substr(2))};
+        if (here.type == 'm')
+            return take_media(here.text);
+        if (out_.medias.empty())
+            return take_session_line(std::move(here));
+        return take_media_line(std::move(here));
+    }
+
+    std::optional<std::string> take_media(std::string_view text) {
+        if (out_.medias.size() >= max_media)
+            return "it has more than 32 m= lines";
+        media here;
+        if (!read_media_line(text, here))
+            return "line " + std::to_string(lines_) + " is not a valid m= line";
+        here.direction = level_.direction;
+        here.fingerprint = level_.fingerprint;
+        out_.medias.push_back(std::move(here));
+        own_address_.emplace_back();
+        return {};
+    }
+
+    std::optional<std::string> take_session_line(line here) {
+        if (here.type == 'c') {
+            level_.address = parse_connection(here.text);
+            if (!level_.address)
+                return "line " + std::to_string(lines_) + " has no usable address";
+        } else if (here.type == 'a') {
+            const auto attribute = split_attribute(here.text);
+            if (const auto direction = parse_way(attribute.name))
+                level_.direction = *direction;
+            else if (attribute.name == "fingerprint")
+                level_.fingerprint = true;
+        } else if (here.type == 'k') {
+            return {}; // obsolete, and may be a key (RFC 8866 5.12): not kept
+        }
+        out_.lines.push_back(std::move(here));
+        return {};
+    }
+
+    std::optional<std::string> take_media_line(line here) {
+        auto& into = out_.medias.back();
+        if (here.type == 'c') {
+            own_address_.back() = parse_connection(here.text);
+            if (!own_address_.back())
+                return "line " + std::to_string(lines_) + " has no usable address";
+        } else if (here.type == 'a') {
+            if (!read_media_attribute(here.text, into)) {
+                wipe(here.text);
+                return {};
+            }
+        } else if (here.type == 'k') {
+            return {};
+        }
+        into.lines.push_back(std::move(here));
+        return {};
+    }
+
+    tl::expected<session, std::string> resolve() {
+        for (std::size_t i = 0; i < out_.medias.size(); ++i) {
+            const auto address = own_address_[i] ? own_address_[i] : level_.address;
+            if (!address && !out_.medias[i].rejected())
+                return bad("m= line " + std::to_string(i + 1) + " has no c= line");
+            if (address)
+                out_.medias[i].address = *address;
+        }
+        return std::move(out_);
+    }
+
+    session out_;
+    session_level level_;
+    std::vector<std::optional<asio::ip::address>> own_address_;
+    std::size_t lines_ = 0;
+};
+
+} // namespace
+
+std::string_view name(way w) noexcept {
+    static constexpr std::array<std::string_view, 4> names{"sendrecv", "sendonly", "recvonly", "inactive"};
+    return names[static_cast<std::size_t>(w)];
+}
+
+transport parse_transport(std::string_view proto) noexcept {
+    if (proto == "RTP/AVP")
+        return {.rtp = true};
+    if (proto == "RTP/AVPF")
+        return {.rtp = true, .feedback = true};
+    if (proto == "RTP/SAVP")
+        return {.rtp = true, .secure = true};
+    if (proto == "RTP/SAVPF")
+        return {.rtp = true, .secure = true, .feedback = true};
+    if (proto == "UDP/TLS/RTP/SAVP")
+        return {.rtp = true, .secure = true, .dtls = true};
+    if (proto == "UDP/TLS/RTP/SAVPF")
+        return {.rtp = true, .secure = true, .feedback = true, .dtls = true};
+    return {};
+}
+
+std::string_view name(const transport& t) noexcept {
+    if (t.dtls)
+        return t.feedback ? "UDP/TLS/RTP/SAVPF" : "UDP/TLS/RTP/SAVP";
+    if (t.secure)
+        return t.feedback ? "RTP/SAVPF" : "RTP/SAVP";
+    return t.feedback ? "RTP/AVPF" : "RTP/AVP";
+}
+
+std::optional<asio::ip::address> parse_connection(std::string_view text) {
+    if (word(text) != "IN")
+        return {};
+    const auto family = word(text);
+    auto where = word(text);
+    where = where.substr(0, where.find('/')); // multicast TTL
+    if (where.empty() || where.size() > 45)
+        return {};
+    asio::error_code fault;
+    const auto address = asio::ip::make_address(std::string(where), fault);
+    if (fault || !((family == "IP4" && address.is_v4()) || (family == "IP6" && address.is_v6())))
+        return {};
+    return address;
+}
+
+attribute_view split_attribute(std::string_view text) noexcept {
+    const auto colon = text.find(':');
+    if (colon == std::string_view::npos)
+        return {text, {}};
+    return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+tl::expected<session, std::string> parse(std::string_view text) { return reader().read(text); }
+
+} // namespace tandem::callcontrol::sdp

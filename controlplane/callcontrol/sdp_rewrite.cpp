@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// SDP writer. Pure; any thread.
+#include "controlplane/callcontrol/sdp_rewrite.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace tandem::callcontrol::sdp {
+
+namespace {
+
+// ICE (RFC 8839), DTLS-SRTP (RFC 5763, 8122, 8842) and what we write ourselves. a=crypto never gets this far (sdp.cpp).
+constexpr std::array<std::string_view, 14> removed_attributes{
+    "candidate", "remote-candidates", "ice-ufrag", "ice-pwd", "ice-options", "ice-lite", "ice-mismatch",
+    "end-of-candidates", "ice-pacing", "fingerprint", "setup", "tls-id", "rtcp", "rtcp-mux"};
+
+bool is_removed(const line& one) {
+    if (one.type != 'a')
+        return false;
+    const auto [name, value] = split_attribute(one.text);
+    // Bundled lines share a port (RFC 9143); ours each have their own.
+    return name == "rtcp-mux-only" || name == "bundle-only" || (name == "group" && value.starts_with("BUNDLE")) ||
+           std::find(removed_attributes.begin(), removed_attributes.end(), name) != removed_attributes.end();
+}
+
+std::string connection(const asio::ip::address& address) {
+    return std::string(address.is_v6() ? "IN IP6 " : "IN IP4 ") + address.to_string();
+}
+
+// c=0.0.0.0 is old-style hold (RFC 3264 8.4): the other side must see it.
+asio::ip::address shown(const media& from, const media_rewrite& to) {
+    if (!from.held_by_address() || from.rejected())
+        return to.address;
+    if (to.address.is_v6())
+        return asio::ip::address_v6::any();
+    return asio::ip::address_v4::any();
+}
+
+class writer {
+public:
+    writer(const session& from, const std::vector<media_rewrite>& to, const rewrite_options& options)
+        : from_(from), to_(to), options_(options) {
+        std::size_t length = 1024;
+        for (const auto& one : from.lines)
+            length += one.text.size() + 64;
+        for (const auto& one : from.medias)
+            for (const auto& inner : one.lines)
+                length += inner.text.size() + 4;
+        out_.reserve(length + from.medias.size() * 1024); // no reallocation, so no second copy of keys
+        for (std::size_t i = 0; i < to.size() && !ours_; ++i)
+            if (!to[i].reject && !from.medias[i].rejected()) {
+                ours_ = to[i].address;
+                session_shown_ = shown(from.medias[i], to[i]);
+            }
+    }
+
+    std::string write() {
+        for (const auto& one : from_.lines)
+            write_session_line(one);
+        for (std::size_t i = 0; i < from_.medias.size(); ++i)
+            write_media(from_.medias[i], to_[i]);
+        return std::move(out_);
+    }
+
+private:
+    void put(char type, std::string_view text) {
+        out_ += type;
+        out_ += '=';
+        out_ += text;
+        out_ += from_.newline;
+    }
+
+    // o=<username> <id> <version> IN IP4 <address>
+    [[nodiscard]] std::string origin(const std::string& text) const {
+        std::vector<std::string_view> words;
+        std::string_view rest = text;
+        while (!rest.empty() && words.size() < 3) {
+            const auto stop = std::min(rest.find(' '), rest.size());
+            words.push_back(rest.substr(0, stop));
+            rest.remove_prefix(std::min(stop + 1, rest.size()));
+        }
+        if (words.size() < 3)
+            return text;
+        return std::string(options_.replace_username ? "-" : words[0]) + ' ' + std::string(words[1]) + ' ' +
+               std::string(words[2]) + ' ' + (options_.replace_origin && ours_ ? connection(*ours_) : std::string(rest));
+    }
+
+    void write_session_line(const line& one) {
+        if (one.type == 'o')
+            put('o', origin(one.text));
+        else if (one.type == 's' && options_.replace_session_name)
+            put('s', "-");
+        else if (one.type == 'c' && session_shown_)
+            put('c', connection(*session_shown_));
+        else if (!is_removed(one))
+            put(one.type, one.text);
+    }
+
+    void write_media(const media& from, const media_rewrite& to) {
+        const bool reject = to.reject || from.rejected();
+        put('m', from.kind + ' ' + std::to_string(reject ? 0 : to.port) + ' ' +
+                     (reject ? from.proto : std::string(name(to.profile))) + ' ' + from.formats);
+        bool have_connection = false;
+        const auto session_connection = std::any_of(from_.lines.begin(), from_.lines.end(),
+                                                    [](const line& one) { return one.type == 'c'; });
+        // c= stands before b=, k= and a= (RFC 8866 9), after i=.
+        const auto put_connection = [&] {
+            if (!have_connection && !reject && (!session_connection || shown(from, to) != session_shown_))
+                put('c', connection(shown(from, to)));
+            have_connection = true;
+        };
+        for (const auto& one : from.lines) {
+            if (one.type == 'c') {
+                if (!have_connection)
+                    put('c', connection(reject ? session_shown_.value_or(asio::ip::address_v4::any()) : shown(from, to)));
+                have_connection = true;
+                continue;
+            }
+            if (one.type != 'i')
+                put_connection();
+            if (!is_removed(one))
+                put(one.type, one.text);
+        }
+        put_connection();
+        if (!reject)
+            write_ours(to);
+    }
+
+    void write_ours(const media_rewrite& to) {
+        put('a', "rtcp:" + std::to_string(to.rtcp_port));
+        if (to.rtcp_mux)
+            put('a', "rtcp-mux");
+        for (const auto& one : to.cryptos) {
+            auto text = print_crypto(one.tag, one.suite, one.key);
+            put('a', text);
+            wipe(text);
+        }
+    }
+
+    const session& from_;
+    const std::vector<media_rewrite>& to_;
+    const rewrite_options& options_;
+    std::optional<asio::ip::address> ours_, session_shown_;
+    std::string out_;
+};
+
+} // namespace
+
+std::string rewrite(const session& from, const std::vector<media_rewrite>& to, const rewrite_options& options) {
+    if (from.medias.size() != to.size())
+        return {};
+    return writer(from, to, options).write();
+}
+
+} // namespace tandem::callcontrol::sdp

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ng server's inside, shared by ng_server.cpp (sockets, cookies, dispatch) and commands.cpp (offer, answer, delete,
+// query, list). Not for other rooms. One thread: the control plane's io_context.
+#pragma once
+
+#include <asio/awaitable.hpp>
+#include <asio/ip/udp.hpp>
+#include <asio/steady_timer.hpp>
+#include <array>
+#include <deque>
+#include <list>
+#include <map>
+
+#include "controlplane/callcontrol/call.hpp"
+#include "controlplane/callcontrol/cookie_cache.hpp"
+#include "controlplane/callcontrol/ng_server.hpp"
+
+namespace tandem::callcontrol {
+
+// A call's turn: its commands run one after the other, in the order in which they came.
+class turnstile {
+public:
+    class pass {
+    public:
+        explicit pass(turnstile& of) : of_(&of) {}
+        pass(pass&& from) noexcept : of_(std::exchange(from.of_, nullptr)) {}
+        pass& operator=(pass&&) = delete;
+        ~pass() {
+            if (of_ != nullptr)
+                of_->leave();
+        }
+
+    private:
+        turnstile* of_;
+    };
+    asio::awaitable<pass> enter();
+
+private:
+    void leave();
+    bool busy_ = false;
+    std::list<asio::steady_timer> waiting_;
+};
+
+struct live_call {
+    call what;
+    turnstile turns;
+    bool gone = false; // removed from the table while others waited
+};
+
+struct listener {
+    explicit listener(asio::ip::udp::socket s) : socket(std::move(s)) {}
+    asio::ip::udp::socket socket;
+    std::array<char, 65'536> buffer{};
+};
+
+struct server::state : std::enable_shared_from_this<server::state> {
+    state(asio::io_context& io, config c, media::relay& r, session::directory& d, call_store& s)
+        : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), cookies(settings.cookie_lifetime) {}
+
+    asio::io_context& context;
+    config settings;
+    media::relay& relay;
+    session::directory& sessions;
+    call_store& store;
+    counters count;
+    cookie_cache cookies;
+    std::map<std::string, std::shared_ptr<live_call>, std::less<>> calls;
+    std::vector<std::shared_ptr<listener>> listeners;
+    bool stopped = false;
+
+    // ng_server.cpp
+    asio::awaitable<void> receive(std::shared_ptr<listener>);
+    asio::awaitable<void> serve(std::shared_ptr<listener>, asio::ip::udp::endpoint, std::string cookie, std::string key,
+                                std::string payload);
+    asio::awaitable<bencode::value> run(request);
+    void recover();
+
+    // commands.cpp
+    asio::awaitable<bencode::value> offer(request);
+    asio::awaitable<bencode::value> answer(request);
+    asio::awaitable<bencode::value> remove(request);
+    asio::awaitable<bencode::value> query(request);
+    bencode::value list(const request&) const;
+    void forget(const std::shared_ptr<live_call>&, const std::string& cause);
+    void media_ended(media::media_id, const std::string& call_id);
+
+private:
+    void close_media(call&, const std::string& cause);
+    asio::awaitable<outcome<std::string>> run_offer(call&, const request&, side from);
+    asio::awaitable<outcome<std::string>> run_answer(live_call&, const request&, side from);
+    asio::awaitable<outcome<void>> take_ports(call&, media_line&);
+    [[nodiscard]] outcome<side> sender_of_offer(call&, const request&) const;
+    [[nodiscard]] outcome<place> place_of_sender(const call&, const media_line&, const sdp::media&, side, const request&) const;
+    [[nodiscard]] outcome<place> place_of_other(const call&, const media_line&, const sdp::media&, side, const request&) const;
+    [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side) const;
+};
+
+} // namespace tandem::callcontrol
