@@ -3,7 +3,8 @@
 //
 // protect() and unprotect() take a burst of ops of any suites and flows mixed, and change packets in place. An op whose
 // `key` is null (clear) or whose `result` is not drop::none on entry is skipped, so that a burst's ops may stay beside
-// its packets. Neither allocates, locks, logs nor makes a system call.
+// its packets. Neither locks, logs nor makes a system call; `ipsecmb` does not allocate (`openssl`, the reference, lets the
+// library do so). A packet is at most 64 KiB - 1.
 #pragma once
 
 #include <cstdint>

@@ -4,7 +4,7 @@
 // Sources: RFC 3711 3.3, 3.4, 9.2; RFC 5761; design sections 5 and 7; reliability goal 1.
 //
 // Threads: the worker that owns the flow calls prepare_*/commit_*; the control thread init_side, install, switch_to,
-// retire and recover. What the control thread publishes to a live side is one 64-bit (epochs) or 32-bit (sending) store;
+// retire and recover. What the control thread publishes to a live side is one 64-bit (epochs) or 8-bit (sending) store;
 // a retired key is released only after the workers passed a quiescent point (the caller's duty).
 //
 // A burst in the pipeline, one crypto::op per packet:
@@ -43,10 +43,11 @@ struct alignas(64) side {
     std::uint32_t generation;               // counts installed keys
     std::uint64_t epochs[max_epochs];       // (key index + 1) << 32 | epoch number; 0 = empty; one store publishes
     std::uint32_t generations[max_epochs];  // of the key in that slot: a higher one is newer
-    std::uint32_t sending;                  // out: slot + 1 of the epoch now sent under; 0 = none
+    std::uint8_t sending;                   // out: slot + 1 of the epoch now sent under; 0 = none
+    std::uint8_t epoch_used[max_epochs];    // in: a packet authenticated under the epoch in that slot
     std::uint64_t expected;                 // in: RTP packets by sequence numbers (RFC 3550 A.3), summed over SSRCs
     std::uint32_t clock;                    // packets, for the age of streams
-    std::uint32_t epoch_used;               // bit n: a packet authenticated under the epoch in slot n
+    std::uint32_t highest_epoch;            // ever installed (counts once generation > 0)
     std::uint64_t ids[max_streams];         // in use << 32 | SSRC; written last
     stream streams[max_streams];
 };

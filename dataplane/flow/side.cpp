@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: Apache-2.0
+// One side of a flow (side.hpp): epochs, streams, indices. The order of stores is the subject here: whatever a crash
+// leaves, no index that was handed on is handed on again, and what was not published does not exist.
+#include "dataplane/flow/side.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "dataplane/media/index.hpp"
+#include "dataplane/media/packet.hpp"
+#include "dataplane/media/suite.hpp"
+
+namespace tandem::flow {
+
+namespace {
+
+using api::drop;
+using media::commit_store;
+
+constexpr std::uint64_t id_in_use = std::uint64_t{1} << 32;
+
+[[nodiscard]] std::uint64_t load_epoch(const side& what, unsigned slot) noexcept {
+    return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(what.epochs[slot])).load(std::memory_order_acquire);
+}
+[[nodiscard]] constexpr std::uint32_t epoch_number(std::uint64_t entry) noexcept {
+    return static_cast<std::uint32_t>(entry);
+}
+[[nodiscard]] constexpr crypto::key_pool::index key_index(std::uint64_t entry) noexcept {
+    return static_cast<std::uint32_t>(entry >> 32) - 1;
+}
+
+[[nodiscard]] std::uint8_t load_sending(const side& what) noexcept {
+    return std::atomic_ref<std::uint8_t>(const_cast<std::uint8_t&>(what.sending)).load(std::memory_order_acquire);
+}
+void store_sending(side& what, std::uint8_t value) noexcept {
+    std::atomic_ref<std::uint8_t>(what.sending).store(value, std::memory_order_release);
+}
+
+[[nodiscard]] constexpr std::uint32_t mki_mask(std::uint8_t length) noexcept {
+    return length >= 4 ? 0xffffffffU : (std::uint32_t{1} << 8 * length) - 1;
+}
+
+[[nodiscard]] int newest_slot(const side& what) noexcept {
+    int found = -1;
+    for (unsigned slot = 0; slot < max_epochs; ++slot)
+        if (load_epoch(what, slot) != 0 &&
+            (found < 0 || what.generations[slot] > what.generations[static_cast<unsigned>(found)]))
+            found = static_cast<int>(slot);
+    return found;
+}
+
+[[nodiscard]] int slot_of_epoch(const side& what, std::uint32_t epoch) noexcept {
+    for (unsigned slot = 0; slot < max_epochs; ++slot) {
+        const std::uint64_t entry = load_epoch(what, slot);
+        if (entry != 0 && epoch_number(entry) == epoch)
+            return static_cast<int>(slot);
+    }
+    return -1;
+}
+
+// --- streams ----------------------------------------------------------------------------------------------------------
+
+[[nodiscard]] int find_stream(const side& what, std::uint32_t ssrc) noexcept {
+    for (unsigned i = 0; i < max_streams; ++i)
+        if (what.ids[i] == (id_in_use | ssrc))
+            return static_cast<int>(i);
+    return -1;
+}
+
+// Whether a stream may be forgotten: no key that it was used under can be used again. in: no such key is installed (its
+// packets cannot be replayed); out: the key now sent under is newer (its indices cannot repeat).
+[[nodiscard]] bool forgettable(const side& what, const stream& of) noexcept {
+    if (what.suite == api::suite::clear)
+        return true;
+    if (what.which == api::side::out) {
+        const std::uint8_t sending = load_sending(what);
+        return sending != 0 && what.generations[sending - 1] > of.last_generation;
+    }
+    for (unsigned slot = 0; slot < max_epochs; ++slot)
+        if (load_epoch(what, slot) != 0 && what.generations[slot] <= of.last_generation)
+            return false;
+    return true;
+}
+
+// A zeroed slot that is not in use yet; -1 where every stream is still needed. The longest unused goes.
+[[nodiscard]] int make_room(side& what) noexcept {
+    int found = -1;
+    for (unsigned i = 0; i < max_streams; ++i) {
+        if (what.ids[i] == 0) {
+            found = static_cast<int>(i);
+            break;
+        }
+        if (forgettable(what, what.streams[i]) &&
+            (found < 0 || what.clock - what.streams[i].last_use >
+                              what.clock - what.streams[static_cast<unsigned>(found)].last_use))
+            found = static_cast<int>(i);
+    }
+    if (found >= 0) {
+        const auto slot = static_cast<unsigned>(found);
+        commit_store(what.ids[slot], 0);
+        what.streams[slot] = {};
+    }
+    return found;
+}
+
+void publish_stream(side& what, int slot, std::uint32_t ssrc) noexcept {
+    commit_store(what.ids[static_cast<unsigned>(slot)], id_in_use | ssrc);
+}
+
+void touch(side& what, stream& used, std::uint32_t generation) noexcept {
+    used.last_generation = std::max(used.last_generation, generation);
+    used.last_use = ++what.clock;
+}
+
+// --- parsing ----------------------------------------------------------------------------------------------------------
+
+[[nodiscard]] drop refuse(crypto::op& op, drop reason) noexcept {
+    op.result = reason;
+    op.key = nullptr;
+    return reason;
+}
+
+[[nodiscard]] std::uint32_t read_mki(const std::uint8_t* at, std::uint8_t length) noexcept {
+    std::uint32_t value = 0;
+    for (unsigned i = 0; i < length; ++i)
+        value = value << 8 | at[i];
+    return value;
+}
+
+// The slot whose key is to be tried, or why there is none.
+[[nodiscard]] drop choose_epoch(const side& in, const std::uint8_t* mki, int& slot) noexcept {
+    slot = newest_slot(in);
+    if (slot < 0)
+        return drop::srtp_no_key;
+    if (in.mki_length == 0)
+        return drop::none;
+    const std::uint32_t wanted = read_mki(mki, in.mki_length);
+    for (unsigned i = 0; i < max_epochs; ++i) {
+        const std::uint64_t entry = load_epoch(in, i);
+        if (entry != 0 && (epoch_number(entry) & mki_mask(in.mki_length)) == wanted) {
+            slot = static_cast<int>(i);
+            return drop::none;
+        }
+    }
+    return drop::srtp_unknown_mki;
+}
+
+[[nodiscard]] drop check_clear(const crypto::op& op) noexcept {
+    if (op.rtcp)
+        return media::compound_valid(op.packet, op.length) ? drop::none : drop::rtcp_malformed;
+    return media::padding_valid(op.packet, op.length, op.header) ? drop::none : drop::rtp_malformed;
+}
+
+// The index of a received packet and whether it may be new; `known` is null for a new SSRC.
+[[nodiscard]] drop choose_index(const stream* known, crypto::op& op) noexcept {
+    const std::uint64_t next = known == nullptr ? 0 : known->rtp.next();
+    if (!op.rtcp) {
+        op.index = media::guess_index(next, op.sequence);
+        if (op.index > media::max_rtp_index)
+            return drop::key_exhausted;
+        return known == nullptr ? drop::none : known->rtp.check(op.index);
+    }
+    return known == nullptr ? drop::none : known->rtcp.check(op.index);
+}
+
+[[nodiscard]] const stream* stream_at(const side& what, int at) noexcept {
+    return at < 0 ? nullptr : &what.streams[static_cast<unsigned>(at)];
+}
+
+// --- counting ---------------------------------------------------------------------------------------------------------
+
+// One more packet under the key; false where its limit (RFC 3711 9.2) is reached.
+[[nodiscard]] bool count_packet(crypto::key_object& key, crypto::op& op) noexcept {
+    std::uint64_t& packets = op.rtcp ? key.rtcp_packets : key.rtp_packets;
+    const std::uint64_t limit = op.rtcp ? media::max_rtcp_packets : media::max_rtp_packets;
+    if (packets >= limit)
+        return false;
+    ++packets;
+    op.key_limit = packets == limit / 8 * 7;
+    return true;
+}
+
+// RFC 3550 A.3, by index: what the sender sent as far as the highest sequence number tells.
+void count_expected(side& in, std::uint64_t next_before, std::uint64_t index) noexcept {
+    if (next_before == 0)
+        ++in.expected;
+    else if (index >= next_before)
+        in.expected += index + 1 - next_before;
+}
+
+// A clear in-side remembers SSRCs only for the expected count; nothing is refused.
+void track_clear(side& in, const crypto::op& op) noexcept {
+    constexpr std::uint64_t max_dropout = 3000; // RFC 3550 A.1: a larger jump is a restart
+    if (op.rtcp)
+        return;
+    int at = find_stream(in, op.ssrc);
+    const bool fresh = at < 0;
+    if (fresh)
+        at = make_room(in);
+    if (at < 0)
+        return;
+    stream& known = in.streams[static_cast<unsigned>(at)];
+    const std::uint64_t next = known.rtp.next();
+    const std::uint64_t index = media::guess_index(next, op.sequence);
+    const bool restart = next != 0 && (index > next + max_dropout || index + max_dropout < next);
+    if (restart)
+        known.rtp = {};
+    count_expected(in, restart ? 0 : next, restart ? op.sequence : index);
+    known.rtp.update(restart ? op.sequence : index);
+    touch(in, known, 0);
+    if (fresh)
+        publish_stream(in, at, op.ssrc);
+}
+
+// Another packet of the burst moved this one's stream after its index was guessed: try the new guess once.
+[[nodiscard]] bool try_again(const side& in, crypto::engine& engine, crypto::op& op) noexcept {
+    if (op.rtcp)
+        return false;
+    const int at = find_stream(in, op.ssrc);
+    if (at < 0)
+        return false;
+    const std::uint64_t tried = op.index;
+    crypto::op second = op;
+    second.result = drop::none;
+    if (choose_index(stream_at(in, at), second) != drop::none || second.index == tried)
+        return false;
+    engine.restore(op);
+    engine.unprotect({&second, 1});
+    op = second;
+    return op.result == drop::none;
+}
+
+} // namespace
+
+// --- control thread ---------------------------------------------------------------------------------------------------
+
+api::status init_side(side& what, api::side which, api::suite suite, std::uint8_t mki_length) noexcept {
+    if (api::find_suite(static_cast<std::uint16_t>(suite)) == nullptr)
+        return api::status::bad_suite;
+    if (mki_length > media::max_mki_length || (suite == api::suite::clear && mki_length != 0))
+        return api::status::bad_message;
+    what = {};
+    what.suite = suite;
+    what.mki_length = mki_length;
+    what.which = which;
+    return api::status::ok;
+}
+
+namespace {
+
+// Whether `epoch` may be installed beside what there is; not_a_status: go on.
+[[nodiscard]] api::status check_epoch(const side& what, const crypto::key_pool& pool, std::uint32_t epoch,
+                                      const crypto::session_keys& keys, bool& installed) noexcept {
+    installed = false;
+    for (unsigned slot = 0; slot < max_epochs; ++slot) {
+        const std::uint64_t entry = load_epoch(what, slot);
+        if (entry == 0)
+            continue;
+        const std::uint32_t mask = what.mki_length == 0 ? 0xffffffffU : mki_mask(what.mki_length);
+        if (((epoch_number(entry) ^ epoch) & mask) != 0)
+            continue;
+        installed = epoch_number(entry) == epoch &&
+                    crypto::equal_constant_time(&pool[key_index(entry)].raw, &keys, sizeof keys);
+        return installed ? api::status::ok : api::status::bad_epoch;
+    }
+    if (what.which == api::side::out && what.generation != 0 && epoch <= what.highest_epoch)
+        return api::status::bad_epoch;
+    return api::status::ok;
+}
+
+[[nodiscard]] int empty_slot(const side& what) noexcept {
+    for (unsigned slot = 0; slot < max_epochs; ++slot)
+        if (load_epoch(what, slot) == 0)
+            return static_cast<int>(slot);
+    return -1;
+}
+
+} // namespace
+
+api::status install(side& what, crypto::key_pool& pool, crypto::engine& engine, const api::epoch_key& key) noexcept {
+    const auto& row = api::info(what.suite);
+    if (what.suite == api::suite::clear)
+        return api::status::bad_suite;
+    if (key.key_length != row.key_length || key.salt_length != row.salt_length)
+        return api::status::bad_key_length;
+    if (key.epoch > mki_mask(what.mki_length) && what.mki_length != 0)
+        return api::status::bad_epoch; // the MKI field cannot carry it
+
+    crypto::session_keys keys{};
+    const auto wiped = [&keys](api::status status) {
+        crypto::wipe(&keys, sizeof keys);
+        return status;
+    };
+    if (!crypto::derive_session_keys(what.suite, {key.key, key.key_length}, {key.salt, key.salt_length}, keys))
+        return wiped(api::status::bad_key_length);
+    bool installed = false;
+    if (const auto status = check_epoch(what, pool, key.epoch, keys, installed); status != api::status::ok || installed)
+        return wiped(status);
+    const int slot = empty_slot(what);
+    if (slot < 0)
+        return wiped(api::status::too_many_epochs);
+    const auto object = pool.take();
+    if (!object)
+        return wiped(api::status::table_full);
+    if (!engine.build(what.suite, keys, pool[*object])) {
+        pool.release(*object);
+        return wiped(api::status::bad_suite);
+    }
+
+    // Built; now published. A crash before the store of `epochs` leaves an object that recover_end() wipes.
+    const auto at = static_cast<unsigned>(slot);
+    what.generations[at] = what.generation + 1;
+    what.epoch_used[at] = 0;
+    what.highest_epoch = what.generation == 0 ? key.epoch : std::max(what.highest_epoch, key.epoch);
+    ++what.generation;
+    commit_store(what.epochs[at], std::uint64_t{*object + 1} << 32 | key.epoch);
+    if (what.which == api::side::out && what.generation == 1)
+        store_sending(what, static_cast<std::uint8_t>(at + 1));
+    return wiped(api::status::ok);
+}
+
+api::status switch_to(side& what, std::uint32_t epoch) noexcept {
+    const int slot = slot_of_epoch(what, epoch);
+    if (slot < 0 || what.which != api::side::out)
+        return api::status::bad_epoch;
+    const auto at = static_cast<unsigned>(slot);
+    const std::uint8_t now = load_sending(what);
+    if (now != 0 && what.generations[at] < what.generations[now - 1])
+        return api::status::bad_epoch;
+    store_sending(what, static_cast<std::uint8_t>(at + 1));
+    return api::status::ok;
+}
+
+retired retire(side& what, std::uint32_t epoch) noexcept {
+    const int slot = slot_of_epoch(what, epoch);
+    if (slot < 0)
+        return {api::status::bad_epoch, 0};
+    const auto at = static_cast<unsigned>(slot);
+    const auto key = key_index(load_epoch(what, at));
+    if (load_sending(what) == at + 1)
+        store_sending(what, 0);
+    commit_store(what.epochs[at], 0);
+    return {api::status::ok, key};
+}
+
+unsigned retire_all(side& what, crypto::key_pool::index (&keys)[max_epochs]) noexcept {
+    unsigned count = 0;
+    store_sending(what, 0);
+    for (unsigned slot = 0; slot < max_epochs; ++slot) {
+        const std::uint64_t entry = load_epoch(what, slot);
+        if (entry == 0)
+            continue;
+        commit_store(what.epochs[slot], 0);
+        keys[count++] = key_index(entry);
+    }
+    return count;
+}
+
+unsigned list_epochs(const side& what, std::uint32_t (&epochs)[max_epochs]) noexcept {
+    unsigned order[max_epochs] = {};
+    unsigned count = 0;
+    for (unsigned slot = 0; slot < max_epochs; ++slot) {
+        if (load_epoch(what, slot) == 0)
+            continue;
+        unsigned at = count++;
+        for (; at > 0 && what.generations[order[at - 1]] < what.generations[slot]; --at)
+            order[at] = order[at - 1];
+        order[at] = slot;
+    }
+    for (unsigned i = 0; i < count; ++i)
+        epochs[i] = epoch_number(load_epoch(what, order[i]));
+    return count;
+}
+
+std::uint32_t sending_epoch(const side& what) noexcept {
+    const std::uint8_t sending = load_sending(what);
+    return sending == 0 ? 0 : epoch_number(load_epoch(what, sending - 1U));
+}
+
+void recover(side& what, crypto::key_pool& pool) noexcept {
+    for (unsigned slot = 0; slot < max_epochs; ++slot) {
+        const std::uint64_t entry = what.epochs[slot];
+        if (entry == 0)
+            continue;
+        if (key_index(entry) < pool.capacity() && pool[key_index(entry)].suite == what.suite)
+            pool.mark(key_index(entry));
+        else
+            what.epochs[slot] = 0; // not our layout: better no key than a wrong one
+    }
+    if (what.sending > max_epochs || (what.sending != 0 && what.epochs[what.sending - 1] == 0))
+        what.sending = 0;
+    // Killed between an install's two stores: the first out-key is there, but not sent under yet.
+    if (what.which == api::side::out && what.generation == 1 && what.sending == 0)
+        for (unsigned slot = 0; slot < max_epochs; ++slot)
+            if (what.epochs[slot] != 0)
+                what.sending = static_cast<std::uint8_t>(slot + 1);
+    for (unsigned i = 0; i < max_streams; ++i) {
+        if (what.ids[i] == 0) {
+            what.streams[i] = {};
+        } else {
+            what.streams[i].rtp.recover();
+            what.streams[i].rtcp.recover();
+        }
+    }
+}
+
+// --- worker: in -------------------------------------------------------------------------------------------------------
+
+drop prepare_unprotect(const side& in, const crypto::key_pool& pool, std::uint8_t* data, std::uint32_t length,
+                       crypto::op& op) noexcept {
+    op = {};
+    op.packet = data;
+    op.length = length;
+    const media::parsed parsed = media::parse(data, length);
+    op.rtcp = parsed.rtcp;
+    if (parsed.problem != drop::none)
+        return refuse(op, parsed.problem);
+    op.header = parsed.header;
+    op.sequence = parsed.sequence;
+    op.ssrc = parsed.ssrc;
+    if (in.suite == api::suite::clear) {
+        const drop problem = check_clear(op);
+        return problem == drop::none ? drop::none : refuse(op, problem);
+    }
+
+    op.mki_length = in.mki_length;
+    const std::size_t trailer = media::trailer_length(in.suite, op.rtcp, in.mki_length);
+    if (length < op.header + trailer)
+        return refuse(op, drop::srtp_truncated);
+    // AEAD: the MKI is the last field; AES-CM: the tag follows it.
+    const bool aead = api::info(in.suite).aead;
+    const std::uint8_t* mki =
+        data + length - in.mki_length - (aead ? 0 : media::tag_length(in.suite, op.rtcp));
+    int slot = -1;
+    if (const drop problem = choose_epoch(in, mki, slot); problem != drop::none)
+        return refuse(op, problem);
+    const std::uint64_t entry = load_epoch(in, static_cast<unsigned>(slot));
+    if (entry == 0)
+        return refuse(op, drop::srtp_no_key); // retired this moment
+    op.slot = static_cast<std::uint8_t>(slot);
+    op.epoch = epoch_number(entry);
+    op.key = &pool[key_index(entry)];
+
+    if (op.rtcp) {
+        const std::uint32_t word = media::load32(mki - media::srtcp_index_length);
+        if ((word & media::rtcp_encrypted) == 0)
+            return refuse(op, drop::srtp_clear_rtcp);
+        op.index = word & media::max_rtcp_index;
+    }
+    const drop problem = choose_index(stream_at(in, find_stream(in, op.ssrc)), op);
+    return problem == drop::none ? drop::none : refuse(op, problem);
+}
+
+drop commit_unprotect(side& in, crypto::key_pool& pool, crypto::engine& engine, crypto::op& op) noexcept {
+    if (in.suite == api::suite::clear) {
+        if (op.result == drop::none)
+            track_clear(in, op);
+        return op.result;
+    }
+    if (op.result == drop::srtp_auth && !try_again(in, engine, op))
+        return drop::srtp_auth;
+    if (op.result != drop::none)
+        return op.result;
+
+    int at = find_stream(in, op.ssrc);
+    const bool fresh = at < 0;
+    if (!fresh) { // an equal packet of this burst may have come before
+        const stream& known = in.streams[static_cast<unsigned>(at)];
+        const drop problem = op.rtcp ? known.rtcp.check(op.index) : known.rtp.check(op.index);
+        if (problem != drop::none)
+            return refuse(op, problem);
+    } else if (at = make_room(in); at < 0) {
+        return refuse(op, drop::ssrc_limit);
+    }
+    const std::uint64_t entry = load_epoch(in, op.slot);
+    if (entry == 0 || epoch_number(entry) != op.epoch)
+        return refuse(op, drop::srtp_no_key); // retired while the burst was under way
+    if (!count_packet(pool[key_index(entry)], op))
+        return refuse(op, drop::key_exhausted);
+
+    stream& known = in.streams[static_cast<unsigned>(at)];
+    touch(in, known, in.generations[op.slot]);
+    if (op.rtcp) {
+        known.rtcp.update(op.index);
+    } else {
+        count_expected(in, known.rtp.next(), op.index);
+        known.rtp.update(op.index);
+    }
+    if (fresh)
+        publish_stream(in, at, op.ssrc);
+    op.first_use = in.epoch_used[op.slot] == 0;
+    in.epoch_used[op.slot] = 1;
+    return drop::none;
+}
+
+// --- worker: out ------------------------------------------------------------------------------------------------------
+
+drop prepare_protect(side& out, crypto::key_pool& pool, std::uint32_t room, crypto::op& op) noexcept {
+    op.key = nullptr;
+    op.result = drop::none;
+    op.key_limit = false;
+    op.mki_length = out.mki_length;
+    if (out.suite == api::suite::clear)
+        return drop::none;
+    const std::uint8_t sending = load_sending(out);
+    const std::uint64_t entry = sending == 0 ? 0 : load_epoch(out, sending - 1U);
+    if (entry == 0)
+        return refuse(op, drop::srtp_no_key);
+    if (room < media::trailer_length(out.suite, op.rtcp, out.mki_length))
+        return refuse(op, drop::no_room);
+
+    int at = find_stream(out, op.ssrc);
+    const bool fresh = at < 0;
+    const std::uint64_t next = fresh ? 0
+                               : op.rtcp ? out.streams[static_cast<unsigned>(at)].rtcp.next()
+                                         : out.streams[static_cast<unsigned>(at)].rtp.next();
+    op.index = op.rtcp ? next : media::guess_index(next, op.sequence);
+    if (op.index > (op.rtcp ? media::max_rtcp_index : media::max_rtp_index))
+        return refuse(op, drop::key_exhausted);
+    if (!fresh && !op.rtcp && out.streams[static_cast<unsigned>(at)].rtp.check(op.index) != drop::none)
+        return refuse(op, drop::tx_index_reused);
+    if (fresh && (at = make_room(out)) < 0)
+        return refuse(op, drop::ssrc_limit);
+    crypto::key_object& key = pool[key_index(entry)];
+    if (!count_packet(key, op))
+        return refuse(op, drop::key_exhausted);
+
+    stream& sent = out.streams[static_cast<unsigned>(at)];
+    touch(out, sent, out.generations[sending - 1]);
+    (op.rtcp ? sent.rtcp : sent.rtp).update(op.index);
+    if (fresh)
+        publish_stream(out, at, op.ssrc);
+    op.slot = static_cast<std::uint8_t>(sending - 1);
+    op.epoch = epoch_number(entry);
+    op.mki = op.epoch;
+    op.key = &key;
+    return drop::none;
+}
+
+} // namespace tandem::flow
