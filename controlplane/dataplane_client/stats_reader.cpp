@@ -43,6 +43,7 @@ void stats_reader::close() noexcept {
         ::munmap(const_cast<std::byte*>(base_), length_);
     base_ = nullptr;
     length_ = 0;
+    slots_.clear();
 }
 
 const api::stats_header* stats_reader::header() const noexcept {
@@ -67,6 +68,23 @@ std::optional<api::flow_stats> stats_reader::flow(std::uint32_t slot, api::flow_
     if (copy.id != id)
         return std::nullopt;
     return copy;
+}
+
+std::optional<api::flow_stats> stats_reader::find(api::flow_id id) const {
+    if (base_ == nullptr)
+        return std::nullopt;
+    if (const auto known = slots_.find(id); known != slots_.end())
+        if (const auto found = flow(known->second, id))
+            return found;
+    const auto* first = reinterpret_cast<const api::flow_stats*>(base_ + header()->flow_offset);
+    for (std::uint32_t slot = 0; slot < header()->max_flows; ++slot)
+        if (const api::flow_id at = first[slot].id; at != 0) {
+            slots_[at] = slot;
+            if (at == id)
+                return flow(slot, id);
+        }
+    slots_.erase(id);
+    return std::nullopt;
 }
 
 std::uint64_t stats_reader::counter(api::counter which) const noexcept {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <unordered_map>
 
 #include <tl/expected.hpp>
 
@@ -31,6 +32,8 @@ public:
     [[nodiscard]] const api::worker_stats* worker(std::size_t index) const noexcept;
     // The slot's counters, only while it belongs to `id`.
     [[nodiscard]] std::optional<api::flow_stats> flow(std::uint32_t slot, api::flow_id id) const noexcept;
+    // By the flow's id alone: its slot is searched once and remembered (FLOW_ADD's answer does not name it).
+    [[nodiscard]] std::optional<api::flow_stats> find(api::flow_id id) const;
 
     // Sums over workers.
     [[nodiscard]] std::uint64_t counter(api::counter which) const noexcept;
@@ -39,6 +42,7 @@ public:
 private:
     const std::byte* base_ = nullptr;
     std::size_t length_ = 0;
+    mutable std::unordered_map<api::flow_id, std::uint32_t> slots_; // may be out of date: flow() checks
 };
 
 } // namespace tandem::dataplane_client

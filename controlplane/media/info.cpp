@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a media looks like from outside: counters (statistics segment), info, journal row, record. Owner thread: io_context.
+#include <algorithm>
+
+#include "controlplane/media/state.hpp"
+
+namespace tandem::media {
+
+namespace {
+
+std::uint64_t below(std::uint64_t a, std::uint64_t b) noexcept { return a > b ? a - b : 0; }
+
+void add(direction_stats& sum, const direction_stats& more) noexcept {
+    sum.packets += more.packets;
+    sum.bytes += more.bytes;
+    sum.lost += more.lost;
+    sum.auth_failures += more.auth_failures;
+    sum.replays += more.replays;
+    sum.drops += more.drops;
+    sum.sent_on += more.sent_on;
+}
+
+double seconds_since(std::uint64_t monotonic_ns) noexcept {
+    if (monotonic_ns == 0)
+        return -1;
+    const auto now = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+    return static_cast<double>(below(now, monotonic_ns)) / 1e9;
+}
+
+} // namespace
+
+std::optional<api::flow_stats> manager::stats_of(api::flow_id id) const { return stats_.find(id); }
+
+direction_stats manager::received(const state& m, std::size_t i) const {
+    direction_stats sum = m.legs[i].before;
+    sum.seconds_since_packet = -1;
+    if (!m.installed)
+        return sum;
+    const auto shapes = m.shapes();
+    for (const auto flow : flows_from(shapes, i)) {
+        const auto seen = stats_of(flow);
+        if (!seen)
+            continue;
+        direction_stats now;
+        now.auth_failures = seen->auth_failures;
+        now.replays = seen->replays;
+        now.drops = seen->other_drops;
+        if (flow == shapes[i].rtp()) { // RTP; RTCP is not counted as media
+            now.packets = seen->rx_packets;
+            now.bytes = seen->rx_bytes;
+            now.lost = below(seen->expected, seen->rx_packets); // RFC 3550 A.3; duplicates do not count as negative loss
+            now.sent_on = seen->tx_packets;
+            sum.seconds_since_packet = seconds_since(seen->last_packet_ns);
+        }
+        add(sum, now);
+    }
+    return sum;
+}
+
+void manager::keep_counters(const media_ptr& m) {
+    std::array<direction_stats, 2> now{received(*m, 0), received(*m, 1)};
+    m->legs[0].before = now[0];
+    m->legs[1].before = now[1];
+}
+
+media_info manager::describe(const state& m) const {
+    media_info out;
+    out.id = m.id;
+    out.call_id = m.call_id;
+    out.index = m.index;
+    out.kind = m.kind;
+    out.caller = m.caller;
+    out.callee = m.callee;
+    out.level = m.has_unit() ? m.level.name : "";
+    out.active = m.installed;
+    const auto since = m.installed ? m.answered : m.opened;
+    out.seconds = std::chrono::duration<double>(std::chrono::system_clock::now() - since).count();
+    out.interval_s = m.has_unit() ? std::chrono::duration<double>(m.level.rekey).count() : 0;
+    out.rekeys = m.rekeys;
+    out.rekey_failures = m.rekey_failures;
+    for (std::size_t i = 0; i < 2; ++i) {
+        const auto& l = m.legs[i];
+        auto& to = out.legs[i];
+        to.kind = l.kind;
+        to.unit = l.unit;
+        to.local = l.local;
+        to.suite = api::info(l.suite).name;
+        to.epoch = l.epoch;
+        to.received = received(m, i);
+        if (l.latched)
+            to.remote = l.latched;
+        else
+            to.remote = l.is_unit() ? l.hint : l.remote_rtp;
+    }
+    return out;
+}
+
+std::optional<media_info> manager::info(media_id id) const {
+    const auto m = find(id);
+    if (!m)
+        return std::nullopt;
+    return describe(*m);
+}
+
+std::vector<media_info> manager::all() const {
+    std::vector<media_info> out;
+    out.reserve(media_.size());
+    for (const auto& [id, m] : media_)
+        if (!m->closing)
+            out.push_back(describe(*m));
+    return out;
+}
+
+media_row manager::to_row(const state& m) const {
+    media_row row;
+    row.id = m.id;
+    row.call_id = m.call_id;
+    row.index = m.index;
+    row.kind = m.kind;
+    row.caller = m.caller;
+    row.callee = m.callee;
+    row.level = m.level.name;
+    row.forward = m.forward;
+    row.installed = m.installed;
+    row.opened = m.opened;
+    row.answered = m.answered;
+    row.rekeys = m.rekeys;
+    row.rekey_failures = m.rekey_failures;
+    for (std::size_t i = 0; i < 2; ++i) {
+        const auto& l = m.legs[i];
+        auto& r = row.legs[i];
+        r.kind = l.kind;
+        r.unit = l.unit;
+        r.tsid = l.tsid;
+        r.interface = l.interface;
+        r.address_index = l.address_index;
+        r.outer = l.outer;
+        r.port = l.port;
+        r.local_rtp = l.local.rtp;
+        r.local_rtcp = l.local.rtcp;
+        r.ipv6 = l.ipv6;
+        r.mux = l.mux;
+        r.unroutable = l.unroutable;
+        r.remote_rtp = l.remote_rtp;
+        r.remote_rtcp = l.remote_rtcp;
+        r.hint = l.hint;
+        r.suite = l.suite;
+        r.epoch = l.epoch;
+    }
+    return row;
+}
+
+media_record manager::to_record(const state& m, const std::string& cause) const {
+    media_record out;
+    out.id = m.id;
+    out.call_id = m.call_id;
+    out.index = m.index;
+    out.kind = m.kind;
+    out.caller = m.caller;
+    out.callee = m.callee;
+    out.level = m.has_unit() ? m.level.name : "";
+    out.cause = cause;
+    out.opened = m.opened;
+    out.answered = m.answered;
+    out.ended = std::chrono::system_clock::now();
+    out.rekeys = m.rekeys;
+    out.rekey_failures = m.rekey_failures;
+    for (std::size_t i = 0; i < 2; ++i) {
+        const auto& l = m.legs[i];
+        out.legs[i] = {l.is_unit() ? "unit" : "core", l.unit, std::string(api::info(l.suite).name), l.before.packets, l.before.bytes,
+                       l.before.lost, l.before.auth_failures, l.before.replays};
+    }
+    return out;
+}
+
+} // namespace tandem::media

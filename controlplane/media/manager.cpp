@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: Apache-2.0
+// Media: open, update, close; ports and flows. Owner thread: io_context.
+#include "controlplane/media/manager.hpp"
+
+#include <algorithm>
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+
+#include "controlplane/media/state.hpp"
+
+namespace tandem::media {
+
+namespace {
+
+constexpr std::uint8_t tandem_mki_length = 4; // of our own secondaries
+
+tl::unexpected<error> fail(std::string text) { return tl::unexpected(error{std::move(text)}); }
+
+bool same_sdes(const std::optional<sdes>& a, const std::optional<sdes>& b) {
+    if (a.has_value() != b.has_value())
+        return false;
+    const auto equal = [](const protocol::secret& x, const protocol::secret& y) { return std::ranges::equal(x.view(), y.view()); };
+    return !a || (a->suite == b->suite && equal(a->receive, b->receive) && equal(a->send, b->send));
+}
+
+asio::ip::address plain(const asio::ip::address& address) {
+    if (address.is_v6() && address.to_v6().is_v4_mapped())
+        return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+    return address;
+}
+
+} // namespace
+
+result<void> verdict(const dataplane_client::client::statuses& answer, std::string_view what) {
+    if (!answer)
+        return tl::unexpected(error{fmt::format("{}: {}", what, answer.error().text)});
+    for (const auto& item : *answer)
+        if (item.status != api::status::ok)
+            return tl::unexpected(error{fmt::format("{} (port {}): {}", what, item.id & 0xffff, dataplane_client::text(item.status))});
+    return {};
+}
+
+leg_shape manager::leg::shape() const {
+    leg_shape out;
+    out.address_index = address_index;
+    out.port = port;
+    out.suite = suite;
+    if (is_unit()) {
+        out.mux = true; // on the secondary, always
+        out.mki_length = tandem_mki_length;
+        out.source = api::source_policy::authenticated;
+        out.remote_rtp = out.remote_rtcp = hint;
+        return out;
+    }
+    out.mux = mux;
+    if (suite != api::suite::clear)
+        out.source = api::source_policy::authenticated;
+    else
+        out.source = unroutable ? api::source_policy::first : api::source_policy::signalled;
+    if (!unroutable) {
+        out.remote_rtp = remote_rtp;
+        out.remote_rtcp = remote_rtcp;
+        if (!out.remote_rtcp && remote_rtp && remote_rtp->port != 0 && remote_rtp->port != 65535)
+            out.remote_rtcp = endpoint{remote_rtp->address, static_cast<std::uint16_t>(remote_rtp->port + 1)}; // RFC 3605 default
+    }
+    return out;
+}
+
+std::vector<api::flow_config> manager::state::make_plan(const settings& options) const {
+    plan_options how;
+    how.tag = id;
+    how.forward = forward;
+    how.timeout_s = static_cast<std::uint16_t>(std::min<std::int64_t>((on_hold() ? options.hold_timeout : options.timeout).count(), 65535));
+    how.dscp = kind == "video" ? 34 : 46; // AF41, EF (RFC 4594)
+    return plan_flows(shapes(), how);
+}
+
+manager::manager(asio::io_context& io, settings options, dataplane_client::client& dataplane,
+                 dataplane_client::stats_reader& stats, session::directory& sessions, const policy::decider& levels, journal& store)
+    : io_(io), options_(std::move(options)), dataplane_(dataplane), stats_(stats), sessions_(sessions), levels_(levels),
+      journal_(store), sweep_timer_(io) {
+    std::uint32_t start = 0;
+    if (::getrandom(&start, sizeof(start), 0) == static_cast<ssize_t>(sizeof(start)))
+        next_id_ = (start & 0x7fffffff) | 1; // ids differ from run to run: they are bound into keys and show in logs
+}
+
+manager::~manager() = default;
+
+void manager::stop() {
+    stopped_ = true;
+    sweep_timer_.cancel();
+    for (auto& [id, m] : media_) {
+        ++m->era;
+        for (auto& l : m->legs)
+            l.tick.cancel();
+    }
+}
+
+manager::media_ptr manager::find(media_id id) const {
+    const auto found = media_.find(id);
+    return found == media_.end() || found->second->closing ? nullptr : found->second;
+}
+
+asio::awaitable<result<void>> manager::wait_ready() {
+    const auto deadline = std::chrono::steady_clock::now() + options_.ready_wait;
+    while (!ready_ && !stopped_ && std::chrono::steady_clock::now() < deadline) {
+        asio::steady_timer pause(io_, std::chrono::milliseconds(20));
+        asio::error_code ignored;
+        co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    }
+    if (ready_)
+        co_return result<void>{};
+    co_return fail(dataplane_.connected() ? "data plane is connected but its flows are not read back yet: try again" : dataplane_.trouble());
+}
+
+// --- legs and ports --------------------------------------------------------------------------------------------------
+
+result<void> manager::take_port(const media_ptr& m, std::size_t i, const std::string& name, bool v6) {
+    auto& l = m->legs[i];
+    if (l.port != 0 && l.outer.is_v6() == v6 && l.interface == name)
+        return {};
+    release_port(l);
+    bool named = false;
+    const auto now = port_pool::clock::now();
+    for (const auto& local : dataplane_.hello()->addresses) {
+        if (local.name != name || local.ip.is_v6() != v6)
+            continue;
+        named = true;
+        auto& pool = pools_.try_emplace(local.ip.to_string(), options_.first_port, options_.last_port, options_.quarantine).first->second;
+        // A unit's inner ports are numbered like the outer ones: two media of one unit must not share a number.
+        const auto usable = [&](std::uint16_t port) {
+            return !l.is_unit() || std::ranges::none_of(media_, [&](const auto& other) {
+                return std::ranges::any_of(other.second->legs,
+                                           [&](const leg& o) { return o.is_unit() && o.unit == l.unit && o.port == port; });
+            });
+        };
+        if (const auto port = pool.take(now, usable)) {
+            l.interface = name;
+            l.outer = local.ip;
+            l.address_index = local.index;
+            l.port = *port;
+            return {};
+        }
+    }
+    if (!named)
+        return fail(fmt::format("the data plane has no IPv{} address named \"{}\": add an [[address]] of that name to dataplane.toml",
+                                v6 ? 6 : 4, name));
+    return fail(fmt::format("all media ports of \"{}\" ({}-{}) are in use: widen [media] ports or add another [[address]] of that name",
+                            name, options_.first_port, options_.last_port));
+}
+
+void manager::release_port(leg& l) {
+    if (l.port == 0)
+        return;
+    if (const auto pool = pools_.find(l.outer.to_string()); pool != pools_.end())
+        pool->second.release(l.port, port_pool::clock::now());
+    l.port = 0;
+}
+
+// Brings a leg's local side to what is asked: unit or core, family, port, what the SDP shows.
+result<void> manager::shape_leg(const media_ptr& m, std::size_t i, const leg_request& request) {
+    auto& l = m->legs[i];
+    if (l.port != 0 && (l.kind != request.kind || l.unit != request.unit))
+        release_port(l);
+    l.kind = request.kind;
+    l.unit = request.unit;
+    l.ipv6 = request.ipv6;
+    l.mux = request.rtcp_mux;
+    l.unroutable = request.remote_unroutable;
+    l.remote_rtp = request.remote_rtp;
+    l.remote_rtcp = request.remote_rtcp;
+
+    if (request.kind == leg_kind::core) {
+        l.suite = request.srtp ? request.srtp->suite : api::suite::clear;
+        if (auto taken = take_port(m, i, request.interface.empty() ? options_.core : request.interface, request.ipv6); !taken)
+            return taken;
+        l.local.rtp = {l.outer, l.port};
+    } else {
+        const auto session = sessions_.by_unit(request.unit);
+        if (!session || !session->up)
+            return fail(fmt::format("unit {} has no primary tunnel up, and media needs one: see `tandemctl session show {}`",
+                                    request.unit, request.unit));
+        l.tsid = session->id;
+        l.suite = m->level.suite;
+        const auto outer = plain(session->outer);
+        if (auto taken = take_port(m, i, options_.access, outer.is_v6()); !taken)
+            return taken;
+        auto inner = session->inner_gateway;
+        if (request.ipv6 != inner.is_v6()) {
+            if (!session->inner_gateway_v6 || !request.ipv6)
+                return fail(fmt::format("the tunnel of unit {} has no inner IPv{} address: configure [tunnel] inner{}", request.unit,
+                                        request.ipv6 ? 6 : 4, request.ipv6 ? 6 : 4));
+            inner = *session->inner_gateway_v6;
+        }
+        l.local.rtp = {inner, l.port};
+    }
+    l.local.rtcp = l.mux ? l.local.rtp : endpoint{l.local.rtp.address, static_cast<std::uint16_t>(l.port + 1)};
+    return {};
+}
+
+media_locals manager::locals(const state& m) const { return {m.id, {m.legs[0].local, m.legs[1].local}}; }
+
+void manager::save(const state& m) {
+    if (!m.closing)
+        journal_.put(to_row(m));
+}
+
+// --- open, update, close ---------------------------------------------------------------------------------------------
+
+asio::awaitable<result<media_locals>> manager::open(const media_request& request) {
+    if (auto ready = co_await wait_ready(); !ready) {
+        ++counters_.open_failures;
+        co_return tl::unexpected(ready.error());
+    }
+    media_ptr m;
+    for (const auto& [id, known] : media_)
+        if (!known->closing && known->call_id == request.call_id && known->index == request.index)
+            m = known;
+    if (m) // a repeated offer
+        co_return locals(*m);
+
+    m = std::make_shared<state>(io_);
+    while (media_.contains(next_id_) || next_id_ == 0)
+        next_id_ = (next_id_ + 1) & 0x7fffffff;
+    m->id = next_id_;
+    next_id_ = (next_id_ + 1) & 0x7fffffff;
+    m->call_id = request.call_id;
+    m->index = request.index;
+    m->kind = request.kind;
+    m->caller = request.caller;
+    m->callee = request.callee;
+    m->forward = request.forward;
+    m->opened = std::chrono::system_clock::now();
+    m->level = levels_.decide(request.caller, request.callee).chosen;
+    for (std::size_t i = 0; i < 2; ++i)
+        if (auto shaped = shape_leg(m, i, request.legs[i]); !shaped) {
+            ++counters_.open_failures;
+            for (auto& l : m->legs)
+                release_port(l);
+            co_return tl::unexpected(shaped.error());
+        }
+    media_.emplace(m->id, m);
+    ++counters_.opened;
+    save(*m);
+    co_return locals(*m);
+}
+
+asio::awaitable<result<media_locals>> manager::update(media_id id, const media_request& request) {
+    auto m = find(id);
+    if (!m)
+        co_return fail(fmt::format("media {} is over", id));
+    const auto guard = co_await m->lock.acquire();
+    if (m->closing)
+        co_return fail(fmt::format("media {} is over", id));
+    if (auto ready = co_await wait_ready(); !ready)
+        co_return tl::unexpected(ready.error());
+
+    bool sdes_changed = false;
+    bool phone_changed = false;
+    for (std::size_t i = 0; i < 2; ++i) {
+        auto& l = m->legs[i];
+        const auto& wanted = request.legs[i];
+        sdes_changed |= l.suite != api::suite::clear && !l.is_unit() && wanted.srtp && !same_sdes(l.srtp, wanted.srtp);
+        phone_changed |= l.is_unit() && (l.remote_rtp != wanted.remote_rtp || l.remote_rtcp != wanted.remote_rtcp || l.mux != wanted.rtcp_mux);
+        if (auto shaped = shape_leg(m, i, wanted); !shaped)
+            co_return tl::unexpected(shaped.error());
+        l.srtp.reset();
+        if (wanted.srtp)
+            l.srtp = sdes{wanted.srtp->suite, wanted.srtp->receive.copy(), wanted.srtp->send.copy()};
+    }
+    m->forward = request.forward;
+    if (!request.callee.empty())
+        m->callee = request.callee;
+
+    const auto known = [](const leg& l) { return l.remote_rtp || l.unroutable; };
+    result<void> done;
+    if (!m->installed && known(m->legs[0]) && known(m->legs[1])) {
+        done = co_await install(m);
+        if (done)
+            ++counters_.installed;
+        else
+            ++counters_.open_failures;
+    } else if (m->installed) {
+        done = co_await change(m, sdes_changed, phone_changed);
+    }
+    if (m->closing)
+        co_return fail(fmt::format("media {} was ended meanwhile", id));
+    save(*m);
+    if (!done)
+        co_return tl::unexpected(done.error());
+    co_return locals(*m);
+}
+
+// Flows, keys, secondaries from nothing; also after the data plane or a unit lost its state (epochs go on counting).
+asio::awaitable<result<void>> manager::install(media_ptr m) {
+    const auto era = ++m->era;
+    auto plan = m->make_plan(options_);
+    for (std::size_t i = 0; i < 2; ++i) {
+        auto& l = m->legs[i];
+        l.retiring.clear();
+        l.silent = false;
+        l.last_progress = std::chrono::steady_clock::now();
+        l.last_rtp = 0;
+        if (l.is_unit()) {
+            l.epoch = l.keyed ? std::max(l.epoch, l.next.known() ? l.next.epoch : 0) + 1 : 0;
+            l.next.clear();
+            l.next_installed = false;
+            if (!new_seeds(l, m->level))
+                co_return fail("the kernel's random generator failed: no seed can be made");
+            l.current.epoch = l.epoch;
+        }
+    }
+    m->plan = plan;
+    if (m->installed) // a fresh start sends to where the legs were heard last
+        for (std::size_t i = 0; i < 2; ++i)
+            for (const auto flow : flows_towards(m->shapes(), i))
+                for (auto& config : plan)
+                    if (config.id == flow && m->legs[i].latched) {
+                        config.rtp_remote = dataplane_client::to_net_address(m->legs[i].latched->address, m->legs[i].latched->port);
+                        if (m->legs[i].shape().mux)
+                            config.rtcp_remote = config.rtp_remote;
+                    }
+
+    auto added = verdict(co_await dataplane_.flow_add(plan), "flows could not be added");
+    if (!added && era == m->era) { // left over from an earlier life at the same ports
+        co_await remove_flows(m);
+        added = verdict(co_await dataplane_.flow_add(plan), "flows could not be added");
+    }
+    if (added && era == m->era)
+        added = co_await install_keys(m, era);
+    for (std::size_t i = 0; i < 2 && added && era == m->era; ++i)
+        if (m->legs[i].is_unit())
+            added = co_await send_media_open(m, i, era);
+    if (era != m->era)
+        co_return fail("media was changed or ended meanwhile");
+    if (!added) {
+        co_await remove_flows(m);
+        m->installed = false;
+        for (auto& l : m->legs) {
+            l.current.clear();
+            if (l.is_unit() && l.keyed)
+                asio::co_spawn(io_, send_media_close(l.tsid, m->id), asio::detached);
+        }
+        co_return added;
+    }
+    if (!m->installed)
+        m->answered = std::chrono::system_clock::now();
+    m->installed = true;
+    save(*m);
+    start_loops(m);
+    co_return result<void>{};
+}
+
+// Installed already: new remotes, hold, new SDES keys, a phone that moved; or, where the crypto itself changes, all anew.
+asio::awaitable<result<void>> manager::change(media_ptr m, bool sdes_changed, bool phone_changed) {
+    const auto plan = m->make_plan(options_);
+    if (!same_structure(m->plan, plan)) {
+        keep_counters(m);
+        co_await remove_flows(m);
+        co_return co_await install(m);
+    }
+    const auto era = m->era;
+    const auto updates = plan_updates(m->plan, plan);
+    for (const auto& update : updates)
+        if ((update.mask & api::update_remote) != 0)
+            for (std::size_t i = 0; i < 2; ++i)
+                if (std::ranges::count(flows_towards(m->shapes(), i), update.id) != 0)
+                    m->legs[i].latched.reset();
+    m->plan = plan;
+    if (!updates.empty())
+        if (auto done = verdict(co_await dataplane_.update_flows(updates), "flows could not be changed"); !done)
+            co_return done;
+    if (sdes_changed && era == m->era) {
+        for (auto& l : m->legs)
+            if (!l.is_unit() && l.srtp)
+                ++l.epoch;
+        key_batch keys;
+        std::vector<api::epoch_ref> begin, end;
+        for (std::size_t i = 0; i < 2; ++i)
+            if (!m->legs[i].is_unit() && m->legs[i].srtp) {
+                add_sdes_keys(keys.items, *m, i);
+                for (const auto flow : flows_towards(m->shapes(), i)) {
+                    begin.push_back({flow, m->legs[i].epoch, api::side::out, {}});
+                    end.push_back({flow, m->legs[i].epoch - 1, api::side::out, {}});
+                }
+                for (const auto flow : flows_from(m->shapes(), i))
+                    end.push_back({flow, m->legs[i].epoch - 1, api::side::in, {}});
+            }
+        auto done = verdict(co_await dataplane_.epoch_install(keys.items), "SDES keys could not be changed");
+        if (done)
+            done = verdict(co_await dataplane_.epoch_switch(begin), "SDES keys could not be changed");
+        if (done)
+            (void)co_await dataplane_.epoch_retire(end); // new SDES keys hold at once (RFC 4568 6.4)
+        if (!done)
+            co_return done;
+    }
+    if (phone_changed)
+        for (std::size_t i = 0; i < 2 && era == m->era; ++i)
+            if (m->legs[i].is_unit()) {
+                if (!m->legs[i].current.known()) // taken over from an earlier life: its seed is not known any more
+                    if (auto fresh = co_await rekey_leg(m, i); !fresh)
+                        co_return tl::unexpected(fresh.error());
+                if (auto moved = co_await send_media_open(m, i, era); !moved)
+                    co_return moved;
+            }
+    co_return result<void>{};
+}
+
+asio::awaitable<void> manager::remove_flows(media_ptr m) {
+    std::vector<api::flow_ref> flows;
+    for (const auto& config : m->plan)
+        flows.push_back({config.id});
+    if (!flows.empty())
+        (void)co_await dataplane_.flow_remove(flows); // without a data plane, the next take-over removes them
+}
+
+asio::awaitable<void> manager::close(media_id id, const std::string& cause_text) {
+    const auto cause = cause_text; // the caller's string may be gone after the first wait
+    const auto m = find(id);
+    if (!m)
+        co_return;
+    m->closing = true;
+    ++m->era;
+    for (auto& l : m->legs) {
+        l.tick.cancel();
+        l.current.clear();
+        l.next.clear();
+        l.srtp.reset();
+    }
+    const bool was_installed = m->installed;
+    if (was_installed) {
+        keep_counters(m);
+        m->installed = false; // its counters are kept; the flows' are gone
+    }
+    co_await remove_flows(m);
+    ++counters_.ended;
+    journal_.erase(id);
+    m->installed = was_installed;
+    journal_.record(to_record(*m, cause));
+    spdlog::info("media {} of call {} ended: {} ({} re-keys)", id, m->call_id, cause, m->rekeys);
+    for (auto& l : m->legs) {
+        if (l.is_unit() && l.keyed)
+            asio::co_spawn(io_, send_media_close(l.tsid, id), asio::detached);
+        release_port(l);
+    }
+    media_.erase(id);
+}
+
+void manager::end_by_itself(const media_ptr& m, const std::string& cause) {
+    if (m->closing)
+        return;
+    asio::co_spawn(
+        io_,
+        [](manager* self, media_ptr ended, std::string why) -> asio::awaitable<void> {
+            const auto call_id = ended->call_id;
+            co_await self->close(ended->id, why);
+            if (self->on_ended)
+                self->on_ended(ended->id, call_id, why);
+        }(this, m, cause),
+        asio::detached);
+}
+
+asio::awaitable<void> manager::close_all_but(std::vector<media_id> known, std::string cause) {
+    std::vector<media_id> orphans;
+    for (const auto& [id, m] : media_)
+        if (std::ranges::find(known, id) == known.end())
+            orphans.push_back(id);
+    for (const auto id : orphans)
+        co_await close(id, cause);
+}
+
+std::size_t manager::free_ports() {
+    std::size_t sum = 0;
+    for (auto& [address, pool] : pools_)
+        sum += pool.free_now(port_pool::clock::now());
+    return sum;
+}
+
+} // namespace tandem::media

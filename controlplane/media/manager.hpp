@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// media::relay over the real things: the data plane (contract client), units (session directory), levels (policy), the
+// journal. The room's public class; app/ makes one and hands it to call control.
+//
+//   media::manager relay(io, settings, dataplane, stats, sessions, levels, journal);
+//   sessions.on_up = [&](auto& s) { relay.session_up(s); };  sessions.on_down = ...;
+//   relay.start();                 // loads the journal; takes the flows over at each connect of the data plane
+//
+// Owner thread: the control plane's io_context.
+#pragma once
+
+#include <array>
+#include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "controlplane/dataplane_client/client.hpp"
+#include "controlplane/dataplane_client/stats_reader.hpp"
+#include "controlplane/media/journal.hpp"
+#include "controlplane/media/ports.hpp"
+#include "controlplane/media/relay.hpp"
+#include "controlplane/policy/decide.hpp"
+#include "controlplane/session/directory.hpp"
+
+namespace tandem::media {
+
+struct settings {
+    std::uint16_t first_port = 20000, last_port = 40000;
+    std::string access = "access", core = "core"; // logical address names
+    std::chrono::seconds timeout{60};
+    std::chrono::seconds hold_timeout{3600};       // while both directions are on hold
+    std::chrono::milliseconds quarantine{5000};    // of released ports
+    std::chrono::milliseconds unit_timeout{2000};  // for a unit's answer
+    std::chrono::milliseconds retry{1000};         // after a failed SEED
+    std::chrono::milliseconds ready_wait{2000};    // for a data plane that is just coming back
+    std::chrono::milliseconds sweep{1000};         // silence check
+};
+
+struct media_counters {
+    std::uint64_t opened = 0, installed = 0, ended = 0, timeouts = 0;
+    std::uint64_t open_failures = 0;      // refused: ports, session, data plane
+    std::uint64_t seeds_sent = 0, rekeys = 0, rekey_failures = 0;
+    std::uint64_t media_opens = 0, media_open_failures = 0;
+    std::uint64_t taken_over = 0;         // media found again in the data plane
+    std::uint64_t reinstalled = 0;        // media put into a data plane that had lost it, or a unit that had
+    std::uint64_t foreign_flows = 0;      // flows removed because no media is known for them
+};
+
+class manager final : public relay {
+public:
+    manager(asio::io_context& io, settings options, dataplane_client::client& dataplane, dataplane_client::stats_reader& stats,
+            session::directory& sessions, const policy::decider& levels, journal& store);
+    ~manager() override;
+    manager(const manager&) = delete;
+    manager& operator=(const manager&) = delete;
+
+    // Loads the journal; sets the client's on_connect, on_disconnect and on_event.
+    void start();
+    void stop(); // timers only: calls stay in the data plane
+
+    asio::awaitable<result<media_locals>> open(const media_request& request) override;
+    asio::awaitable<result<media_locals>> update(media_id id, const media_request& request) override;
+    asio::awaitable<void> close(media_id id, const std::string& cause) override;
+    [[nodiscard]] std::optional<media_info> info(media_id id) const override;
+    [[nodiscard]] std::vector<media_info> all() const override;
+
+    // New seeds now on every unit leg; the epochs then in force (none for core legs).
+    asio::awaitable<result<std::array<std::optional<std::uint32_t>, 2>>> rekey(media_id id);
+
+    void session_up(const session::session_info& session);
+    void session_down(const session::session_info& session, bool final);
+
+    // Media that belong to no call any more (asked once, after call control has recovered its calls).
+    asio::awaitable<void> close_all_but(std::vector<media_id> known, std::string cause);
+
+    [[nodiscard]] const media_counters& count() const noexcept { return counters_; }
+    [[nodiscard]] const settings& options() const noexcept { return options_; }
+    [[nodiscard]] std::size_t free_ports();
+    // The data plane is connected and its flows are matched with the journal.
+    [[nodiscard]] bool ready() const noexcept { return ready_; }
+
+private:
+    struct leg;
+    struct state;
+    using media_ptr = std::shared_ptr<state>;
+    enum class seed_outcome { ok, no_session, no_answer, refused };
+
+    // manager.cpp: ports, legs, flows
+    asio::awaitable<result<void>> wait_ready();
+    result<void> shape_leg(const media_ptr& m, std::size_t i, const leg_request& request);
+    result<void> take_port(const media_ptr& m, std::size_t i, const std::string& name, bool v6);
+    void release_port(leg& l);
+    asio::awaitable<result<void>> install(media_ptr m);
+    asio::awaitable<result<void>> change(media_ptr m, bool sdes_changed, bool phone_changed);
+    asio::awaitable<void> remove_flows(media_ptr m);
+    void forget(const media_ptr& m);
+    void end_by_itself(const media_ptr& m, const std::string& cause);
+    [[nodiscard]] media_locals locals(const state& m) const;
+    void save(const state& m);
+
+    // secondary.cpp: seeds, keys, MEDIA_OPEN, SEED
+    bool new_seeds(leg& l, const policy::level& level);
+    bool add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i, std::uint32_t epoch) const;
+    void add_sdes_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i) const;
+    asio::awaitable<result<void>> install_keys(media_ptr m, std::uint32_t era);
+    asio::awaitable<result<void>> send_media_open(media_ptr m, std::size_t i, std::uint32_t era);
+    asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);
+    asio::awaitable<result<std::uint32_t>> rekey_leg(media_ptr m, std::size_t i);
+    asio::awaitable<void> rekey_loop(media_ptr m, std::size_t i);
+    asio::awaitable<void> retire_later(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era);
+    asio::awaitable<void> retire(media_ptr m, std::size_t i, std::uint32_t epoch);
+    asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
+    void start_loops(const media_ptr& m);
+    void adopt_next_seed(leg& l);
+
+    // takeover.cpp: reconnect of the data plane, events, silence
+    asio::awaitable<void> reconcile(bool flows_lost);
+    bool adopt(const media_ptr& m, const std::unordered_map<api::flow_id, const api::flow_entry*>& found);
+    asio::awaitable<void> reinstall(media_ptr m, std::string why);
+    void on_event(const api::flow_event& event);
+    void on_latched(const media_ptr& m, const api::flow_event& event);
+    void sweep();
+    void restore(const media_row& row);
+    [[nodiscard]] media_ptr find(media_id id) const;
+    [[nodiscard]] std::optional<std::size_t> leg_of(const state& m, api::flow_id flow) const;
+
+    // info.cpp
+    [[nodiscard]] std::optional<api::flow_stats> stats_of(api::flow_id id) const;
+    [[nodiscard]] direction_stats received(const state& m, std::size_t i) const;
+    void keep_counters(const media_ptr& m); // before its flows go
+    [[nodiscard]] media_info describe(const state& m) const;
+    [[nodiscard]] media_row to_row(const state& m) const;
+    [[nodiscard]] media_record to_record(const state& m, const std::string& cause) const;
+
+    asio::io_context& io_;
+    settings options_;
+    dataplane_client::client& dataplane_;
+    dataplane_client::stats_reader& stats_;
+    session::directory& sessions_;
+    const policy::decider& levels_;
+    journal& journal_;
+    media_counters counters_;
+    std::map<media_id, media_ptr> media_;
+    std::map<std::string, port_pool> pools_; // by our address
+    media_id next_id_ = 1;
+    asio::steady_timer sweep_timer_;
+    std::uint64_t connect_era_ = 0;
+    bool ready_ = false;
+    bool stopped_ = false;
+};
+
+} // namespace tandem::media
