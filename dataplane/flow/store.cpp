@@ -21,7 +21,7 @@ bool store::reachable(const record& r) const noexcept {
            ((r.carries & api::carries_rtcp) == 0 || same(r.where().rtcp_out));
 }
 
-recovery store::recover(std::uint64_t now_ns) {
+recovery store::recover() {
     recovery done;
     memory_header& h = memory_.header();
     const auto records = memory_.records();
@@ -53,8 +53,7 @@ recovery store::recover(std::uint64_t now_ns) {
     h.addresses = static_cast<std::uint32_t>(table_.addresses().size());
     for (std::size_t a = 0; a < table_.addresses().size(); ++a)
         std::memcpy(h.address[a], table_.addresses()[a].data(), 16);
-    if (h.starts != 0 && h.heartbeat_ns != 0 && now_ns > h.heartbeat_ns)
-        done.gap_ms = static_cast<std::uint32_t>(std::min<std::uint64_t>((now_ns - h.heartbeat_ns) / 1'000'000, 0xffffffff));
+    done.last_heartbeat_ns = h.starts != 0 ? h.heartbeat_ns : 0;
     return done;
 }
 

@@ -30,7 +30,7 @@ struct recovery {
     std::uint32_t kept = 0;
     std::uint32_t wiped = 0;      // half-made or half-removed
     std::uint32_t unreachable = 0; // their local address is no longer configured
-    std::uint32_t gap_ms = 0;
+    std::uint64_t last_heartbeat_ns = 0; // of the predecessor's workers; 0 = none
 };
 
 class store {
@@ -38,7 +38,7 @@ public:
     store(memory& state, port_table& table, crypto::engine& builder, executor& workers, unsigned worker_count);
 
     // Before the workers start: takes over what a predecessor left, or nothing on fresh memory.
-    recovery recover(std::uint64_t now_ns);
+    recovery recover();
 
     [[nodiscard]] api::status add(const api::flow_config& config, std::uint64_t now_ns);
     [[nodiscard]] api::status update(const api::flow_update& change);
@@ -51,7 +51,7 @@ public:
     [[nodiscard]] std::vector<api::flow_entry> list(const api::list_request& from) const;
     [[nodiscard]] slot_index find(api::flow_id id) const noexcept { return table_.find(id); }
     [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
-    [[nodiscard]] memory& state() noexcept { return memory_; }
+    [[nodiscard]] memory& shared() noexcept { return memory_; }
 
     // Calls back for every flow in force.
     template <class F> void for_each(F&& what) const {

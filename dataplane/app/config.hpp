@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// dataplane.toml. An unknown key is an error that names file, line and remedy. Read once, at start, on the main thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+namespace tandem::app {
+
+struct config {
+    struct address {
+        std::string name;
+        std::string text;                  // as written
+        std::array<std::uint8_t, 16> ip{}; // IPv4 as ::ffff:a.b.c.d
+    };
+    enum class hugepages { automatic, never, require };
+    enum class engine { automatic, ipsecmb, openssl };
+    enum class idle { adaptive, poll };
+
+    std::string instance = "main";
+    std::string run_dir = "/run/tandem";
+    std::uint32_t workers = 1;
+    hugepages memory = hugepages::automatic;
+    std::uint32_t max_flows = 4096;
+    engine crypto = engine::automatic;
+    idle when_idle = idle::adaptive;
+    std::optional<std::uint32_t> controller_uid;
+    std::vector<address> addresses;
+    std::vector<std::string> ports; // interfaces
+    std::vector<std::uint16_t> tunnel_tcp;
+    std::uint32_t handshakes_per_second = 100;
+    std::uint32_t handshake_burst = 200;
+
+    [[nodiscard]] std::string socket_path() const { return run_dir + "/dataplane.sock"; }
+    [[nodiscard]] std::string lock_path() const { return run_dir + "/dataplane.lock"; }
+    [[nodiscard]] std::string stats_path() const { return "/dev/shm/tandem-" + instance + ".stats"; }
+};
+
+// The error is one line: "file:line: what is wrong; what to do".
+[[nodiscard]] tl::expected<config, std::string> load_config(const std::string& path);
+[[nodiscard]] tl::expected<config, std::string> parse_config(std::string_view text, const std::string& path);
+
+} // namespace tandem::app

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+// See contract_server.hpp and the contract itself.
+#include "dataplane/app/contract_server.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <utility>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace tandem::app {
+
+namespace {
+
+constexpr std::size_t max_connections = 16;
+
+template <class T> T read_item(std::span<const std::byte> body, std::size_t index) noexcept {
+    T item;
+    std::memcpy(&item, body.data() + index * sizeof(T), sizeof(T));
+    return item;
+}
+
+template <class T> void append(std::vector<std::byte>& to, const T& item) {
+    const auto* first = reinterpret_cast<const std::byte*>(&item);
+    to.insert(to.end(), first, first + sizeof(T));
+}
+
+} // namespace
+
+tl::expected<std::unique_ptr<contract_server>, std::string>
+contract_server::listen(const std::string& path, std::uint32_t permitted_uid, contract_handler& handler) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path)
+        return tl::unexpected(fmt::format("{}: path too long for a socket; choose a shorter run_dir", path));
+    path.copy(address.sun_path, path.size());
+    const auto failed = [&](std::string_view what) {
+        return tl::unexpected(fmt::format("contract socket {}: {}: {}", path, what, std::strerror(errno)));
+    };
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return failed("socket");
+    unlink(path.c_str());
+    const mode_t old = umask(0177);
+    const int bound = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    umask(old);
+    if (bound != 0 || ::listen(fd, 8) != 0) {
+        auto wrong = failed("cannot be made");
+        close(fd);
+        return wrong;
+    }
+    return std::unique_ptr<contract_server>(new contract_server(path, fd, permitted_uid, handler));
+}
+
+contract_server::contract_server(std::string path, int fd, std::uint32_t permitted_uid, contract_handler& handler)
+    : path_(std::move(path)), listen_fd_(fd), permitted_uid_(permitted_uid), handler_(handler) {
+    void* at = mmap(nullptr, api::contract_max_message, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED)
+        throw std::bad_alloc();
+    madvise(at, api::contract_max_message, MADV_DONTDUMP);
+    mlock(at, api::contract_max_message);
+    buffer_ = {static_cast<std::byte*>(at), api::contract_max_message};
+}
+
+contract_server::~contract_server() {
+    for (const auto& c : connections_)
+        close(c.fd);
+    close(listen_fd_);
+    unlink(path_.c_str());
+    munmap(buffer_.data(), buffer_.size());
+}
+
+void contract_server::add_descriptors(std::vector<pollfd>& to) const {
+    to.push_back({listen_fd_, POLLIN, 0});
+    for (const auto& c : connections_)
+        to.push_back({c.fd, POLLIN, 0});
+}
+
+void contract_server::ready(std::span<const pollfd> polled) {
+    for (const auto& p : polled) {
+        if (p.revents == 0)
+            continue;
+        if (p.fd == listen_fd_) {
+            accept_one();
+            continue;
+        }
+        const auto found = std::find_if(connections_.begin(), connections_.end(), [&](auto& c) { return c.fd == p.fd; });
+        if (found != connections_.end() && !receive(*found))
+            close_connection(p.fd);
+    }
+}
+
+void contract_server::accept_one() {
+    const int fd = accept4(listen_fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    if (connections_.size() >= max_connections || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
+        close(fd);
+        return;
+    }
+    const int bytes = 4 << 20; // many replies and events before a slow reader is given up
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    connections_.push_back({fd, peer.uid});
+}
+
+bool contract_server::receive(const connection& from) {
+    const connection peer = from; // handling may move the list
+    for (int burst = 0; burst < 32; ++burst) {
+        iovec part{buffer_.data(), buffer_.size()};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        const ssize_t got = recvmsg(peer.fd, &message, 0);
+        if (got < 0)
+            return errno == EAGAIN || errno == EINTR;
+        if (got == 0)
+            return false;
+        const auto bytes = static_cast<std::size_t>(got);
+        const bool cut = (message.msg_flags & MSG_TRUNC) != 0;
+        const bool keep = !cut && handle(peer, buffer_.first(bytes));
+        explicit_bzero(buffer_.data(), bytes);
+        if (!keep)
+            return false;
+    }
+    return true;
+}
+
+bool contract_server::handle(const connection& from, std::span<const std::byte> message) {
+    api::contract_header header{};
+    if (message.size() < sizeof header)
+        return refuse(from.fd, header, api::status::bad_message, "message shorter than its header");
+    std::memcpy(&header, message.data(), sizeof header);
+    if (header.magic != api::contract_magic)
+        return refuse(from.fd, header, api::status::bad_message, "wrong magic") && false;
+    if (from.uid != permitted_uid_) {
+        spdlog::warn("contract: a process of user {} was refused; controller_uid is {}", from.uid, permitted_uid_);
+        refuse(from.fd, header, api::status::not_permitted, "this user may not control the data plane (controller_uid)");
+        return false;
+    }
+    if (header.version != api::contract_version)
+        return refuse(from.fd, header, api::status::bad_version,
+                      fmt::format("contract version {} here, {} asked", api::contract_version, header.version));
+    const auto body = message.subspan(sizeof header);
+    if (header.type == api::message_type::hello)
+        return hello(from.fd, header, body);
+    if (from.fd != controller_)
+        return refuse(from.fd, header, api::status::not_controlling, "say HELLO first; another connection may have taken over");
+    return dispatch(from.fd, header, body);
+}
+
+bool contract_server::dispatch(int fd, const api::contract_header& header, std::span<const std::byte> body) {
+    using type = api::message_type;
+    switch (header.type) {
+    case type::flow_add:
+        return each<api::flow_config>(fd, header, body, [&](auto& item) { return handler_.flow_add(item); });
+    case type::flow_update:
+        return each<api::flow_update>(fd, header, body, [&](auto& item) { return handler_.flow_update(item); });
+    case type::flow_remove:
+        return each<api::flow_ref>(fd, header, body, [&](auto& item) { return handler_.flow_remove(item); });
+    case type::epoch_install:
+        return each<api::epoch_key>(fd, header, body, [&](auto& item) {
+            const auto status = handler_.epoch_install(item);
+            explicit_bzero(&item, sizeof item);
+            return status;
+        });
+    case type::epoch_switch:
+        return each<api::epoch_ref>(fd, header, body, [&](auto& item) { return handler_.epoch_switch(item); });
+    case type::epoch_retire:
+        return each<api::epoch_ref>(fd, header, body, [&](auto& item) { return handler_.epoch_retire(item); });
+    case type::flow_list:
+        return list(fd, header, body);
+    case type::port_list:
+        return ports(fd, header);
+    default:
+        return refuse(fd, header, api::status::bad_message,
+                      fmt::format("unknown message type {}", static_cast<unsigned>(header.type)));
+    }
+}
+
+template <class Item, class Each>
+bool contract_server::each(int fd, const api::contract_header& header, std::span<const std::byte> body, Each&& what) {
+    if (body.size() != header.count * sizeof(Item))
+        return refuse(fd, header, api::status::bad_message,
+                      fmt::format("{} items of {} bytes announced, {} bytes came", header.count, sizeof(Item), body.size()));
+    std::vector<std::byte> reply;
+    reply.reserve(header.count * sizeof(api::item_status));
+    for (std::size_t i = 0; i < header.count; ++i) {
+        auto item = read_item<Item>(body, i);
+        const api::flow_id id = item.id;
+        append(reply, api::item_status{id, what(item), 0});
+    }
+    handler_.end_of_request();
+    return send(fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1), header.count, reply);
+}
+
+bool contract_server::hello(int fd, const api::contract_header& header, std::span<const std::byte> body) {
+    if (header.count != 1 || body.size() != sizeof(api::hello))
+        return refuse(fd, header, api::status::bad_message, "HELLO holds one hello item");
+    const auto said = read_item<api::hello>(body, 0);
+    if (said.contract_version != api::contract_version)
+        return refuse(fd, header, api::status::bad_version,
+                      fmt::format("contract version {} here, {} asked", api::contract_version, said.contract_version));
+    if (controller_ >= 0 && controller_ != fd) {
+        spdlog::info("contract: process {} takes over control", said.pid);
+        close_connection(controller_);
+    }
+    controller_ = fd;
+    api::hello_reply reply{};
+    std::vector<api::address_entry> addresses;
+    handler_.hello(reply, addresses);
+    std::vector<std::byte> bytes;
+    append(bytes, reply);
+    for (const auto& a : addresses)
+        append(bytes, a);
+    return send(fd, header, static_cast<api::message_type>(1), static_cast<std::uint16_t>(addresses.size()), bytes);
+}
+
+bool contract_server::list(int fd, const api::contract_header& header, std::span<const std::byte> body) {
+    if (header.count != 1 || body.size() != sizeof(api::list_request))
+        return refuse(fd, header, api::status::bad_message, "FLOW_LIST holds one list_request");
+    const auto flows = handler_.flow_list(read_item<api::list_request>(body, 0));
+    return send(fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(api::message_type::flow_list) + 1),
+                static_cast<std::uint16_t>(flows.size()), std::as_bytes(std::span(flows)));
+}
+
+bool contract_server::ports(int fd, const api::contract_header& header) {
+    const auto found = handler_.port_list();
+    return send(fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(api::message_type::port_list) + 1),
+                static_cast<std::uint16_t>(found.size()), std::as_bytes(std::span(found)));
+}
+
+bool contract_server::refuse(int fd, const api::contract_header& header, api::status status, std::string_view text) {
+    api::contract_error error{};
+    error.status = status;
+    text.copy(error.text, sizeof error.text - 1);
+    return send(fd, header, api::message_type::error_reply, 1, std::as_bytes(std::span(&error, 1)));
+}
+
+bool contract_server::send(int fd, const api::contract_header& request, api::message_type type, std::uint16_t count,
+                           std::span<const std::byte> body) {
+    api::contract_header header{api::contract_magic, api::contract_version, type, request.sequence, count, 0};
+    iovec parts[2] = {{&header, sizeof header}, {const_cast<std::byte*>(body.data()), body.size()}};
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    if (sendmsg(fd, &message, MSG_NOSIGNAL) >= 0)
+        return true;
+    if (errno == EAGAIN)
+        spdlog::warn("contract: the peer does not read its replies; closing");
+    return false;
+}
+
+void contract_server::send_events(std::span<const api::flow_event> events) {
+    constexpr std::size_t at_once = 512;
+    while (controller_ >= 0 && !events.empty()) {
+        const auto part = events.first(std::min(at_once, events.size()));
+        if (!send(controller_, {}, api::message_type::event, static_cast<std::uint16_t>(part.size()), std::as_bytes(part)))
+            close_connection(controller_);
+        events = events.subspan(part.size());
+    }
+}
+
+void contract_server::close_connection(int fd) {
+    std::erase_if(connections_, [&](const auto& c) { return c.fd == fd; });
+    if (fd == controller_)
+        controller_ = -1;
+    close(fd);
+}
+
+} // namespace tandem::app

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract's socket (dataplane/api/contract.hpp): framing, permission, takeover. What a message does is the handler's.
+// Owner: the control thread, which polls the descriptors and calls ready(). Never blocks: a peer that does not read its
+// replies is disconnected. Requests may hold keys: the receive buffer is locked and wiped after every message.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <poll.h>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+#include "dataplane/api/contract.hpp"
+
+namespace tandem::app {
+
+// Answers requests. Every function fills `reply` items for the items given; lengths were checked.
+class contract_handler {
+public:
+    virtual ~contract_handler() = default;
+    virtual void hello(api::hello_reply& reply, std::vector<api::address_entry>& addresses) = 0;
+    virtual api::status flow_add(const api::flow_config& item) = 0;
+    virtual api::status flow_update(const api::flow_update& item) = 0;
+    virtual api::status flow_remove(const api::flow_ref& item) = 0;
+    virtual api::status epoch_install(const api::epoch_key& item) = 0;
+    virtual api::status epoch_switch(const api::epoch_ref& item) = 0;
+    virtual api::status epoch_retire(const api::epoch_ref& item) = 0;
+    virtual std::vector<api::flow_entry> flow_list(const api::list_request& from) = 0;
+    virtual std::vector<api::port_entry> port_list() = 0;
+    virtual void end_of_request() {} // after the last item: what can be done once for all of them
+};
+
+class contract_server {
+public:
+    // Takes the socket: the caller holds the instance's lock, so a socket file that is there is a dead one's.
+    [[nodiscard]] static tl::expected<std::unique_ptr<contract_server>, std::string>
+    listen(const std::string& path, std::uint32_t permitted_uid, contract_handler& handler);
+    ~contract_server();
+    contract_server(const contract_server&) = delete;
+    contract_server& operator=(const contract_server&) = delete;
+
+    void add_descriptors(std::vector<pollfd>& to) const;
+    void ready(std::span<const pollfd> polled); // any order, foreign ones are ignored
+    void send_events(std::span<const api::flow_event> events);
+    [[nodiscard]] bool controlled() const noexcept { return controller_ >= 0; }
+
+private:
+    struct connection {
+        int fd;
+        std::uint32_t uid;
+    };
+    contract_server(std::string path, int fd, std::uint32_t permitted_uid, contract_handler& handler);
+    void accept_one();
+    bool receive(const connection& from); // false: to be closed
+    bool handle(const connection& from, std::span<const std::byte> message);
+    bool dispatch(int fd, const api::contract_header& header, std::span<const std::byte> body);
+    bool hello(int fd, const api::contract_header& header, std::span<const std::byte> body);
+    bool list(int fd, const api::contract_header& header, std::span<const std::byte> body);
+    bool ports(int fd, const api::contract_header& header);
+    template <class Item, class Each>
+    bool each(int fd, const api::contract_header& header, std::span<const std::byte> body, Each&& what);
+    bool refuse(int fd, const api::contract_header& header, api::status status, std::string_view text);
+    bool send(int fd, const api::contract_header& request, api::message_type type, std::uint16_t count,
+              std::span<const std::byte> body);
+    void close_connection(int fd);
+
+    std::string path_;
+    int listen_fd_;
+    std::uint32_t permitted_uid_;
+    contract_handler& handler_;
+    std::vector<connection> connections_;
+    int controller_ = -1;
+    std::span<std::byte> buffer_; // locked pages
+};
+
+} // namespace tandem::app

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// See control.hpp.
+#include "dataplane/app/control.hpp"
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <netinet/in.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <spdlog/spdlog.h>
+
+#include "bpf/loader/edge.hpp"
+
+namespace tandem::app {
+
+namespace {
+
+constexpr std::uint64_t millisecond = 1'000'000, second = 1'000'000'000;
+constexpr int poll_ms = 10; // events wait no longer than this
+constexpr std::uint64_t age_interval_ns = 100 * millisecond;
+
+std::uint64_t realtime_ns() {
+    timespec t{};
+    clock_gettime(CLOCK_REALTIME, &t);
+    return static_cast<std::uint64_t>(t.tv_sec) * second + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+} // namespace
+
+control::control(const config& settings, flow::store& flows, pipeline::shared_state& shared, stats_file& stats,
+                 std::vector<io::port>& ports, io::nexthop_resolver& resolver, flow::executor& workers)
+    : settings_(settings), flows_(flows), shared_(shared), stats_(stats), ports_(ports), resolver_(resolver),
+      routes_(resolver, flows, workers, shared.hops, shared.table.addresses()), ageing_(shared.memory.records().size()),
+      started_ns_(realtime_ns()) {
+    flows_.on_publish = [this](auto slot, const auto& r) { published(slot, r); };
+    flows_.on_withdraw = [this](auto slot, const auto& r) { withdrawn(slot, r); };
+    flows_.on_change = [this](auto slot, const auto&) { routes_.follow(slot); };
+    api::stats_header& h = stats_.header();
+    h.started_ns = started_ns_;
+    h.flow_bytes = static_cast<std::uint32_t>(flow::memory::bytes_per_flow());
+    std::copy(std::begin(h.edge), std::end(h.edge), edge_before_.begin());
+}
+
+tl::expected<void, std::string> control::set_up_edge() {
+    for (const auto& port : ports_) {
+        if (!port.edge)
+            continue;
+        for (std::uint32_t i = 0; i < settings_.addresses.size(); ++i)
+            if (auto done = port.edge->add_media_address(settings_.addresses[i].ip, i); !done)
+                return done;
+        for (const std::uint16_t tunnel : settings_.tunnel_tcp)
+            if (auto done = port.edge->add_tunnel_port(tunnel, IPPROTO_TCP); !done)
+                return done;
+        if (auto done = port.edge->set_handshake_limit(settings_.handshakes_per_second, settings_.handshake_burst); !done)
+            return done;
+    }
+    return {};
+}
+
+void control::recover() {
+    flow::memory_header& h = shared_.memory.header();
+    recovered_ = flows_.recover();
+    for (api::flow_stats& s : stats_.flows()) // counters of flows that are no more
+        if (s.id != 0 && flows_.find(s.id) == flow::no_slot)
+            s = {};
+    ++h.starts;
+    if (recovered_.wiped != 0)
+        spdlog::info("wiped {} flows that were half-made when the last data plane ended", recovered_.wiped);
+    if (recovered_.unreachable != 0)
+        spdlog::warn("removed {} flows whose local address is no longer in the configuration", recovered_.unreachable);
+}
+
+void control::workers_started() {
+    flow::memory_header& h = shared_.memory.header();
+    const std::uint64_t now = pipeline::monotonic_ns();
+    if (recovered_.last_heartbeat_ns != 0 && now > recovered_.last_heartbeat_ns)
+        h.last_gap_ms = static_cast<std::uint32_t>((now - recovered_.last_heartbeat_ns) / millisecond);
+    if (h.starts > 1)
+        spdlog::warn("restart {} on this flow state: {} flows go on, gap {} ms", h.starts - 1, recovered_.kept, h.last_gap_ms);
+}
+
+void control::published(flow::slot_index slot, const flow::record& r) {
+    api::flow_stats& s = stats_.flows()[slot];
+    if (s.id != r.id || s.tag != r.tag) {
+        s = {};
+        s.id = r.id;
+        s.tag = r.tag;
+    }
+    s.suite_in = r.in_suite;
+    s.suite_out = r.out_suite;
+    s.epoch_out = flow::sending_epoch(shared_.memory.outs()[slot]);
+    ageing_.begin(slot, pipeline::monotonic_ns(), s.last_packet_ns);
+    routes_.prepare(slot, r);
+    for (const auto& port : ports_)
+        if (port.edge)
+            port.edge->open_port(r.id >> 16, static_cast<std::uint16_t>(r.id));
+}
+
+void control::withdrawn(flow::slot_index slot, const flow::record& r) {
+    for (const auto& port : ports_)
+        if (port.edge)
+            port.edge->close_port(r.id >> 16, static_cast<std::uint16_t>(r.id));
+    stats_.flows()[slot].id = 0;
+}
+
+void control::hello(api::hello_reply& reply, std::vector<api::address_entry>& addresses) {
+    const flow::memory_header& h = shared_.memory.header();
+    reply.max_flows = h.max_flows;
+    reply.flows = flows_.count();
+    reply.generation = h.generation;
+    reply.started_ns = started_ns_;
+    reply.restarts = h.starts - 1;
+    reply.last_gap_ms = h.last_gap_ms;
+    stats_.path().copy(reply.stats_path, sizeof reply.stats_path - 1);
+    for (std::uint32_t i = 0; i < settings_.addresses.size(); ++i) {
+        api::address_entry e{};
+        std::memcpy(e.ip, settings_.addresses[i].ip.data(), sizeof e.ip);
+        e.index = i;
+        settings_.addresses[i].name.copy(e.name, sizeof e.name - 1);
+        addresses.push_back(e);
+    }
+}
+
+api::status control::flow_add(const api::flow_config& item) { return flows_.add(item, pipeline::monotonic_ns()); }
+api::status control::flow_update(const api::flow_update& item) { return flows_.update(item); }
+api::status control::flow_remove(const api::flow_ref& item) { return flows_.remove(item.id); }
+
+api::status control::epoch_install(const api::epoch_key& item) {
+    const auto status = flows_.install(item);
+    if (status == api::status::ok && item.side == api::side::out)
+        note_epoch(item.id);
+    return status;
+}
+
+api::status control::epoch_switch(const api::epoch_ref& item) {
+    const auto status = flows_.switch_to(item);
+    if (status == api::status::ok) {
+        note_epoch(item.id);
+        const auto worker = shared_.memory.records()[flows_.find(item.id)].worker;
+        ++stats_.workers()[worker].counters[static_cast<std::size_t>(api::counter::epoch_switches)];
+    }
+    return status;
+}
+
+api::status control::epoch_retire(const api::epoch_ref& item) { return flows_.retire(item); }
+void control::end_of_request() { flows_.finish(); }
+
+void control::note_epoch(api::flow_id id) {
+    const flow::slot_index slot = flows_.find(id);
+    if (slot != flow::no_slot)
+        stats_.flows()[slot].epoch_out = flow::sending_epoch(shared_.memory.outs()[slot]);
+}
+
+std::vector<api::flow_entry> control::flow_list(const api::list_request& from) { return flows_.list(from); }
+
+std::vector<api::port_entry> control::port_list() {
+    std::vector<api::port_entry> list;
+    for (const auto& port : ports_)
+        list.push_back(io::describe(port));
+    return list;
+}
+
+// A leg moved: the flows that send to it get the kernel's route instead of the layer 2 seen in the packet.
+void control::followed(const api::flow_event& latched) {
+    const flow::slot_index slot = flows_.find(latched.id);
+    if (slot == flow::no_slot)
+        return;
+    const flow::record& r = shared_.memory.records()[slot];
+    for (const api::flow_id id : {r.reverse, r.where().rtcp_out})
+        if (const flow::slot_index other = id == 0 ? flow::no_slot : flows_.find(id); other != flow::no_slot)
+            routes_.follow(other);
+}
+
+void control::drain(contract_server& server) {
+    std::array<api::flow_event, 256> events;
+    for (pipeline::worker* w : shared_.workers)
+        while (const unsigned n = w->drain_events(events)) {
+            for (unsigned i = 0; i < n; ++i)
+                if (events[i].type == api::event_type::flow_latched)
+                    followed(events[i]);
+            server.send_events({events.data(), n});
+        }
+}
+
+void control::age(contract_server& server, std::uint64_t now_ns) {
+    std::vector<api::flow_event> events;
+    flows_.for_each([&](flow::slot_index slot, const flow::record& r) {
+        const auto what = ageing_.look(slot, stats_.flows()[slot].last_packet_ns, r.timeout_s, now_ns);
+        if (!what)
+            return;
+        api::flow_event e{*what, 0, r.id, r.tag, stats_.flows()[slot].epoch_in, 0, {}};
+        if (r.seen != 0)
+            e.address = r.from();
+        events.push_back(e);
+        if (*what == api::event_type::flow_timeout) // its only writer is this thread
+            ++stats_.workers()[r.worker].counters[static_cast<std::size_t>(api::counter::flow_timeouts)];
+    });
+    server.send_events(events);
+}
+
+void control::each_second(std::uint64_t now_ns) {
+    std::array<std::uint64_t, 256> sum = edge_before_;
+    for (const auto& port : ports_)
+        if (port.edge)
+            if (const auto verdicts = port.edge->verdicts())
+                for (std::size_t i = 0; i < sum.size(); ++i)
+                    sum[i] += (*verdicts)[i];
+    std::copy(sum.begin(), sum.end(), stats_.header().edge);
+    routes_.tick(now_ns);
+    notify_service_manager("WATCHDOG=1");
+}
+
+void control::run(contract_server& server, int signals) {
+    std::vector<pollfd> polled;
+    for (;;) {
+        polled.assign({{signals, POLLIN, 0}, {resolver_.fd(), POLLIN, 0}});
+        server.add_descriptors(polled);
+        ::poll(polled.data(), polled.size(), poll_ms);
+        if (signalfd_siginfo info{}; polled[0].revents != 0 && read(signals, &info, sizeof info) == sizeof info) {
+            spdlog::info("signal {}: ending; flows end with this process", info.ssi_signo);
+            return;
+        }
+        if (polled[1].revents != 0)
+            routes_.process();
+        server.ready(std::span(polled).subspan(2));
+        drain(server);
+        const std::uint64_t now = pipeline::monotonic_ns();
+        stats_.header().heartbeat_ns = now;
+        if (now >= next_age_ns_) {
+            next_age_ns_ = now + age_interval_ns;
+            age(server, now);
+        }
+        if (now >= next_second_ns_) {
+            next_second_ns_ = now + second;
+            each_second(now);
+        }
+    }
+}
+
+void notify_service_manager(const char* state) {
+    const char* path = std::getenv("NOTIFY_SOCKET");
+    sockaddr_un to{};
+    to.sun_family = AF_UNIX;
+    if (path == nullptr || std::strlen(path) >= sizeof to.sun_path || (path[0] != '/' && path[0] != '@'))
+        return;
+    std::strcpy(to.sun_path, path);
+    if (path[0] == '@')
+        to.sun_path[0] = '\0';
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
+    if (sendto(fd, state, std::strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&to), length) < 0)
+        spdlog::debug("service manager not reached: {}", std::strerror(errno));
+    close(fd);
+}
+
+} // namespace tandem::app

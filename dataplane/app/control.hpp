@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control thread: answers the contract, keeps XDP's open ports and the next hops in step with the flows, ages them, sums
+// the edge's verdicts, passes events on. Owner of everything here: the main thread. Workers never wait for it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dataplane/app/config.hpp"
+#include "dataplane/app/contract_server.hpp"
+#include "dataplane/app/route_keeper.hpp"
+#include "dataplane/app/stats_file.hpp"
+#include "dataplane/flow/ageing.hpp"
+#include "dataplane/flow/store.hpp"
+#include "dataplane/io/nexthop.hpp"
+#include "dataplane/io/port.hpp"
+#include "dataplane/pipeline/worker.hpp"
+
+namespace tandem::app {
+
+class control final : public contract_handler {
+public:
+    control(const config& settings, flow::store& flows, pipeline::shared_state& shared, stats_file& stats,
+            std::vector<io::port>& ports, io::nexthop_resolver& resolver, flow::executor& workers);
+
+    // Fills XDP's maps with what does not change; then recover() takes over what a predecessor left.
+    [[nodiscard]] tl::expected<void, std::string> set_up_edge();
+    void recover();
+    void workers_started(); // the gap ends here
+
+    void run(contract_server& server, int signals); // until SIGTERM or SIGINT
+
+    // contract_handler
+    void hello(api::hello_reply& reply, std::vector<api::address_entry>& addresses) override;
+    api::status flow_add(const api::flow_config& item) override;
+    api::status flow_update(const api::flow_update& item) override;
+    api::status flow_remove(const api::flow_ref& item) override;
+    api::status epoch_install(const api::epoch_key& item) override;
+    api::status epoch_switch(const api::epoch_ref& item) override;
+    api::status epoch_retire(const api::epoch_ref& item) override;
+    std::vector<api::flow_entry> flow_list(const api::list_request& from) override;
+    std::vector<api::port_entry> port_list() override;
+    void end_of_request() override;
+
+private:
+    void published(flow::slot_index slot, const flow::record& r);
+    void withdrawn(flow::slot_index slot, const flow::record& r);
+    void drain(contract_server& server);
+    void followed(const api::flow_event& latched);
+    void age(contract_server& server, std::uint64_t now_ns);
+    void each_second(std::uint64_t now_ns);
+    void note_epoch(api::flow_id id);
+
+    const config& settings_;
+    flow::store& flows_;
+    pipeline::shared_state& shared_;
+    stats_file& stats_;
+    std::vector<io::port>& ports_;
+    io::nexthop_resolver& resolver_;
+    route_keeper routes_;
+    flow::ageing ageing_;
+    flow::recovery recovered_;
+    std::uint64_t started_ns_;
+    std::array<std::uint64_t, 256> edge_before_{}; // verdicts that a predecessor counted
+    std::uint64_t next_second_ns_ = 0;
+    std::uint64_t next_age_ns_ = 0;
+};
+
+// sd_notify(3) without the library: nothing where NOTIFY_SOCKET is not set.
+void notify_service_manager(const char* state);
+
+} // namespace tandem::app

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+// tandem-dataplane: starts in this order, so that every failure is one sentence before anything was changed:
+//   configuration -> instance lock -> privileges -> state memory -> EAL -> ports (XDP) -> recovery -> workers -> contract.
+// Exit: 0 after SIGTERM/SIGINT, 1 where it could not start, 2 wrong usage, 75 where the holder's memory has another layout.
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <memory>
+#include <pthread.h>
+#include <string>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "dataplane/app/config.hpp"
+#include "dataplane/app/contract_server.hpp"
+#include "dataplane/app/control.hpp"
+#include "dataplane/app/privileges.hpp"
+#include "dataplane/app/stats_file.hpp"
+#include "dataplane/crypto/engine.hpp"
+#include "dataplane/io/eal.hpp"
+
+namespace tandem::app {
+namespace {
+
+constexpr int exit_fresh_memory = 75;
+
+struct options {
+    std::string config_path = "/etc/tandem/dataplane.toml";
+    int state_fd = -1;
+    int ready_fd = -1;
+    bool check = false;
+};
+
+// Why the program ends before it forwards. Thrown and caught in this file only.
+struct failure {
+    int code;
+    std::string text;
+};
+
+[[noreturn]] void fail(std::string text, int code = 1) { throw failure{code, std::move(text)}; }
+
+template <class T> T take(tl::expected<T, std::string> from) {
+    if (!from)
+        fail(std::move(from.error()));
+    if constexpr (!std::is_void_v<T>)
+        return std::move(*from);
+}
+
+// One live data plane per run directory. The lock goes with the process, however it ends.
+void take_lock(const config& settings) {
+    std::error_code error;
+    std::filesystem::create_directories(settings.run_dir, error);
+    const int fd = open(settings.lock_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        fail(fmt::format("{}: {}; create run_dir or make it writable", settings.lock_path(), std::strerror(errno)));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        fail(fmt::format("another data plane runs on {}; stop it, or give this one its own run_dir and instance",
+                         settings.socket_path()));
+}
+
+int signal_descriptor() {
+    sigset_t watched;
+    sigemptyset(&watched);
+    for (const int number : {SIGTERM, SIGINT})
+        sigaddset(&watched, number);
+    pthread_sigmask(SIG_BLOCK, &watched, nullptr); // before any thread: all inherit it
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGHUP, SIG_IGN);
+    return signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+flow::memory open_memory(const options& given, const config& settings) {
+    auto memory = given.state_fd >= 0 ? flow::memory::adopt(given.state_fd, settings.max_flows)
+                                      : flow::memory::make(settings.max_flows);
+    if (!memory) {
+        if (memory.error().what == flow::memory_error::kind::layout)
+            fail(fmt::format("the flow state cannot be used: {}; asking the holder for a fresh one, flows are lost",
+                             memory.error().text), exit_fresh_memory);
+        fail(memory.error().text);
+    }
+    if (given.state_fd < 0)
+        spdlog::warn("no holder (--state-fd): flows would not survive a kill of this process; start it by tandem-holder");
+    if (!memory->locked())
+        spdlog::warn("the flow state ({} bytes a flow) could not be locked in memory: keys may reach swap", flow::memory::bytes_per_flow());
+    if (memory->header().max_flows != settings.max_flows)
+        spdlog::warn("max_flows is {} on the flow state in force; {} of the configuration counts from the next clean start",
+                     memory->header().max_flows, settings.max_flows);
+    return std::move(*memory);
+}
+
+std::string_view engine_name(config::engine e) {
+    constexpr std::string_view names[] = {"auto", "ipsecmb", "openssl"};
+    return names[static_cast<std::size_t>(e)];
+}
+
+std::vector<flow::ip_bytes> address_list(const config& settings) {
+    std::vector<flow::ip_bytes> list;
+    for (const auto& a : settings.addresses)
+        list.push_back(a.ip);
+    return list;
+}
+
+struct queues {
+    std::vector<io::port_config> ports;
+    unsigned total = 0;
+};
+
+queues prepare_queues(const config& settings) {
+    queues q;
+    for (const auto& name : settings.ports) {
+        io::port_config port;
+        port.interface = name;
+        q.total += take(io::prepare_queues(port, settings.workers));
+        q.ports.push_back(std::move(port));
+    }
+    return q;
+}
+
+std::vector<pipeline::port_use> ports_of_worker(const std::vector<io::port>& ports, unsigned worker, unsigned workers) {
+    std::vector<pipeline::port_use> list;
+    for (const auto& port : ports) {
+        pipeline::port_use use;
+        use.id = port.id;
+        use.first_rx = static_cast<std::uint16_t>(worker);
+        use.rx_step = static_cast<std::uint16_t>(workers);
+        use.rx_queues = port.rx_queues;
+        use.tx_queue = static_cast<std::uint16_t>(worker);
+        use.mtu = port.mtu;
+        use.mac = port.mac;
+        list.push_back(use);
+    }
+    return list;
+}
+
+int worker_main(void* argument) {
+    keep_running_privileges(); // capabilities are a thread's own
+    static_cast<pipeline::worker*>(argument)->run();
+    return 0;
+}
+
+class running_workers {
+public:
+    running_workers(const config& settings, pipeline::shared_state& shared, const std::vector<io::port>& ports)  {
+        for (unsigned i = 0; i < settings.workers; ++i) {
+            auto engine = take(crypto::make_engine(engine_name(settings.crypto)));
+            workers_.push_back(std::make_unique<pipeline::worker>(i, shared, std::move(engine),
+                                                                  ports_of_worker(ports, i, settings.workers),
+                                                                  settings.when_idle == config::idle::adaptive));
+            shared.workers.push_back(workers_.back().get());
+        }
+    }
+    void launch(const std::vector<unsigned>& lcores) {
+        lcores_ = lcores;
+        for (std::size_t i = 0; i < workers_.size(); ++i)
+            if (rte_eal_remote_launch(worker_main, workers_[i].get(), lcores[i]) != 0)
+                fail(fmt::format("worker {} could not be started", i));
+        for (const auto& w : workers_)
+            while (!w->running())
+                usleep(50);
+    }
+    ~running_workers() {
+        for (const auto& w : workers_)
+            w->stop();
+        for (const unsigned lcore : lcores_)
+            rte_eal_wait_lcore(lcore);
+    }
+
+private:
+    std::vector<std::unique_ptr<pipeline::worker>> workers_;
+    std::vector<unsigned> lcores_;
+};
+
+void tell_ready(const options& given) {
+    notify_service_manager("READY=1");
+    if (given.ready_fd >= 0) {
+        if (write(given.ready_fd, "r", 1) != 1)
+            spdlog::warn("the holder was not told: {}", std::strerror(errno));
+        close(given.ready_fd);
+    }
+}
+
+int serve(const options& given, const config& settings, int signals) {
+    take_lock(settings);
+    take(check_privileges());
+    if (auto wrong = harden_process(); !wrong.empty())
+        spdlog::warn("hardening: {}", wrong);
+    keep_start_privileges();
+    flow::memory memory = open_memory(given, settings);
+    auto builder = take(crypto::make_engine(engine_name(settings.crypto)));
+    stats_file stats = take(stats_file::open(settings.stats_path(), settings.workers, memory.header().max_flows));
+
+    const queues q = prepare_queues(settings);
+    const io::eal eal = take(io::eal::start({settings.instance, settings.workers,
+                                             static_cast<io::hugepages>(settings.memory), q.total, false}));
+    for (const auto& note : eal.notes())
+        spdlog::info("{}", note);
+    std::vector<io::port> ports;
+    std::vector<unsigned> ifindexes;
+    for (const auto& port : q.ports) {
+        ports.push_back(take(io::open_port(port, eal.pool(), settings.workers)));
+        ifindexes.push_back(ports.back().ifindex);
+        for (const auto& note : ports.back().notes)
+            spdlog::info("{}: {}", ports.back().name, note);
+    }
+    auto resolver = take(io::nexthop_resolver::make(ifindexes));
+
+    flow::port_table table(address_list(settings));
+    pipeline::hop_table hops(memory.header().max_flows);
+    pipeline::shared_state shared{memory, table, hops, stats.workers(), stats.flows(), {}};
+    pipeline::worker_pool pool(shared);
+    flow::store flows(memory, table, *builder, pool, settings.workers);
+    control thread(settings, flows, shared, stats, ports, *resolver, pool);
+    take(thread.set_up_edge());
+    const std::string engine(builder->name());
+    {
+        running_workers workers(settings, shared, ports);
+        thread.recover();
+        workers.launch(eal.worker_lcores());
+        thread.workers_started();
+        keep_running_privileges();
+        auto server = take(contract_server::listen(settings.socket_path(), settings.controller_uid.value_or(geteuid()), thread));
+        spdlog::info("ready: {} flows of {}, engine {}, contract {}", flows.count(), memory.header().max_flows, engine,
+                     settings.socket_path());
+        tell_ready(given);
+        thread.run(*server, signals);
+        notify_service_manager("STOPPING=1");
+    }
+    stats.remove();
+    return 0;
+}
+
+int start(const options& given) {
+    const config settings = take(load_config(given.config_path));
+    if (given.check) {
+        fmt::print("{}: ok\n", given.config_path);
+        return 0;
+    }
+    return serve(given, settings, signal_descriptor());
+}
+
+} // namespace
+} // namespace tandem::app
+
+int main(int argc, char** argv) {
+    using namespace tandem::app;
+    options given;
+    CLI::App cli{"Tandem's data plane: forwards media, protects and unprotects SRTP", "tandem-dataplane"};
+    cli.set_version_flag("--version", "tandem-dataplane " TANDEM_VERSION);
+    cli.add_option("--config", given.config_path, "configuration file")->capture_default_str();
+    cli.add_option("--state-fd", given.state_fd, "descriptor of the flow-state memory (given by tandem-holder)");
+    cli.add_option("--ready-fd", given.ready_fd, "descriptor to report readiness on (given by tandem-holder)");
+    cli.add_flag("--check", given.check, "check the configuration and exit");
+    try {
+        cli.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        const int code = cli.exit(error);
+        return code == 0 ? 0 : 2;
+    }
+    spdlog::set_default_logger(spdlog::stderr_logger_st("dataplane"));
+    spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e tandem-dataplane %l: %v");
+    try {
+        return start(given);
+    } catch (const failure& wrong) {
+        fmt::print(stderr, "tandem-dataplane: {}\n", wrong.text);
+        return wrong.code;
+    } catch (const std::exception& wrong) {
+        fmt::print(stderr, "tandem-dataplane: {}\n", wrong.what());
+        return 1;
+    }
+}

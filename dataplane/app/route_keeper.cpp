@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// See route_keeper.hpp. While a neighbour is being asked for, the way in force stays; when it fails, the flow has none.
+#include "dataplane/app/route_keeper.hpp"
+
+#include <cstring>
+
+namespace tandem::app {
+
+namespace {
+
+constexpr std::uint64_t second = 1'000'000'000;
+
+bool same(const pipeline::hop& a, const pipeline::hop& b) noexcept {
+    return a.state == b.state && a.port == b.port && a.mtu == b.mtu && a.link.vlan == b.link.vlan &&
+           std::memcmp(a.link.source_mac, b.link.source_mac, 6) == 0 &&
+           std::memcmp(a.link.destination_mac, b.link.destination_mac, 6) == 0;
+}
+
+} // namespace
+
+// True where the flow's hop is to be changed.
+bool route_keeper::ask(api::flow_id from, const api::net_address& remote, const pipeline::hop& now, pipeline::hop& to) {
+    if (remote.port == 0 || from >> 16 >= addresses_.size())
+        return false;
+    api::net_address local{};
+    std::memcpy(local.ip, addresses_[from >> 16].data(), sizeof local.ip);
+    local.port = static_cast<std::uint16_t>(from);
+    const io::hop_result found = resolver_.resolve(local, remote);
+    to = {};
+    switch (found.state) {
+    case io::hop_state::resolved:
+        std::memcpy(to.link.source_mac, found.hop.source_mac.data(), 6);
+        std::memcpy(to.link.destination_mac, found.hop.destination_mac.data(), 6);
+        to.link.vlan = found.hop.vlan == 0 ? pipeline::no_vlan : found.hop.vlan;
+        to.mtu = found.hop.mtu;
+        to.port = static_cast<std::uint8_t>(found.hop.port);
+        to.state = pipeline::hop_state::routed;
+        return !same(now, to);
+    case io::hop_state::pending:
+        return false;
+    case io::hop_state::no_route:
+    case io::hop_state::not_a_port:
+    case io::hop_state::failed:
+        break;
+    }
+    return now.state == pipeline::hop_state::routed; // one taken from a received frame is the best there is
+}
+
+void route_keeper::prepare(flow::slot_index slot, const flow::record& r) {
+    hops_[slot] = {};
+    const flow::route& to = r.where();
+    pipeline::hop found{};
+    if ((r.carries & api::carries_rtp) != 0 && ask(to.rtp_out, to.rtp_remote, hops_[slot].rtp, found))
+        hops_[slot].rtp = found;
+    if ((r.carries & api::carries_rtcp) != 0 && ask(to.rtcp_out, to.rtcp_remote, hops_[slot].rtcp, found))
+        hops_[slot].rtcp = found;
+}
+
+void route_keeper::collect(flow::slot_index slot, const flow::record& r, std::vector<change>& to) {
+    const flow::route way = r.where();
+    const pipeline::flow_hops now = hops_[slot];
+    change c{slot, false, way.rtp_remote, {}};
+    if ((r.carries & api::carries_rtp) != 0 && ask(way.rtp_out, way.rtp_remote, now.rtp, c.to))
+        to.push_back(c);
+    c = {slot, true, way.rtcp_remote, {}};
+    if ((r.carries & api::carries_rtcp) != 0 && ask(way.rtcp_out, way.rtcp_remote, now.rtcp, c.to))
+        to.push_back(c);
+}
+
+void route_keeper::apply(std::vector<change>& changes) {
+    const auto records = flows_.shared().records();
+    while (!changes.empty()) {
+        const unsigned worker = records[changes.front().slot].worker;
+        workers_.run(worker, [&] {
+            for (const change& c : changes) {
+                const flow::record& r = records[c.slot];
+                const auto& remote = c.rtcp ? r.where().rtcp_remote : r.where().rtp_remote;
+                if (r.worker == worker && flow::same_address(remote, c.remote)) // it may have latched elsewhere meanwhile
+                    (c.rtcp ? hops_[c.slot].rtcp : hops_[c.slot].rtp) = c.to;
+            }
+        });
+        std::erase_if(changes, [&](const change& c) { return records[c.slot].worker == worker; });
+    }
+}
+
+void route_keeper::follow(flow::slot_index slot) {
+    std::vector<change> changes;
+    collect(slot, flows_.shared().records()[slot], changes);
+    apply(changes);
+}
+
+void route_keeper::all() {
+    std::vector<change> changes;
+    flows_.for_each([&](flow::slot_index slot, const flow::record& r) { collect(slot, r, changes); });
+    apply(changes);
+}
+
+void route_keeper::process() {
+    resolver_.process();
+    if (generation_ == resolver_.generation())
+        return;
+    generation_ = resolver_.generation();
+    all();
+}
+
+void route_keeper::tick(std::uint64_t now_ns) {
+    if (now_ns >= next_refresh_ns_) {
+        next_refresh_ns_ = now_ns + io::nexthop_resolver::refresh_interval_s * second;
+        resolver_.refresh();
+    }
+    if (now_ns >= next_all_ns_) {
+        next_all_ns_ = now_ns + 60 * second;
+        all();
+    }
+    process();
+}
+
+} // namespace tandem::app

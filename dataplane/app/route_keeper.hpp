@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keeps every flow's layer 2 way in step with the kernel's routes and neighbours: asks the resolver, hands what changed to the
+// flow's worker. Owner: the control thread.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "dataplane/flow/store.hpp"
+#include "dataplane/io/nexthop.hpp"
+#include "dataplane/pipeline/hops.hpp"
+
+namespace tandem::app {
+
+class route_keeper {
+public:
+    route_keeper(io::nexthop_resolver& resolver, flow::store& flows, flow::executor& workers, pipeline::hop_table& hops,
+                 const std::vector<flow::ip_bytes>& addresses)
+        : resolver_(resolver), flows_(flows), workers_(workers), hops_(hops), addresses_(addresses) {}
+
+    // Before the flow is published: written in place.
+    void prepare(flow::slot_index slot, const flow::record& r);
+    // A flow in force whose remotes moved.
+    void follow(flow::slot_index slot);
+    // The kernel has news, or it is time: every flow is asked for again where an answer may have changed.
+    void process();
+    void tick(std::uint64_t now_ns);
+
+private:
+    struct change {
+        flow::slot_index slot;
+        bool rtcp;
+        api::net_address remote; // for which it was resolved
+        pipeline::hop to;
+    };
+    [[nodiscard]] bool ask(api::flow_id from, const api::net_address& remote, const pipeline::hop& now, pipeline::hop& to);
+    void collect(flow::slot_index slot, const flow::record& r, std::vector<change>& to);
+    void apply(std::vector<change>& changes);
+    void all();
+
+    io::nexthop_resolver& resolver_;
+    flow::store& flows_;
+    flow::executor& workers_;
+    pipeline::hop_table& hops_;
+    const std::vector<flow::ip_bytes>& addresses_;
+    std::uint64_t generation_ = 0;
+    std::uint64_t next_refresh_ns_ = 0;
+    std::uint64_t next_all_ns_ = 0;
+};
+
+} // namespace tandem::app

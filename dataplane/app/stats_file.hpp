@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stats segment's file (dataplane/api/stats.hpp): made or taken over at start, unlinked on a clean exit, left behind by a
+// crash so that the next data plane counts on. Locked while in use: two instances of one name cannot share it.
+// Owner: the control thread. No key is ever in it.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include <tl/expected.hpp>
+
+#include "dataplane/api/stats.hpp"
+
+namespace tandem::app {
+
+class stats_file {
+public:
+    [[nodiscard]] static tl::expected<stats_file, std::string> open(const std::string& path, unsigned workers,
+                                                                    std::uint32_t max_flows);
+    stats_file(stats_file&& other) noexcept;
+    stats_file& operator=(stats_file&&) = delete;
+    ~stats_file();
+
+    [[nodiscard]] api::stats_header& header() const noexcept { return *header_; }
+    [[nodiscard]] std::span<api::worker_stats> workers() const noexcept { return workers_; }
+    [[nodiscard]] std::span<api::flow_stats> flows() const noexcept { return flows_; }
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    void remove() noexcept; // clean exit
+
+private:
+    stats_file() = default;
+
+    std::string path_;
+    int fd_ = -1;
+    std::size_t bytes_ = 0;
+    api::stats_header* header_ = nullptr;
+    std::span<api::worker_stats> workers_;
+    std::span<api::flow_stats> flows_;
+};
+
+} // namespace tandem::app

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Latching: an accepted packet came from a new address, so the leg is there now. The reverse flow's remotes move at once:
+// the same worker owns both. Only the newest packet of its SSRC may do so, so that a late one does not throw the leg back.
+#include "dataplane/pipeline/worker.hpp"
+
+#include "dataplane/media/packet.hpp"
+
+namespace tandem::pipeline {
+
+namespace {
+
+// Is this the highest index of its SSRC? (after commit, which moved the window)
+bool newest(const flow::side& in, const crypto::op& op) noexcept {
+    for (unsigned i = 0; i < flow::max_streams; ++i)
+        if (in.ids[i] == (std::uint64_t{1} << 32 | op.ssrc)) {
+            const auto& window = op.rtcp ? in.streams[i].rtcp : in.streams[i].rtp;
+            return window.next() == op.index + 1;
+        }
+    return true;
+}
+
+} // namespace
+
+// `slot` sends to the leg that was heard: its remote follows, and its layer 2 until the route is resolved.
+void worker::move_remote(flow::slot_index slot, const packet& p) noexcept {
+    flow::record& f = shared_.memory.records()[slot];
+    if (flow::load_state(f) != flow::state::active)
+        return;
+    const std::uint8_t heard = p.flow->carries & f.carries;
+    flow::route to = f.where();
+    flow_hops& hops = shared_.hops[slot];
+    const port_use& port = ports_[p.port];
+    hop seen{};
+    std::memcpy(seen.link.destination_mac, p.link.source_mac, 6);
+    std::memcpy(seen.link.source_mac, port.mac.data(), 6);
+    seen.link.vlan = p.link.vlan;
+    seen.mtu = port.mtu;
+    seen.port = p.port;
+    seen.state = hop_state::seen;
+    if ((heard & api::carries_rtp) != 0 && !flow::same_address(to.rtp_remote, p.source)) {
+        to.rtp_remote = p.source;
+        hops.rtp = seen;
+    }
+    if ((heard & api::carries_rtcp) != 0 && !flow::same_address(to.rtcp_remote, p.source)) {
+        to.rtcp_remote = p.source;
+        hops.rtcp = seen;
+    }
+    flow::switch_route(f, to);
+}
+
+void worker::latch(packet& p) noexcept {
+    flow::record& f = *p.flow;
+    const auto place = static_cast<std::size_t>(&p - burst_.packets.data());
+    if (f.seen != 0 && f.in_suite != api::suite::clear && !newest(shared_.memory.ins()[p.slot], ops_[place]))
+        return;
+    const bool signalled = f.source == api::source_policy::signalled;
+    flow::switch_source(f, p.source);
+    if (signalled)
+        return; // where this leg is, signalling says
+    for (const api::flow_id id : {f.reverse, f.where().rtcp_out}) { // the reverse flow, and its RTCP where that is apart
+        const flow::slot_index slot = id == 0 ? flow::no_slot : shared_.table.find(id);
+        if (slot == flow::no_slot || (id != f.reverse && shared_.memory.records()[slot].reverse != f.id))
+            continue;
+        move_remote(slot, p);
+        if (f.reverse == f.where().rtcp_out)
+            break;
+    }
+    count(api::counter::latches);
+    emit(api::event_type::flow_latched, f, 0, p.source);
+}
+
+} // namespace tandem::pipeline

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stage 1: packets from every port's queues, and those that other workers handed over, into one burst. A burst gathers over
+// all ports, because the crypto engine's lanes want company. The first port changes every round, so that none starves.
+#include "dataplane/pipeline/worker.hpp"
+
+#include <rte_ethdev.h>
+#include <rte_ring.h>
+
+namespace tandem::pipeline {
+
+void worker::take(rte_mbuf* mbuf, std::uint8_t port) noexcept {
+    packet& p = burst_.packets[burst_.count++];
+    p.mbuf = mbuf;
+    p.flow = nullptr;
+    p.port = port;
+    p.accepted = false;
+    p.reason = api::drop::none;
+}
+
+unsigned worker::receive_port(const port_use& port, std::uint8_t at) noexcept {
+    std::array<rte_mbuf*, burst_size> got;
+    unsigned total = 0;
+    for (std::uint16_t queue = port.first_rx; queue < port.rx_queues; queue = static_cast<std::uint16_t>(queue + port.rx_step)) {
+        const auto room = static_cast<std::uint16_t>(burst_size - burst_.count);
+        if (room == 0)
+            break;
+        const std::uint16_t n = rte_eth_rx_burst(port.id, queue, got.data(), room);
+        for (unsigned i = 0; i < n; ++i) {
+            got[i]->port = port.id; // the ring driver leaves it unset; a hand-over needs it
+            count(api::counter::rx_bytes, got[i]->pkt_len);
+            take(got[i], at);
+        }
+        total += n;
+    }
+    count(api::counter::rx_packets, total);
+    return total;
+}
+
+void worker::take_handed() noexcept {
+    std::array<void*, burst_size> got;
+    const unsigned n = rte_ring_sc_dequeue_burst(handed_.get(), got.data(), burst_size / 2, nullptr);
+    for (unsigned i = 0; i < n; ++i) {
+        auto* const mbuf = static_cast<rte_mbuf*>(got[i]);
+        std::uint8_t at = 0;
+        while (at + 1u < ports_.size() && ports_[at].id != mbuf->port)
+            ++at;
+        take(mbuf, at);
+    }
+}
+
+void worker::receive() noexcept {
+    burst_.count = 0;
+    if (shared_.workers.size() > 1)
+        take_handed();
+    for (unsigned i = 0; i < ports_.size(); ++i) {
+        const unsigned at = (next_port_ + i) % static_cast<unsigned>(ports_.size());
+        receive_port(ports_[at], static_cast<std::uint8_t>(at));
+    }
+    if (++next_port_ >= ports_.size())
+        next_port_ = 0;
+}
+
+} // namespace tandem::pipeline

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stage 5: headers written in full (the packet's own are gone; the family may change), then one transmit burst per port.
+#include "dataplane/pipeline/worker.hpp"
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+namespace tandem::pipeline {
+
+api::drop worker::finish_headers(packet& p) noexcept {
+    const flow::record& f = *p.flow;
+    const auto& to = f.where();
+    const auto& hops = shared_.hops[p.slot];
+    const hop& next = p.rtcp ? hops.rtcp : hops.rtp;
+    const api::net_address& remote = p.rtcp ? to.rtcp_remote : to.rtp_remote;
+    const api::flow_id from = p.rtcp ? to.rtcp_out : to.rtp_out;
+    const bool ipv4 = flow::is_ipv4(remote.ip);
+    const bool tagged = next.link.vlan != no_vlan;
+    const std::size_t headers = header_bytes(ipv4, tagged);
+    if (p.length + headers - (tagged ? 18 : 14) > next.mtu)
+        return api::drop::too_big;
+    if (room_before(p) < headers)
+        return api::drop::no_room;
+    api::net_address local{};
+    std::memcpy(local.ip, shared_.table.addresses()[from >> 16].data(), sizeof local.ip);
+    local.port = static_cast<std::uint16_t>(from);
+    write_headers(p.payload, static_cast<std::uint16_t>(p.length), next.link, local, remote, f.dscp);
+    p.mbuf->data_off = static_cast<std::uint16_t>(room_before(p) - headers);
+    p.mbuf->data_len = static_cast<std::uint16_t>(p.length + headers);
+    p.mbuf->pkt_len = p.mbuf->data_len;
+    p.mbuf->ol_flags = 0;
+    return api::drop::none;
+}
+
+void worker::transmit(std::uint8_t at) noexcept {
+    leaving& out = leaving_[at];
+    const port_use& port = ports_[at];
+    for (unsigned i = 0; i < out.count; ++i) // before they are gone
+        burst_.packets[out.packets[i]].received_length = out.mbufs[i]->pkt_len;
+    const unsigned sent = rte_eth_tx_burst(port.id, port.tx_queue, out.mbufs.data(), static_cast<std::uint16_t>(out.count));
+    for (unsigned i = 0; i < out.count; ++i) {
+        packet& p = burst_.packets[out.packets[i]];
+        if (i >= sent) {
+            drop(p, api::drop::tx_full);
+            continue;
+        }
+        api::flow_stats& s = shared_.flow_stats[p.slot];
+        if (p.rtcp) {
+            ++s.rtcp_tx_packets;
+        } else {
+            ++s.tx_packets;
+            s.tx_bytes += p.length;
+        }
+        count(api::counter::tx_bytes, p.received_length);
+    }
+    count(api::counter::tx_packets, sent);
+    out.count = 0;
+}
+
+void worker::send() noexcept {
+    for (unsigned i = 0; i < burst_.count; ++i) {
+        packet& p = burst_.packets[i];
+        if (p.reason != api::drop::none)
+            continue;
+        if (const auto wrong = finish_headers(p); wrong != api::drop::none) {
+            drop(p, wrong);
+            continue;
+        }
+        leaving& out = leaving_[p.out_port];
+        out.mbufs[out.count] = p.mbuf;
+        out.packets[out.count++] = static_cast<std::uint8_t>(i);
+    }
+    for (std::uint8_t at = 0; at < ports_.size(); ++at)
+        if (leaving_[at].count != 0)
+            transmit(at);
+}
+
+} // namespace tandem::pipeline

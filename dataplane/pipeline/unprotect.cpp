@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stage 3: is it RTP or RTCP of this flow, from whom it may come, authentic and not seen before? All packets of the burst go
+// through the engine together. What passes is "accepted": counted, and able to move the leg.
+#include "dataplane/pipeline/worker.hpp"
+
+namespace tandem::pipeline {
+
+// Before any crypto: clear media, and SRTP that is not to roam, come from one address only.
+api::drop worker::permitted(const packet& p) const noexcept {
+    const flow::record& f = *p.flow;
+    switch (f.source) {
+    case api::source_policy::authenticated:
+        return api::drop::none;
+    case api::source_policy::signalled: {
+        const auto& from = f.signalled_source;
+        const bool same_ip = __builtin_memcmp(from.ip, p.source.ip, sizeof from.ip) == 0;
+        return same_ip && (from.port == 0 || from.port == p.source.port) ? api::drop::none : api::drop::wrong_source;
+    }
+    case api::source_policy::first:
+        return f.seen == 0 || flow::same_address(f.from(), p.source) ? api::drop::none : api::drop::wrong_source;
+    }
+    return api::drop::wrong_source;
+}
+
+// The packet is the flow's: counters, events, latch.
+void worker::accept(packet& p, const crypto::op& op) noexcept {
+    p.accepted = true;
+    flow::record& f = *p.flow;
+    api::flow_stats& s = shared_.flow_stats[p.slot];
+    if (op.rtcp) {
+        ++s.rtcp_rx_packets;
+    } else {
+        ++s.rx_packets;
+        s.rx_bytes += p.received_length;
+        s.expected = shared_.memory.ins()[p.slot].expected;
+    }
+    s.last_packet_ns = burst_.now_ns;
+    if (f.in_suite != api::suite::clear) {
+        count(api::counter::srtp_unprotected);
+        if (op.first_use) {
+            s.epoch_in = op.epoch;
+            emit(api::event_type::epoch_first_use, f, op.epoch, p.source);
+        }
+        if (op.key_limit)
+            emit(api::event_type::key_limit, f, op.epoch, p.source);
+    }
+    if (f.seen == 0 || !flow::same_address(f.from(), p.source))
+        latch(p);
+}
+
+void worker::unprotect() noexcept {
+    for (unsigned i = 0; i < burst_.count; ++i) {
+        packet& p = burst_.packets[i];
+        crypto::op& op = ops_[i];
+        op = {};
+        op.result = p.reason;
+        if (p.reason != api::drop::none)
+            continue;
+        api::drop wrong = flow::prepare_unprotect(shared_.memory.ins()[p.slot], keys_, p.payload, p.length, op);
+        if (wrong == api::drop::none && (p.flow->carries & (op.rtcp ? api::carries_rtcp : api::carries_rtp)) == 0)
+            wrong = op.rtcp ? api::drop::rtcp_unexpected : api::drop::rtp_unexpected;
+        if (wrong == api::drop::none)
+            wrong = permitted(p);
+        if (wrong != api::drop::none) {
+            op.result = wrong;
+            drop(p, wrong);
+        }
+    }
+    engine_->unprotect({ops_.data(), burst_.count});
+    for (unsigned i = 0; i < burst_.count; ++i) {
+        packet& p = burst_.packets[i];
+        if (p.reason != api::drop::none)
+            continue;
+        crypto::op& op = ops_[i];
+        api::drop wrong = flow::commit_unprotect(shared_.memory.ins()[p.slot], keys_, *engine_, op);
+        if (wrong == api::drop::none) {
+            // Two first packets from different addresses may lie in one burst: the second is not the first one's.
+            wrong = permitted(p);
+        }
+        if (wrong != api::drop::none) {
+            op.result = wrong;
+            drop(p, wrong);
+            continue;
+        }
+        p.rtcp = op.rtcp;
+        p.length = op.length;
+        accept(p, op);
+        flow::prefetch(shared_.memory.outs()[p.slot]);
+    }
+}
+
+} // namespace tandem::pipeline

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop around the stages, its mailbox, its idling.
+#include "dataplane/pipeline/worker.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <new>
+#include <string>
+#include <unistd.h>
+
+#include <rte_errno.h>
+#include <rte_mbuf.h>
+#include <rte_pause.h>
+#include <rte_ring_elem.h>
+
+namespace tandem::pipeline {
+
+namespace {
+
+constexpr unsigned event_ring = 4096, command_ring = 64, hand_ring = 4096;
+constexpr std::uint64_t heartbeat_interval_ns = 10'000'000;
+constexpr std::uint64_t command_timeout_ns = 10'000'000'000;
+
+std::string ring_name(const char* what, unsigned index) {
+    static std::atomic<unsigned> serial{0}; // tests make several workers in one process
+    return std::string("td_") + what + std::to_string(index) + "_" + std::to_string(serial++);
+}
+
+ring_pointer make_ring(const char* what, unsigned index, unsigned element, unsigned count, unsigned flags) {
+    ring_pointer made{rte_ring_create_elem(ring_name(what, index).c_str(), element, count, SOCKET_ID_ANY, flags)};
+    if (!made)
+        throw std::bad_alloc();
+    return made;
+}
+
+} // namespace
+
+std::uint64_t monotonic_ns() noexcept {
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+worker::worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::engine> engine, std::vector<port_use> ports,
+               bool sleep_when_idle)
+    : index_(index), shared_(shared), keys_(shared.memory.keys()), engine_(std::move(engine)), ports_(std::move(ports)),
+      sleep_when_idle_(sleep_when_idle), stats_(shared.worker_stats[index]),
+      events_(make_ring("ev", index, sizeof(api::flow_event), event_ring, RING_F_SP_ENQ | RING_F_SC_DEQ)),
+      commands_(make_ring("cmd", index, sizeof(void*), command_ring, RING_F_SP_ENQ | RING_F_SC_DEQ)),
+      handed_(make_ring("hand", index, sizeof(void*), hand_ring, RING_F_SC_DEQ)) {
+    if (ports_.size() > max_ports)
+        throw std::bad_alloc();
+}
+
+void worker::run() noexcept {
+    running_.store(true, std::memory_order_release);
+    while (!stopping_.load(std::memory_order_acquire)) {
+        if (run_once() != 0) {
+            empty_polls_ = 0;
+            continue;
+        }
+        idle();
+    }
+    running_.store(false, std::memory_order_release);
+    poll_commands(); // one that came in between
+}
+
+unsigned worker::run_once() noexcept {
+    poll_commands();
+    receive();
+    if (burst_.count == 0) {
+        count(api::counter::idle_polls);
+        return 0;
+    }
+    burst_.now_ns = monotonic_ns();
+    heartbeat(burst_.now_ns);
+    count(api::counter::bursts);
+    lookup();
+    unprotect();
+    protect();
+    send();
+    const unsigned taken = burst_.count;
+    burst_.count = 0;
+    return taken;
+}
+
+void worker::idle() noexcept {
+    if (++empty_polls_ % 256 == 0 || empty_polls_ > idle_polls)
+        heartbeat(monotonic_ns());
+    if (sleep_when_idle_ && empty_polls_ > idle_polls)
+        usleep(idle_sleep_us);
+    else
+        rte_pause();
+}
+
+void worker::heartbeat(std::uint64_t now_ns) noexcept {
+    if (index_ != 0 || now_ns - last_heartbeat_ns_ < heartbeat_interval_ns)
+        return;
+    last_heartbeat_ns_ = now_ns;
+    std::atomic_ref(shared_.memory.header().heartbeat_ns).store(now_ns, std::memory_order_relaxed);
+}
+
+void worker::poll_commands() noexcept {
+    void* next = nullptr;
+    while (rte_ring_sc_dequeue(commands_.get(), &next) == 0) {
+        auto* const c = static_cast<command*>(next);
+        (*c->what)();
+        c->done.store(true, std::memory_order_release);
+    }
+}
+
+void worker::call(const std::function<void()>& what) {
+    if (!running()) {
+        what();
+        return;
+    }
+    command c{&what};
+    while (rte_ring_sp_enqueue(commands_.get(), &c) != 0)
+        rte_pause();
+    const std::uint64_t begin = monotonic_ns();
+    for (unsigned spins = 0; !c.done.load(std::memory_order_acquire); ++spins) {
+        if (spins < 2000) {
+            rte_pause();
+            continue;
+        }
+        usleep(20);
+        if (monotonic_ns() - begin > command_timeout_ns) { // it will never come back: let the holder start us again
+            std::fprintf(stderr, "tandem-dataplane: worker %u does not answer; aborting\n", index_);
+            std::abort();
+        }
+    }
+}
+
+unsigned worker::drain_events(std::span<api::flow_event> to) noexcept {
+    return rte_ring_sc_dequeue_burst_elem(events_.get(), to.data(), sizeof(api::flow_event),
+                                          static_cast<unsigned>(to.size()), nullptr);
+}
+
+void worker::emit(api::event_type type, const flow::record& f, std::uint32_t epoch,
+                  const api::net_address& address) noexcept {
+    const api::flow_event e{type, 0, f.id, f.tag, epoch, 0, address};
+    if (rte_ring_sp_enqueue_elem(events_.get(), const_cast<api::flow_event*>(&e), sizeof e) != 0)
+        count(api::counter::events_lost);
+}
+
+// The only place where a packet leaves early: named, counted, per worker and per flow.
+void worker::drop(packet& p, api::drop reason) noexcept {
+    p.reason = reason;
+    ++stats_.drops[static_cast<std::size_t>(reason)];
+    if (p.flow != nullptr) {
+        api::flow_stats& f = shared_.flow_stats[p.slot];
+        if (p.accepted)
+            ++f.tx_dropped;
+        else if (reason == api::drop::srtp_auth)
+            ++f.auth_failures;
+        else if (reason == api::drop::srtp_replay || reason == api::drop::srtp_too_old)
+            ++f.replays;
+        else
+            ++f.other_drops;
+    }
+    rte_pktmbuf_free(p.mbuf);
+    p.mbuf = nullptr;
+}
+
+void worker_pool::run(unsigned worker, const std::function<void()>& between_bursts) {
+    shared_.workers[worker % shared_.workers.size()]->call(between_bursts);
+}
+
+void worker_pool::quiesce() {
+    for (worker* w : shared_.workers)
+        w->call([] {});
+}
+
+} // namespace tandem::pipeline

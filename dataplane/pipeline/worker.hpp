@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// A worker: takes bursts from its queues and runs them through the stages to completion.
+//
+//   receive -> lookup (parse, flow, policy) -> unprotect (SRTP in, latch) -> protect (SRTP out) -> send
+//
+// Threads: run() and the stages on the worker's own lcore; call(), set_hop() and drain_events() on the control thread.
+// The loop makes no system call while packets come. After idle_polls empty rounds it sleeps idle_sleep_us between polls
+// (idle = "adaptive"): that sleep is the only one.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include <rte_ring.h>
+
+#include "dataplane/api/stats.hpp"
+#include "dataplane/crypto/engine.hpp"
+#include "dataplane/flow/memory.hpp"
+#include "dataplane/flow/port_table.hpp"
+#include "dataplane/flow/store.hpp"
+#include "dataplane/pipeline/hops.hpp"
+#include "dataplane/pipeline/packet.hpp"
+
+namespace tandem::pipeline {
+
+inline constexpr unsigned idle_polls = 1000;
+inline constexpr unsigned idle_sleep_us = 50;
+inline constexpr unsigned max_ports = 8;
+
+// What a worker needs of a port.
+struct port_use {
+    std::uint16_t id = 0;      // DPDK's
+    std::uint16_t first_rx = 0; // receive queues first_rx, first_rx + step, ... are this worker's
+    std::uint16_t rx_step = 1;
+    std::uint16_t rx_queues = 0; // of the port
+    std::uint16_t tx_queue = 0;
+    std::uint16_t mtu = 1500;
+    std::array<std::uint8_t, 6> mac{};
+};
+
+class worker;
+
+// What all workers share. Lives longer than they do.
+struct shared_state {
+    flow::memory& memory;
+    flow::port_table& table;
+    hop_table& hops;
+    std::span<api::worker_stats> worker_stats;
+    std::span<api::flow_stats> flow_stats;
+    std::vector<worker*> workers;
+};
+
+struct ring_deleter {
+    void operator()(rte_ring* ring) const noexcept { rte_ring_free(ring); }
+};
+using ring_pointer = std::unique_ptr<rte_ring, ring_deleter>;
+
+class worker {
+public:
+    // Throws std::bad_alloc where the rings cannot be made (start only).
+    worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::engine> engine, std::vector<port_use> ports,
+           bool sleep_when_idle);
+
+    // --- its own thread
+    void run() noexcept;          // until stop()
+    unsigned run_once() noexcept; // one round: packets taken
+    // --- control thread
+    void stop() noexcept { stopping_.store(true, std::memory_order_release); }
+    // Runs `what` between two bursts and returns after it; at once where the worker is not running (tests, start).
+    void call(const std::function<void()>& what);
+    unsigned drain_events(std::span<api::flow_event> to) noexcept;
+    [[nodiscard]] bool running() const noexcept { return running_.load(std::memory_order_acquire); }
+
+private:
+    friend class receive_stage;
+    struct command {
+        const std::function<void()>* what;
+        std::atomic<bool> done{false};
+    };
+
+    // Stages, one file each.
+    void receive() noexcept;                 // receive.cpp
+    unsigned receive_port(const port_use& port, std::uint8_t at) noexcept;
+    void take_handed() noexcept;
+    void take(rte_mbuf* mbuf, std::uint8_t port) noexcept;
+    void lookup() noexcept;                  // lookup.cpp
+    api::drop look_up(packet& p) noexcept;
+    bool hand_over(packet& p, unsigned to) noexcept;
+    void unprotect() noexcept;               // unprotect.cpp
+    api::drop permitted(const packet& p) const noexcept;
+    void accept(packet& p, const crypto::op& op) noexcept;
+    void latch(packet& p) noexcept;          // latch.cpp
+    void move_remote(flow::slot_index slot, const packet& p) noexcept;
+    void protect() noexcept;                 // protect.cpp
+    api::drop route_packet(packet& p) const noexcept;
+    void send() noexcept;                    // send.cpp
+    api::drop finish_headers(packet& p) noexcept;
+    void transmit(std::uint8_t port) noexcept;
+
+    void drop(packet& p, api::drop reason) noexcept;
+    void emit(api::event_type type, const flow::record& f, std::uint32_t epoch, const api::net_address& address) noexcept;
+    void count(api::counter what, std::uint64_t n = 1) noexcept { stats_.counters[static_cast<std::size_t>(what)] += n; }
+    void poll_commands() noexcept;
+    void heartbeat(std::uint64_t now_ns) noexcept;
+    void idle() noexcept;
+
+    unsigned index_;
+    shared_state& shared_;
+    crypto::key_pool keys_;
+    std::unique_ptr<crypto::engine> engine_;
+    std::vector<port_use> ports_;
+    bool sleep_when_idle_;
+    api::worker_stats& stats_;
+    ring_pointer events_;
+    ring_pointer commands_;
+    ring_pointer handed_; // packets whose flow is ours, received by other workers
+    std::atomic<bool> stopping_{false};
+    std::atomic<bool> running_{false};
+
+    burst burst_;
+    std::array<crypto::op, burst_size> ops_;
+    struct leaving {
+        std::array<rte_mbuf*, burst_size> mbufs;
+        std::array<std::uint8_t, burst_size> packets; // their places in the burst
+        unsigned count = 0;
+    };
+    std::array<leaving, max_ports> leaving_;
+    unsigned next_port_ = 0;
+    unsigned empty_polls_ = 0;
+    std::uint64_t last_heartbeat_ns_ = 0;
+};
+
+[[nodiscard]] std::uint64_t monotonic_ns() noexcept; // vDSO: no system call
+
+// The control thread's way to all workers.
+class worker_pool final : public flow::executor {
+public:
+    explicit worker_pool(shared_state& shared) : shared_(shared) {}
+    void run(unsigned worker, const std::function<void()>& between_bursts) override;
+    void quiesce() override;
+
+private:
+    shared_state& shared_;
+};
+
+} // namespace tandem::pipeline
