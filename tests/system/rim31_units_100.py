@@ -63,7 +63,7 @@ def test(t):
     # What one unit protected is no one else's: the same bytes to another unit's port fail its authentication.
     first, second = media[0], media[1]
     port = [int(next(x for x in m["legs"] if x["kind"] == "unit")["local_rtp"].rpartition(":")[2]) for m in (first, second)]
-    taken = netns.inside(net.gw.name, lambda: sniff(port[0]))
+    taken = netns.inside(net.ue.name, lambda: sniff(port[0]))
     check(taken, "a packet of the first unit is seen on the access link")
     attacker = netns.inside(net.ue.name, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     for _ in range(10):
@@ -84,9 +84,9 @@ def test(t):
 
 
 def sniff(port, timeout=5.0):
-    """UDP payload of the next packet to `port` as it comes in from the access link."""
+    """UDP payload of the next packet to `port` as it leaves for the access link (AF_XDP takes it before the gateway end sees it)."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as s:
-        s.bind(("acc0", 3))
+        s.bind(("ue0", 3))
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             frame = s.recv(2048)
