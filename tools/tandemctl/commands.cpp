@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+// What each verb shows. A view is data: columns over the ops socket's results (controlplane/app/README.md).
+#include "tools/tandemctl/commands.hpp"
+
+#include <csignal>
+#include <cstdio>
+#include <fmt/core.h>
+#include <functional>
+#include <map>
+#include <time.h>
+#include <unistd.h>
+#include <vector>
+
+#include "controlplane/app/ops_protocol.hpp"
+#include "tools/tandemctl/display.hpp"
+#include "tools/tandemctl/psk_file.hpp"
+#include "tools/tandemctl/stats_view.hpp"
+
+namespace tandem::ctl {
+namespace {
+
+using columns = std::vector<column>;
+
+const columns status_fields{{"version", "version"},
+                            {"instance", "instance"},
+                            {"pid", "pid"},
+                            {"uptime", "uptime_s", form::duration},
+                            {"database", "database"},
+                            {"tunnel", "tunnel_listen"},
+                            {"ng", "ng_listen"},
+                            {"units", "units"},
+                            {"sessions", "sessions/total"},
+                            {"sessions up", "sessions/up"},
+                            {"calls", "calls"},
+                            {"media", "media/total"},
+                            {"media active", "media/active"},
+                            {"free ports", "ports/free"},
+                            {"data plane", "dataplane/connected"},
+                            {"  trouble", "dataplane/trouble"},
+                            {"  uptime", "dataplane/uptime_s", form::duration},
+                            {"  restarts", "dataplane/restarts"},
+                            {"  last gap, ms", "dataplane/last_gap_ms"},
+                            {"  workers", "dataplane/workers"},
+                            {"  flows", "dataplane/flows"},
+                            {"  flows, most", "dataplane/max_flows"}};
+const columns address_columns{{"ADDRESS", "name"}, {"INDEX", "index", form::number}, {"IP", "ip"}};
+const columns level_columns{{"LEVEL", "name"},
+                            {"SUITE", "suite"},
+                            {"SEED B", "seed_bytes", form::number},
+                            {"REKEY s", "rekey_s", form::number},
+                            {"OVERLAP s", "overlap_s", form::number},
+                            {"DEFAULT", "default", form::yes_no}};
+const columns unit_columns{{"UNIT", "id"},           {"PSK", "has_psk", form::yes_no}, {"UP", "session/up", form::yes_no},
+                           {"INNER", "session/inner"}, {"CREATED", "created"},          {"COMMENT", "comment"}};
+const columns unit_fields{{"unit", "id"},
+                          {"pre-shared key", "has_psk", form::yes_no},
+                          {"created", "created"},
+                          {"comment", "comment"},
+                          {"session", "session/tsid"},
+                          {"up", "session/up", form::yes_no},
+                          {"inner", "session/inner"},
+                          {"outer", "session/outer"}};
+const columns session_columns{{"TSID", "tsid"},
+                              {"UNIT", "unit"},
+                              {"UP", "up", form::yes_no},
+                              {"INNER", "inner"},
+                              {"OUTER", "outer"},
+                              {"PORT", "outer_port", form::number},
+                              {"VIA", "transport"},
+                              {"CIPHER", "cipher"},
+                              {"AGE", "age_s", form::duration},
+                              {"RX", "rx_bytes", form::bytes},
+                              {"TX", "tx_bytes", form::bytes}};
+const columns session_fields{{"tsid", "tsid"},
+                             {"unit", "unit"},
+                             {"up", "up", form::yes_no},
+                             {"inner", "inner"},
+                             {"inner gateway", "inner_gateway"},
+                             {"outer", "outer"},
+                             {"outer port", "outer_port"},
+                             {"transport", "transport"},
+                             {"cipher", "cipher"},
+                             {"lifetime", "lifetime_s", form::duration},
+                             {"since", "since"},
+                             {"reconnects", "reconnects"},
+                             {"received", "rx_bytes", form::bytes},
+                             {"  packets", "rx_packets"},
+                             {"sent", "tx_bytes", form::bytes},
+                             {"  packets", "tx_packets"}};
+const columns media_columns{{"ID", "id", form::number},
+                            {"CALLER", "caller"},
+                            {"CALLEE", "callee"},
+                            {"KIND", "kind"},
+                            {"LEVEL", "level"},
+                            {"ACTIVE", "active", form::yes_no},
+                            {"TIME", "seconds", form::duration},
+                            {"REKEYS", "rekeys", form::number},
+                            {"LEG 0", "legs/0/suite"},
+                            {"EPOCH", "legs/0/epoch", form::number},
+                            {"RX", "legs/0/received/packets", form::number},
+                            {"LOST", "legs/0/received/lost", form::number},
+                            {"LEG 1", "legs/1/suite"},
+                            {"EPOCH", "legs/1/epoch", form::number},
+                            {"RX", "legs/1/received/packets", form::number},
+                            {"LOST", "legs/1/received/lost", form::number}};
+const columns media_fields{{"media", "id"},
+                           {"call-id", "call_id"},
+                           {"line", "index"},
+                           {"kind", "kind"},
+                           {"caller", "caller"},
+                           {"callee", "callee"},
+                           {"level", "level"},
+                           {"mode", "mode"},
+                           {"active", "active", form::yes_no},
+                           {"time", "seconds", form::duration},
+                           {"re-key every", "interval_s", form::duration},
+                           {"re-keys", "rekeys"},
+                           {"re-keys failed", "rekey_failures"}};
+const columns leg_columns{{"LEG", "kind"},
+                          {"UNIT", "unit"},
+                          {"LOCAL RTP", "local_rtp"},
+                          {"REMOTE", "remote"},
+                          {"SUITE", "suite"},
+                          {"EPOCH", "epoch", form::number},
+                          {"RX", "received/packets", form::number},
+                          {"FORWARDED", "received/sent_on", form::number},
+                          {"LOST", "received/lost", form::number},
+                          {"AUTH FAIL", "received/auth_failures", form::number},
+                          {"REPLAYS", "received/replays", form::number},
+                          {"SILENT", "received/seconds_since_packet", form::duration}};
+const columns port_columns{{"PORT", "name"},         {"INDEX", "ifindex", form::number}, {"MTU", "mtu", form::number}, {"MAC", "mac"},
+                           {"XDP", "xdp_mode"}, {"QUEUES", "queues", form::number}};
+const columns drop_columns{{"PACKETS", "packets", form::number}, {"REASON", "reason"}, {"MEANING", "text"}};
+const columns verdict_columns{{"PACKETS", "packets", form::number}, {"EDGE VERDICT", "verdict"}};
+const columns counter_columns{{"TOTAL", "total", form::number}, {"COUNTER", "name"}, {"UNIT", "unit"}, {"WHAT", "text"}};
+const columns rate_columns{{"TOTAL", "total", form::number}, {"PER SECOND", "rate", form::number}, {"COUNTER", "name"}, {"WHAT", "text"}};
+
+using view = std::function<std::string(const json&)>;
+
+view list_of(const char* key, const columns& c, const char* empty) {
+    return [key, &c, empty](const json& r) { return table(r.value(key, json::array()), c, empty); };
+}
+
+const std::map<std::string, view, std::less<>> views{
+    {"status",
+     [](const json& r) {
+         return fields(r, status_fields) + "\n" +
+                table(r.value(json::json_pointer("/dataplane/addresses"), json::array()), address_columns, "no data plane, no addresses") +
+                "\n" + table(r.value("levels", json::array()), level_columns, "no levels");
+     }},
+    {"unit list", list_of("units", unit_columns, "no units; `tandemctl unit add ID --psk-file FILE` enrols one")},
+    {"unit show", [](const json& r) { return fields(r, unit_fields); }},
+    {"unit remove",
+     [](const json& r) {
+         return fmt::format("unit {} removed{}\n", cell(r.value("id", json()), form::text),
+                            r.value("session_dropped", false) ? ", its session ended" : "");
+     }},
+    {"session list", list_of("sessions", session_columns, "no sessions")},
+    {"session show", [](const json& r) { return fields(r, session_fields); }},
+    {"session drop", [](const json& r) { return fmt::format("session {} of unit {} ended\n", r.value("tsid", ""), cell(r.value("unit", json()), form::text)); }},
+    {"media list", list_of("media", media_columns, "no media")},
+    {"media show", [](const json& r) { return fields(r, media_fields) + "\n" + table(r.value("legs", json::array()), leg_columns, "no legs"); }},
+    {"media rekey", [](const json& r) { return fmt::format("media {} re-keyed, epochs {}\n", r.value("id", 0U), cell(r.value("epochs", json()), form::text)); }},
+    {"port", list_of("ports", port_columns, "no ports: the data plane is not connected")},
+    {"counters", list_of("counters", counter_columns, "no counters")},
+};
+
+void print(const settings& s, const json& r, const view& as) {
+    const auto text = s.as_json ? r.dump(2, ' ', false, json::error_handler_t::replace) + "\n" : as(r);
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+}
+
+// Reasons that happened; all of them where none did would only be noise.
+std::string drops_view(const json& r) {
+    json happened = json::array();
+    for (const auto& row : r["drops"])
+        if (row.value("packets", 0ULL) != 0)
+            happened.push_back(row);
+    return table(happened, drop_columns, "nothing was dropped") + "\n" + table(r["edge"], verdict_columns, "no XDP edge");
+}
+
+std::string instance_of(const settings& s) {
+    if (!s.instance.empty())
+        return s.instance;
+    const auto status = ops_client(s.run_dir, std::chrono::seconds(2)).request("status", json::object());
+    return status && status->contains("instance") ? status->value("instance", "main") : "main";
+}
+
+volatile std::sig_atomic_t interrupted = 0;
+
+// Adds "rate" to each counter.
+void add_rates(json& now, const json& before, double seconds) {
+    for (std::size_t i = 0; i < now["counters"].size(); ++i) {
+        auto& row = now["counters"][i];
+        const auto then = before.is_null() ? row["total"].get<std::uint64_t>() : before["counters"][i]["total"].get<std::uint64_t>();
+        const auto difference = row["total"].get<std::uint64_t>() - then;
+        row["rate"] = static_cast<std::uint64_t>(static_cast<double>(difference) / seconds);
+    }
+}
+
+std::string watch_view(const json& r) {
+    const auto silent = r.value("heartbeat_age_s", 0.0);
+    return (silent > 3 ? fmt::format("the data plane is silent for {}\n", cell(silent, form::duration)) : std::string()) +
+           table(r["counters"], rate_columns, "no counters");
+}
+
+} // namespace
+
+result<void> show(const settings& s, const std::string& verb, const json& arguments) {
+    const auto answer = ops_client(s.run_dir).request(verb, arguments);
+    if (!answer)
+        return tl::unexpected(answer.error());
+    print(s, *answer, views.at(verb));
+    return {};
+}
+
+result<void> unit_add(const settings& s, const unit_options& o) {
+    if (o.psk_file.empty() == !o.certificate)
+        return tl::unexpected(error{failure::usage, "give --psk-file FILE (made where it does not exist), or --certificate for a unit that has only a certificate"});
+    json plain{{"id", o.id}};
+    if (!o.comment.empty())
+        plain["comment"] = o.comment;
+    psk key;
+    if (!o.certificate) {
+        auto read = read_or_make_psk(o.psk_file);
+        if (!read)
+            return tl::unexpected(read.error());
+        key = std::move(*read);
+    }
+    // Written by hand so that the key lies in one buffer only, which is wiped.
+    std::string line;
+    const auto arguments = plain.dump(-1, ' ', false, json::error_handler_t::replace);
+    line.reserve(arguments.size() + 512);
+    line += fmt::format(R"({{"version":{},"verb":"unit add","args":)", ops::protocol_version);
+    line.append(arguments, 0, arguments.size() - 1);
+    if (!key.hex.empty()) {
+        line += R"(,"psk":")";
+        line += key.hex;
+        line += '"';
+    }
+    line += "}}\n";
+    wipe(key.hex);
+    const auto answer = ops_client(s.run_dir).send_line(line);
+    wipe(line);
+    if (!answer) {
+        if (key.made)
+            unlink(o.psk_file.c_str()); // it belongs to no unit
+        return tl::unexpected(answer.error());
+    }
+    print(s, *answer, [&](const json&) {
+        return o.certificate ? fmt::format("unit {} added; it authenticates by certificate\n", o.id)
+                             : fmt::format("unit {} added; its key is {} {}\n", o.id, key.made ? "new, in" : "that of", o.psk_file);
+    });
+    return {};
+}
+
+result<void> drops(const settings& s) {
+    const auto segment = stats_view::open(stats_view::path_of(instance_of(s)));
+    if (!segment)
+        return tl::unexpected(segment.error());
+    print(s, segment->drops(), drops_view);
+    return {};
+}
+
+result<void> counters(const settings& s, bool watch) {
+    const auto segment = stats_view::open(stats_view::path_of(instance_of(s)));
+    if (!segment)
+        return tl::unexpected(segment.error());
+    if (!watch) {
+        print(s, segment->counters(), views.at("counters"));
+        return {};
+    }
+    std::signal(SIGINT, [](int) { interrupted = 1; });
+    std::signal(SIGTERM, [](int) { interrupted = 1; });
+    const bool screen = !s.as_json && isatty(STDOUT_FILENO) == 1;
+    json before;
+    for (unsigned round = 0; interrupted == 0 && (s.rounds == 0 || round < s.rounds); ++round) {
+        auto now = segment->counters();
+        add_rates(now, before, s.interval_s);
+        if (s.as_json)
+            fmt::print("{}\n", now.dump());
+        else
+            fmt::print("{}{}\n", screen ? "\033[H\033[2J" : "", watch_view(now));
+        std::fflush(stdout);
+        before = std::move(now);
+        if (s.rounds != 0 && round + 1 == s.rounds)
+            break;
+        const timespec pause{static_cast<time_t>(s.interval_s),
+                             static_cast<long>((s.interval_s - static_cast<double>(static_cast<time_t>(s.interval_s))) * 1e9)};
+        nanosleep(&pause, nullptr);
+    }
+    return {};
+}
+
+result<void> version(const settings& s) {
+    json r{{"tandemctl", TANDEM_VERSION}, {"ops_protocol", ops::protocol_version}};
+    const auto answer = ops_client(s.run_dir, std::chrono::seconds(2)).request("version", json::object());
+    r["controlplane"] = answer ? *answer : json();
+    print(s, r, [](const json& v) {
+        static const columns c{{"tandemctl", "tandemctl"},
+                               {"control plane", "controlplane/version"},
+                               {"ops protocol", "ops_protocol"},
+                               {"data-plane contract", "controlplane/contract_version"}};
+        return fields(v, c);
+    });
+    return {};
+}
+
+} // namespace tandem::ctl

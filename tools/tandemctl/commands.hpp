@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tool's verbs. Each asks, then shows the answer: as JSON, or by the display layer's columns.
+#pragma once
+
+#include <string>
+
+#include "tools/tandemctl/ops_client.hpp"
+
+namespace tandem::ctl {
+
+struct settings {
+    std::string run_dir = "/run/tandem";
+    std::string instance; // empty: the control plane's, else "main"
+    bool as_json = false;
+    double interval_s = 1.0;
+    unsigned rounds = 0; // of --watch; 0 = until interrupted
+};
+
+// A verb of the ops socket that needs no more than its arguments; `view` names how it is shown (commands.cpp).
+[[nodiscard]] result<void> show(const settings&, const std::string& verb, const json& arguments);
+
+struct unit_options {
+    std::string id, psk_file, comment;
+    bool certificate = false;
+};
+[[nodiscard]] result<void> unit_add(const settings&, const unit_options&);
+[[nodiscard]] result<void> drops(const settings&);
+[[nodiscard]] result<void> counters(const settings&, bool watch);
+[[nodiscard]] result<void> version(const settings&);
+
+} // namespace tandem::ctl

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// tandemctl: the operator's tool. Speaks to the control plane's ops socket and reads the data plane's stats segment.
+// Exit status: 0 done, 1 failed, 2 wrong usage, 3 unreachable. Never prints a key.
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include "tools/tandemctl/commands.hpp"
+
+namespace {
+
+using namespace tandem::ctl;
+using action = std::function<result<void>()>;
+
+struct arguments {
+    settings common;
+    unit_options unit;
+    std::string id, reason, call_id;
+    unsigned media = 0;
+    bool watch = false;
+    action chosen;
+};
+
+// 16 hex digits are a TSID, anything else a unit's id code.
+json session_of(const std::string& text) {
+    const bool tsid = text.size() == 16 && text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
+    return {{tsid ? "tsid" : "unit", text}};
+}
+
+void plain_verbs(CLI::App& app, arguments& a) {
+    app.add_subcommand("status", "the gateway at a glance")->callback([&a] {
+        a.chosen = [&a] { return show(a.common, "status", json::object()); };
+    });
+    app.add_subcommand("port", "network ports of the data plane")->callback([&a] {
+        a.chosen = [&a] { return show(a.common, "port", json::object()); };
+    });
+    app.add_subcommand("drops", "dropped packets by reason")->callback([&a] { a.chosen = [&a] { return drops(a.common); }; });
+    auto* counting = app.add_subcommand("counters", "the workers' counters, from the stats segment");
+    counting->add_flag("--watch", a.watch, "again and again, with rates, until interrupted");
+    counting->add_option("--interval", a.common.interval_s, "seconds between two looks")->check(CLI::Range(0.1, 3600.0));
+    counting->add_option("--count", a.common.rounds, "end after so many looks");
+    counting->callback([&a] { a.chosen = [&a] { return counters(a.common, a.watch); }; });
+    app.add_subcommand("version", "of the tool and of what it reaches")->callback([&a] { a.chosen = [&a] { return version(a.common); }; });
+}
+
+void unit_verbs(CLI::App& app, arguments& a) {
+    auto* unit = app.add_subcommand("unit", "enrolled units")->require_subcommand(1);
+    auto* add = unit->add_subcommand("add", "enrols a unit");
+    add->add_option("ID", a.unit.id, "id code")->required();
+    add->add_option("--psk-file", a.unit.psk_file, "file of its pre-shared key (hex); made with a new key where it does not exist");
+    add->add_flag("--certificate", a.unit.certificate, "it authenticates by a certificate only");
+    add->add_option("--comment", a.unit.comment, "for people");
+    add->callback([&a] { a.chosen = [&a] { return unit_add(a.common, a.unit); }; });
+    unit->add_subcommand("list", "all units")->callback([&a] {
+        a.chosen = [&a] { return show(a.common, "unit list", json::object()); };
+    });
+    for (const auto* verb : {"show", "remove"}) {
+        auto* one = unit->add_subcommand(verb, std::string(verb) == "show" ? "one unit" : "ends its session and forgets it");
+        one->add_option("ID", a.id, "id code")->required();
+        one->callback([&a, verb] { a.chosen = [&a, verb] { return show(a.common, std::string("unit ") + verb, {{"id", a.id}}); }; });
+    }
+}
+
+void session_verbs(CLI::App& app, arguments& a) {
+    auto* session = app.add_subcommand("session", "units that are connected")->require_subcommand(1);
+    session->add_subcommand("list", "all sessions")->callback([&a] {
+        a.chosen = [&a] { return show(a.common, "session list", json::object()); };
+    });
+    auto* one = session->add_subcommand("show", "one session");
+    one->add_option("TSID|UNIT", a.id, "its TSID (16 hex digits) or the unit's id code")->required();
+    one->callback([&a] { a.chosen = [&a] { return show(a.common, "session show", session_of(a.id)); }; });
+    auto* drop = session->add_subcommand("drop", "ends a session and its calls");
+    drop->add_option("TSID|UNIT", a.id, "its TSID (16 hex digits) or the unit's id code")->required();
+    drop->add_option("--reason", a.reason, "told to the unit");
+    drop->callback([&a] {
+        a.chosen = [&a] {
+            auto which = session_of(a.id);
+            if (!a.reason.empty())
+                which["reason"] = a.reason;
+            return show(a.common, "session drop", which);
+        };
+    });
+}
+
+void media_verbs(CLI::App& app, arguments& a) {
+    auto* media = app.add_subcommand("media", "media of calls")->require_subcommand(1);
+    auto* list = media->add_subcommand("list", "all media");
+    list->add_option("--call-id", a.call_id, "of this call only");
+    list->callback([&a] {
+        a.chosen = [&a] { return show(a.common, "media list", a.call_id.empty() ? json::object() : json{{"call_id", a.call_id}}); };
+    });
+    for (const auto* verb : {"show", "rekey"}) {
+        auto* one = media->add_subcommand(verb, std::string(verb) == "show" ? "one media with both legs" : "gives it new keys now");
+        one->add_option("ID", a.media, "its number")->required();
+        one->callback([&a, verb] { a.chosen = [&a, verb] { return show(a.common, std::string("media ") + verb, {{"id", a.media}}); }; });
+    }
+}
+
+int report(const error& e, bool as_json) {
+    static constexpr const char* names[] = {"ok", "failed", "usage", "unreachable"};
+    const auto kind = static_cast<int>(e.kind);
+    if (as_json)
+        fmt::print(stderr, "{}\n", json{{"code", names[kind]}, {"error", e.text}}.dump(-1, ' ', false, json::error_handler_t::replace));
+    else
+        fmt::print(stderr, "tandemctl: {}\n", e.text);
+    return kind;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    // A key may pass through `unit add`.
+    prctl(PR_SET_DUMPABLE, 0);
+    const rlimit none{0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+
+    arguments a;
+    CLI::App app{"tandemctl: look at and steer a Tandem gateway"};
+    app.footer("exit status: 0 done, 1 failed, 2 wrong usage, 3 unreachable");
+    app.fallthrough();
+    app.require_subcommand(1);
+    app.add_option("--run-dir", a.common.run_dir, "the gateway's run_dir")->capture_default_str();
+    app.add_option("--instance", a.common.instance, "the data plane's instance, for its stats segment");
+    app.add_flag("--json", a.common.as_json, "print JSON");
+    plain_verbs(app, a);
+    unit_verbs(app, a);
+    session_verbs(app, a);
+    media_verbs(app, a);
+    try {
+        app.parse(argc, argv);
+        const auto done = a.chosen();
+        return done ? 0 : report(done.error(), a.common.as_json);
+    } catch (const CLI::Success& e) { // --help
+        return app.exit(e);
+    } catch (const CLI::ParseError& e) {
+        return report({failure::usage, std::string(e.what()) + " (see tandemctl --help)"}, a.common.as_json);
+    } catch (const std::exception& e) {
+        return report({failure::failed, e.what()}, a.common.as_json);
+    }
+}
