@@ -17,7 +17,7 @@ namespace tandem::io {
 enum class hugepages : std::uint8_t {
     automatic, // hugepages where enough are free, else ordinary pages
     never,
-    require,   // refuse to start without
+    require, // refuse to start without
 };
 
 struct eal_config {

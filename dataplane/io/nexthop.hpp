@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Next hops from the kernel's own routes and neighbours (rtnetlink), so that `ip route`, `ip neigh`, FRR and BIRD decide
-// where media goes. The kernel also does ARP and neighbour discovery; we only ask it to and watch the outcome.
+// Next hops from the kernel's own routes and neighbours (rtnetlink), so that `ip route`, `ip neigh`, FRR and BIRD
+// decide where media goes. The kernel also does ARP and neighbour discovery; we only ask it to and watch the outcome.
 // Owner: the data plane's control thread. Not for workers: resolve() makes a system call on a cache miss.
 #pragma once
 
@@ -18,11 +18,11 @@ namespace tandem::io {
 
 // Where and how a frame leaves.
 struct next_hop {
-    std::uint16_t port = 0;                     // index into the ports given to make()
-    std::uint16_t vlan = 0;                     // 802.1Q id, 0 = untagged
+    std::uint16_t port = 0; // index into the ports given to make()
+    std::uint16_t vlan = 0; // 802.1Q id, 0 = untagged
     std::array<std::uint8_t, 6> source_mac{};
     std::array<std::uint8_t, 6> destination_mac{};
-    std::uint16_t mtu = 0;                      // of the IP packet
+    std::uint16_t mtu = 0; // of the IP packet
     friend bool operator==(const next_hop&, const next_hop&) = default;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ports: the interfaces that the workers receive from and send to. AF_XDP in production (the kernel keeps the interface,
-// its addresses and what is not media); ring, null and pcap for tests and benchmarks.
-// Owner: the control thread opens and closes; workers only use `id` and queue numbers.
+// Ports: the interfaces that the workers receive from and send to. AF_XDP in production (the kernel keeps the
+// interface, its addresses and what is not media); ring, null and pcap for tests and benchmarks. Owner: the control
+// thread opens and closes; workers only use `id` and queue numbers.
 #pragma once
 
 #include <array>
@@ -15,6 +15,7 @@
 #include "dataplane/api/contract.hpp"
 
 struct rte_mempool;
+struct rte_ring;
 namespace tandem::bpf {
 class edge;
 class interface_claim;
@@ -27,41 +28,43 @@ enum class xdp_mode : std::uint8_t { none, generic, driver };
 
 struct port_config {
     port_kind kind = port_kind::af_xdp;
-    std::string interface;        // kernel interface (af_xdp), or a name of the test's own
-    std::string pcap_in;          // pcap: file to read, may be empty
-    std::string pcap_out;         // pcap: file to write, may be empty
-    std::uint16_t queues = 1;     // ring, null: queue pairs. af_xdp takes all queues of the interface
+    std::string interface;    // kernel interface (af_xdp), or a name of the test's own
+    std::string pcap_in;      // pcap: file to read, may be empty
+    std::string pcap_out;     // pcap: file to write, may be empty
+    std::uint16_t queues = 1; // ring, null: queue pairs. af_xdp takes all queues of the interface
 };
 
 // An open, started port. Closed (program detached, claim given up) by close_port() or the destructor.
 struct port {
-    port() = default;
+    port() noexcept;
     port(port&& other) noexcept;
     port& operator=(port&& other) noexcept;
     ~port();
 
     static constexpr std::uint16_t no_id = 0xffff;
 
-    std::uint16_t id = no_id;     // DPDK port id
+    std::uint16_t id = no_id; // DPDK port id
     port_kind kind = port_kind::af_xdp;
     xdp_mode mode = xdp_mode::none;
-    std::string name;             // interface
-    unsigned ifindex = 0;         // 0 where there is no kernel interface
+    std::string name;     // interface
+    unsigned ifindex = 0; // 0 where there is no kernel interface
     std::array<std::uint8_t, 6> mac{};
     std::uint16_t mtu = 1500;
     std::uint16_t rx_queues = 1;
-    std::uint16_t tx_queues = 1;  // worker w sends on queue w: never fewer than workers
-    std::unique_ptr<bpf::edge> edge;              // its XDP maps; null where there is no program
+    std::uint16_t tx_queues = 1;     // worker w sends on queue w: never fewer than workers
+    std::unique_ptr<bpf::edge> edge; // its XDP maps; null where there is no program
     std::unique_ptr<bpf::interface_claim> claim;
-    std::vector<std::string> notes; // what an operator should hear, e.g. that the mode is generic
+    std::vector<rte_ring*> to_worker;   // ring: the test enqueues mbufs here, one ring per queue ...
+    std::vector<rte_ring*> from_worker; // ... and dequeues here what was sent
+    std::vector<std::string> notes;     // what an operator should hear, e.g. that the mode is generic
 };
 
 // Number of receive queues that open_port() will use (for eal_config::queues, before the EAL is started). An interface
 // with fewer queues than workers is asked to make more (ethtool channels); the error says what to do where it cannot.
 [[nodiscard]] tl::expected<std::uint16_t, std::string> prepare_queues(const port_config& config, unsigned workers);
 
-// Opens and starts. The error is a sentence for the operator: no such interface, another Tandem or another XDP program on
-// it, missing privileges, ...
+// Opens and starts. The error is a sentence for the operator: no such interface, another Tandem or another XDP program
+// on it, missing privileges, ...
 [[nodiscard]] tl::expected<port, std::string> open_port(const port_config& config, rte_mempool* pool, unsigned workers);
 
 void close_port(port& p) noexcept;

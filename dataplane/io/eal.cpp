@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// EAL arguments from our configuration; the choice of pages; the pool.
+#include "dataplane/io/eal.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "dataplane/io/capture.hpp"
+
+namespace tandem::io {
+
+namespace {
+
+// Per receive queue: net_af_xdp keeps 2 x 2048 in the fill ring and up to 2048 in the transmit ring. Per worker: its
+// pool cache, a burst in each stage and the hand-off rings.
+constexpr unsigned buffers_per_queue = 6144;
+constexpr unsigned buffers_per_worker = 2048;
+constexpr unsigned pool_cache = 256;
+constexpr std::uint64_t bytes_per_buffer = mbuf_data_room + sizeof(rte_mbuf) + 128; // mempool header, rounding
+constexpr std::uint64_t megabyte = 1024 * 1024;
+
+unsigned pool_size(const eal_config& config) {
+    return std::max(config.queues, 1u) * buffers_per_queue + config.workers * buffers_per_worker;
+}
+
+std::uint64_t memory_needed(const eal_config& config) {
+    return pool_size(config) * bytes_per_buffer + 32 * megabyte; // 32: DPDK's own rings, port data, heap
+}
+
+std::uint64_t free_hugepage_bytes() {
+    std::uint64_t total = 0;
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator("/sys/kernel/mm/hugepages", ignored)) {
+        // hugepages-2048kB/free_hugepages
+        std::uint64_t kilobytes =
+            std::strtoull(entry.path().filename().c_str() + sizeof("hugepages-") - 1, nullptr, 10);
+        std::uint64_t pages = 0;
+        std::ifstream(entry.path() / "free_hugepages") >> pages;
+        total += pages * kilobytes * 1024;
+    }
+    return total;
+}
+
+std::vector<unsigned> usable_cpus() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    std::vector<unsigned> cpus;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0)
+        for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+            if (CPU_ISSET(cpu, &set))
+                cpus.push_back(cpu);
+    if (cpus.empty())
+        cpus.push_back(0);
+    return cpus;
+}
+
+// lcore 0 is the control thread. Workers get a core of their own where at least one more is left for everyone else;
+// otherwise the scheduler places them: two pinned to the same core would starve each other.
+std::string lcore_map(unsigned workers, std::vector<std::string>& notes) {
+    std::vector<unsigned> cpus = usable_cpus();
+    std::string all = fmt::format("({})", fmt::join(cpus, ","));
+    std::string map = "0@" + all;
+    bool pinned = cpus.size() >= workers + 2u;
+    for (unsigned worker = 1; worker <= workers; ++worker)
+        map += pinned ? fmt::format(",{}@{}", worker, cpus[worker]) : fmt::format(",{}@{}", worker, all);
+    if (cpus.size() < workers + 1u)
+        notes.push_back(
+            fmt::format("{} workers and the control thread share {} CPU(s): expect less speed and more delay", workers,
+                        cpus.size()));
+    return map;
+}
+
+tl::expected<bool, std::string> choose_hugepages(const eal_config& config, std::vector<std::string>& notes) {
+    if (config.pages == hugepages::never)
+        return false;
+    std::uint64_t needed = memory_needed(config);
+    std::uint64_t present = free_hugepage_bytes();
+    if (present >= needed)
+        return true;
+    std::string remedy = fmt::format("reserve them with: sysctl vm.nr_hugepages={}", needed / (2 * megabyte) + 1);
+    if (config.pages == hugepages::require)
+        return tl::unexpected(
+            fmt::format("hugepages = \"require\", but {} MB are free in hugepages and {} MB are needed; {}",
+                        present / megabyte, needed / megabyte + 1, remedy));
+    notes.push_back(
+        fmt::format("{} MB free in hugepages, {} MB would be needed: using ordinary pages, which is slower; {}",
+                    present / megabyte, needed / megabyte + 1, remedy));
+    return false;
+}
+
+std::vector<std::string> arguments(const eal_config& config, bool huge, std::vector<std::string>& notes) {
+    std::uint64_t size = memory_needed(config) / megabyte + 1;
+    std::vector<std::string> args{"tandem-" + config.instance,
+                                  "--no-pci",
+                                  "--no-telemetry",
+                                  "--iova-mode=va",
+                                  "--proc-type=primary",
+                                  "--lcores=" + lcore_map(config.workers, notes),
+                                  config.verbose ? "--log-level=lib.eal:debug" : "--log-level=*:error"};
+    if (huge) {
+        args.emplace_back("--in-memory"); // no files, and nothing that outlives the process
+    } else {
+        args.emplace_back("--no-huge"); // together with --in-memory, AF_XDP cannot register its memory
+        args.emplace_back("--no-shconf");
+        args.emplace_back("-m");
+        args.push_back(fmt::format("{}", size));
+    }
+    return args;
+}
+
+} // namespace
+
+tl::expected<eal, std::string> eal::start(const eal_config& config) {
+    if (config.workers == 0 || config.workers >= RTE_MAX_LCORE)
+        return tl::unexpected(fmt::format("workers = {}: must be 1 to {}", config.workers, RTE_MAX_LCORE - 1));
+    eal started;
+    auto huge = choose_hugepages(config, started.notes_);
+    if (!huge)
+        return tl::unexpected(huge.error());
+    started.uses_hugepages_ = *huge;
+    raise_memory_lock_limit();
+
+    std::vector<std::string> args = arguments(config, *huge, started.notes_);
+    std::vector<char*> argv;
+    for (auto& arg : args)
+        argv.push_back(arg.data());
+    argv.push_back(nullptr);
+    {
+        stderr_capture quiet(!config.verbose);
+        int rc = rte_eal_init(static_cast<int>(args.size()), argv.data());
+        if (rc < 0)
+            return tl::unexpected(fmt::format("DPDK does not start: {}{}", rte_strerror(rte_errno), quiet.words()));
+    }
+    started.running_ = true;
+    unsigned lcore = 0;
+    RTE_LCORE_FOREACH_WORKER(lcore) started.worker_lcores_.push_back(lcore);
+
+    started.pool_ = rte_pktmbuf_pool_create("tandem", pool_size(config), pool_cache, 0, mbuf_data_room, SOCKET_ID_ANY);
+    if (started.pool_ == nullptr)
+        return tl::unexpected(
+            fmt::format("no memory for {} packet buffers: {}", pool_size(config), rte_strerror(rte_errno)));
+    return started;
+}
+
+eal::eal(eal&& other) noexcept
+    : worker_lcores_(std::move(other.worker_lcores_)), notes_(std::move(other.notes_)),
+      pool_(std::exchange(other.pool_, nullptr)), uses_hugepages_(other.uses_hugepages_),
+      running_(std::exchange(other.running_, false)) {}
+
+eal::~eal() {
+    if (!running_)
+        return;
+    rte_eal_mp_wait_lcore();
+    rte_mempool_free(pool_);
+    stderr_capture quiet(true);
+    rte_eal_cleanup();
+}
+
+} // namespace tandem::io

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// An interface's index, MTU and queues (ioctl; no sysfs, which may be another namespace's), and our privileges.
+#include "dataplane/io/interface.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include <fmt/format.h>
+#include <linux/capability.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "dataplane/io/port.hpp"
+
+namespace tandem::io {
+
+namespace {
+
+// One ioctl on an interface; errno in the result, 0 = done.
+int interface_ioctl(const std::string& name, unsigned long request, ifreq& arguments) {
+    int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return errno;
+    std::strncpy(arguments.ifr_name, name.c_str(), IFNAMSIZ - 1);
+    int code = ::ioctl(fd, request, &arguments) == 0 ? 0 : errno;
+    ::close(fd);
+    return code;
+}
+
+int ethtool_channels(const std::string& name, ethtool_channels& channels) {
+    ifreq arguments{};
+    arguments.ifr_data = reinterpret_cast<char*>(&channels);
+    return interface_ioctl(name, SIOCETHTOOL, arguments);
+}
+
+// Asks the driver for more queues: combined ones, or receive and transmit ones where it numbers them so (veth).
+bool raise_queues(const std::string& name, struct ethtool_channels channels, std::uint32_t wanted) {
+    if (channels.max_combined < wanted)
+        return false;
+    channels.cmd = ETHTOOL_SCHANNELS;
+    if (channels.max_rx >= wanted && channels.max_tx >= wanted && channels.rx_count != 0) {
+        channels.rx_count = channels.tx_count = wanted;
+        channels.combined_count = 0;
+    } else {
+        channels.combined_count = wanted;
+    }
+    return ethtool_channels(name, channels) == 0;
+}
+
+} // namespace
+
+tl::expected<interface_info, std::string> find_interface(const std::string& name) {
+    if (name.empty() || name.size() >= IFNAMSIZ)
+        return tl::unexpected(fmt::format("'{}' is no interface name", name));
+    interface_info info;
+    info.ifindex = ::if_nametoindex(name.c_str());
+    if (info.ifindex == 0)
+        return tl::unexpected(fmt::format(
+            "no interface '{}' in this network namespace: see `ip link`, and [[port]] interface in the configuration",
+            name));
+    ifreq arguments{};
+    if (int code = interface_ioctl(name, SIOCGIFMTU, arguments); code != 0)
+        return tl::unexpected(fmt::format("cannot read the MTU of {}: {}", name, std::strerror(code)));
+    info.mtu = static_cast<std::uint16_t>(std::min(arguments.ifr_mtu, 65535));
+    return info;
+}
+
+tl::expected<std::uint16_t, std::string> prepare_queues(const port_config& config, unsigned workers) {
+    if (config.kind != port_kind::af_xdp)
+        return config.queues;
+    if (auto link = find_interface(config.interface); !link)
+        return tl::unexpected(link.error());
+    struct ethtool_channels channels {};
+    channels.cmd = ETHTOOL_GCHANNELS;
+    if (ethtool_channels(config.interface, channels) != 0 || channels.max_combined == 0)
+        channels.combined_count = channels.rx_count = 1; // a driver without queues has one
+    if (channels.combined_count < workers && raise_queues(config.interface, channels, workers)) {
+        channels.cmd = ETHTOOL_GCHANNELS;
+        if (int code = ethtool_channels(config.interface, channels); code != 0)
+            return tl::unexpected(
+                fmt::format("cannot read the queues of {}: {}", config.interface, std::strerror(code)));
+    }
+    if (channels.combined_count < workers)
+        return tl::unexpected(fmt::format(
+            "{} has {} queue(s) and workers = {}: each worker needs one; set workers = {}, or give the interface "
+            "more queues (ethtool -L {} combined {})",
+            config.interface, channels.combined_count, workers, channels.combined_count, config.interface, workers));
+    if (channels.rx_count > channels.combined_count)
+        return tl::unexpected(
+            fmt::format("{} has {} receive queues but {} transmit queues: make them equal (ethtool -L {} rx {} tx {})",
+                        config.interface, channels.rx_count, channels.combined_count, config.interface,
+                        channels.combined_count, channels.combined_count));
+    return static_cast<std::uint16_t>(channels.combined_count);
+}
+
+tl::expected<void, std::string> check_privileges() {
+    std::ifstream status("/proc/self/status");
+    std::string line;
+    std::uint64_t effective = ~0ull; // where /proc is not there, the kernel's own errors must do
+    while (std::getline(status, line))
+        if (line.starts_with("CapEff:"))
+            effective = std::strtoull(line.c_str() + 7, nullptr, 16);
+    std::string missing;
+    auto need = [&](unsigned capability, const char* name, bool other = false) {
+        if (!other && (effective >> capability & 1) == 0)
+            missing += (missing.empty() ? "" : ", ") + std::string(name);
+    };
+    bool admin = (effective >> CAP_SYS_ADMIN & 1) != 0;
+    need(CAP_NET_ADMIN, "CAP_NET_ADMIN");
+    need(CAP_NET_RAW, "CAP_NET_RAW");
+    need(CAP_BPF, "CAP_BPF", admin);
+    if (!missing.empty())
+        return tl::unexpected(fmt::format(
+            "missing privileges for AF_XDP: {}; start by the systemd unit, as root, or with these capabilities",
+            missing));
+    return {};
+}
+
+} // namespace tandem::io

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside of io: what the kernel says about an interface, and whether we may use AF_XDP at all.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <tl/expected.hpp>
+
+namespace tandem::io {
+
+struct interface_info {
+    unsigned ifindex = 0;
+    std::uint16_t mtu = 0;
+};
+
+[[nodiscard]] tl::expected<interface_info, std::string> find_interface(const std::string& name);
+[[nodiscard]] tl::expected<void, std::string> check_privileges();
+
+} // namespace tandem::io

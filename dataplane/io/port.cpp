@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening ports: the way of an AF_XDP interface from its name to a started DPDK port, and the ports of tests.
+#include "dataplane/io/port.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include <fmt/format.h>
+#include <net/if.h>
+#include <rte_bus_vdev.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_eth_ring.h>
+#include <rte_ethdev.h>
+#include <rte_ring.h>
+
+#include "bpf/loader/edge.hpp"
+#include "dataplane/io/capture.hpp"
+#include "dataplane/io/interface.hpp"
+
+namespace tandem::io {
+
+namespace {
+
+constexpr std::uint16_t descriptors = 2048;
+constexpr std::uint16_t ring_size = 4096;
+// What a buffer holds behind AF_XDP's own 256 bytes, less Ethernet header and VLAN tag.
+constexpr unsigned max_mtu = 2048 - 256 - 18;
+
+using failure = tl::unexpected<std::string>;
+using status = tl::expected<void, std::string>;
+
+status start_device(port& p, rte_mempool* pool, const stderr_capture& said) {
+    auto failed = [&](const char* what, int rc) {
+        return failure(fmt::format("{}: {}: {}{}", p.name, what, rte_strerror(-rc), said.words()));
+    };
+    rte_eth_conf conf{};
+    if (int rc = rte_eth_dev_configure(p.id, p.rx_queues, p.tx_queues, &conf); rc != 0)
+        return failed("DPDK cannot configure the port", rc);
+    for (std::uint16_t q = 0; q < p.rx_queues; ++q)
+        if (int rc = rte_eth_rx_queue_setup(p.id, q, descriptors, SOCKET_ID_ANY, nullptr, pool); rc != 0)
+            return failed("cannot set up a receive queue", rc);
+    for (std::uint16_t q = 0; q < p.tx_queues; ++q)
+        if (int rc = rte_eth_tx_queue_setup(p.id, q, descriptors, SOCKET_ID_ANY, nullptr); rc != 0)
+            return failed("cannot set up a transmit queue", rc);
+    if (int rc = rte_eth_dev_start(p.id); rc != 0)
+        return failed("cannot start the port", rc);
+    rte_ether_addr mac{};
+    rte_eth_macaddr_get(p.id, &mac);
+    std::copy_n(mac.addr_bytes, p.mac.size(), p.mac.begin());
+    return {};
+}
+
+// Makes a virtual device by its driver's name and finds its port id.
+status make_device(port& p, const std::string& device, const std::string& args, const stderr_capture& said) {
+    if (int rc = rte_eal_hotplug_add("vdev", device.c_str(), args.c_str()); rc != 0)
+        return failure(fmt::format("{}: DPDK cannot make the port: {}{}", p.name, rte_strerror(-rc), said.words()));
+    if (rte_eth_dev_get_port_by_name(device.c_str(), &p.id) != 0)
+        return failure(fmt::format("{}: DPDK made no port", p.name));
+    return {};
+}
+
+status open_af_xdp(port& p, const port_config& config, rte_mempool* pool, unsigned workers) {
+    auto link = find_interface(config.interface);
+    if (!link)
+        return failure(link.error());
+    p.ifindex = link->ifindex;
+    p.mtu = link->mtu;
+    if (link->mtu > max_mtu)
+        return failure(fmt::format("{} has MTU {}, more than {}: ip link set dev {} mtu 1500", p.name, link->mtu,
+                                   max_mtu, p.name));
+    if (auto allowed = check_privileges(); !allowed)
+        return allowed;
+    auto queues = prepare_queues(config, workers);
+    if (!queues)
+        return failure(queues.error());
+    p.rx_queues = p.tx_queues = *queues;
+
+    auto object = bpf::object_path();
+    if (!object)
+        return failure(object.error());
+    auto claim = bpf::interface_claim::take(p.ifindex, p.name);
+    if (!claim)
+        return failure(claim.error());
+    p.claim = std::make_unique<bpf::interface_claim>(std::move(*claim));
+    auto stale = bpf::clear_stale(p.ifindex, p.name);
+    if (!stale)
+        return failure(stale.error());
+    if (*stale)
+        p.notes.push_back(fmt::format("{}: detached the XDP program of a Tandem that was killed", p.name));
+
+    raise_memory_lock_limit();
+    {
+        stderr_capture said(true);
+        auto made = make_device(
+            p, "net_af_xdp_" + p.name,
+            fmt::format("iface={},start_queue=0,queue_count={},xdp_prog={},busy_budget=0", p.name, *queues, *object),
+            said);
+        if (made)
+            made = start_device(p, pool, said);
+        if (!made)
+            return made;
+    }
+    auto maps = bpf::edge::open(p.ifindex, p.name);
+    if (!maps)
+        return failure(maps.error());
+    p.edge = std::make_unique<bpf::edge>(std::move(*maps));
+    p.mode = p.edge->mode() == bpf::attach_mode::generic ? xdp_mode::generic : xdp_mode::driver;
+    if (p.mode == xdp_mode::generic)
+        p.notes.push_back(
+            fmt::format("{}: its driver has no XDP: running in generic mode, which is several times slower", p.name));
+    return {};
+}
+
+status open_ring(port& p, const port_config& config, rte_mempool* pool) {
+    for (std::uint16_t q = 0; q < config.queues; ++q) {
+        for (auto* rings : {&p.to_worker, &p.from_worker}) {
+            std::string name = fmt::format("{}-{}{}", p.name, rings == &p.to_worker ? "rx" : "tx", q);
+            rte_ring* ring = rte_ring_create(name.c_str(), ring_size, SOCKET_ID_ANY, 0);
+            if (ring == nullptr)
+                return failure(fmt::format("{}: cannot make a ring: {}", p.name, rte_strerror(rte_errno)));
+            rings->push_back(ring);
+        }
+    }
+    int id =
+        rte_eth_from_rings(p.name.c_str(), p.to_worker.data(), config.queues, p.from_worker.data(), config.queues, 0);
+    if (id < 0)
+        return failure(fmt::format("{}: cannot make a port of rings: {}", p.name, rte_strerror(rte_errno)));
+    p.id = static_cast<std::uint16_t>(id);
+    return start_device(p, pool, stderr_capture(true));
+}
+
+status open_null(port& p, rte_mempool* pool) {
+    stderr_capture said(true);
+    if (auto made = make_device(p, "net_null_" + p.name, "size=64,copy=0", said); !made)
+        return made;
+    return start_device(p, pool, said);
+}
+
+status open_pcap(port& p, const port_config& config, rte_mempool* pool) {
+    std::string args;
+    if (!config.pcap_in.empty())
+        args += "rx_pcap=" + config.pcap_in;
+    if (!config.pcap_out.empty())
+        args += (args.empty() ? "tx_pcap=" : ",tx_pcap=") + config.pcap_out;
+    stderr_capture said(true);
+    if (auto made = make_device(p, "net_pcap_" + p.name, args, said); !made)
+        return made;
+    return start_device(p, pool, said);
+}
+
+} // namespace
+
+tl::expected<port, std::string> open_port(const port_config& config, rte_mempool* pool, unsigned workers) {
+    port p; // what was opened so far is closed with it
+    p.kind = config.kind;
+    p.name = config.interface;
+    p.rx_queues = p.tx_queues = config.queues;
+    status opened;
+    switch (config.kind) {
+    case port_kind::af_xdp:
+        opened = open_af_xdp(p, config, pool, workers);
+        break;
+    case port_kind::ring:
+        opened = open_ring(p, config, pool);
+        break;
+    case port_kind::null:
+        opened = open_null(p, pool);
+        break;
+    case port_kind::pcap:
+        opened = open_pcap(p, config, pool);
+        break;
+    }
+    if (!opened)
+        return failure(opened.error());
+    return p;
+}
+
+void close_port(port& p) noexcept {
+    p.edge.reset();
+    if (p.id != port::no_id) {
+        stderr_capture quiet(true);
+        rte_eth_dev_stop(p.id);
+        rte_eth_dev_info info{};
+        bool known = rte_eth_dev_info_get(p.id, &info) == 0;
+        rte_eth_dev_close(p.id);
+        if (known && info.device != nullptr && p.kind != port_kind::ring)
+            rte_dev_remove(info.device);
+        p.id = port::no_id;
+    }
+    if (p.ifindex != 0 && p.claim) // without the claim the program is another's
+        bpf::detach(p.ifindex);
+    p.claim.reset();
+    for (auto* rings : {&p.to_worker, &p.from_worker}) {
+        for (rte_ring* ring : *rings)
+            rte_ring_free(ring);
+        rings->clear();
+    }
+}
+
+port::port(port&& other) noexcept {
+    *this = std::move(other);
+}
+
+port& port::operator=(port&& other) noexcept {
+    if (this == &other)
+        return *this;
+    close_port(*this);
+    id = std::exchange(other.id, no_id);
+    kind = other.kind;
+    mode = other.mode;
+    name = std::move(other.name);
+    ifindex = std::exchange(other.ifindex, 0u);
+    mac = other.mac;
+    mtu = other.mtu;
+    rx_queues = other.rx_queues;
+    tx_queues = other.tx_queues;
+    edge = std::move(other.edge);
+    claim = std::move(other.claim);
+    notes = std::move(other.notes);
+    to_worker = std::exchange(other.to_worker, {});
+    from_worker = std::exchange(other.from_worker, {});
+    return *this;
+}
+
+port::port() noexcept = default;
+port::~port() {
+    close_port(*this);
+}
+
+api::port_entry describe(const port& p) noexcept {
+    api::port_entry entry{};
+    std::strncpy(entry.name, p.name.c_str(), sizeof(entry.name) - 1);
+    entry.ifindex = p.ifindex;
+    entry.mtu = p.mtu;
+    std::copy(p.mac.begin(), p.mac.end(), entry.mac);
+    const char* mode = p.mode == xdp_mode::driver ? "driver" : p.mode == xdp_mode::generic ? "generic" : "none";
+    std::strncpy(entry.xdp_mode, mode, sizeof(entry.xdp_mode) - 1);
+    entry.queues = p.rx_queues;
+    return entry;
+}
+
+} // namespace tandem::io
