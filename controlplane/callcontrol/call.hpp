@@ -65,6 +65,7 @@ struct call {
     std::string call_id;
     std::array<std::vector<std::string>, 2> tags; // side 1 has several where the call forked; the last is the latest
     std::string caller, callee;
+    bool callee_offered = false; // side 0 is the callee (INVITE without SDP)
     std::chrono::system_clock::time_point created, last_signal;
     std::array<std::string, 2> interfaces; // as `direction` named them last, by side
     std::vector<media_line> lines;
@@ -75,6 +76,8 @@ struct call {
 
     [[nodiscard]] std::optional<side> side_of(const std::string& tag) const;
     void learn_tag(side, const std::string& tag);
+    // The id code that metadata gave for this side.
+    [[nodiscard]] const std::string& id_of(side s) const noexcept { return (s == 0) != callee_offered ? caller : callee; }
 };
 
 using reason = std::string; // for the error reply

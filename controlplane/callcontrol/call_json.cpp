@@ -104,6 +104,7 @@ std::string save(const call& c) {
                    {"tags", c.tags},
                    {"caller", c.caller},
                    {"callee", c.callee},
+                   {"callee_offered", c.callee_offered},
                    {"created_us", microseconds(c.created)},
                    {"last_signal_us", microseconds(c.last_signal)},
                    {"interfaces", c.interfaces},
@@ -125,6 +126,7 @@ std::optional<call> load(std::string_view text) {
         c.tags = from.at("tags").get<decltype(c.tags)>();
         c.caller = from.at("caller").get<std::string>();
         c.callee = from.at("callee").get<std::string>();
+        c.callee_offered = from.at("callee_offered").get<bool>();
         c.created = time_point(from.at("created_us"));
         c.last_signal = time_point(from.at("last_signal_us"));
         c.interfaces = from.at("interfaces").get<decltype(c.interfaces)>();

@@ -108,7 +108,7 @@ outcome<place> server::state::place_of_other(const call& c, const media_line& li
     for (const auto& sibling : c.lines) // a line added to a running call goes where the others go
         if (sibling.answered && sibling.id != 0)
             return sibling.legs[s].where;
-    const auto& id = s == 1 ? c.callee : c.caller;
+    const auto& id = c.id_of(s);
     const auto& name = c.interfaces[s];
     const bool want_v6 = r.ipv6.value_or(from.address.is_v6());
     if (name.empty() || names_unit(name)) {
@@ -207,6 +207,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
             c.caller = r.caller;
         if (!r.callee.empty())
             c.callee = r.callee;
+        c.callee_offered = r.callee_offers;
     }
     apply_direction(c, r, *from);
     auto body = co_await run_offer(c, r, *from);

@@ -47,6 +47,8 @@ void read_metadata(std::string_view text, request& out) {
                 out.caller = id;
             else if (key == "callee")
                 out.callee = id;
+            else if (key == "offerer")
+                out.callee_offers = id == "callee";
         }
         text.remove_prefix(std::min(stop + 1, text.size()));
     }

@@ -34,6 +34,7 @@ struct request {
     std::string call_id, from_tag, to_tag, via_branch;
     std::string sdp;
     std::string caller, callee;                            // metadata "caller=alice;callee=bob"
+    bool callee_offers = false;                            // metadata "offerer=callee": an offer in a 200
     std::optional<std::array<std::string, 2>> direction;   // logical interfaces: towards this side, towards the other
     std::optional<sdp::transport> transport;               // transport-protocol
     mux_flags mux;

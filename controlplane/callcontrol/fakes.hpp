@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// For tests: a media relay that only writes down what it was asked, and a directory of two units (alice 10.64.0.2 and
+// fd64::2, carol 10.64.0.3). One thread.
+#pragma once
+
+#include <asio/steady_timer.hpp>
+#include <asio/this_coro.hpp>
+#include <asio/use_awaitable.hpp>
+#include <fmt/format.h>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "controlplane/callcontrol/ng_server.hpp"
+
+namespace tandem::callcontrol {
+
+struct fake_relay final : media::relay {
+    struct one {
+        media::media_request asked;
+        media::media_locals locals;
+        unsigned updates = 0;
+    };
+    std::map<media::media_id, one> open_media;
+    std::vector<std::string> log; // "open c1/0 #1", "update #1", "close #1 deleted"
+    std::string refuse_open, refuse_update;
+    asio::ip::address core4 = asio::ip::make_address("198.51.100.1"), core6 = asio::ip::make_address("2001:db8::1");
+    std::chrono::milliseconds delay{0}; // an update takes this long
+    media::media_id next = 1;
+    std::uint16_t port = 20'000;
+
+    asio::awaitable<media::result<media::media_locals>> open(const media::media_request& asked) override {
+        if (!refuse_open.empty())
+            co_return tl::unexpected(media::error{refuse_open});
+        one made;
+        made.asked = copy(asked);
+        made.locals.id = next++;
+        for (const std::size_t s : {0U, 1U}) {
+            made.locals.legs[s].rtp = {address(asked.legs[s]), port};
+            made.locals.legs[s].rtcp = {address(asked.legs[s]), static_cast<std::uint16_t>(port + 1)};
+            port = static_cast<std::uint16_t>(port + 2);
+        }
+        log.push_back(fmt::format("open {}/{} #{}", asked.call_id, asked.index, made.locals.id));
+        const auto locals = made.locals;
+        open_media.emplace(locals.id, std::move(made));
+        co_return locals;
+    }
+
+    asio::awaitable<media::result<media::media_locals>> update(media::media_id id,
+                                                               const media::media_request& asked) override {
+        log.push_back(fmt::format("update #{}", id));
+        if (delay.count() > 0) {
+            asio::steady_timer timer(co_await asio::this_coro::executor, delay);
+            co_await timer.async_wait(asio::use_awaitable);
+            log.push_back(fmt::format("updated #{}", id));
+        }
+        const auto at = open_media.find(id);
+        if (!refuse_update.empty() || at == open_media.end())
+            co_return tl::unexpected(media::error{refuse_update});
+        at->second.asked = copy(asked);
+        ++at->second.updates;
+        auto locals = at->second.locals;
+        for (const std::size_t s : {0U, 1U})
+            if (asked.legs[s].rtcp_mux)
+                locals.legs[s].rtcp = locals.legs[s].rtp;
+        co_return locals;
+    }
+
+    asio::awaitable<void> close(media::media_id id, const std::string& cause) override {
+        log.push_back(fmt::format("close #{} {}", id, cause));
+        open_media.erase(id);
+        co_return;
+    }
+
+    [[nodiscard]] std::optional<media::media_info> info(media::media_id id) const override {
+        const auto at = open_media.find(id);
+        if (at == open_media.end())
+            return {};
+        media::media_info out;
+        out.id = id;
+        out.call_id = at->second.asked.call_id;
+        out.legs[0].received.packets = 11;
+        out.legs[0].received.bytes = 1100;
+        out.legs[1].received.packets = 22;
+        out.legs[1].received.bytes = 2200;
+        return out;
+    }
+    [[nodiscard]] std::vector<media::media_info> all() const override { return {}; }
+
+    static media::media_request copy(const media::media_request& from) {
+        media::media_request out;
+        out.call_id = from.call_id;
+        out.index = from.index;
+        out.kind = from.kind;
+        out.caller = from.caller;
+        out.callee = from.callee;
+        out.forward = from.forward;
+        for (const std::size_t s : {0U, 1U}) {
+            const auto& leg = from.legs[s];
+            out.legs[s] = {.kind = leg.kind, .unit = leg.unit, .interface = leg.interface, .ipv6 = leg.ipv6,
+                           .rtcp_mux = leg.rtcp_mux, .remote_rtp = leg.remote_rtp, .remote_rtcp = leg.remote_rtcp,
+                           .remote_unroutable = leg.remote_unroutable, .srtp = {}};
+            if (leg.srtp)
+                out.legs[s].srtp = media::sdes{leg.srtp->suite, leg.srtp->receive.copy(), leg.srtp->send.copy()};
+        }
+        return out;
+    }
+
+    [[nodiscard]] asio::ip::address address(const media::leg_request& leg) const {
+        if (leg.kind == media::leg_kind::unit)
+            return asio::ip::make_address(leg.ipv6 ? "fd64::1" : "10.64.0.1");
+        return leg.ipv6 ? core6 : core4;
+    }
+};
+
+struct fake_directory final : session::directory {
+    std::vector<session::session_info> units;
+
+    fake_directory() {
+        add("alice", {"10.64.0.2", "fd64::2"});
+        add("carol", {"10.64.0.3"});
+    }
+    void add(const std::string& unit, const std::vector<std::string>& addresses) {
+        session::session_info info;
+        info.id = units.size() + 1;
+        info.unit = unit;
+        for (const auto& text : addresses)
+            info.inner.push_back(asio::ip::make_address(text));
+        info.inner_gateway = asio::ip::make_address("10.64.0.1");
+        info.up = true;
+        units.push_back(info);
+    }
+
+    [[nodiscard]] std::optional<session::session_info> by_tsid(session::tsid id) const override {
+        return find([&](const auto& u) { return u.id == id; });
+    }
+    [[nodiscard]] std::optional<session::session_info> by_unit(const std::string& unit) const override {
+        return find([&](const auto& u) { return u.unit == unit; });
+    }
+    [[nodiscard]] std::optional<session::session_info> by_inner(const asio::ip::address& address) const override {
+        return find([&](const auto& u) {
+            for (const auto& one : u.inner)
+                if (one == address)
+                    return true;
+            return false;
+        });
+    }
+    [[nodiscard]] std::vector<session::session_info> all() const override { return units; }
+    bool drop(session::tsid, const std::string&) override { return false; }
+    asio::awaitable<tl::expected<protocol::message, session::request_error>>
+    request(session::tsid, protocol::message, std::chrono::milliseconds) override {
+        co_return tl::unexpected(session::request_error::no_session);
+    }
+
+private:
+    template <class P> [[nodiscard]] std::optional<session::session_info> find(P matches) const {
+        for (const auto& u : units)
+            if (matches(u))
+                return u;
+        return {};
+    }
+};
+
+} // namespace tandem::callcontrol
