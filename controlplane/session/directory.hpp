@@ -21,18 +21,18 @@ using tsid = std::uint64_t;
 
 struct session_info {
     tsid id = 0;
-    std::string unit;                       // id code
-    std::vector<asio::ip::address> inner;   // the unit's inner addresses
-    asio::ip::address inner_gateway;        // the gateway's inner address of the first family (see inner_gateway_v6 too)
+    std::string unit;                     // id code
+    std::vector<asio::ip::address> inner; // the unit's inner addresses
+    asio::ip::address inner_gateway;      // the gateway's inner address of the first family (see inner_gateway_v6 too)
     std::optional<asio::ip::address> inner_gateway_v6;
-    asio::ip::address outer;                // the primary's remote address now
+    asio::ip::address outer; // the primary's remote address now
     std::uint16_t outer_port = 0;
-    bool up = false;                        // primary connected and configured
-    std::string transport;                  // "tls"
-    std::string cipher;                     // e.g. TLS_AES_256_GCM_SHA384
-    std::chrono::seconds lifetime{};        // of the primary, as negotiated
+    bool up = false;                 // primary connected and configured
+    std::string transport;           // "tls"
+    std::string cipher;              // e.g. TLS_AES_256_GCM_SHA384
+    std::chrono::seconds lifetime{}; // of the primary, as negotiated
     std::chrono::system_clock::time_point since;
-    std::uint64_t rx_bytes = 0, tx_bytes = 0;         // inner IP bytes through the primary
+    std::uint64_t rx_bytes = 0, tx_bytes = 0; // inner IP bytes through the primary
     std::uint64_t rx_packets = 0, tx_packets = 0;
     std::uint32_t reconnects = 0;
 };
@@ -51,8 +51,8 @@ public:
     // Ends the session: RELEASE to the unit, tunnel closed. False where there is none.
     virtual bool drop(tsid, const std::string& reason) = 0;
 
-    // Sends a request down the session's primary and waits for its response. The message's TSID and sequence are filled in
-    // here. A message that holds a seed is wiped by its own destructor (protocol::message does that for every TLV).
+    // Sends a request down the session's primary and waits for its response. The message's TSID and sequence are filled
+    // in here. A message that holds a seed is wiped by its own destructor (protocol::message does that for every TLV).
     virtual asio::awaitable<tl::expected<protocol::message, request_error>>
     request(tsid, protocol::message, std::chrono::milliseconds timeout) = 0;
 

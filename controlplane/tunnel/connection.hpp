@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// One authenticated primary: frames in, frames out, over TLS. Control messages go ahead of inner packets and are never
+// dropped; inner packets wait in a bounded queue whose oldest go first. With TCP_NOTSENT_LOWAT a control message waits
+// for one write (16 KiB) of bulk data at most. Knows nothing of sessions. Owner thread: the io_context's.
+#pragma once
+
+#include <asio/awaitable.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/ssl/stream.hpp>
+#include <asio/steady_timer.hpp>
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "controlplane/protocol/framing.hpp"
+#include "controlplane/protocol/tls.hpp"
+#include "controlplane/tunnel/counters.hpp"
+
+namespace tandem::tunnel {
+
+using tls_stream = asio::ssl::stream<asio::ip::tcp::socket>;
+
+// Called on the io_context; the spans live as long as the call. Must not outlive detach().
+struct connection_events {
+    std::function<void(std::span<const std::uint8_t>)> on_control;
+    std::function<void(std::span<const std::uint8_t>)> on_packet;
+    std::function<void(std::string_view reason)> on_closed; // once
+};
+
+class connection : public std::enable_shared_from_this<connection> {
+public:
+    using clock = std::chrono::steady_clock;
+    static constexpr std::size_t write_size = 16384;           // one TLS record
+    static constexpr std::size_t max_control_bytes = 1U << 20; // beyond it the peer does not read: closed
+
+    connection(std::unique_ptr<tls_stream>, protocol::peer_identity, asio::ip::tcp::endpoint remote,
+               std::shared_ptr<counters>, std::size_t queue_bytes);
+
+    void start(connection_events);
+    void send_control(protocol::wiped_bytes message);
+    void send_packet(std::span<const std::uint8_t> packet);
+    // At once; what is queued is lost. on_closed follows before this returns (unless detached).
+    void close(std::string_view reason);
+    // After what control messages are queued went out, or after a second.
+    void finish(std::string_view reason);
+    // Nobody listens any more: no event is called from now on.
+    void detach() noexcept { detached_ = true; }
+
+    [[nodiscard]] bool closed() const noexcept { return closed_; }
+    [[nodiscard]] const protocol::peer_identity& peer() const noexcept { return peer_; }
+    [[nodiscard]] const asio::ip::tcp::endpoint& remote() const noexcept { return remote_; }
+    [[nodiscard]] std::string cipher() const;
+    [[nodiscard]] clock::time_point last_heard() const noexcept { return last_heard_; }
+    [[nodiscard]] clock::time_point since() const noexcept { return since_; }
+
+private:
+    asio::awaitable<void> read_loop(std::shared_ptr<connection> self);
+    asio::awaitable<void> write_loop(std::shared_ptr<connection> self);
+    void take_frames();
+    void fill(protocol::wiped_bytes& batch);
+
+    std::unique_ptr<tls_stream> stream_;
+    protocol::peer_identity peer_;
+    asio::ip::tcp::endpoint remote_;
+    std::shared_ptr<counters> count_;
+    std::size_t queue_limit_;
+    connection_events events_;
+    protocol::framer framer_;
+    std::deque<protocol::wiped_bytes> control_;
+    std::deque<std::vector<std::uint8_t>> packets_;
+    std::size_t control_bytes_ = 0, packet_bytes_ = 0;
+    asio::steady_timer wake_; // the writer's, cancelled when there is something to write
+    asio::steady_timer deadline_;
+    std::string reason_;
+    clock::time_point since_ = clock::now(), last_heard_ = since_;
+    bool closed_ = false, finishing_ = false, detached_ = false;
+};
+
+} // namespace tandem::tunnel

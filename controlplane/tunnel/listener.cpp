@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Accepting and handshakes. See listener.hpp.
+#include "controlplane/tunnel/listener.hpp"
+
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/ip/v6_only.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/ssl/error.hpp>
+#include <asio/use_awaitable.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace tandem::tunnel {
+namespace {
+
+constexpr unsigned audit_lines_per_second = 20; // a flood of bad handshakes must not fill the disk
+constexpr auto no_descriptors_pause = std::chrono::milliseconds(100);
+
+auto with(std::error_code& error) {
+    return asio::redirect_error(asio::use_awaitable, error);
+}
+
+std::string text(const asio::ip::tcp::endpoint& e) {
+    return e.address().is_v6() ? fmt::format("[{}]:{}", e.address().to_string(), e.port())
+                               : fmt::format("{}:{}", e.address().to_string(), e.port());
+}
+
+} // namespace
+
+listener::listener(asio::io_context& io, protocol::ssl_context context, limits l, std::shared_ptr<counters> count,
+                   admission admitted, ready_handler ready)
+    : io_(io), context_(context.release()), limits_(l), count_(std::move(count)), admitted_(std::move(admitted)),
+      ready_(std::move(ready)) {}
+
+tl::expected<void, std::string> listener::start(const std::vector<asio::ip::tcp::endpoint>& endpoints) {
+    for (const auto& endpoint : endpoints) {
+        auto& acceptor = acceptors_.emplace_back(io_);
+        std::error_code error;
+        acceptor.open(endpoint.protocol(), error);
+        if (!error)
+            acceptor.set_option(asio::ip::tcp::acceptor::reuse_address(true), error);
+        if (!error && endpoint.address().is_v6())
+            acceptor.set_option(asio::ip::v6_only(true), error);
+        if (!error)
+            acceptor.bind(endpoint, error);
+        if (!error)
+            acceptor.listen(asio::socket_base::max_listen_connections, error);
+        if (error) {
+            stop();
+            return tl::unexpected(fmt::format(
+                "cannot listen for tunnels on {}: {}; {}", text(endpoint), error.message(),
+                error == asio::error::address_in_use
+                    ? "another program has that port: end it or change [tunnel] listen"
+                    : "[tunnel] listen must name an address of this host and a port that this program may bind"));
+        }
+        asio::co_spawn(io_, accept_loop(shared_from_this(), acceptor), asio::detached);
+    }
+    return {};
+}
+
+void listener::stop() {
+    stopped_ = true;
+    std::error_code ignored;
+    for (auto& acceptor : acceptors_)
+        acceptor.close(ignored);
+}
+
+std::vector<asio::ip::tcp::endpoint> listener::endpoints() const {
+    std::vector<asio::ip::tcp::endpoint> all;
+    for (const auto& acceptor : acceptors_)
+        if (acceptor.is_open())
+            all.push_back(acceptor.local_endpoint());
+    return all;
+}
+
+bool listener::admit() {
+    if (half_open_ >= limits_.half_open) {
+        ++count_->half_open_refused;
+        return false;
+    }
+    if (connections_.size() + half_open_ >= limits_.connections) {
+        connections_.remove_if([](const auto& c) { return c.expired(); });
+        if (connections_.size() + half_open_ >= limits_.connections) {
+            ++count_->connections_refused;
+            return false;
+        }
+    }
+    return true;
+}
+
+asio::awaitable<void> listener::accept_loop(std::shared_ptr<listener> self, asio::ip::tcp::acceptor& acceptor) {
+    while (!stopped_) {
+        std::error_code error;
+        auto socket = co_await acceptor.async_accept(with(error));
+        if (stopped_)
+            break;
+        if (error) {
+            if (error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system)
+                spdlog::error("tunnel: cannot accept: {}; raise LimitNOFILE", error.message());
+            asio::steady_timer pause(io_, no_descriptors_pause);
+            co_await pause.async_wait(with(error));
+            continue;
+        }
+        ++count_->connections;
+        if (admit())
+            asio::co_spawn(io_, handshake(self, std::move(socket)), asio::detached);
+    }
+}
+
+asio::awaitable<void> listener::handshake([[maybe_unused]] std::shared_ptr<listener> self,
+                                          asio::ip::tcp::socket socket) {
+    std::error_code error;
+    const auto remote = socket.remote_endpoint(error);
+    if (error)
+        co_return; // gone already
+    ++half_open_;
+    auto stream = std::make_unique<tls_stream>(std::move(socket), context_);
+    bool timed_out = false;
+    asio::steady_timer deadline(io_, limits_.handshake);
+    auto expired = std::make_shared<tls_stream*>(stream.get()); // cleared when the handshake is over
+    deadline.async_wait([expired, &timed_out](std::error_code cancelled) {
+        if (cancelled || *expired == nullptr)
+            return;
+        timed_out = true;
+        std::error_code ignored;
+        (*expired)->lowest_layer().close(ignored);
+    });
+    co_await stream->async_handshake(asio::ssl::stream_base::server, with(error));
+    *expired = nullptr;
+    deadline.cancel();
+    --half_open_;
+    if (stopped_)
+        co_return;
+    if (error || timed_out) {
+        failed(stream->native_handle(), remote, error, timed_out);
+        co_return;
+    }
+    auto peer = protocol::authenticated_peer(stream->native_handle());
+    if (!peer || !admitted_(*peer)) {
+        ++count_->unauthenticated;
+        audit(fmt::format("authentication failed: '{}' from {}: no unit of this id code",
+                          peer ? peer->id_code : "(no id code)", text(remote)));
+        co_return;
+    }
+    ++count_->handshakes;
+    auto ready = std::make_shared<connection>(std::move(stream), std::move(*peer), remote, count_, limits_.queue_bytes);
+    connections_.push_back(ready);
+    ready_(std::move(ready));
+}
+
+void listener::failed(SSL* ssl, const asio::ip::tcp::endpoint& remote, const std::error_code& error, bool timed_out) {
+    ++(timed_out ? count_->handshakes_timed_out : count_->handshakes_failed);
+    const auto offered = protocol::offered_peer(ssl);
+    const bool spoke_tls = error.category() == asio::error::get_ssl_category();
+    if (offered)
+        audit(fmt::format("authentication failed: '{}' from {}: {}", offered->id_code, text(remote),
+                          timed_out        ? "handshake timed out"
+                          : !spoke_tls     ? "connection lost in the handshake: " + error.message()
+                          : offered->known ? "wrong PSK (" + error.message() + ")"
+                                           : "unknown id code"));
+    else if (spoke_tls)
+        audit(fmt::format("authentication failed: no id code, from {}: {}", text(remote), error.message()));
+    else
+        spdlog::debug("tunnel: {} left during the handshake: {}", text(remote), error.message());
+}
+
+void listener::audit(const std::string& line) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - audit_second_ >= std::chrono::seconds(1)) {
+        if (audit_suppressed_ > 0)
+            spdlog::warn("audit: {} more authentication failures in that second", audit_suppressed_);
+        audit_second_ = now;
+        audit_lines_ = audit_suppressed_ = 0;
+    }
+    if (audit_lines_ < audit_lines_per_second) {
+        ++audit_lines_;
+        spdlog::warn("audit: {}", line);
+    } else {
+        ++audit_suppressed_;
+    }
+}
+
+} // namespace tandem::tunnel
