@@ -24,8 +24,9 @@ TEST(Rim09, GuessIsTheNearestCandidate) {
         const std::uint64_t guess = guess_index(top + 1, sequence);
         ASSERT_EQ(guess & 0xffff, sequence);
         const std::uint64_t distance = guess > top ? guess - top : top - guess;
-        if (distance > 0x8000) // only where the nearer one would be before ROC 0
+        if (distance > 0x8000) { // only where the nearer one would be before ROC 0
             ASSERT_TRUE(top < 0x8000 && guess < 0x10000) << top << ' ' << sequence;
+        }
     }
 }
 
