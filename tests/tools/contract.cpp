@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+// contract SOCKET: speaks the data plane's contract for tests. One JSON command a line on stdin, one JSON answer a line on
+// stdout; events come as {"event": ...} lines with the answers. Own code, so that it judges the control plane's client too.
+//
+//   {"do":"hello"}  {"do":"ports"}  {"do":"list"}  {"do":"events","ms":500}  {"do":"raw","hex":"..."}
+//   {"do":"add","flows":[{"id":"access:4000","reverse":"core:5000","in":"AEAD_AES_128_GCM","out":"RTP","carries":3,
+//      "source":"authenticated","in_mki":4,"out_mki":0,"timeout":0,"dscp":46,"tag":7,"rtp_out":"core:5000",
+//      "rtcp_out":"core:5000","rtp_remote":"192.0.2.9:7000","rtcp_remote":"192.0.2.9:7000","signalled":"..."}]}
+//   {"do":"update","flows":[{"id":..., "mask":..., ...}]}  {"do":"remove","ids":["access:4000"]}
+//   {"do":"install","keys":[{"id":"access:4000","side":"in","epoch":0,"key":"hex","salt":"hex"}]}
+//   {"do":"switch","refs":[{"id":..., "side":"out","epoch":1}]}  {"do":"retire","refs":[...]}
+#include <arpa/inet.h>
+#include <cstring>
+#include <iostream>
+#include <map>
+#include <poll.h>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "dataplane/api/contract.hpp"
+
+namespace {
+
+using namespace tandem;
+using nlohmann::json;
+
+constexpr const char* status_names[] = {"ok", "bad_message", "bad_version", "unknown_flow", "flow_exists", "bad_address",
+                                        "bad_port", "bad_suite", "bad_key_length", "bad_epoch", "too_many_epochs",
+                                        "table_full", "bad_timeout", "not_permitted", "not_controlling"};
+constexpr const char* event_names[] = {"?", "flow_timeout", "flow_active", "flow_latched", "key_limit", "epoch_first_use"};
+
+std::string name_of(api::status s) { return status_names[static_cast<std::size_t>(s) % std::size(status_names)]; }
+
+class session {
+public:
+    explicit session(const std::string& path) : fd_(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) {
+        sockaddr_un to{};
+        to.sun_family = AF_UNIX;
+        path.copy(to.sun_path, sizeof to.sun_path - 1);
+        if (connect(fd_, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0)
+            throw std::runtime_error(path + ": " + std::strerror(errno));
+    }
+
+    json run(const json& command) {
+        const auto what = command.at("do").get<std::string>();
+        if (what == "hello")
+            return hello(command);
+        if (what == "ports")
+            return ports();
+        if (what == "list")
+            return list();
+        if (what == "events")
+            return events(command.value("ms", 0));
+        if (what == "add")
+            return items<api::flow_config>(command.at("flows"), api::message_type::flow_add, &session::config);
+        if (what == "update")
+            return items<api::flow_update>(command.at("flows"), api::message_type::flow_update, &session::change);
+        if (what == "remove")
+            return items<api::flow_ref>(command.at("ids"), api::message_type::flow_remove, &session::ref);
+        if (what == "install")
+            return items<api::epoch_key>(command.at("keys"), api::message_type::epoch_install, &session::key);
+        if (what == "switch")
+            return items<api::epoch_ref>(command.at("refs"), api::message_type::epoch_switch, &session::epoch);
+        if (what == "retire")
+            return items<api::epoch_ref>(command.at("refs"), api::message_type::epoch_retire, &session::epoch);
+        if (what == "raw")
+            return raw(command.at("hex"));
+        throw std::runtime_error("unknown command " + what);
+    }
+
+private:
+    struct reply {
+        api::contract_header header{};
+        std::vector<std::uint8_t> body;
+    };
+
+    static std::vector<std::uint8_t> hex(const std::string& text) {
+        std::vector<std::uint8_t> bytes;
+        for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+            bytes.push_back(static_cast<std::uint8_t>(std::stoul(text.substr(i, 2), nullptr, 16)));
+        return bytes;
+    }
+
+    static api::net_address address(const std::string& text) {
+        api::net_address a{};
+        if (text.empty())
+            return a;
+        const auto colon = text.rfind(':');
+        std::string host = text.substr(0, colon);
+        if (!host.empty() && host.front() == '[')
+            host = host.substr(1, host.size() - 2);
+        a.port = static_cast<std::uint16_t>(std::stoul(text.substr(colon + 1)));
+        a.ip[10] = a.ip[11] = 0xff;
+        if (inet_pton(AF_INET, host.c_str(), a.ip + 12) != 1 && inet_pton(AF_INET6, host.c_str(), a.ip) != 1)
+            throw std::runtime_error("not an address: " + text);
+        return a;
+    }
+
+    static std::string text(const api::net_address& a) {
+        char buffer[INET6_ADDRSTRLEN] = "";
+        static constexpr std::uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+        if (std::memcmp(a.ip, mapped, sizeof mapped) == 0)
+            inet_ntop(AF_INET, a.ip + 12, buffer, sizeof buffer);
+        else
+            inet_ntop(AF_INET6, a.ip, buffer, sizeof buffer);
+        return std::string(buffer) + ":" + std::to_string(a.port);
+    }
+
+    api::flow_id id(const std::string& text) const {
+        if (text.empty())
+            return 0;
+        const auto colon = text.rfind(':');
+        const std::string where = text.substr(0, colon);
+        const auto port = static_cast<std::uint16_t>(std::stoul(text.substr(colon + 1)));
+        const auto found = addresses_.find(where);
+        return api::make_flow_id(found != addresses_.end() ? found->second : static_cast<std::uint32_t>(std::stoul(where)), port);
+    }
+
+    static api::suite suite(const std::string& name) {
+        const auto* row = api::find_suite(std::string_view(name));
+        if (row == nullptr)
+            throw std::runtime_error("no such suite: " + name);
+        return row->id;
+    }
+
+    static api::source_policy policy(const std::string& name) {
+        return name == "signalled" ? api::source_policy::signalled
+               : name == "first"   ? api::source_policy::first
+                                   : api::source_policy::authenticated;
+    }
+
+    api::flow_config config(const json& j) const {
+        api::flow_config c{};
+        c.id = id(j.at("id"));
+        c.reverse = id(j.value("reverse", ""));
+        c.tag = j.value("tag", std::uint64_t{0});
+        c.in_suite = suite(j.value("in", "RTP"));
+        c.out_suite = suite(j.value("out", "RTP"));
+        c.carries = j.value("carries", std::uint8_t{3});
+        c.source = policy(j.value("source", c.in_suite == api::suite::clear ? "signalled" : "authenticated"));
+        c.in_mki_length = j.value("in_mki", std::uint8_t{0});
+        c.out_mki_length = j.value("out_mki", std::uint8_t{0});
+        c.dscp = j.value("dscp", std::uint8_t{0});
+        c.timeout_s = j.value("timeout", std::uint16_t{0});
+        c.flags = j.value("flags", std::uint8_t{0});
+        c.signalled_source = address(j.value("signalled", ""));
+        c.rtp_out = id(j.value("rtp_out", j.value("reverse", "")));
+        c.rtcp_out = id(j.value("rtcp_out", j.value("reverse", "")));
+        c.rtp_remote = address(j.value("rtp_remote", ""));
+        c.rtcp_remote = address(j.value("rtcp_remote", j.value("rtp_remote", "")));
+        return c;
+    }
+
+    api::flow_update change(const json& j) const {
+        const api::flow_config c = config(j);
+        api::flow_update u{};
+        u.id = c.id;
+        u.mask = j.at("mask").get<std::uint8_t>();
+        u.source = c.source;
+        u.flags = c.flags;
+        u.dscp = c.dscp;
+        u.timeout_s = c.timeout_s;
+        u.reverse = c.reverse;
+        u.signalled_source = c.signalled_source;
+        u.rtp_out = c.rtp_out;
+        u.rtcp_out = c.rtcp_out;
+        u.rtp_remote = c.rtp_remote;
+        u.rtcp_remote = c.rtcp_remote;
+        return u;
+    }
+
+    api::flow_ref ref(const json& j) const { return {id(j.get<std::string>())}; }
+
+    static api::side side(const json& j) { return j.at("side") == "in" ? api::side::in : api::side::out; }
+
+    api::epoch_key key(const json& j) const {
+        api::epoch_key k{};
+        k.id = id(j.at("id"));
+        k.side = side(j);
+        k.epoch = j.at("epoch").get<std::uint32_t>();
+        const auto key = hex(j.at("key")), salt = hex(j.at("salt"));
+        k.key_length = static_cast<std::uint8_t>(key.size());
+        k.salt_length = static_cast<std::uint8_t>(salt.size());
+        std::memcpy(k.key, key.data(), std::min(key.size(), sizeof k.key));
+        std::memcpy(k.salt, salt.data(), std::min(salt.size(), sizeof k.salt));
+        return k;
+    }
+
+    api::epoch_ref epoch(const json& j) const { return {id(j.at("id")), j.at("epoch").get<std::uint32_t>(), side(j), {}}; }
+
+    template <class Item> json items(const json& list, api::message_type type, Item (session::*make)(const json&) const) {
+        std::vector<Item> all;
+        for (const auto& j : list)
+            all.push_back((this->*make)(j));
+        return statuses(request(type, std::as_bytes(std::span(all)), all.size()));
+    }
+
+    json statuses(const reply& r) const {
+        if (r.header.type == api::message_type::error_reply)
+            return error(r);
+        json list = json::array();
+        for (std::size_t i = 0; i < r.header.count; ++i) {
+            api::item_status s;
+            std::memcpy(&s, r.body.data() + i * sizeof s, sizeof s);
+            list.push_back(name_of(s.status));
+        }
+        return {{"status", list}};
+    }
+
+    static json error(const reply& r) {
+        api::contract_error e{};
+        std::memcpy(&e, r.body.data(), std::min(sizeof e, r.body.size()));
+        return {{"error", name_of(e.status)}, {"text", e.text}};
+    }
+
+    json hello(const json& command) {
+        const api::hello said{command.value("version", std::uint32_t{api::contract_version}),
+                              static_cast<std::uint32_t>(getpid())};
+        const reply r = request(api::message_type::hello, std::as_bytes(std::span(&said, 1)), 1);
+        if (r.header.type == api::message_type::error_reply)
+            return error(r);
+        api::hello_reply h;
+        std::memcpy(&h, r.body.data(), sizeof h);
+        json addresses = json::object();
+        for (std::size_t i = 0; i < r.header.count; ++i) {
+            api::address_entry a;
+            std::memcpy(&a, r.body.data() + sizeof h + i * sizeof a, sizeof a);
+            addresses_[a.name] = a.index;
+            addresses[a.name] = a.index;
+        }
+        return {{"max_flows", h.max_flows}, {"flows", h.flows},           {"generation", h.generation},
+                {"restarts", h.restarts},   {"last_gap_ms", h.last_gap_ms}, {"stats_path", h.stats_path},
+                {"addresses", addresses}};
+    }
+
+    json ports() {
+        const reply r = request(api::message_type::port_list, {}, 0);
+        json list = json::array();
+        for (std::size_t i = 0; i < r.header.count; ++i) {
+            api::port_entry p;
+            std::memcpy(&p, r.body.data() + i * sizeof p, sizeof p);
+            list.push_back({{"name", p.name}, {"ifindex", p.ifindex}, {"mtu", p.mtu}, {"xdp_mode", p.xdp_mode}, {"queues", p.queues}});
+        }
+        return {{"ports", list}};
+    }
+
+    json list() {
+        json all = json::array();
+        api::list_request from{};
+        for (;;) {
+            const reply r = request(api::message_type::flow_list, std::as_bytes(std::span(&from, 1)), 1);
+            if (r.header.type == api::message_type::error_reply)
+                return error(r);
+            for (std::size_t i = 0; i < r.header.count; ++i) {
+                api::flow_entry e;
+                std::memcpy(&e, r.body.data() + i * sizeof e, sizeof e);
+                all.push_back(describe(e));
+                from = {e.config.id, 1};
+            }
+            if (r.header.count < api::list_page)
+                return {{"flows", all}};
+        }
+    }
+
+    static json describe(const api::flow_entry& e) {
+        json in = json::array(), out = json::array();
+        for (unsigned i = 0; i < e.in_epoch_count; ++i)
+            in.push_back(e.in_epochs[i]);
+        for (unsigned i = 0; i < e.out_epoch_count; ++i)
+            out.push_back(e.out_epochs[i]);
+        return {{"id", e.config.id},         {"reverse", e.config.reverse}, {"tag", e.config.tag},
+                {"in", api::info(e.config.in_suite).name}, {"out", api::info(e.config.out_suite).name},
+                {"flags", e.config.flags},   {"rtp_remote", text(e.config.rtp_remote)},
+                {"rtcp_remote", text(e.config.rtcp_remote)}, {"source", text(e.source)}, {"latched", e.latched},
+                {"in_epochs", in},           {"out_epochs", out},           {"sending", e.sending_epoch},
+                {"stats_index", e.stats_index}, {"worker", e.worker}};
+    }
+
+    json events(int ms) {
+        json list = json::array();
+        pollfd p{fd_, POLLIN, 0};
+        while (pending_.empty() && poll(&p, 1, ms) == 1)
+            if (const reply r = read_one(); r.header.type == api::message_type::event)
+                keep(r);
+        for (auto& e : pending_)
+            list.push_back(e);
+        pending_.clear();
+        return {{"events", list}};
+    }
+
+    json raw(const std::string& text) {
+        const auto bytes = hex(text);
+        if (send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0)
+            return {{"closed", true}};
+        const reply r = read_one();
+        return r.header.magic == 0 ? json{{"closed", true}} : r.header.type == api::message_type::error_reply ? error(r) : json{{"type", r.header.type}};
+    }
+
+    reply request(api::message_type type, std::span<const std::byte> body, std::size_t count) {
+        api::contract_header h{api::contract_magic, api::contract_version, type, ++sequence_, static_cast<std::uint16_t>(count), 0};
+        std::vector<std::byte> message(sizeof h + body.size());
+        std::memcpy(message.data(), &h, sizeof h);
+        if (!body.empty())
+            std::memcpy(message.data() + sizeof h, body.data(), body.size());
+        if (send(fd_, message.data(), message.size(), MSG_NOSIGNAL) < 0)
+            throw std::runtime_error(std::string("data plane: ") + std::strerror(errno));
+        for (;;) {
+            reply r = read_one();
+            if (r.header.magic == 0)
+                throw std::runtime_error("the data plane closed the connection");
+            if (r.header.type == api::message_type::event)
+                keep(r);
+            else if (r.header.sequence == sequence_)
+                return r;
+        }
+    }
+
+    reply read_one() {
+        std::vector<std::uint8_t> buffer(api::contract_max_message);
+        const auto got = recv(fd_, buffer.data(), buffer.size(), 0);
+        reply r;
+        if (got < static_cast<ssize_t>(sizeof r.header))
+            return r;
+        std::memcpy(&r.header, buffer.data(), sizeof r.header);
+        r.body.assign(buffer.begin() + sizeof r.header, buffer.begin() + got);
+        return r;
+    }
+
+    void keep(const reply& r) {
+        for (std::size_t i = 0; i < r.header.count; ++i) {
+            api::flow_event e;
+            std::memcpy(&e, r.body.data() + i * sizeof e, sizeof e);
+            pending_.push_back({{"event", event_names[static_cast<std::size_t>(e.type) % std::size(event_names)]}, {"id", e.id},
+                                {"tag", e.tag}, {"epoch", e.epoch}, {"address", text(e.address)}});
+        }
+    }
+
+    int fd_;
+    std::uint32_t sequence_ = 0;
+    std::map<std::string, std::uint32_t> addresses_;
+    std::vector<json> pending_;
+};
+
+} // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 2) {
+        std::cerr << "usage: contract SOCKET < commands\n";
+        return 2;
+    }
+    try {
+        session s(argv[1]);
+        for (std::string line; std::getline(std::cin, line);)
+            if (!line.empty())
+                std::cout << s.run(json::parse(line)).dump() << std::endl;
+    } catch (const std::exception& wrong) {
+        std::cerr << "contract: " << wrong.what() << "\n";
+        return 1;
+    }
+    return 0;
+}
