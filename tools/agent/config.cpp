@@ -14,6 +14,8 @@
 #include <toml++/toml.h>
 #include <unistd.h>
 
+#include "controlplane/protocol/tls.hpp"
+
 namespace tandem::agent {
 
 namespace {
@@ -96,16 +98,6 @@ void check_credentials(reader& in, const agent_config& config) {
 bool valid_tun(const std::string& name) {
     return !name.empty() && name.size() < 16 && name.find_first_of("/ \t\n%:") == std::string::npos && name != "." &&
            name != "..";
-}
-
-int hex_digit(char c) noexcept {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
 }
 
 // Closes and wipes on every way out.
@@ -203,24 +195,10 @@ tl::expected<protocol::secret, config_error> read_psk(const std::string& file) {
         return tl::unexpected(fmt::format("psk_file {}: mode {:04o} lets others read the key; run chmod 600 {}", file,
                                           info.st_mode & 07777U, file));
     const ssize_t got = ::read(buffer.fd, buffer.bytes.data(), buffer.bytes.size());
-    std::size_t length = got > 0 ? static_cast<std::size_t>(got) : 0;
-    while (length > 0 && (buffer.bytes[length - 1] == '\n' || buffer.bytes[length - 1] == '\r' ||
-                          buffer.bytes[length - 1] == ' '))
-        length--;
-    const auto refuse = [&] {
+    auto psk = protocol::parse_psk({buffer.bytes.data(), got > 0 ? static_cast<std::size_t>(got) : 0});
+    if (!psk)
         return tl::unexpected(fmt::format("psk_file {}: must hold 32 to 128 hex digits (16 to 64 bytes) on one line", file));
-    };
-    if (length % 2 != 0 || length < 32 || length > 128)
-        return refuse();
-    protocol::secret psk;
-    const auto bytes = psk.resize(length / 2);
-    for (std::size_t i = 0; i < bytes.size(); i++) {
-        const int high = hex_digit(buffer.bytes[2 * i]), low = hex_digit(buffer.bytes[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return refuse();
-        bytes[i] = static_cast<std::uint8_t>(high << 4 | low);
-    }
-    return psk;
+    return std::move(*psk);
 }
 
 } // namespace tandem::agent

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// TUN pump, signals, and the last privileges.
+#include "tools/agent/agent.hpp"
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "tools/agent/privileges.hpp"
+
+namespace tandem::agent {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr int batch = 32;          // packets of the TUN before others have their turn
+constexpr auto pause_step = 5ms;   // how often a full primary is looked at again
+
+} // namespace
+
+agent::agent(asio::io_context& io, const agent_config& config, asio::ssl::context tls, tun_device tun,
+             std::unique_ptr<status_server> status)
+    : io_(io), config_(config), tun_(std::move(tun)), tun_stream_(io, tun_.fd()), signals_(io, SIGTERM, SIGINT), pause_(io),
+      media_(io, [this](std::span<const std::uint8_t> packet) { return write_tun(packet); }),
+      primary_(io, config, std::move(tls), media_,
+               {.packet =
+                    [this](std::span<const std::uint8_t> packet) {
+                        if (!write_tun(packet))
+                            count_.tun_refused++;
+                    },
+                .configured = [this](const session_settings& settings) { return configure(settings); }}),
+      status_(std::move(status)) {
+    (void)tun_.release(); // the stream closes it
+    tun_stream_.non_blocking(true);
+}
+
+void agent::start() {
+    if (status_)
+        status_->serve([this] { return describe(); });
+    await_signal();
+    asio::co_spawn(io_, [this] { return pump(); }, asio::detached);
+    primary_.start();
+}
+
+void agent::await_signal() {
+    signals_.async_wait([this](const asio::error_code& error, int) {
+        if (error)
+            return;
+        spdlog::info("stopping");
+        asio::co_spawn(
+            io_,
+            [this]() -> asio::awaitable<void> {
+                co_await primary_.stop();
+                stopping_ = true;
+                if (status_)
+                    status_->close();
+                asio::error_code ignored;
+                tun_stream_.close(ignored);
+                signals_.cancel(ignored);
+                io_.stop();
+            },
+            asio::detached);
+    });
+}
+
+bool agent::write_tun(std::span<const std::uint8_t> packet) {
+    if (::write(tun_stream_.native_handle(), packet.data(), packet.size()) < 0)
+        return false;
+    count_.to_phone++;
+    return true;
+}
+
+tl::expected<void, std::string> agent::configure(const session_settings& settings) {
+    if (!privileged_)
+        return tl::unexpected(std::string("the gateway gave other inner addresses than before, and the agent has no "
+                                          "privileges left to set them: start it again"));
+    if (auto done = tun_.configure(settings.addresses, settings.mtu); !done)
+        return done;
+    privileged_ = false;
+    return drop_all();
+}
+
+asio::awaitable<void> agent::pump() {
+    std::array<std::uint8_t, 65536> packet;
+    while (!stopping_) {
+        asio::error_code error;
+        if (primary_.wants_pause()) {
+            pause_.expires_after(pause_step);
+            co_await pause_.async_wait(asio::redirect_error(asio::use_awaitable, error));
+            continue;
+        }
+        co_await tun_stream_.async_wait(asio::posix::stream_descriptor::wait_read,
+                                        asio::redirect_error(asio::use_awaitable, error));
+        if (error)
+            co_return;
+        for (int i = 0; i < batch && !primary_.wants_pause(); i++) {
+            const ssize_t got = ::read(tun_stream_.native_handle(), packet.data(), packet.size());
+            if (got <= 0)
+                break;
+            const auto bytes = std::span<const std::uint8_t>(packet).first(static_cast<std::size_t>(got));
+            count_.from_phone++;
+            if (media_.capture(bytes) == captured::not_media)
+                primary_.send(bytes);
+        }
+    }
+}
+
+std::string agent::describe() const {
+    const nlohmann::json out{{"version", 1},
+                             {"program", "tandem-agent " TANDEM_VERSION},
+                             {"id", config_.id},
+                             {"tun", config_.tun},
+                             {"primary", primary_.describe()},
+                             {"media", media_.describe()},
+                             {"tun_packets",
+                              {{"from_phone", count_.from_phone},
+                               {"to_phone", count_.to_phone},
+                               {"refused", count_.tun_refused}}}};
+    return out.dump(2);
+}
+
+} // namespace tandem::agent

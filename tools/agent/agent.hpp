@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts together: TUN <-> {media, primary}. One io_context, one thread.
+#pragma once
+
+#include <asio/io_context.hpp>
+#include <asio/posix/stream_descriptor.hpp>
+#include <asio/signal_set.hpp>
+#include <asio/ssl/context.hpp>
+#include <asio/steady_timer.hpp>
+
+#include "tools/agent/config.hpp"
+#include "tools/agent/media.hpp"
+#include "tools/agent/primary.hpp"
+#include "tools/agent/status.hpp"
+#include "tools/agent/tun.hpp"
+
+namespace tandem::agent {
+
+class agent {
+public:
+    agent(asio::io_context& io, const agent_config& config, asio::ssl::context tls, tun_device tun,
+          std::unique_ptr<status_server> status);
+
+    void start();
+    // Why the program must end with an error; empty where it need not.
+    [[nodiscard]] const std::string& fatal() const noexcept { return primary_.fatal(); }
+    [[nodiscard]] std::string describe() const;
+
+private:
+    struct counters {
+        std::uint64_t from_phone = 0, to_phone = 0, tun_refused = 0, malformed = 0;
+    };
+    asio::awaitable<void> pump(); // TUN -> media or primary
+    void await_signal();
+    [[nodiscard]] bool write_tun(std::span<const std::uint8_t> packet);
+    [[nodiscard]] tl::expected<void, std::string> configure(const session_settings& settings);
+
+    asio::io_context& io_;
+    const agent_config& config_;
+    tun_device tun_;
+    asio::posix::stream_descriptor tun_stream_;
+    asio::signal_set signals_;
+    asio::steady_timer pause_;
+    media_table media_;
+    primary primary_;
+    std::unique_ptr<status_server> status_;
+    counters count_;
+    bool privileged_ = true; // addresses may still be set
+    bool stopping_ = false;
+};
+
+} // namespace tandem::agent

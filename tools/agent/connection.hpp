@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// One TLS connection to a gateway: handshake, framing, requests matched with responses by sequence, control ahead of bulk.
+// It lives until close(); who wants the next one makes it (primary.hpp).
+//
+// Owner: the agent's io_context, one thread. Coroutines hold the connection by shared_ptr.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <asio/awaitable.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/ssl/context.hpp>
+#include <asio/ssl/stream.hpp>
+#include <asio/steady_timer.hpp>
+#include <tl/expected.hpp>
+
+#include "controlplane/protocol/framing.hpp"
+#include "controlplane/protocol/message.hpp"
+
+namespace tandem::agent {
+
+// Why a connection or request came to nothing. `refused` = the gateway said no; trying at once again will not help.
+struct failure {
+    std::string text;
+    bool refused = false;
+    std::optional<protocol::status> code; // of the gateway's answer
+};
+
+class connection : public std::enable_shared_from_this<connection> {
+public:
+    using tcp = asio::ip::tcp;
+    struct handlers {
+        std::function<void(std::span<const std::uint8_t>)> packet; // an inner IP packet from the gateway
+        std::function<void(connection&, protocol::message)> request;
+        std::function<void(connection&)> lost; // once, after open() succeeded
+    };
+    struct counters {
+        std::uint64_t rx_packets = 0, rx_bytes = 0, tx_packets = 0, tx_bytes = 0;
+        std::uint64_t malformed = 0, bad_sequence = 0, unmatched = 0;
+    };
+
+    static constexpr std::size_t bulk_limit = 256 * 1024; // bytes that wait for the wire
+
+    connection(asio::io_context& io, asio::ssl::context& tls, std::string id_code, handlers handle);
+
+    // TCP and TLS. Afterwards reader and writer run.
+    [[nodiscard]] asio::awaitable<tl::expected<void, failure>> open(tcp::endpoint gateway,
+                                                                    std::chrono::milliseconds patience);
+    // Fills in TSID and sequence. The error is a time-out, the loss of the connection, or a status that is not ok.
+    [[nodiscard]] asio::awaitable<tl::expected<protocol::message, failure>>
+    request(protocol::message what, std::chrono::milliseconds patience);
+    // Does not wait for the response; it counts as a sign of life all the same.
+    void notify(protocol::message what);
+    void respond(const protocol::message& answer);
+    // False where the queue is full: the packet was not taken.
+    [[nodiscard]] bool send_packet(std::span<const std::uint8_t> packet);
+    [[nodiscard]] bool bulk_full() const noexcept { return bulk_.size() - bulk_sent_ > bulk_limit; }
+
+    void close(const std::string& why);
+    [[nodiscard]] bool closed() const noexcept { return closed_; }
+    [[nodiscard]] const std::string& why() const noexcept { return why_; }
+
+    void set_tsid(std::uint64_t tsid) noexcept { tsid_ = tsid; }
+    [[nodiscard]] std::uint64_t tsid() const noexcept { return tsid_; }
+    [[nodiscard]] std::string cipher() const;
+    [[nodiscard]] tcp::endpoint gateway() const noexcept { return gateway_; }
+    [[nodiscard]] std::chrono::steady_clock::time_point last_heard() const noexcept { return last_heard_; }
+    [[nodiscard]] const counters& count() const noexcept { return count_; }
+
+private:
+    struct waiting {
+        explicit waiting(asio::io_context& io) : timer(io) {}
+        asio::steady_timer timer;
+        std::optional<protocol::message> answer;
+    };
+
+    [[nodiscard]] failure explain(const asio::error_code& error, bool timed_out) const;
+    asio::awaitable<void> read_loop();
+    asio::awaitable<void> write_loop();
+    void take_frame(const protocol::frame& frame);
+    void take_control(std::span<const std::uint8_t> bytes);
+    void queue(const protocol::message& what);
+    void compose(); // what goes out next into writing_
+
+    asio::io_context& io_;
+    asio::ssl::stream<tcp::socket> stream_;
+    std::string id_code_;
+    handlers handle_;
+    tcp::endpoint gateway_;
+    protocol::framer framer_{65536};
+    std::deque<protocol::wiped_bytes> control_;
+    std::vector<std::uint8_t> bulk_, writing_;
+    std::size_t bulk_sent_ = 0; // of bulk_, taken already
+    asio::steady_timer wake_;   // cancelled when there is something to write
+    std::map<std::uint32_t, std::shared_ptr<waiting>> pending_;
+    std::uint32_t sequence_ = 0;
+    std::optional<std::uint32_t> peer_sequence_;
+    std::uint64_t tsid_ = protocol::no_tsid;
+    std::chrono::steady_clock::time_point last_heard_{};
+    counters count_;
+    bool running_ = false, closed_ = false;
+    std::string why_;
+};
+
+} // namespace tandem::agent

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// tandem-agent: arguments, privileged set-up in the right order, then one thread.
+#include <cstdio>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <asio/io_context.hpp>
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "controlplane/protocol/tls.hpp"
+#include "tools/agent/agent.hpp"
+#include "tools/agent/config.hpp"
+#include "tools/agent/privileges.hpp"
+
+namespace {
+
+using namespace tandem;
+using namespace tandem::agent;
+
+constexpr int exit_ok = 0, exit_failed = 1, exit_usage = 2, exit_unreachable = 3;
+
+int complain(const std::string& text, int code) {
+    fmt::print(stderr, "tandem-agent: {}\n", text);
+    return code;
+}
+
+int show_status(const std::string& directory) {
+    const auto status = read_status(directory);
+    if (!status)
+        return complain(status.error(), exit_unreachable);
+    fmt::print("{}", *status);
+    return exit_ok;
+}
+
+tl::expected<protocol::ssl_context, std::string> make_tls(const agent_config& config) {
+    if (!config.uses_psk())
+        return protocol::make_client_context({config.certificate, config.key, config.ca});
+    auto psk = read_psk(config.psk_file);
+    if (!psk)
+        return tl::unexpected(psk.error());
+    return protocol::make_client_context(config.id, std::move(*psk));
+}
+
+int run(const agent_config& config) {
+    if (const auto warning = harden(); !warning.empty())
+        spdlog::warn("{}", warning);
+    auto tls = make_tls(config);
+    if (!tls)
+        return complain(tls.error(), exit_failed);
+    auto tun = tun_device::open(config.tun);
+    if (!tun)
+        return complain(tun.error(), exit_failed);
+    asio::io_context io(1);
+    std::unique_ptr<status_server> status;
+    if (!config.run_dir.empty()) {
+        if (const auto made = prepare_run_dir(config.run_dir, config.user); !made)
+            return complain(made.error(), exit_failed);
+        auto opened = status_server::open(io, config.run_dir, config.user);
+        if (!opened)
+            return complain(opened.error(), exit_failed);
+        status = std::move(*opened);
+    }
+    if (const auto became = become(config.user); !became)
+        return complain(became.error(), exit_failed);
+    agent::agent program(io, config, asio::ssl::context(tls->release()), std::move(*tun), std::move(status));
+    program.start();
+    io.run();
+    return program.fatal().empty() ? exit_ok : exit_failed;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app{"Tandem's program on the device: primary and secondary tunnels to a Tandem gateway", "tandem-agent"};
+    std::string file, directory;
+    bool check = false, version = false;
+    app.add_option("-c,--config", file, "configuration (TOML), such as /etc/tandem/agent.toml");
+    app.add_flag("--check", check, "read the configuration, say what is wrong with it, and end");
+    app.add_flag("--version", version, "say the version and end");
+    auto* status = app.add_subcommand("status", "show the running agent's state as JSON");
+    status->add_option("--run-dir", directory, "the agent's run_dir")->required();
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        const int code = app.exit(error);
+        return code == 0 ? exit_ok : exit_usage;
+    }
+    if (version) {
+        fmt::print("tandem-agent {}\n", TANDEM_VERSION);
+        return exit_ok;
+    }
+    if (status->parsed())
+        return show_status(directory);
+    if (file.empty())
+        return complain("give the configuration with --config FILE (--help says more)", exit_usage);
+    const auto config = load_config(file);
+    if (!config)
+        return complain(config.error(), exit_usage);
+    if (check) {
+        fmt::print("{}: good\n", file);
+        return exit_ok;
+    }
+    spdlog::set_default_logger(spdlog::stderr_logger_st("agent"));
+    spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+    return run(*config);
+}
