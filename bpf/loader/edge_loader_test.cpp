@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loader against real interfaces, in a network namespace of its own: claims, stale and foreign programs, modes.
+#include <cstdlib>
+
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/wait.h>
+
+#include "bpf/edge_fixture.hpp"
+
+namespace tandem::bpf::testing {
+
+namespace {
+
+class loader : public edge_test {
+protected:
+    void SetUp() override {
+        edge_test::SetUp();
+        if (IsSkipped() || HasFatalFailure())
+            return;
+        if (::unshare(CLONE_NEWNET) != 0)
+            GTEST_SKIP() << "cannot make a network namespace";
+        ASSERT_EQ(std::system("ip link add tt0 type veth peer name tt1 && ip link set tt0 up"), 0);
+        veth_ = ::if_nametoindex("tt0");
+        loopback_ = ::if_nametoindex("lo");
+        ASSERT_NE(veth_, 0u);
+    }
+
+    static std::uint32_t attached(unsigned ifindex) {
+        std::uint32_t id = 0;
+        EXPECT_EQ(bpf_xdp_query_id(static_cast<int>(ifindex), 0, &id), 0);
+        return id;
+    }
+    void attach(unsigned ifindex, int program, std::uint32_t flags = 0) {
+        ASSERT_EQ(bpf_xdp_attach(static_cast<int>(ifindex), program, flags, nullptr), 0);
+    }
+    static int foreign_program() {
+        const bpf_insn pass[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, XDP_PASS}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+        return bpf_prog_load(BPF_PROG_TYPE_XDP, "someone_else", "GPL", pass, 2, nullptr);
+    }
+
+    unsigned veth_ = 0;
+    unsigned loopback_ = 0; // its driver has no XDP
+};
+
+TEST_F(loader, OneTandemPerInterface) {
+    {
+        auto mine = interface_claim::take(veth_, "tt0");
+        ASSERT_TRUE(mine);
+        auto second = interface_claim::take(veth_, "tt0");
+        ASSERT_FALSE(second);
+        EXPECT_NE(second.error().find("another Tandem data plane already uses tt0"), std::string::npos)
+            << second.error();
+        EXPECT_TRUE(interface_claim::take(loopback_, "lo")) << "another interface is free";
+    }
+    EXPECT_TRUE(interface_claim::take(veth_, "tt0")) << "given up";
+    // One that is killed leaves nothing behind.
+    int ready[2];
+    ASSERT_EQ(::pipe(ready), 0);
+    pid_t child = ::fork();
+    if (child == 0) {
+        auto theirs = interface_claim::take(veth_, "tt0");
+        char done = theirs ? 'y' : 'n';
+        (void)!::write(ready[1], &done, 1);
+        ::pause();
+        _exit(0);
+    }
+    char done = 0;
+    ASSERT_EQ(::read(ready[0], &done, 1), 1);
+    ASSERT_EQ(done, 'y');
+    EXPECT_FALSE(interface_claim::take(veth_, "tt0"));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    EXPECT_TRUE(interface_claim::take(veth_, "tt0"));
+}
+
+TEST_F(loader, StaleProgramIsDetached) {
+    EXPECT_EQ(clear_stale(veth_, "tt0"), false) << "nothing there";
+    for (std::uint32_t flags : {0u, unsigned{XDP_FLAGS_SKB_MODE}}) {
+        attach(veth_, program_, flags);
+        ASSERT_NE(attached(veth_), 0u);
+        EXPECT_EQ(clear_stale(veth_, "tt0"), true);
+        EXPECT_EQ(attached(veth_), 0u);
+    }
+    attach(veth_, program_);
+    detach(veth_);
+    EXPECT_EQ(attached(veth_), 0u);
+}
+
+TEST_F(loader, ForeignProgramIsLeftAlone) {
+    int foreign = foreign_program();
+    ASSERT_GE(foreign, 0);
+    attach(veth_, foreign);
+    auto cleared = clear_stale(veth_, "tt0");
+    ASSERT_FALSE(cleared);
+    EXPECT_NE(cleared.error().find("another XDP program ('someone_else'"), std::string::npos) << cleared.error();
+    EXPECT_NE(cleared.error().find("ip link set dev tt0 xdp off"), std::string::npos) << cleared.error();
+    detach(veth_);
+    EXPECT_NE(attached(veth_), 0u);
+    auto opened = edge::open(veth_, "tt0");
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error(), "Tandem's XDP program is not attached to tt0");
+    ::close(foreign);
+}
+
+TEST_F(loader, TellsTheMode) {
+    attach(veth_, program_);
+    auto driver = edge::open(veth_, "tt0");
+    ASSERT_TRUE(driver) << driver.error();
+    EXPECT_EQ(driver->mode(), attach_mode::driver);
+    attach(loopback_, program_);
+    auto generic = edge::open(loopback_, "lo");
+    ASSERT_TRUE(generic) << generic.error();
+    EXPECT_EQ(generic->mode(), attach_mode::generic);
+    // Both see the same maps, being one program.
+    driver->open_port(3, 1234);
+    EXPECT_TRUE(generic->is_open(3, 1234));
+    generic->close_port(3, 1234);
+    EXPECT_FALSE(driver->is_open(3, 1234));
+}
+
+TEST_F(loader, ObjectIsFoundAndLoads) {
+    auto path = object_path();
+    ASSERT_TRUE(path) << path.error();
+    bpf_object* object = bpf_object__open_file(path->c_str(), nullptr);
+    ASSERT_NE(object, nullptr);
+    // What net_af_xdp needs of it: a single XDP program, and this map.
+    bpf_program* first = bpf_object__next_program(object, nullptr);
+    ASSERT_NE(first, nullptr);
+    EXPECT_EQ(bpf_program__name(first), program_name);
+    EXPECT_EQ(bpf_object__next_program(object, first), nullptr);
+    EXPECT_NE(bpf_object__find_map_by_name(object, "xsks_map"), nullptr);
+    bpf_object__close(object);
+}
+
+} // namespace
+
+} // namespace tandem::bpf::testing
