@@ -12,6 +12,7 @@ Answers by itself (answer=False: rings until .answer()). srtp=True asks for SRTP
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -89,12 +90,9 @@ class Baresip:
             srtp_module="module                  srtp.so" if srtp else "",
             sndfile_module="module                  sndfile.so" if record else ""))
         (self.dir / "contacts").write_text("")
-        (self.dir / "uuid").write_text(f"{os.urandom(16).hex()}\n")
         domain = registrar or f"{host}:{port}"
         parameters = [f"answermode={'auto' if answer else 'manual'}", f"audio_codecs={codecs}", "auth_pass=none", "ptime=20",
                       f"regint={60 if register and registrar else 0}"]
-        if registrar:
-            parameters.append(f'outbound="sip:{registrar};transport=udp;lr"')
         if srtp:
             parameters.append("mediaenc=srtp-mand")
         (self.dir / "accounts").write_text(f"<sip:{user}@{domain};transport=udp>;{';'.join(parameters)}\n")
@@ -163,7 +161,9 @@ class Baresip:
     # -- what happened ----------------------------------------------------------
 
     def wait_registered(self, timeout=10.0):
-        self.wait_event("REGISTER_OK", timeout)
+        """Looks into its output: it may have registered before anybody listened to its events."""
+        self.process.wait_for(lambda: re.search(r"200 OK .*\[\d+ binding", self.process.log()),
+                              f"registration of {self.user}", timeout)
 
     def wait_established(self, timeout=15.0):
         self.wait_event("CALL_ESTABLISHED", timeout)
