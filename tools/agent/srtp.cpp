@@ -242,13 +242,16 @@ tl::expected<std::size_t, srtp_error> srtp_receiver::unprotect(packet_class what
     const std::size_t index_field = what == packet_class::rtp ? 0 : 4;
     if (length < least_header(what) + index_field + tag + mki_length)
         return tl::unexpected(srtp_error::malformed);
-    epoch_state* state = find(read32(buffer, length - mki_length - (row.aead ? 0 : tag)));
+    const std::size_t after_mki = row.aead ? 0 : tag;
+    epoch_state* state = find(read32(buffer, length - mki_length - after_mki));
     if (state == nullptr)
         return tl::unexpected(srtp_error::unknown_epoch);
-
-    int size = static_cast<int>(length);
+    // The MKI has chosen the session and is not authenticated (RFC 3711 3.1): it is cut out here, because libsrtp2 2.5
+    // looks for SRTCP's with the length of SRTP's tag, which is another one under AES_CM_128_HMAC_SHA1_32.
+    std::memmove(buffer.data() + length - mki_length - after_mki, buffer.data() + length - after_mki, after_mki);
+    int size = static_cast<int>(length - mki_length);
     if (what == packet_class::rtcp) { // its index is in the packet: nothing to carry
-        const auto status = srtp_unprotect_rtcp_mki(state->session.get(), buffer.data(), &size, 1);
+        const auto status = srtp_unprotect_rtcp(state->session.get(), buffer.data(), &size);
         if (status != srtp_err_status_ok)
             return tl::unexpected(to_error(status));
         return static_cast<std::size_t>(size);
@@ -263,7 +266,7 @@ tl::expected<std::size_t, srtp_error> srtp_receiver::unprotect(packet_class what
         if (!carry_roc(*state, ssrc, index))
             return tl::unexpected(srtp_error::internal);
     }
-    const auto status = srtp_unprotect_mki(state->session.get(), buffer.data(), &size, 1);
+    const auto status = srtp_unprotect(state->session.get(), buffer.data(), &size);
     if (status != srtp_err_status_ok)
         return tl::unexpected(to_error(status));
     if (!carried) { // libsrtp2 has a stream for it now, or had one that we forgot: its ROC counts
