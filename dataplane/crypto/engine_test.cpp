@@ -116,11 +116,11 @@ TEST_P(Engines, Rfc3711B2) {
 
 TEST_P(Engines, SelfTestPasses) { EXPECT_EQ(self_test(*subject_), ""); }
 
-INSTANTIATE_TEST_SUITE_P(Rim09, Engines, testing::Values("ipsecmb", "openssl"),
+INSTANTIATE_TEST_SUITE_P(Srtp, Engines, testing::Values("ipsecmb", "openssl"),
                          [](const auto& chosen) { return chosen.param; });
 
 // Label 0 with r = 0 leaves the salt alone, so the PRF is AES-CM's key stream: all blocks of the appendices.
-TEST(Rim09, KeyStreamOfRfc3711B2AndRfc6188) {
+TEST(Srtp, KeyStreamOfRfc3711B2AndRfc6188) {
     for (const json& file : {load("rfc3711_b2.json"), load("rfc6188.json")["key_stream"]}) {
         bytes stream(0xff02 * 16);
         ASSERT_TRUE(derive(hex(file["key"]), hex(file["salt"]), media::label::rtp_encryption, stream));
@@ -221,10 +221,10 @@ protected:
     std::vector<std::unique_ptr<key_object>> slow_keys_;
 };
 
-using Rim09Engines = pair_of_engines;
+using SrtpEngines = pair_of_engines;
 
 // Bursts of 1..150 packets, all suites, RTP and RTCP, every kind of header and MKI length mixed, holes in between.
-TEST_F(Rim09Engines, AgreeOnMixedBursts) {
+TEST_F(SrtpEngines, AgreeOnMixedBursts) {
     std::mt19937_64 random(42);
     for (int burst = 0; burst < 300; ++burst) {
         std::vector<sample> fast(1 + random() % 150);
@@ -262,7 +262,7 @@ TEST_F(Rim09Engines, AgreeOnMixedBursts) {
 }
 
 // Every bit of one packet per suite, RTP and RTCP (the MKI's bits choose the key; here it is not authenticated: left out).
-TEST_F(Rim09Engines, EveryFlippedBitIsRefusedAndRestored) {
+TEST_F(SrtpEngines, EveryFlippedBitIsRefusedAndRestored) {
     std::mt19937_64 random(1);
     for (engine* subject : {fast_.get(), slow_.get()}) {
         const auto& keys = subject == fast_.get() ? fast_keys_ : slow_keys_;
@@ -304,7 +304,7 @@ TEST_F(Rim09Engines, EveryFlippedBitIsRefusedAndRestored) {
     }
 }
 
-TEST(Rim09, AnUnknownEngineIsExplained) {
+TEST(Srtp, AnUnknownEngineIsExplained) {
     const auto none = make_engine("quantum");
     ASSERT_FALSE(none);
     EXPECT_NE(none.error().find("auto, ipsecmb or openssl"), std::string::npos);

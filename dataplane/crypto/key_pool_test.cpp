@@ -33,7 +33,7 @@ session_keys some_keys(std::uint8_t mark) {
     return keys;
 }
 
-TEST(Rim12, PoolGivesEveryKeyOnceAndRefusesMore) {
+TEST(KeyPool, GivesEveryKeyOnceAndRefusesMore) {
     pool_memory memory(3);
     key_pool pool(memory.memory, 3);
     ASSERT_TRUE(pool.take() && pool.take());
@@ -58,7 +58,7 @@ TEST(Rim10, ReleaseWipesTheKey) {
     EXPECT_EQ(pool.used(), 0U);
 }
 
-TEST(Rim09, RestartKeepsMarkedKeysRebuildsForAnotherEngineAndWipesTheRest) {
+TEST(Srtp, RestartKeepsMarkedKeysRebuildsForAnotherEngineAndWipesTheRest) {
     pool_memory memory(4);
     key_pool before(memory.memory, 4);
     const auto reference = make_openssl(nullptr);

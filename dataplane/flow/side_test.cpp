@@ -20,7 +20,7 @@ constexpr suite gcm = suite::aead_aes_128_gcm;
 constexpr suite cm80 = suite::aes_cm_128_hmac_sha1_80;
 constexpr suite every_suite[] = {cm80, suite::aes_cm_128_hmac_sha1_32, gcm, suite::aead_aes_256_gcm};
 
-class Rim09 : public ::testing::Test {
+class Srtp : public ::testing::Test {
 protected:
     void start(suite which, std::uint8_t mki) {
         *world_ = world();
@@ -54,10 +54,10 @@ protected:
     std::mt19937_64 random_{20261121};
     suite suite_ = gcm;
 };
-using Rim12 = Rim09;
-using Rim13 = Rim09;
+using Rim12 = Srtp;
+using Rim13 = Srtp;
 
-TEST_F(Rim09, RoundTripEverySuiteAndMkiLength) {
+TEST_F(Srtp, RoundTripEverySuiteAndMkiLength) {
     for (const suite which : every_suite)
         for (std::uint8_t mki = 0; mki <= 4; ++mki) {
             start(which, mki);
@@ -77,7 +77,7 @@ TEST_F(Rim09, RoundTripEverySuiteAndMkiLength) {
         }
 }
 
-TEST_F(Rim09, ForgedPacketsChangeNothing) {
+TEST_F(Srtp, ForgedPacketsChangeNothing) {
     for (const suite which : every_suite) {
         start(which, 4);
         give_both(0);
@@ -98,7 +98,7 @@ TEST_F(Rim09, ForgedPacketsChangeNothing) {
     }
 }
 
-TEST_F(Rim09, EveryTruncationIsRefused) {
+TEST_F(Srtp, EveryTruncationIsRefused) {
     for (const suite which : every_suite) {
         start(which, 2);
         give_both(3);
@@ -110,7 +110,7 @@ TEST_F(Rim09, EveryTruncationIsRefused) {
     }
 }
 
-TEST_F(Rim09, TwoEqualPacketsInOneBurst) {
+TEST_F(Srtp, TwoEqualPacketsInOneBurst) {
     start(gcm, 4);
     give_both(0);
     const bytes packet = sealed(1, 100);
@@ -122,7 +122,7 @@ TEST_F(Rim09, TwoEqualPacketsInOneBurst) {
 }
 
 // The first burst of a stream crosses the wrap: the second packet's ROC is known only once the first is accepted.
-TEST_F(Rim09, WrapWithinAStreamsFirstBurst) {
+TEST_F(Srtp, WrapWithinAStreamsFirstBurst) {
     for (const suite which : every_suite) {
         start(which, 0);
         give_both(0);
@@ -134,7 +134,7 @@ TEST_F(Rim09, WrapWithinAStreamsFirstBurst) {
     }
 }
 
-TEST_F(Rim09, SrtcpWithoutEncryptionIsRefused) { // RFC 7714 17.3 has such a packet
+TEST_F(Srtp, SrtcpWithoutEncryptionIsRefused) { // RFC 7714 17.3 has such a packet
     start(gcm, 0);
     give_both(0);
     auto sent = send(world_->out, pool_, *engine_, rtcp(5, 1, random_)).packet;
@@ -142,7 +142,7 @@ TEST_F(Rim09, SrtcpWithoutEncryptionIsRefused) { // RFC 7714 17.3 has such a pac
     EXPECT_EQ(take(sent), drop::srtp_clear_rtcp);
 }
 
-TEST_F(Rim09, NamedDrops) {
+TEST_F(Srtp, NamedDrops) {
     start(gcm, 4);
     EXPECT_EQ(take(rtp(1, 1, 60, random_)), drop::srtp_no_key);
     give_both(0);
@@ -161,7 +161,7 @@ TEST_F(Rim09, NamedDrops) {
     EXPECT_EQ(take(late), drop::srtp_too_old);
 }
 
-TEST_F(Rim09, NoRoomForTheTrailer) {
+TEST_F(Srtp, NoRoomForTheTrailer) {
     start(cm80, 4);
     give_both(0);
     bytes packet = rtp(1, 1, 10, random_);
@@ -173,7 +173,7 @@ TEST_F(Rim09, NoRoomForTheTrailer) {
     EXPECT_EQ(prepare_protect(world_->out, pool_, 14, op), drop::none);
 }
 
-TEST_F(Rim09, ClearSides) {
+TEST_F(Srtp, ClearSides) {
     start(suite::clear, 0);
     EXPECT_EQ(give(world_->in, 0), status::bad_suite);
     const bytes packet = rtp(1, 1, 10, random_);
@@ -275,7 +275,7 @@ TEST_F(Rim12, PoolExhaustionIsSaid) {
 
 // --- limits -----------------------------------------------------------------------------------------------------------
 
-TEST_F(Rim09, StreamsAreBoundedAndNeverForgottenUnderTheirKey) {
+TEST_F(Srtp, StreamsAreBoundedAndNeverForgottenUnderTheirKey) {
     start(gcm, 4);
     give_both(0);
     std::vector<bytes> first;
@@ -298,7 +298,7 @@ TEST_F(Rim09, StreamsAreBoundedAndNeverForgottenUnderTheirKey) {
     }
 }
 
-TEST_F(Rim09, KeyLimits) {
+TEST_F(Srtp, KeyLimits) {
     start(gcm, 4);
     give_both(0);
     ASSERT_EQ(take(sealed(1, 1)), drop::none);
@@ -336,7 +336,7 @@ private:
     std::size_t repeated_ = 0;
 };
 
-TEST(Rim14, TheWatchSeesARepeatedPad) { // or the next test could not fail
+TEST(TwoTimePad, TheWatchSeesARepeatedPad) { // or the next test could not fail
     pad_watch watch;
     const auto engine = crypto::make_openssl(&watch);
     auto one = std::make_unique<world>();
@@ -352,7 +352,7 @@ TEST(Rim14, TheWatchSeesARepeatedPad) { // or the next test could not fail
 
 // Clear senders that duplicate, reorder, wrap, restart, change SSRC and come back with an old one, RTP and RTCP, four
 // directions per suite, re-keyed, restarted after a crash: no (key, IV) twice.
-TEST(Rim14, NoKeyAndIvPairIsUsedTwice) {
+TEST(TwoTimePad, NoKeyAndIvPairIsUsedTwice) {
     pad_watch watch;
     const auto engine = crypto::make_openssl(&watch);
     std::mt19937_64 random(20);

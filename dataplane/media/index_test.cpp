@@ -16,7 +16,7 @@ static_assert(guess_index(65536 + 1, 65535) == 65535, "late packet from before t
 static_assert(guess_index(101, 40000) == 40000, "there is no ROC before 0");
 static_assert(guess_index((std::uint64_t{0xffffffff} << 16) + 0xffff + 1, 0) > max_rtp_index, "caller refuses");
 
-TEST(Rim09, GuessIsTheNearestCandidate) {
+TEST(Srtp, GuessIsTheNearestCandidate) {
     std::mt19937_64 random(761);
     for (int i = 0; i < 200000; ++i) {
         const std::uint64_t top = random() % 3 == 0 ? random() % 300000 : random() >> 17;

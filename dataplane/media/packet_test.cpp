@@ -28,7 +28,7 @@ static_assert(parse(report, sizeof report).rtcp && parse(report, sizeof report).
 static_assert(parse(report, 7).problem == drop::rtcp_malformed);
 static_assert(compound_valid(report, sizeof report) && !compound_valid(report, 16) && !compound_valid(report, 19));
 
-TEST(Rim09, DemuxByFirstByteAndPayloadType) {
+TEST(Srtp, DemuxByFirstByteAndPayloadType) {
     const auto kind_of = [](std::uint8_t first, std::uint8_t second) {
         const std::uint8_t data[] = {first, second};
         return classify(data, sizeof data);
@@ -47,7 +47,7 @@ TEST(Rim09, DemuxByFirstByteAndPayloadType) {
 }
 
 // Random bytes in heap blocks of exactly their length: the sanitizer build sees a read too far; bounds hold in all.
-TEST(Rim09, HostilePacketsStayWithinBounds) {
+TEST(Srtp, HostilePacketsStayWithinBounds) {
     std::mt19937_64 random(3550);
     for (int i = 0; i < 200000; ++i) {
         const std::size_t length = random() % 80;

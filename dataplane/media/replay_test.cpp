@@ -34,7 +34,7 @@ constexpr bool recovered() {
 static_assert(recovered());
 
 // RFC 3711 3.3.2 by the book: a set of everything accepted.
-TEST(Rim09, ReplayWindowAgreesWithASet) {
+TEST(Srtp, ReplayWindowAgreesWithASet) {
     std::mt19937_64 random(3711);
     for (int run = 0; run < 20; ++run) {
         replay_window window;
@@ -61,7 +61,7 @@ TEST(Rim09, ReplayWindowAgreesWithASet) {
     }
 }
 
-TEST(Rim09, RecoverRefusesAllUpToTheTop) {
+TEST(Srtp, RecoverRefusesAllUpToTheTop) {
     replay_window window;
     for (const std::uint64_t index : {5U, 9U, 200U, 150U})
         window.update(index);
