@@ -22,7 +22,7 @@ struct fake_relay final : media::relay {
         unsigned updates = 0;
     };
     std::map<media::media_id, one> open_media;
-    std::vector<std::string> log; // "open c1/0 #1", "update #1", "close #1 deleted"
+    std::vector<std::string> log; // "open c1/0 #1 unit:alice core:core alice>bob", "update #1", "close #1 deleted"
     std::string refuse_open, refuse_update;
     asio::ip::address core4 = asio::ip::make_address("198.51.100.1"), core6 = asio::ip::make_address("2001:db8::1");
     std::chrono::milliseconds delay{0}; // an update takes this long
@@ -40,7 +40,8 @@ struct fake_relay final : media::relay {
             made.locals.legs[s].rtcp = {address(asked.legs[s]), static_cast<std::uint16_t>(port + 1)};
             port = static_cast<std::uint16_t>(port + 2);
         }
-        log.push_back(fmt::format("open {}/{} #{}", asked.call_id, asked.index, made.locals.id));
+        log.push_back(fmt::format("open {}/{} #{} {} {} {}>{}", asked.call_id, asked.index, made.locals.id,
+                                  text(asked.legs[0]), text(asked.legs[1]), asked.caller, asked.callee));
         const auto locals = made.locals;
         open_media.emplace(locals.id, std::move(made));
         co_return locals;
@@ -86,6 +87,10 @@ struct fake_relay final : media::relay {
         return out;
     }
     [[nodiscard]] std::vector<media::media_info> all() const override { return {}; }
+
+    static std::string text(const media::leg_request& leg) {
+        return (leg.kind == media::leg_kind::unit ? "unit:" + leg.unit : "core:" + leg.interface) + (leg.ipv6 ? "/6" : "");
+    }
 
     static media::media_request copy(const media::media_request& from) {
         media::media_request out;

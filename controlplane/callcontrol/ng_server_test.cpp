@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ng server as a client sees it: replies, error reasons (rtpengine's words), retransmissions, order of commands, the end
+// of calls, recovery. SDP itself: golden_test.cpp.
+#include "controlplane/callcontrol/ng_fixture.hpp"
+
+namespace tandem::callcontrol {
+namespace {
+
+class Ng : public ng_fixture {};
+
+TEST_F(Ng, PingPong) {
+    EXPECT_EQ(raw("cookie d7:command4:pinge"), "cookie d6:result4:ponge");
+    EXPECT_EQ(server->count().pings, 1U);
+}
+
+TEST_F(Ng, ErrorRepliesAreRtpengines) {
+    const auto error = [](const std::string& why) {
+        return "c d6:result5:error12:error-reason" + std::to_string(why.size()) + ":" + why + "e";
+    };
+    const std::vector<std::pair<std::string, std::string>> cases{
+        {"d7:comm", "Could not decode bencode dictionary"},
+        {"l7:commande", "Could not decode bencode dictionary"},
+        {"i5e", "Invalid NG data format"},
+        {"", "Invalid data (no payload)"},
+        {"d1:x1:ye", "Dictionary contains no key \"command\""},
+        {"d7:commandi5ee", "Dictionary contains no key \"command\""},
+        {"d7:command3:fooe", "Unrecognized command"},
+        {"d7:command5:offere", "No SDP body in message"},
+        {"d7:command5:offer3:sdp3:v=0e", "No call-id in message"},
+        {"d7:command5:offer3:sdp3:v=07:call-id1:xe", "No from-tag in message"},
+        {"d7:command6:answer3:sdp3:v=07:call-id1:x8:from-tag1:fe", "No to-tag in message"},
+        {"d7:command6:deletee", "No call-id in message"},
+        {"d7:command5:querye", "No call-id in message"},
+        {"d7:command5:query7:call-id1:xe", "Unknown call-id"},
+    };
+    for (const auto& [request, why] : cases) {
+        boot(); // a new client port: no retransmission
+        EXPECT_EQ(raw("c " + request), error(why)) << request;
+    }
+    EXPECT_EQ(reason("answer", {{"call-id", "x"}, {"from-tag", "f"}, {"to-tag", "t"}, {"sdp", sdp("198.51.100.2", 1)}}),
+              "Unknown call-id");
+    EXPECT_TRUE(reason("offer", {{"call-id", "x"}, {"from-tag", "f"}, {"sdp", "garbage"}}).starts_with("Failed to parse SDP"));
+    EXPECT_TRUE(server->calls().empty()) << "a refused first offer leaves no call";
+}
+
+TEST_F(Ng, NoCookieNoReply) {
+    send("d7:command4:pinge");
+    EXPECT_FALSE(receive(std::chrono::milliseconds(100)));
+    EXPECT_EQ(server->count().malformed, 1U);
+}
+
+TEST_F(Ng, RetransmissionGetsTheSameReplyAndActsOnce) {
+    const auto request = bencode::print(entries{{"command", "offer"}, {"call-id", "c"}, {"from-tag", "a"},
+                                                {"sdp", sdp("198.51.100.2", 4000, "", "RTP/AVP")}});
+    const auto first = raw("cookie1 " + request);
+    EXPECT_EQ(raw("cookie1 " + request), first);
+    EXPECT_EQ(server->count().retransmissions, 1U);
+    EXPECT_EQ(server->count().offers, 1U);
+    EXPECT_EQ(relay.log.size(), 1U);
+    raw("cookie2 " + request);
+    EXPECT_EQ(server->count().offers, 2U);
+}
+
+TEST_F(Ng, RetransmissionDuringWorkIsNotStartedAgain) {
+    ASSERT_EQ(offer("c", sdp("198.51.100.2", 4000)).text_of("result"), "ok");
+    relay.delay = std::chrono::milliseconds(60);
+    const auto request = "slow " + bencode::print(entries{{"command", "answer"}, {"call-id", "c"}, {"from-tag", "a"},
+                                                          {"to-tag", "b"}, {"sdp", sdp("198.51.100.3", 5000)}});
+    send(request);
+    send(request);
+    EXPECT_TRUE(receive());
+    EXPECT_FALSE(receive(std::chrono::milliseconds(120)));
+    EXPECT_EQ(std::count(relay.log.begin(), relay.log.end(), "update #1"), 1);
+}
+
+TEST_F(Ng, CommandsOfOneCallDoNotInterleave) {
+    ASSERT_EQ(offer("c", sdp("198.51.100.2", 4000)).text_of("result"), "ok");
+    relay.delay = std::chrono::milliseconds(30);
+    for (int i = 0; i < 5; ++i)
+        send("x" + std::to_string(i) + " " +
+             bencode::print(entries{{"command", "answer"}, {"call-id", "c"}, {"from-tag", "a"}, {"to-tag", "b"},
+                                    {"sdp", sdp("198.51.100.3", 5000 + 2 * i)}}));
+    send("y " + bencode::print(entries{{"command", "delete"}, {"call-id", "c"}, {"from-tag", "a"}}));
+    for (int i = 0; i < 6; ++i) {
+        const auto reply = receive();
+        ASSERT_TRUE(reply);
+        EXPECT_TRUE(reply->starts_with(i < 5 ? "x" + std::to_string(i) : "y")) << *reply;
+    }
+    for (std::size_t i = 1; i + 1 < relay.log.size(); i += 2) {
+        EXPECT_EQ(relay.log[i], "update #1");
+        EXPECT_EQ(relay.log[i + 1], "updated #1");
+    }
+    receive(std::chrono::milliseconds(10));
+    EXPECT_EQ(relay.log.back(), "close #1 deleted");
+    EXPECT_EQ(server->calls().size(), 0U);
+}
+
+TEST_F(Ng, DeleteTellsWhatWas) {
+    establish("c");
+    const auto reply = command("delete", {{"call-id", "c"}, {"from-tag", "a"}});
+    EXPECT_EQ(reply.text_of("result"), "ok");
+    ASSERT_NE(reply.find("totals"), nullptr);
+    EXPECT_EQ(*reply.find("totals")->find("RTP")->find("packets")->integer(), 33);
+    ASSERT_NE(reply.find("tags")->find("a"), nullptr);
+    ASSERT_NE(reply.find("tags")->find("b"), nullptr);
+    receive(std::chrono::milliseconds(10));
+    EXPECT_EQ(relay.log.back(), "close #1 deleted");
+    EXPECT_TRUE(store.calls.empty());
+    const auto again = command("delete", {{"call-id", "c"}, {"from-tag", "a"}});
+    EXPECT_EQ(again.text_of("result"), "ok");
+    EXPECT_EQ(again.text_of("warning"), "Call-ID not found or tags didn't match");
+}
+
+TEST_F(Ng, DeleteBeforeAnswerClosesMedia) {
+    ASSERT_EQ(offer("c", sdp("10.64.0.2", 4000)).text_of("result"), "ok");
+    command("delete", {{"call-id", "c"}, {"from-tag", "a"}});
+    receive(std::chrono::milliseconds(10));
+    EXPECT_TRUE(relay.open_media.empty());
+    EXPECT_EQ(reason("answer", {{"call-id", "c"}, {"from-tag", "a"}, {"to-tag", "b"}, {"sdp", sdp("198.51.100.2", 2)}}),
+              "Unknown call-id");
+}
+
+TEST_F(Ng, DeleteWithForeignTagsEndsNothing) {
+    establish("c");
+    EXPECT_FALSE(command("delete", {{"call-id", "c"}, {"from-tag", "zz"}}).text_of("warning").empty());
+    EXPECT_EQ(server->calls().size(), 1U);
+}
+
+TEST_F(Ng, DeleteOfALosingForkKeepsTheCall) {
+    ASSERT_EQ(offer("c", sdp("198.51.100.2", 4000)).text_of("result"), "ok");
+    answer("c", sdp("198.51.100.3", 5000), {{"to-tag", "b1"}});
+    command("answer", {{"call-id", "c"}, {"from-tag", "a"}, {"to-tag", "b2"}, {"sdp", sdp("198.51.100.4", 6000)}});
+    command("delete", {{"call-id", "c"}, {"from-tag", "a"}, {"to-tag", "b"}});
+    EXPECT_EQ(server->calls().size(), 1U);
+    EXPECT_EQ(asked(1).legs[1].remote_rtp->address.to_string(), "198.51.100.4");
+}
+
+TEST_F(Ng, QueryHasRtpenginesShape) {
+    establish("c");
+    const auto reply = command("query", {{"call-id", "c"}});
+    for (const auto* key : {"created", "created_us", "last signal", "SSRC", "tags", "totals"})
+        EXPECT_NE(reply.find(key), nullptr) << key;
+    const auto* tag = reply.find("tags")->find("b");
+    ASSERT_NE(tag, nullptr);
+    const auto& media = tag->find("medias")->items()->front();
+    EXPECT_EQ(*media.find("index")->integer(), 1);
+    EXPECT_EQ(media.text_of("protocol"), "RTP/AVP");
+    const auto& stream = media.find("streams")->items()->front();
+    EXPECT_EQ(stream.text_of("local address"), "198.51.100.1");
+    EXPECT_EQ(stream.find("endpoint")->text_of("address"), "198.51.100.2");
+    EXPECT_EQ(*stream.find("stats")->find("packets")->integer(), 22);
+}
+
+TEST_F(Ng, ListHonoursLimit) {
+    for (const auto* id : {"c1", "c2", "c3"})
+        offer(id, sdp("198.51.100.2", 4000));
+    EXPECT_EQ(command("list").find("calls")->items()->size(), 3U);
+    EXPECT_EQ(command("list", {{"limit", "2"}}).find("calls")->items()->size(), 2U);
+    EXPECT_EQ(command("list", {{"limit", 1}}).find("calls")->items()->size(), 1U);
+}
+
+TEST_F(Ng, MediaThatEndsByItselfEndsTheCall) {
+    establish("c");
+    relay.open_media.clear();
+    relay.on_ended(1, "c", "timeout");
+    EXPECT_TRUE(server->calls().empty());
+    EXPECT_TRUE(store.calls.empty());
+    EXPECT_EQ(server->count().calls_ended, 1U);
+}
+
+TEST_F(Ng, RelaysErrorIsTheReplysReason) {
+    relay.refuse_open = "No free media port: raise [media] ports";
+    EXPECT_EQ(reason("offer", {{"call-id", "c"}, {"from-tag", "a"}, {"sdp", sdp("198.51.100.2", 4000)}}), relay.refuse_open);
+    EXPECT_TRUE(server->calls().empty());
+    relay.refuse_open.clear();
+    relay.refuse_update = "Unit \"alice\" does not answer";
+    offer("c", sdp("198.51.100.2", 4000));
+    EXPECT_EQ(reason("answer", {{"call-id", "c"}, {"from-tag", "a"}, {"to-tag", "b"}, {"sdp", sdp("198.51.100.3", 2)}}),
+              relay.refuse_update);
+}
+
+TEST_F(Ng, RecoveredCallCanBeReofferedAndDeleted) {
+    establish("c");
+    ASSERT_EQ(store.calls.size(), 1U);
+    EXPECT_EQ(store.calls["c"].find("inline"), std::string::npos);
+    boot();
+    ASSERT_EQ(server->count().calls_recovered, 1U);
+    EXPECT_EQ(command("query", {{"call-id", "c"}}).text_of("result"), "ok");
+    const auto before = relay.log.size();
+    const auto reply = offer("c", sdp("198.51.100.2", 5000), {{"from-tag", "b"}, {"to-tag", "a"}});
+    EXPECT_NE(reply.text_of("sdp").find("m=audio 20000 "), std::string::npos) << "alice's leg keeps its port";
+    EXPECT_EQ(relay.log.size(), before) << "no new media";
+    command("answer", {{"call-id", "c"}, {"from-tag", "b"}, {"to-tag", "a"}, {"sdp", sdp("10.64.0.2", 4000)}});
+    EXPECT_EQ(relay.log.back(), "update #1");
+    EXPECT_EQ(command("delete", {{"call-id", "c"}, {"from-tag", "a"}}).text_of("result"), "ok");
+    receive(std::chrono::milliseconds(10));
+    EXPECT_TRUE(relay.open_media.empty());
+}
+
+TEST_F(Ng, RecoveryForgetsCallsWithoutMediaAndBadEntries) {
+    establish("c");
+    relay.open_media.clear();
+    store.calls["junk"] = "{\"version\":9}";
+    boot();
+    EXPECT_EQ(server->count().calls_recovered, 0U);
+    EXPECT_TRUE(store.calls.empty());
+}
+
+TEST_F(Ng, TakenPortIsSaidInWords) {
+    config settings;
+    settings.listen = server->endpoints();
+    fake_relay other_relay;
+    callcontrol::server second(io, settings, other_relay, units, store);
+    const auto started = second.start();
+    ASSERT_FALSE(started);
+    EXPECT_NE(started.error().find("ng cannot listen on 127.0.0.1:"), std::string::npos);
+}
+
+} // namespace
+} // namespace tandem::callcontrol

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// SDP reading and a=crypto: what is understood, what is refused, and that no key stays in kept lines.
+#include <gtest/gtest.h>
+
+#include "controlplane/callcontrol/sdp.hpp"
+#include "controlplane/callcontrol/sdp_rewrite.hpp"
+
+namespace tandem::callcontrol::sdp {
+namespace {
+
+const std::string head = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\n";
+const std::string key_sha1 = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz"; // RFC 4568 section 10.1: 30 bytes
+
+TEST(Sdp, ReadsSessionAndMediaLevel) {
+    const auto parsed = parse(head + "a=inactive\r\nm=audio 4000/2 RTP/AVP 8 0\r\na=sendonly\r\na=rtcp:4567 IN IP4 192.0.2.8\r\n"
+                                     "m=video 5000 RTP/SAVPF 96\r\nc=IN IP6 2001:db8::5\r\na=rtcp-mux\r\nm=audio 0 RTP/AVP 0\r\n");
+    ASSERT_TRUE(parsed) << parsed.error();
+    ASSERT_EQ(parsed->medias.size(), 3U);
+    const auto& audio = parsed->medias[0];
+    EXPECT_EQ(audio.port, 4000);
+    EXPECT_EQ(audio.address.to_string(), "192.0.2.7");
+    EXPECT_EQ(audio.direction, way::sendonly);
+    EXPECT_EQ(audio.rtcp_port, 4567);
+    EXPECT_EQ(audio.rtcp_address->to_string(), "192.0.2.8");
+    const auto& video = parsed->medias[1];
+    EXPECT_EQ(video.address.to_string(), "2001:db8::5");
+    EXPECT_EQ(video.direction, way::inactive);
+    EXPECT_TRUE(video.rtcp_mux);
+    EXPECT_TRUE(video.profile.secure && video.profile.feedback);
+    EXPECT_TRUE(parsed->medias[2].rejected());
+}
+
+TEST(Sdp, RefusesWithTheLine) {
+    const auto why = [](const std::string& text) {
+        const auto parsed = parse(text);
+        return parsed ? "(accepted)" : parsed.error();
+    };
+    EXPECT_EQ(why("garbage"), "Failed to parse SDP: line 1 is not <letter>=<value>");
+    EXPECT_EQ(why(""), "Failed to parse SDP: it does not begin with v=");
+    EXPECT_EQ(why("v=0\r\nm=audio\r\n"), "Failed to parse SDP: line 2 is not a valid m= line");
+    EXPECT_EQ(why("v=0\r\nm=audio 70000 RTP/AVP 0\r\n"), "Failed to parse SDP: line 2 is not a valid m= line");
+    EXPECT_EQ(why("v=0\r\nm=audio 4000 RTP/AVP 0\r\n"), "Failed to parse SDP: m= line 1 has no c= line");
+    EXPECT_EQ(why("v=0\r\nc=IN IP4 2001:db8::1\r\n"), "Failed to parse SDP: line 2 has no usable address");
+    EXPECT_EQ(why("v=0\r\nc=IN IP4 host.example\r\n"), "Failed to parse SDP: line 2 has no usable address");
+    EXPECT_EQ(why(std::string("v=0\r\ns=a\0b\r\n", 12)), "Failed to parse SDP: it holds a zero byte");
+    std::string many = "v=0\r\nc=IN IP4 192.0.2.1\r\n";
+    for (int i = 0; i < 33; ++i)
+        many += "m=audio 4000 RTP/AVP 0\r\n";
+    EXPECT_EQ(why(many), "Failed to parse SDP: it has more than 32 m= lines");
+}
+
+TEST(Sdp, KeepsUnknownLinesInOrder) {
+    const std::string text = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=x y\r\ni=info\r\nc=IN IP4 192.0.2.7\r\nb=AS:64\r\nt=0 0\r\n"
+                             "a=x-unknown:1:2:3\r\nm=audio 4000 RTP/AVP 8 0\r\nb=AS:64\r\na=rtpmap:8 PCMA/8000\r\n"
+                             "a=fmtp:101 0-15\r\na=x-other\r\na=sendrecv\r\na=rtcp:4001\r\n";
+    const auto parsed = parse(text);
+    ASSERT_TRUE(parsed);
+    std::vector<media_rewrite> same(1);
+    same[0] = {.address = asio::ip::make_address("192.0.2.7"), .port = 4000, .rtcp_port = 4001, .profile = {.rtp = true}, .cryptos = {}};
+    EXPECT_EQ(rewrite(*parsed, same, {}), text);
+}
+
+TEST(Sdp, BareNewlinesAreKept) {
+    const auto parsed = parse("v=0\no=- 1 1 IN IP4 192.0.2.7\ns=-\nc=IN IP4 192.0.2.7\nt=0 0\nm=audio 0 RTP/AVP 8\n");
+    ASSERT_TRUE(parsed);
+    EXPECT_EQ(rewrite(*parsed, std::vector<media_rewrite>(1), {}).find('\r'), std::string::npos);
+}
+
+TEST(Sdes, ReadsRfc4568Examples) {
+    const auto one = parse_crypto("1 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + "|2^20|1:4 FEC_ORDER=FEC_SRTP");
+    ASSERT_TRUE(one);
+    EXPECT_EQ(one->tag, 1U);
+    EXPECT_EQ(one->suite, api::suite::aes_cm_128_hmac_sha1_80);
+    EXPECT_EQ(one->mki, 1U);
+    EXPECT_EQ(one->mki_length, 4);
+    EXPECT_EQ(one->key.size(), 30U);
+    EXPECT_FALSE(one->usable()); // an MKI and a session parameter that changes packets
+    const auto lifetime = parse_crypto("2 AES_CM_128_HMAC_SHA1_32 inline:" + key_sha1 + "|2^20 WSH=128");
+    ASSERT_TRUE(lifetime);
+    EXPECT_TRUE(lifetime->usable());
+    EXPECT_FALSE(parse_crypto("3 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + "|1:4;inline:" + key_sha1 + "|2:4")->usable());
+    EXPECT_FALSE(parse_crypto("4 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + " UNENCRYPTED_SRTP")->usable());
+    EXPECT_FALSE(parse_crypto("5 AES_256_CM_HMAC_SHA1_80 inline:" + key_sha1)->usable());
+}
+
+TEST(Sdes, RefusesBadLines) {
+    for (const auto* text : {"", "x AES_CM_128_HMAC_SHA1_80 inline:a", "1", "1 AES_CM_128_HMAC_SHA1_80", "1234567890 S inline:a",
+                             "1 AES_CM_128_HMAC_SHA1_80 outline:a", "1 AES_CM_128_HMAC_SHA1_80 inline:a|x:y"})
+        EXPECT_FALSE(parse_crypto(text)) << text;
+    for (const auto& key : std::vector<std::string>{"", "short", "!!!!", key_sha1 + "AA", key_sha1.substr(1), std::string(200, 'A')}) {
+        const auto line = parse_crypto("1 AES_CM_128_HMAC_SHA1_80 inline:" + key);
+        EXPECT_FALSE(line && line->usable()) << key;
+    }
+}
+
+TEST(Sdes, KeysOfEverySuiteRoundTrip) {
+    for (const auto& row : api::suite_table) {
+        if (row.id == api::suite::clear)
+            continue;
+        protocol::secret key;
+        const auto bytes = key.resize(static_cast<std::size_t>(row.key_length) + row.salt_length);
+        for (std::size_t i = 0; i < bytes.size(); ++i)
+            bytes[i] = static_cast<std::uint8_t>(i * 7 + 1);
+        auto text = print_crypto(3, row.id, key);
+        auto unpadded = text;
+        while (unpadded.ends_with('='))
+            unpadded.pop_back(); // rtpengine leaves the padding out
+        for (const auto& form : {text, unpadded}) {
+            const auto back = parse_crypto(std::string_view(form).substr(7));
+            ASSERT_TRUE(back && back->usable()) << row.name;
+            EXPECT_EQ(back->suite, row.id);
+            EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), back->key.view().begin(), back->key.view().end())) << row.name;
+        }
+    }
+}
+
+TEST(Sdes, NoKeyIsKeptInLines) {
+    const auto parsed = parse(head + "k=clear:" + key_sha1 + "\r\nm=audio 4000 RTP/SAVP 8\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 "
+                                     "inline:" + key_sha1 + "\r\na=crypto:broken inline:" + key_sha1 + "\r\nk=clear:" + key_sha1 + "\r\n");
+    ASSERT_TRUE(parsed);
+    EXPECT_EQ(parsed->medias[0].cryptos.size(), 1U);
+    for (const auto& line : parsed->lines)
+        EXPECT_EQ(line.text.find(key_sha1), std::string::npos);
+    for (const auto& line : parsed->medias[0].lines)
+        EXPECT_EQ(line.text.find(key_sha1), std::string::npos);
+}
+
+} // namespace
+} // namespace tandem::callcontrol::sdp
