@@ -60,9 +60,11 @@ template <class Bytes>
 bool append_frame(Bytes& out, std::span<const std::uint8_t> bytes) {
     if (bytes.empty() || bytes.size() > max_message)
         return false;
-    out.push_back(static_cast<std::uint8_t>(bytes.size() >> 8));
-    out.push_back(static_cast<std::uint8_t>(bytes.size() & 0xFFU));
-    out.insert(out.end(), bytes.begin(), bytes.end());
+    const auto at = out.size();
+    out.resize(at + frame_prefix + bytes.size());
+    out[at] = static_cast<std::uint8_t>(bytes.size() >> 8);
+    out[at + 1] = static_cast<std::uint8_t>(bytes.size() & 0xFFU);
+    std::copy(bytes.begin(), bytes.end(), out.begin() + static_cast<std::ptrdiff_t>(at + frame_prefix));
     return true;
 }
 

@@ -5,13 +5,12 @@
 
 #include <algorithm>
 
-#include <fmt/format.h>
-#include <openssl/rand.h>
 #include <spdlog/spdlog.h>
 
 #include "controlplane/protocol/address_asio.hpp"
 #include "controlplane/protocol/inner_packet.hpp"
 #include "controlplane/session/manager_impl.hpp"
+#include "controlplane/session/tsid.hpp"
 
 namespace tandem::session {
 namespace {
@@ -140,17 +139,11 @@ session& manager::impl::insert(tsid id, const std::string& unit, std::vector<asi
     return s;
 }
 
-// ORA-06: unpredictable, unique among all that live; 0 and all ones mean something else.
 tsid manager::impl::new_tsid() const {
-    for (;;) {
-        tsid id = 0;
-        if (RAND_bytes(reinterpret_cast<unsigned char*>(&id), sizeof(id)) != 1) {
-            spdlog::critical("OpenSSL's random generator failed: no session can be made");
-            std::abort(); // a predictable TSID is worse than a restart
-        }
-        if (id != 0 && id != protocol::no_tsid && !sessions.contains(id))
-            return id;
-    }
+    tsid id = random_tsid();
+    while (sessions.contains(id))
+        id = random_tsid();
+    return id;
 }
 
 session* manager::impl::find(tsid id) const {
