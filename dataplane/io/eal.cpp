@@ -29,14 +29,19 @@ constexpr unsigned buffers_per_queue = 6144;
 constexpr unsigned buffers_per_worker = 2048;
 constexpr unsigned pool_cache = 256;
 constexpr std::uint64_t bytes_per_buffer = mbuf_data_room + sizeof(rte_mbuf) + 128; // mempool header, rounding
+// A buffer never crosses a page, so of ordinary pages each holds one.
+constexpr std::uint64_t bytes_per_buffer_small_pages = 4096;
+static_assert(bytes_per_buffer <= bytes_per_buffer_small_pages);
 constexpr std::uint64_t megabyte = 1024 * 1024;
 
-unsigned pool_size(const eal_config& config) {
-    return std::max(config.queues, 1u) * buffers_per_queue + config.workers * buffers_per_worker;
+unsigned pool_size(unsigned queues, unsigned workers) {
+    return std::max(queues, 1u) * buffers_per_queue + workers * buffers_per_worker;
 }
 
-std::uint64_t memory_needed(const eal_config& config) {
-    return pool_size(config) * bytes_per_buffer + 32 * megabyte; // 32: DPDK's own rings, port data, heap
+std::uint64_t memory_needed(const eal_config& config, bool huge) {
+    return std::uint64_t{pool_size(config.queues, config.workers)} *
+               (huge ? bytes_per_buffer : bytes_per_buffer_small_pages) +
+           (32 + config.extra_mb) * megabyte; // 32: DPDK's own rings, port data, heap
 }
 
 std::uint64_t free_hugepage_bytes() {
@@ -85,7 +90,7 @@ std::string lcore_map(unsigned workers, std::vector<std::string>& notes) {
 tl::expected<bool, std::string> choose_hugepages(const eal_config& config, std::vector<std::string>& notes) {
     if (config.pages == hugepages::never)
         return false;
-    std::uint64_t needed = memory_needed(config);
+    std::uint64_t needed = memory_needed(config, true);
     std::uint64_t present = free_hugepage_bytes();
     if (present >= needed)
         return true;
@@ -101,7 +106,7 @@ tl::expected<bool, std::string> choose_hugepages(const eal_config& config, std::
 }
 
 std::vector<std::string> arguments(const eal_config& config, bool huge, std::vector<std::string>& notes) {
-    std::uint64_t size = memory_needed(config) / megabyte + 1;
+    std::uint64_t size = memory_needed(config, huge) / megabyte + 1;
     std::vector<std::string> args{"tandem-" + config.instance,
                                   "--no-pci",
                                   "--no-telemetry",
@@ -147,11 +152,16 @@ tl::expected<eal, std::string> eal::start(const eal_config& config) {
     unsigned lcore = 0;
     RTE_LCORE_FOREACH_WORKER(lcore) started.worker_lcores_.push_back(lcore);
 
-    started.pool_ = rte_pktmbuf_pool_create("tandem", pool_size(config), pool_cache, 0, mbuf_data_room, SOCKET_ID_ANY);
+    started.pool_ = make_pool("tandem", config.queues, config.workers);
     if (started.pool_ == nullptr)
-        return tl::unexpected(
-            fmt::format("no memory for {} packet buffers: {}", pool_size(config), rte_strerror(rte_errno)));
+        return tl::unexpected(fmt::format("no memory for {} packet buffers: {}",
+                                          pool_size(config.queues, config.workers), rte_strerror(rte_errno)));
     return started;
+}
+
+rte_mempool* make_pool(const std::string& name, unsigned queues, unsigned workers) {
+    return rte_pktmbuf_pool_create(name.c_str(), pool_size(queues, workers), pool_cache, 0, mbuf_data_room,
+                                   SOCKET_ID_ANY);
 }
 
 eal::eal(eal&& other) noexcept
