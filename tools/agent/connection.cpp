@@ -102,7 +102,8 @@ void connection::close(const std::string& why) {
     stream_.lowest_layer().close(ignored);
     wake_.cancel();
     for (auto& [sequence, item] : pending_)
-        item->timer.cancel();
+        if (item) // none waits for notify()'s
+            item->timer.cancel();
     if (running_ && handle_.lost)
         handle_.lost(*this);
 }
@@ -176,10 +177,12 @@ void connection::take_control(std::span<const std::uint8_t> bytes) {
         item->timer.cancel();
         return;
     }
-    if (tsid_ == protocol::no_tsid || got.tsid() != tsid_) {
-        respond(got.response(tsid_ == protocol::no_tsid ? status::not_configured : status::bad_tsid));
-        if (tsid_ != protocol::no_tsid)
-            close("the gateway sent a message with another session's TSID");
+    if (tsid_ == protocol::no_tsid) {
+        respond(got.response(status::not_configured));
+        return;
+    }
+    if (got.tsid() != tsid_) { // ORA-08: dropped, and the tunnel ends
+        close("the gateway sent a message with another session's TSID");
         return;
     }
     if (peer_sequence_ && got.sequence() <= *peer_sequence_) {

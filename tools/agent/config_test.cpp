@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// agent.toml and the key file: what is accepted, and that every refusal names file, line and remedy.
+#include "tools/agent/config.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+using namespace tandem::agent;
+
+namespace {
+
+const std::string good = "version = 1\nid = \"alice\"\ngateway = [\"192.0.2.1:4433\", \"[2001:db8::1]:4434\"]\n"
+                         "psk_file = \"/etc/tandem/psk\"\n";
+
+std::string error_of(const std::string& text) {
+    const auto config = parse_config(text, "agent.toml");
+    return config ? "" : config.error();
+}
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+struct key_file {
+    std::string name = "/tmp/tandem-agent-test-XXXXXX";
+    explicit key_file(const std::string& text, mode_t mode = 0600) {
+        const int fd = ::mkstemp(name.data());
+        EXPECT_GE(fd, 0);
+        EXPECT_EQ(::write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+        ::fchmod(fd, mode);
+        ::close(fd);
+    }
+    key_file(const key_file&) = delete;
+    key_file& operator=(const key_file&) = delete;
+    ~key_file() { ::unlink(name.c_str()); }
+};
+
+} // namespace
+
+TEST(Rim37Config, GoodOneWithDefaults) {
+    const auto config = parse_config(good, "agent.toml");
+    ASSERT_TRUE(config) << config.error();
+    EXPECT_EQ(config->id, "alice");
+    ASSERT_EQ(config->gateways.size(), 2U);
+    EXPECT_EQ(config->gateways[1].port(), 4434);
+    EXPECT_TRUE(config->gateways[1].address().is_v6());
+    EXPECT_EQ(config->tun, "tandem0");
+    EXPECT_EQ(config->user, "nobody");
+    EXPECT_TRUE(config->uses_psk());
+    EXPECT_FALSE(config->lifetime_s);
+}
+
+TEST(Rim03Config, LifetimeWish) {
+    EXPECT_EQ(parse_config(good + "lifetime_s = 60\n", "f")->lifetime_s, 60U);
+    EXPECT_TRUE(has(error_of(good + "lifetime_s = 1\n"), "agent.toml:5: lifetime_s must be a number from 10"));
+}
+
+TEST(Rim37Config, RefusalsNameLineAndRemedy) {
+    EXPECT_TRUE(has(error_of(good + "gatway = 1\n"), "agent.toml:5: unknown key 'gatway'; known are"));
+    EXPECT_TRUE(has(error_of("id = \"a\"\n"), "version is missing; write version = 1"));
+    EXPECT_TRUE(has(error_of("version = 2\n"), "agent.toml:1: version must be"));
+    EXPECT_TRUE(has(error_of("version = 1\nid = \"a\"\npsk_file = \"x\"\n"), "gateway is missing; write"));
+    EXPECT_TRUE(has(error_of("version = 1\nid = \"a\"\npsk_file = \"x\"\ngateway = [\"gw.example:1\"]\n"),
+                    "agent.toml:4: a gateway is written"));
+    EXPECT_TRUE(has(error_of("version = 1\nid = \"a\"\ngateway = [\"192.0.2.1:1\"]\n"), "no credentials; set psk_file"));
+    EXPECT_TRUE(has(error_of(good + "ca = \"x\"\n"), "agent.toml:4: psk_file and certificate/key/ca exclude"));
+    EXPECT_TRUE(has(error_of("version = 1\nid = \"a\"\ngateway = [\"192.0.2.1:1\"]\nca = \"x\"\n"), "belong together"));
+    EXPECT_TRUE(has(error_of(good + "tun = \"a name that is too long\"\n"), "agent.toml:5: tun must be"));
+    EXPECT_TRUE(has(error_of(good + "user = 3\n"), "agent.toml:5: user must be text"));
+    EXPECT_TRUE(has(error_of("version = 1\nid = \n"), "agent.toml:2: not TOML"));
+    EXPECT_TRUE(has(load_config("/nonexistent/agent.toml").error(), "No such file or directory; give"));
+}
+
+TEST(Rim37Config, Gateways) {
+    EXPECT_TRUE(parse_gateway("192.0.2.1:4433"));
+    EXPECT_TRUE(parse_gateway("[::1]:1"));
+    for (const char* bad : {"", ":", "192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:1x", "::1:1", "[192.0.2.1]:1", "a:1"})
+        EXPECT_FALSE(parse_gateway(bad)) << bad;
+}
+
+TEST(Rim04Psk, HexFileOfTheRightMode) {
+    const key_file file("000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F\n");
+    const auto psk = read_psk(file.name);
+    ASSERT_TRUE(psk) << psk.error();
+    ASSERT_EQ(psk->size(), 32U);
+    EXPECT_EQ(psk->view()[31], 0x1f);
+}
+
+TEST(Rim04Psk, RefusalsSayWhatToDo) {
+    const key_file open_to_all(std::string(64, 'a'), 0644);
+    EXPECT_TRUE(has(read_psk(open_to_all.name).error(), "mode 0644 lets others read the key; run chmod 600"));
+    const key_file too_short("aabb\n"), odd(std::string(33, 'a')), no_hex(std::string(64, 'g')), too_long(std::string(200, 'a'));
+    for (const auto* file : {&too_short, &odd, &no_hex, &too_long})
+        EXPECT_TRUE(has(read_psk(file->name).error(), "must hold 32 to 128 hex digits"));
+    EXPECT_TRUE(has(read_psk("/nonexistent/psk").error(), "No such file or directory; put the unit's key there"));
+    EXPECT_TRUE(has(read_psk("/tmp").error(), "not a regular file"));
+}

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: Apache-2.0
+// The primary and its media against a small gateway in the same process: real TLS 1.3 on loopback, real control messages, a
+// gateway's end of a secondary on a UDP socket. Rows RIM-02 to RIM-05, RIM-10, RIM-13, ORA-05, ORA-09, ORA-15.
+#include "tools/agent/primary.hpp"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/ip/udp.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/ssl/stream.hpp>
+#include <asio/use_awaitable.hpp>
+#include <asio/write.hpp>
+#include <nlohmann/json.hpp>
+
+#include "controlplane/protocol/tls.hpp"
+
+using namespace tandem;
+using namespace tandem::agent;
+using namespace std::chrono_literals;
+using asio::ip::tcp;
+using asio::ip::udp;
+using protocol::exchange;
+using protocol::message;
+using protocol::status;
+using protocol::tlv;
+using bytes = std::vector<std::uint8_t>;
+
+namespace {
+
+constexpr std::uint64_t session_id = 0x1234;
+const bytes right_key(32, 7);
+
+endpoint mapped(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::uint8_t d, std::uint16_t port) {
+    return {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d}, port};
+}
+protocol::endpoint wire(const endpoint& from) { return {{from.ip}, from.port}; }
+
+// One connection that the fake gateway accepted.
+struct peer {
+    explicit peer(tcp::socket socket, asio::ssl::context& tls) : stream(std::move(socket), tls) {}
+    asio::ssl::stream<tcp::socket> stream;
+    protocol::framer framer;
+    std::deque<bytes> out;
+    bool writing = false;
+};
+
+struct fake_gateway {
+    asio::io_context& io;
+    asio::ssl::context tls;
+    tcp::acceptor acceptor;
+    std::vector<std::shared_ptr<peer>> peers;
+    std::deque<message> requests, responses;
+    std::vector<bytes> packets;
+    std::uint32_t sequence = 0;
+    std::uint32_t lifetime = 86400, keepalive = 200;
+    std::uint64_t tsid = session_id;
+    bool silent = false;
+
+    explicit fake_gateway(asio::io_context& context)
+        : io(context), tls(protocol::make_server_context(
+                               [](std::string_view id) -> std::optional<protocol::secret> {
+                                   if (id != "alice")
+                                       return std::nullopt;
+                                   return protocol::secret(right_key);
+                               },
+                               {})
+                               .value()
+                               .release()),
+          acceptor(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
+        asio::co_spawn(io, accept(), asio::detached);
+    }
+    asio::awaitable<void> accept() {
+        for (;;) {
+            asio::error_code error;
+            auto socket = co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+            if (error)
+                co_return;
+            asio::co_spawn(io, serve(std::make_shared<peer>(std::move(socket), tls)), asio::detached);
+        }
+    }
+    asio::awaitable<void> serve(std::shared_ptr<peer> p) {
+        asio::error_code error;
+        co_await p->stream.async_handshake(asio::ssl::stream_base::server, asio::redirect_error(asio::use_awaitable, error));
+        if (error)
+            co_return;
+        peers.push_back(p);
+        for (;;) {
+            const auto room = p->framer.prepare();
+            const auto got = co_await p->stream.async_read_some(asio::buffer(room.data(), room.size()),
+                                                                asio::redirect_error(asio::use_awaitable, error));
+            if (error)
+                co_return;
+            p->framer.commit(got);
+            while (const auto frame = p->framer.next())
+                take(p, *frame);
+        }
+    }
+    void take(const std::shared_ptr<peer>& p, const protocol::frame& frame) {
+        if (frame.kind != protocol::frame_kind::control) {
+            packets.emplace_back(frame.bytes.begin(), frame.bytes.end());
+            return;
+        }
+        auto got = protocol::decode(frame.bytes);
+        ASSERT_TRUE(got);
+        if (got->is_response()) {
+            responses.push_back(std::move(*got));
+            return;
+        }
+        if (!silent)
+            answer(p, *got);
+        requests.push_back(std::move(*got));
+    }
+    void answer(const std::shared_ptr<peer>& p, const message& request) {
+        auto response = request.response(status::ok);
+        if (request.is(exchange::config)) {
+            response.set_tsid(tsid);
+            response.add<tlv::inner_address>({mapped(10, 64, 0, 2, 0).ip});
+            response.add<tlv::inner_prefix>(16);
+            response.add<tlv::inner_gateway>({mapped(10, 64, 0, 1, 0).ip});
+            response.add<tlv::keepalive_ms>(keepalive);
+            response.add<tlv::lifetime_s>(std::min(lifetime, request.get<tlv::lifetime_s>().value_or(lifetime)));
+        }
+        send(p, response.encode());
+    }
+    void send(const std::shared_ptr<peer>& p, std::span<const std::uint8_t> frame) {
+        bytes framed;
+        protocol::append_frame(framed, frame);
+        p->out.push_back(std::move(framed));
+        if (!p->writing)
+            flush(p);
+    }
+    void flush(const std::shared_ptr<peer>& p) {
+        p->writing = !p->out.empty();
+        if (!p->writing)
+            return;
+        asio::async_write(p->stream, asio::buffer(p->out.front()), [this, p](const asio::error_code& error, std::size_t) {
+            p->out.pop_front();
+            if (!error)
+                flush(p);
+        });
+    }
+    void request(message what) { // on the newest connection
+        what.set_tsid(tsid);
+        what.set_sequence(++sequence);
+        send(peers.back(), what.encode());
+    }
+    std::size_t count(exchange what) const {
+        return static_cast<std::size_t>(std::count_if(requests.begin(), requests.end(), [&](const auto& m) { return m.is(what); }));
+    }
+};
+
+class Primary : public ::testing::Test {
+protected:
+    asio::io_context io{1};
+    fake_gateway gateway{io};
+    udp::socket gateway_media{io, udp::endpoint(asio::ip::address_v4::loopback(), 0)};
+    std::vector<bytes> to_phone;
+    media_table media{io, [this](std::span<const std::uint8_t> packet) {
+                          to_phone.emplace_back(packet.begin(), packet.end());
+                          return true;
+                      }};
+    agent_config config;
+    std::unique_ptr<primary> unit;
+    int configured = 0;
+    const endpoint inner = mapped(10, 64, 0, 1, 20000), inner_rtcp = mapped(10, 64, 0, 1, 20001),
+                   phone = mapped(10, 64, 0, 2, 7078), phone_rtcp = mapped(10, 64, 0, 2, 7079);
+
+    void start(const bytes& key = right_key) {
+        config.id = "alice";
+        if (config.gateways.empty())
+            config.gateways.push_back(gateway.acceptor.local_endpoint());
+        gateway_media.non_blocking(true);
+        unit = std::make_unique<primary>(
+            io, config, asio::ssl::context(protocol::make_client_context("alice", protocol::secret(key)).value().release()), media,
+            primary::hooks{.packet = [this](auto packet) { to_phone.emplace_back(packet.begin(), packet.end()); },
+                           .configured =
+                               [this](const session_settings&) {
+                                   configured++;
+                                   return tl::expected<void, std::string>{};
+                               }});
+        unit->start();
+    }
+    bool until(const std::function<bool()>& done, std::chrono::milliseconds patience = 5s) {
+        const auto end = clock::now() + patience;
+        while (!done() && clock::now() < end)
+            io.run_one_for(20ms);
+        return done();
+    }
+    void TearDown() override {
+        asio::co_spawn(io, unit->stop(), asio::detached);
+        io.run_for(50ms);
+        gateway.acceptor.close();
+    }
+    message open_request(std::uint32_t epoch = 0) {
+        auto request = message::request(exchange::media_open).add<tlv::media_id>(5).add<tlv::epoch>(epoch);
+        request.add<tlv::suite>(static_cast<std::uint16_t>(api::suite::aead_aes_128_gcm));
+        request.add<tlv::seed>(bytes(16, static_cast<std::uint8_t>(epoch)));
+        request.add<tlv::gateway_media>(wire(mapped(127, 0, 0, 1, gateway_media.local_endpoint().port())));
+        request.add<tlv::inner_media>(wire(inner)).add<tlv::inner_rtcp>(wire(inner_rtcp));
+        request.add<tlv::phone_media>(wire(phone)).add<tlv::phone_rtcp>(wire(phone_rtcp));
+        request.add<tlv::overlap_ms>(100);
+        return request;
+    }
+    message seed_request(std::uint32_t epoch) {
+        return message::request(exchange::seed).add<tlv::media_id>(5).add<tlv::epoch>(epoch).add<tlv::seed>(
+            bytes(16, static_cast<std::uint8_t>(epoch)));
+    }
+    status ask(message what) {
+        const auto before = gateway.responses.size();
+        gateway.request(std::move(what));
+        EXPECT_TRUE(until([&] { return gateway.responses.size() > before; }));
+        return gateway.responses.back().code();
+    }
+    std::unique_ptr<secondary> gateway_end(std::uint32_t epoch = 0) {
+        secondary_config end;
+        end.media = 5;
+        end.tsid = gateway.tsid;
+        end.suite = api::suite::aead_aes_128_gcm;
+        end.sends = protocol::direction::to_unit;
+        end.inner_media = end.inner_rtcp = end.phone_media = end.phone_rtcp = phone;
+        epoch_seeds seeds;
+        seeds.epoch = epoch;
+        seeds.seeds.emplace_back(bytes(16, static_cast<std::uint8_t>(epoch)));
+        return secondary::open(end, seeds).value();
+    }
+    bytes rtp(std::uint16_t sequence) {
+        bytes packet(172, 0x55);
+        packet[0] = 0x80, packet[1] = 0;
+        packet[2] = static_cast<std::uint8_t>(sequence >> 8), packet[3] = static_cast<std::uint8_t>(sequence);
+        return packet;
+    }
+    bytes phone_packet(const endpoint& from, const endpoint& to, const bytes& payload) {
+        bytes out(payload.size() + 28);
+        out.resize(build_udp(from, to, payload, out));
+        return out;
+    }
+    // The next datagram at the gateway's media port.
+    bytes from_unit(udp::endpoint& sender) {
+        bytes datagram(2000);
+        std::size_t got = 0;
+        EXPECT_TRUE(until([&] {
+            asio::error_code error;
+            if (got == 0)
+                got = gateway_media.receive_from(asio::buffer(datagram), sender, 0, error);
+            return got != 0;
+        }));
+        datagram.resize(got);
+        return datagram;
+    }
+};
+
+} // namespace
+
+TEST_F(Primary, Rim05ConfigWithTheStrongCipherAndKeepalives) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up() && gateway.count(exchange::keepalive) >= 3; }));
+    const message& first = gateway.requests.front();
+    EXPECT_TRUE(first.is(exchange::config));
+    EXPECT_EQ(first.tsid(), protocol::no_tsid); // ORA-05
+    EXPECT_EQ(first.get<tlv::id_code>(), "alice");
+    EXPECT_FALSE(first.has<tlv::resume_tsid>());
+    for (std::size_t i = 1; i < gateway.requests.size(); i++) { // ORA-07, ORA-15
+        EXPECT_EQ(gateway.requests[i].tsid(), session_id);
+        EXPECT_GT(gateway.requests[i].sequence(), gateway.requests[i - 1].sequence());
+    }
+    EXPECT_EQ(unit->describe()["cipher"], "TLS_AES_256_GCM_SHA384");
+    EXPECT_EQ(configured, 1);
+}
+
+TEST_F(Primary, Rim04WrongKeyIsSaidInWords) {
+    start(bytes(32, 8));
+    ASSERT_TRUE(until([&] { return unit->describe()["failures"] > 1; }));
+    const std::string error = unit->describe()["last_error"];
+    EXPECT_NE(error.find("gateway refused the key of id 'alice'"), std::string::npos) << error;
+    EXPECT_FALSE(unit->up());
+    EXPECT_EQ(configured, 0);
+}
+
+TEST_F(Primary, AGatewayThatDoesNotKnowTheKeyIsNoGateway) {
+    tcp::acceptor deaf(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)); // the list's first: nobody answers there
+    config.gateways = {deaf.local_endpoint(), gateway.acceptor.local_endpoint()};
+    deaf.close();
+    start();
+    EXPECT_TRUE(until([&] { return unit->up(); }));
+}
+
+TEST_F(Primary, Rim01MediaBothWaysWhileDataGoesThePrimary) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    ASSERT_EQ(ask(open_request()), status::ok);
+    EXPECT_EQ(gateway.responses.back().get<tlv::unit_media>()->address.bytes, mapped(127, 0, 0, 1, 0).ip);
+    const auto end = gateway_end();
+    udp::endpoint sender;
+    (void)end->unprotect(from_unit(sender)); // SRTCP at once, for the latch
+    EXPECT_EQ(end->counters.received_rtcp, 1U);
+    EXPECT_EQ(media.capture(phone_packet(phone, inner, rtp(1))), captured::media);
+    const auto got = parse_packet(end->unprotect(from_unit(sender)));
+    EXPECT_EQ(bytes(got.payload.begin(), got.payload.end()), rtp(1));
+    EXPECT_EQ(end->counters.received, 2U);
+    EXPECT_EQ(sender.port(), gateway.responses.back().get<tlv::unit_media>()->port);
+    // and back
+    const auto down = end->protect(packet_class::rtp, rtp(9), clock::now());
+    gateway_media.send_to(asio::buffer(down.data(), down.size()), sender);
+    ASSERT_TRUE(until([&] { return !to_phone.empty(); }));
+    const auto view = parse_packet(to_phone.front());
+    EXPECT_EQ(view.source, inner);
+    EXPECT_EQ(view.destination, phone);
+    EXPECT_EQ(bytes(view.payload.begin(), view.payload.end()), rtp(9));
+    // RIM-06: what is not media is not taken; what is media never goes to the primary
+    EXPECT_EQ(media.capture(phone_packet(phone, mapped(10, 64, 0, 1, 5060), rtp(1))), captured::not_media);
+    const auto stranger = mapped(10, 64, 0, 3, 7078);
+    EXPECT_EQ(media.capture(phone_packet(stranger, inner, rtp(2))), captured::media);
+    EXPECT_EQ(media.capture(phone_packet(phone, inner, bytes{1, 2, 3})), captured::media);
+    EXPECT_EQ(media.find(5)->counters.wrong_source, 1U);
+    EXPECT_EQ(media.find(5)->counters.not_protected, 1U);
+    EXPECT_TRUE(gateway.packets.empty());
+    const auto sip = phone_packet(phone, mapped(10, 64, 0, 1, 5060), bytes(100, 'S'));
+    unit->send(sip);
+    ASSERT_TRUE(until([&] { return !gateway.packets.empty(); }));
+    EXPECT_EQ(gateway.packets.front(), sip);
+}
+
+TEST_F(Primary, Rim13SeedIsAnsweredAndUsedAtOnce) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    ASSERT_EQ(ask(open_request()), status::ok);
+    EXPECT_EQ(ask(seed_request(2)), status::bad_epoch);
+    ASSERT_EQ(ask(seed_request(1)), status::ok);
+    EXPECT_EQ(gateway.responses.back().get<tlv::epoch>(), 1U);
+    EXPECT_EQ(media.find(5)->send_epoch(), 1U);
+    EXPECT_EQ(media.find(5)->epochs_held(), 2U);
+    EXPECT_EQ(ask(seed_request(1)), status::ok); // our answer was lost
+    ASSERT_TRUE(until([&] { return media.find(5)->epochs_held() == 1; }, 1s)) << "the old epoch must go after overlap_ms";
+    auto unknown = message::request(exchange::seed).add<tlv::media_id>(6).add<tlv::epoch>(1).add<tlv::seed>(bytes(16, 1));
+    EXPECT_EQ(ask(std::move(unknown)), status::unknown_media);
+}
+
+TEST_F(Primary, Rim10MediaCloseEndsIt) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    ASSERT_EQ(ask(open_request()), status::ok);
+    ASSERT_EQ(ask(message::request(exchange::media_close).add<tlv::media_id>(5)), status::ok);
+    EXPECT_TRUE(media.empty());
+    EXPECT_EQ(media.capture(phone_packet(phone, inner, rtp(1))), captured::not_media);
+    EXPECT_EQ(ask(message::request(exchange::media_close).add<tlv::media_id>(5)), status::unknown_media);
+}
+
+TEST_F(Primary, MediaOpenRefusesWhatItCannotDo) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    auto request = message::request(exchange::media_open).add<tlv::media_id>(5).add<tlv::epoch>(0).add<tlv::suite>(77);
+    request.add<tlv::seed>(bytes(16, 1)).add<tlv::gateway_media>(wire(inner)).add<tlv::inner_media>(wire(inner));
+    request.add<tlv::phone_media>(wire(phone));
+    EXPECT_EQ(ask(std::move(request)), status::bad_suite);
+    ASSERT_EQ(ask(open_request()), status::ok);
+    auto same = open_request();
+    EXPECT_EQ(ask(std::move(same)), status::ok); // asked again: the same media goes on
+    EXPECT_EQ(media.size(), 1U);
+}
+
+TEST_F(Primary, MediaSurviveAReconnectThatResumes) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    ASSERT_EQ(ask(open_request()), status::ok);
+    gateway.peers.back()->stream.lowest_layer().close();
+    ASSERT_TRUE(until([&] { return !unit->up(); }));
+    EXPECT_EQ(media.capture(phone_packet(phone, inner, rtp(1))), captured::media);
+    ASSERT_TRUE(until([&] { return unit->up() && gateway.count(exchange::config) == 2; }));
+    EXPECT_EQ(media.size(), 1U);
+    EXPECT_EQ(configured, 1); // same addresses: nothing to set, no privilege needed
+    const auto resumed = std::find_if(gateway.requests.rbegin(), gateway.requests.rend(), [](const auto& m) { return m.is(exchange::config); });
+    EXPECT_EQ(resumed->get<tlv::resume_tsid>(), session_id);
+    EXPECT_EQ(resumed->tsid(), protocol::no_tsid);
+    gateway.sequence = 0; // sequences begin anew on each connection
+    EXPECT_EQ(ask(seed_request(1)), status::ok);
+}
+
+TEST_F(Primary, ANewSessionEndsTheMediaOfTheOld) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    ASSERT_EQ(ask(open_request()), status::ok);
+    gateway.tsid = 0x9999;
+    gateway.peers.back()->stream.lowest_layer().close();
+    ASSERT_TRUE(until([&] { return gateway.count(exchange::config) == 2 && unit->up(); }));
+    EXPECT_TRUE(media.empty());
+}
+
+TEST_F(Primary, SilenceOfThreeIntervalsMeansReconnect) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    gateway.silent = true;
+    ASSERT_TRUE(until([&] { return !unit->up(); }, 2s));
+    gateway.silent = false;
+    EXPECT_TRUE(until([&] { return unit->up(); }));
+}
+
+TEST_F(Primary, Rim03LifetimeIsWishedForAndRenewedInTime) {
+    config.lifetime_s = 2;
+    gateway.lifetime = 120;
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    EXPECT_EQ(unit->describe()["lifetime_s"], 2);
+    ASSERT_EQ(ask(open_request()), status::ok);
+    bool gap = false;
+    ASSERT_TRUE(until([&] {
+        gap = gap || !unit->up();
+        return unit->describe()["renewals"] >= 1;
+    }));
+    EXPECT_FALSE(gap) << "the new connection must be ready before the old one goes";
+    EXPECT_EQ(media.size(), 1U);
+    gateway.sequence = 0;
+    EXPECT_EQ(ask(seed_request(1)), status::ok);
+}
+
+TEST_F(Primary, Ora08WrongTsidEndsTheConnection) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    gateway.tsid = 0x777;
+    gateway.request(message::request(exchange::keepalive));
+    ASSERT_TRUE(until([&] { return !unit->up(); }));
+    EXPECT_TRUE(gateway.responses.empty());
+}
+
+TEST_F(Primary, Ora15SequenceMustRise) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    gateway.sequence = 10;
+    ASSERT_EQ(ask(message::request(exchange::keepalive)), status::ok);
+    gateway.sequence = 10; // 11 again
+    EXPECT_EQ(ask(message::request(exchange::keepalive)), status::bad_sequence);
+    EXPECT_EQ(ask(message::request(exchange::keepalive)), status::ok);
+}
+
+TEST_F(Primary, Ora09ReleaseFromBothSides) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    ASSERT_EQ(ask(open_request()), status::ok);
+    ASSERT_EQ(ask(message::request(exchange::release).add<tlv::reason>("dropped by an operator")), status::ok);
+    EXPECT_TRUE(media.empty());
+    gateway.peers.back()->stream.lowest_layer().close();
+    ASSERT_TRUE(until([&] { return gateway.count(exchange::config) == 2; }));
+    EXPECT_FALSE(gateway.requests.back().has<tlv::resume_tsid>());
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    bool stopped = false;
+    asio::co_spawn(io, unit->stop(), [&](const std::exception_ptr&) { stopped = true; });
+    ASSERT_TRUE(until([&] { return stopped; }));
+    EXPECT_EQ(gateway.count(exchange::release), 1U);
+}
+
+TEST_F(Primary, GarbageFromTheGatewayIsAnsweredOrDropped) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    bytes junk(40, 0xee);
+    junk[0] = 0x10, junk[1] = 0, junk[2] = 0xf0, junk[3] = 1; // unknown type
+    gateway.send(gateway.peers.back(), junk);
+    ASSERT_TRUE(until([&] { return !gateway.responses.empty(); }));
+    EXPECT_EQ(gateway.responses.back().code(), status::unknown_type);
+    gateway.send(gateway.peers.back(), bytes(10, 0x99));
+    EXPECT_EQ(ask(message::request(exchange::keepalive)), status::ok);
+    EXPECT_EQ(unit->describe()["malformed"], 2);
+}
