@@ -307,7 +307,9 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
         l.last_progress = std::chrono::steady_clock::now();
         l.last_rtp = 0;
         if (l.is_unit()) {
-            l.epoch = l.keyed ? std::max(l.epoch, l.next.known() ? l.next.epoch : 0) + 1 : 0;
+            l.epoch = l.keyed ? std::max(l.epoch, l.highest) + 1 : 0;
+            l.highest = l.epoch;
+            l.stale = false;
             l.next.clear();
             l.next_installed = false;
             if (!new_seeds(l, m->level))
@@ -351,6 +353,7 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
     if (!m->installed)
         m->answered = std::chrono::system_clock::now();
     m->installed = true;
+    m->lost.reset();
     save(*m);
     start_loops(m);
     co_return result<void>{};

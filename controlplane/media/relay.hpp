@@ -6,108 +6,15 @@
 // installed, MEDIA_OPEN acknowledged by the units) -> ... -> close (delete). Idempotent per call and index.
 #pragma once
 
-#include <array>
 #include <asio/awaitable.hpp>
-#include <asio/ip/address.hpp>
-#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include <tl/expected.hpp>
-
-#include "controlplane/protocol/secret.hpp"
-#include "dataplane/api/suites.hpp"
+#include "controlplane/media/types.hpp"
 
 namespace tandem::media {
-
-using media_id = std::uint32_t;
-
-struct endpoint {
-    asio::ip::address address;
-    std::uint16_t port = 0;
-    friend bool operator==(const endpoint&, const endpoint&) = default;
-};
-
-enum class leg_kind {
-    core, // plain RTP or SDES-SRTP towards a phone or trunk in the core
-    unit, // secondary tunnel towards a unit's agent; the phone behind it speaks plain RTP to an inner address
-};
-
-// SDES keys of a core leg (RFC 4568), both directions. Wiped by secret's destructor.
-struct sdes {
-    api::suite suite{};
-    protocol::secret receive; // key || salt that the peer sends under
-    protocol::secret send;    // key || salt that we send under
-};
-
-struct leg_request {
-    leg_kind kind = leg_kind::core;
-    std::string unit;                     // id code; unit legs
-    std::string interface;                // logical address name for core legs ("core"); empty = default
-    bool ipv6 = false;                    // family of the address that goes into this leg's SDP
-    bool rtcp_mux = false;
-    std::optional<endpoint> remote_rtp;   // the peer's, from its SDP; none before the answer
-    std::optional<endpoint> remote_rtcp;
-    bool remote_unroutable = false;       // SDP address is private/zero: learn from the first packet (core, clear)
-    std::optional<sdes> srtp;             // core legs
-};
-
-// What goes into the SDP towards this leg.
-struct leg_local {
-    endpoint rtp;
-    endpoint rtcp; // equals rtp where muxed
-};
-
-struct media_request {
-    std::string call_id;
-    std::uint32_t index = 0;              // media line
-    std::string kind;                     // "audio", "video"
-    std::string caller, callee;           // from metadata, for policy and records
-    std::array<leg_request, 2> legs;      // 0 = offerer of the call's first offer, 1 = answerer
-    std::array<bool, 2> forward{true, true}; // [0]: towards leg 0 is sent (hold / a=sendonly ... switch it off)
-};
-
-struct media_locals {
-    media_id id = 0;
-    std::array<leg_local, 2> legs;
-};
-
-struct direction_stats { // what one leg received
-    std::uint64_t packets = 0, bytes = 0, lost = 0, auth_failures = 0, replays = 0, drops = 0;
-    std::uint64_t sent_on = 0; // of these, forwarded to the other leg
-    double seconds_since_packet = -1;
-};
-
-struct leg_info {
-    leg_kind kind{};
-    std::string unit;
-    leg_local local;
-    std::optional<endpoint> remote; // latched
-    std::string suite;
-    std::uint32_t epoch = 0;
-    direction_stats received;
-};
-
-struct media_info {
-    media_id id = 0;
-    std::string call_id;
-    std::uint32_t index = 0;
-    std::string kind, caller, callee, level, mode = "hop";
-    double seconds = 0;
-    double interval_s = 0; // rekey interval; 0 where no leg is a unit
-    std::uint32_t rekeys = 0;
-    std::uint32_t rekey_failures = 0;
-    bool active = false;
-    std::array<leg_info, 2> legs;
-};
-
-// A clear sentence for the ng error reply or the CLI: what is wrong, what to do.
-struct error {
-    std::string text;
-};
-template <class T> using result = tl::expected<T, error>;
 
 class relay {
 public:

@@ -220,10 +220,18 @@ asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size
     if (!session || !session->up)
         co_return failed("its primary tunnel is down");
 
+    if (m->lost || l.stale) {
+        guard.release();
+        co_await reinstall(m, m->lost ? "its flows are gone" : "a re-key of an earlier run was half made");
+        if (m->installed && !m->closing && !m->lost)
+            co_return l.epoch;
+        co_return failed("its secondary could not be made anew");
+    }
     if (!l.next.known()) {
         if (!make_seeds(l.next, m->level))
             co_return failed("the kernel's random generator failed");
         l.next.epoch = l.epoch + 1;
+        l.highest = std::max(l.highest, l.next.epoch);
         l.next_installed = false;
     }
     const auto epoch = l.next.epoch;
@@ -252,7 +260,7 @@ asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size
         auto why = failed("the unit refused the seed; its secondary is made anew");
         guard.release();
         co_await reinstall(m, "the unit lost its state");
-        if (m->installed && !m->closing)
+        if (m->installed && !m->closing && !m->lost)
             co_return l.epoch;
         co_return why;
     }

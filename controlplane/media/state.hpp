@@ -45,7 +45,9 @@ struct manager::leg {
     api::suite suite = api::suite::clear;
 
     std::uint32_t epoch = 0;          // in force (sending); SDES legs count their keys here too
+    std::uint32_t highest = 0;        // ever installed: the data plane takes no lower one again
     bool keyed = false;               // an epoch was installed in this flow's life
+    bool stale = false;               // an earlier life left a half-made re-key: its seed is lost, only a new start helps
     epoch_seeds current, next;        // next: sent or to be sent, not acknowledged
     bool next_installed = false;
     std::vector<std::uint32_t> retiring;
@@ -74,6 +76,7 @@ struct manager::state {
     std::array<bool, 2> forward{true, true};
     bool installed = false;
     bool closing = false;
+    std::optional<std::chrono::steady_clock::time_point> lost; // flows are gone and could not be put in again yet
     std::uint32_t era = 0;            // counts installations: what awaited over a change of it gives up
     std::vector<api::flow_config> plan; // in force, as signalled (not as latched)
     std::chrono::system_clock::time_point opened, answered;

@@ -118,11 +118,11 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         }
         for (std::size_t n = 0; n < entry->in_epoch_count && n < 3; ++n) // whatever is neither in force nor next
             if (const auto& l = m->legs[*leg_of(*m, flow)];
-                l.suite != api::suite::clear && entry->in_epochs[n] != l.epoch && !(l.next.known() && entry->in_epochs[n] == l.next.epoch))
+                l.suite != api::suite::clear && !l.stale && entry->in_epochs[n] != l.epoch && !(l.next.known() && entry->in_epochs[n] == l.next.epoch))
                 over.push_back({flow, entry->in_epochs[n], api::side::in, {}});
         for (std::size_t n = 0; n < entry->out_epoch_count && n < 3; ++n)
             if (const auto& l = m->legs[1 - *leg_of(*m, flow)];
-                l.suite != api::suite::clear && entry->out_epochs[n] != l.epoch && !(l.next.known() && entry->out_epochs[n] == l.next.epoch))
+                l.suite != api::suite::clear && !l.stale && entry->out_epochs[n] != l.epoch && !(l.next.known() && entry->out_epochs[n] == l.next.epoch))
                 over.push_back({flow, entry->out_epochs[n], api::side::out, {}});
     }
     counters_.foreign_flows += foreign.size();
@@ -153,6 +153,7 @@ bool manager::adopt(const media_ptr& m, const std::unordered_map<api::flow_id, c
             return false;
     }
     m->plan = plan;
+    m->lost.reset();
     const auto shapes = m->shapes();
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->legs[i];
@@ -165,9 +166,11 @@ bool manager::adopt(const media_ptr& m, const std::unordered_map<api::flow_id, c
             continue;
         if (!l.next.known()) // an earlier life's half-made re-key: its seed is lost
             l.epoch = out.sending_epoch;
-        if (l.is_unit() && !l.next.known())
-            if (const auto used = stats_of(shapes[i].rtp()); used && used->epoch_in > l.epoch)
-                l.epoch = used->epoch_in; // the unit had answered: it is one ahead of what we send under
+        for (std::size_t n = 0; n < in.in_epoch_count && n < 3; ++n)
+            l.highest = std::max(l.highest, in.in_epochs[n]);
+        for (std::size_t n = 0; n < out.out_epoch_count && n < 3; ++n)
+            l.highest = std::max(l.highest, out.out_epochs[n]);
+        l.stale = l.is_unit() && !l.next.known() && l.highest > l.epoch;
     }
     return true;
 }
@@ -191,12 +194,11 @@ asio::awaitable<void> manager::reinstall(media_ptr m, std::string why) {
     if (m->closing)
         co_return;
     spdlog::warn("media {}: {}", m->id, done.error().text);
-    if (!dataplane_.connected()) {
-        m->installed = true; // wanted: the next connection tries again
-        save(*m);
-        co_return;
-    }
-    end_by_itself(m, "media could not be put in again: " + done.error().text);
+    m->installed = true; // wanted: the unit's return or the data plane's tries again, until the media's timeout
+    if (!m->lost)
+        m->lost = std::chrono::steady_clock::now();
+    save(*m);
+    start_loops(m);
 }
 
 // --- units -----------------------------------------------------------------------------------------------------------
@@ -263,29 +265,13 @@ void manager::on_event(const api::flow_event& event) {
     }
 }
 
-// The data plane moved the reverse flow already. Where that leg's RTCP comes in at a port of its own, this one follows.
+// The data plane moved what goes towards this leg already (and its RTCP, where that is apart); we only show it.
 void manager::on_latched(const media_ptr& m, const api::flow_event& event) {
-    const auto shapes = m->shapes();
     const auto side = leg_of(*m, event.id);
-    if (!side || event.id != shapes[*side].rtp())
-        return; // RTCP alone moves only where RTCP goes
-    auto& l = m->legs[*side];
-    l.latched = endpoint{dataplane_client::from_net_ip(event.address.ip), event.address.port};
-    spdlog::info("media {}: leg {} is at {} now", m->id, *side, to_text(*l.latched));
-    if (!shapes[*side].mux || shapes[1 - *side].mux)
-        return;
-    api::flow_update update{};
-    update.id = shapes[1 - *side].rtcp();
-    update.mask = api::update_remote;
-    update.rtp_out = shapes[*side].rtp();
-    update.rtcp_out = shapes[*side].rtcp();
-    update.rtp_remote = update.rtcp_remote = event.address;
-    asio::co_spawn(
-        io_,
-        [](dataplane_client::client* to, api::flow_update what) -> asio::awaitable<void> {
-            (void)co_await to->update_flows({&what, 1});
-        }(&dataplane_, update),
-        asio::detached);
+    if (!side || event.id != m->legs[*side].shape().rtp())
+        return; // RTCP alone does not say where media goes
+    m->legs[*side].latched = endpoint{dataplane_client::from_net_ip(event.address.ip), event.address.port};
+    spdlog::info("media {}: leg {} is at {} now", m->id, *side, to_text(*m->legs[*side].latched));
 }
 
 // Agents keep a unit leg from looking silent, so whether anybody still speaks is asked of the RTP counters.
@@ -297,6 +283,11 @@ void manager::sweep() {
     for (const auto& [id, m] : media_) {
         if (!m->installed || m->closing || !ready_)
             continue;
+        if (m->lost) {
+            if (now - *m->lost > options_.timeout)
+                over.push_back(m);
+            continue;
+        }
         const auto limit = m->on_hold() ? options_.hold_timeout : options_.timeout;
         bool anyone = false;
         for (std::size_t i = 0; i < 2; ++i) {

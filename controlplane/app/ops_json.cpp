@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sessions and media as the ops socket shows them. Keys are stable: README.md. Pure.
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include "controlplane/app/ops_verbs.hpp"
+
+namespace tandem::control {
+
+using nlohmann::json;
+
+std::string time_text(std::chrono::system_clock::time_point when) {
+    return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(when)));
+}
+
+std::string tsid_text(session::tsid id) { return fmt::format("{:016x}", id); }
+
+std::string to_text(const media::endpoint& where) {
+    return where.address.is_v6() ? fmt::format("[{}]:{}", where.address.to_string(), where.port)
+                                 : fmt::format("{}:{}", where.address.to_string(), where.port);
+}
+
+json to_json(const session::session_info& session) {
+    json inner = json::array();
+    for (const auto& address : session.inner)
+        inner.push_back(address.to_string());
+    const auto age = std::chrono::duration<double>(std::chrono::system_clock::now() - session.since).count();
+    return {{"tsid", tsid_text(session.id)},
+            {"unit", session.unit},
+            {"up", session.up},
+            {"inner", inner},
+            {"inner_gateway", session.inner_gateway.to_string()},
+            {"inner_gateway_v6", session.inner_gateway_v6 ? json(session.inner_gateway_v6->to_string()) : json()},
+            {"outer", session.outer.to_string()},
+            {"outer_port", session.outer_port},
+            {"transport", session.transport},
+            {"cipher", session.cipher},
+            {"lifetime_s", session.lifetime.count()},
+            {"since", time_text(session.since)},
+            {"age_s", age},
+            {"rx_bytes", session.rx_bytes},
+            {"tx_bytes", session.tx_bytes},
+            {"rx_packets", session.rx_packets},
+            {"tx_packets", session.tx_packets},
+            {"reconnects", session.reconnects}};
+}
+
+json to_json(const media::media_info& media) {
+    json legs = json::array();
+    for (const auto& leg : media.legs)
+        legs.push_back({{"kind", leg.kind == media::leg_kind::unit ? "unit" : "core"},
+                        {"unit", leg.unit},
+                        {"local_rtp", to_text(leg.local.rtp)},
+                        {"local_rtcp", to_text(leg.local.rtcp)},
+                        {"remote", leg.remote ? json(to_text(*leg.remote)) : json()},
+                        {"suite", leg.suite},
+                        {"epoch", leg.epoch},
+                        {"received",
+                         {{"packets", leg.received.packets},
+                          {"bytes", leg.received.bytes},
+                          {"lost", leg.received.lost},
+                          {"auth_failures", leg.received.auth_failures},
+                          {"replays", leg.received.replays},
+                          {"drops", leg.received.drops},
+                          {"sent_on", leg.received.sent_on},
+                          {"seconds_since_packet", leg.received.seconds_since_packet}}}});
+    return {{"id", media.id},
+            {"call_id", media.call_id},
+            {"index", media.index},
+            {"kind", media.kind},
+            {"caller", media.caller},
+            {"callee", media.callee},
+            {"level", media.level},
+            {"mode", media.mode},
+            {"active", media.active},
+            {"seconds", media.seconds},
+            {"interval_s", media.interval_s},
+            {"rekeys", media.rekeys},
+            {"rekey_failures", media.rekey_failures},
+            {"legs", legs}};
+}
+
+} // namespace tandem::control
