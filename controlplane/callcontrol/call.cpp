@@ -207,8 +207,10 @@ outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media&
     }
     auto& near = line.legs[sender];
     auto& far = line.legs[other(sender)];
-    const bool fresh = line.id == 0 || !line.answered;
     plan.reopen = line.id == 0 || near.where != from_where || far.where != to_where;
+    const bool fresh = plan.reopen || !line.answered;
+    if (plan.reopen) // a new media begins at rollover counter 0: an old key would protect the same indices again
+        near.keys = {}, far.keys = {};
     near.where = from_where;
     far.where = to_where;
     if (near.where.kind == leg_kind::unit && from.profile.secure)

@@ -17,7 +17,7 @@
 
 #include "controlplane/callcontrol/ng_request.hpp"
 #include "controlplane/callcontrol/sdp_rewrite.hpp"
-#include "controlplane/media/relay.hpp"
+#include "controlplane/media/types.hpp"
 
 namespace tandem::callcontrol {
 

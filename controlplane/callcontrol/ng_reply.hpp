@@ -4,6 +4,7 @@
 
 #include "controlplane/callcontrol/bencode.hpp"
 #include "controlplane/callcontrol/call.hpp"
+#include "controlplane/media/relay.hpp"
 
 namespace tandem::callcontrol {
 
