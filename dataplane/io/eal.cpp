@@ -23,7 +23,8 @@ namespace tandem::io {
 
 namespace {
 
-// Per receive queue: net_af_xdp keeps 2 x 2048 in the fill ring and up to 2048 in the transmit ring. Per worker: its
+// Per receive queue: net_af_xdp keeps 2048 in the fill ring and up to 2048 in the transmit ring; the rest is for a
+// second try to open it (it does not give the fill ring's buffers back when it fails or is closed). Per worker: its
 // pool cache, a burst in each stage and the hand-off rings.
 constexpr unsigned buffers_per_queue = 6144;
 constexpr unsigned buffers_per_worker = 2048;
@@ -34,14 +35,13 @@ constexpr std::uint64_t bytes_per_buffer_small_pages = 4096;
 static_assert(bytes_per_buffer <= bytes_per_buffer_small_pages);
 constexpr std::uint64_t megabyte = 1024 * 1024;
 
-unsigned pool_size(unsigned queues, unsigned workers) {
-    return std::max(queues, 1u) * buffers_per_queue + workers * buffers_per_worker;
+unsigned pool_size(const eal_config& config) {
+    return std::max(config.queues, 1u) * buffers_per_queue + config.workers * buffers_per_worker;
 }
 
 std::uint64_t memory_needed(const eal_config& config, bool huge) {
-    return std::uint64_t{pool_size(config.queues, config.workers)} *
-               (huge ? bytes_per_buffer : bytes_per_buffer_small_pages) +
-           (32 + config.extra_mb) * megabyte; // 32: DPDK's own rings, port data, heap
+    return std::uint64_t{pool_size(config)} * (huge ? bytes_per_buffer : bytes_per_buffer_small_pages) +
+           32 * megabyte; // 32: DPDK's own rings, port data, heap
 }
 
 std::uint64_t free_hugepage_bytes() {
@@ -152,16 +152,11 @@ tl::expected<eal, std::string> eal::start(const eal_config& config) {
     unsigned lcore = 0;
     RTE_LCORE_FOREACH_WORKER(lcore) started.worker_lcores_.push_back(lcore);
 
-    started.pool_ = make_pool("tandem", config.queues, config.workers);
+    unsigned buffers = pool_size(config);
+    started.pool_ = rte_pktmbuf_pool_create("tandem", buffers, pool_cache, 0, mbuf_data_room, SOCKET_ID_ANY);
     if (started.pool_ == nullptr)
-        return tl::unexpected(fmt::format("no memory for {} packet buffers: {}",
-                                          pool_size(config.queues, config.workers), rte_strerror(rte_errno)));
+        return tl::unexpected(fmt::format("no memory for {} packet buffers: {}", buffers, rte_strerror(rte_errno)));
     return started;
-}
-
-rte_mempool* make_pool(const std::string& name, unsigned queues, unsigned workers) {
-    return rte_pktmbuf_pool_create(name.c_str(), pool_size(queues, workers), pool_cache, 0, mbuf_data_room,
-                                   SOCKET_ID_ANY);
 }
 
 eal::eal(eal&& other) noexcept

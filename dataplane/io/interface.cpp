@@ -39,18 +39,29 @@ int ethtool_channels(const std::string& name, ethtool_channels& channels) {
     return interface_ioctl(name, SIOCETHTOOL, arguments);
 }
 
-// Asks the driver for more queues: combined ones, or receive and transmit ones where it numbers them so (veth).
-bool raise_queues(const std::string& name, struct ethtool_channels channels, std::uint32_t wanted) {
-    if (channels.max_combined < wanted)
-        return false;
-    channels.cmd = ETHTOOL_SCHANNELS;
-    if (channels.max_rx >= wanted && channels.max_tx >= wanted && channels.rx_count != 0) {
-        channels.rx_count = channels.tx_count = wanted;
-        channels.combined_count = 0;
-    } else {
-        channels.combined_count = wanted;
-    }
+bool read_channels(const std::string& name, struct ethtool_channels& channels) {
+    channels = {};
+    channels.cmd = ETHTOOL_GCHANNELS;
     return ethtool_channels(name, channels) == 0;
+}
+
+// Where the driver counts receive and transmit queues apart (veth), net_af_xdp uses the first queue only: what came to
+// another would be dropped, so there must be no other.
+tl::expected<std::uint16_t, std::string> single_queue(const std::string& name, struct ethtool_channels channels,
+                                                      unsigned workers) {
+    if (channels.rx_count > 1) {
+        channels.cmd = ETHTOOL_SCHANNELS;
+        channels.rx_count = channels.tx_count = 1;
+        if (ethtool_channels(name, channels) != 0)
+            return tl::unexpected(fmt::format(
+                "{} has several receive queues, of which DPDK can use one: ethtool -L {} rx 1 tx 1", name, name));
+    }
+    if (workers > 1)
+        return tl::unexpected(fmt::format(
+            "{}: DPDK can use one queue of this driver (it has no combined queues, like veth), and each worker "
+            "needs one: set workers = 1",
+            name));
+    return std::uint16_t{1};
 }
 
 } // namespace
@@ -77,30 +88,24 @@ tl::expected<std::uint16_t, std::string> prepare_queues(const port_config& confi
     if (auto link = find_interface(config.interface); !link)
         return tl::unexpected(link.error());
     struct ethtool_channels channels {};
-    channels.cmd = ETHTOOL_GCHANNELS;
-    if (ethtool_channels(config.interface, channels) != 0 || channels.max_combined == 0)
-        channels.combined_count = channels.rx_count = 1; // a driver without queues has one
-    if (channels.combined_count < workers && raise_queues(config.interface, channels, workers)) {
-        channels.cmd = ETHTOOL_GCHANNELS;
-        if (int code = ethtool_channels(config.interface, channels); code != 0)
-            return tl::unexpected(
-                fmt::format("cannot read the queues of {}: {}", config.interface, std::strerror(code)));
+    if (!read_channels(config.interface, channels) || channels.max_combined == 0)
+        return single_queue(config.interface, channels, workers);
+    if (channels.combined_count < workers && channels.max_combined >= workers) {
+        channels.cmd = ETHTOOL_SCHANNELS;
+        channels.combined_count = workers;
+        if (ethtool_channels(config.interface, channels) != 0) // the error below says what to do
+            read_channels(config.interface, channels);
     }
     if (channels.combined_count < workers)
         return tl::unexpected(fmt::format(
             "{} has {} queue(s) and workers = {}: each worker needs one; set workers = {}, or give the interface "
             "more queues (ethtool -L {} combined {})",
             config.interface, channels.combined_count, workers, channels.combined_count, config.interface, workers));
-    if (channels.rx_count > channels.combined_count)
-        return tl::unexpected(
-            fmt::format("{} has {} receive queues but {} transmit queues: make them equal (ethtool -L {} rx {} tx {})",
-                        config.interface, channels.rx_count, channels.combined_count, config.interface,
-                        channels.combined_count, channels.combined_count));
     return static_cast<std::uint16_t>(channels.combined_count);
 }
 
 tl::expected<void, std::string> check_privileges() {
-    std::ifstream status("/proc/self/status");
+    std::ifstream status("/proc/thread-self/status");
     std::string line;
     std::uint64_t effective = ~0ull; // where /proc is not there, the kernel's own errors must do
     while (std::getline(status, line))

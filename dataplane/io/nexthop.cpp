@@ -8,15 +8,15 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <set>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
-#include <linux/if_link.h>
 #include <linux/neighbour.h>
-#include <net/if.h>
 #include <netinet/in.h>
 
+#include "dataplane/io/link.hpp"
 #include "dataplane/io/netlink.hpp"
 
 namespace tandem::io {
@@ -65,16 +65,6 @@ struct key_hash {
     std::size_t operator()(const neighbour_key& k) const noexcept { return hash(&k, sizeof(k)); }
 };
 static_assert(sizeof(pair_key) == 32 && sizeof(neighbour_key) == 20, "hashed as bytes");
-
-// A port of ours, or a VLAN on one.
-struct link {
-    std::uint16_t port;
-    std::uint16_t vlan;
-    std::uint16_t mtu;
-    mac_bytes mac;
-    bool up;
-    bool operator==(const link&) const = default;
-};
 
 struct route {
     unsigned ifindex;
@@ -133,17 +123,20 @@ public:
     void refresh() override;
 
 private:
-    int find_route(const pair_key& pair, bool with_source, route& found);
+    [[nodiscard]] bool is_local(const ip_bytes& ip) const;
+    int find_route(const pair_key& pair, route& found);
     hop_result look_up(const pair_key& pair, neighbour_key& via);
     void ask(const neighbour_key& key);
     void take(const nlmsghdr* message);
     void take_link(const nlmsghdr* message);
+    void take_address(const nlmsghdr* message);
     void take_neighbour(const nlmsghdr* message);
 
     netlink_socket news_;
     netlink_socket requests_;
     std::vector<unsigned> ports_;
     std::unordered_map<unsigned, link> links_;
+    std::set<std::pair<ip_bytes, unsigned>> addresses_; // the kernel's own, with their interface
     std::unordered_map<neighbour_key, neighbour, key_hash> neighbours_;
     std::unordered_map<pair_key, cached, key_hash> cache_;
     std::uint64_t generation_ = 1;
@@ -153,12 +146,15 @@ private:
 // Links and neighbours from the start; errno, 0 = done.
 int kernel_resolver::read_all() {
     links_.clear();
+    addresses_.clear();
     std::erase_if(neighbours_, [](const auto& n) { return n.second.used_s == 0; });
     for (auto& [key, n] : neighbours_)
         n.state = answer::unknown; // and in use
     char buffer[256];
     auto each = [this](const nlmsghdr* m) { take(m); };
     if (int code = requests_.request(compose<ifinfomsg>(buffer, RTM_GETLINK, NLM_F_DUMP).first, each); code != 0)
+        return code;
+    if (int code = requests_.request(compose<ifaddrmsg>(buffer, RTM_GETADDR, NLM_F_DUMP).first, each); code != 0)
         return code;
     if (int code = requests_.request(compose<ndmsg>(buffer, RTM_GETNEIGH, NLM_F_DUMP).first, each); code != 0)
         return code;
@@ -169,14 +165,21 @@ int kernel_resolver::read_all() {
     return 0;
 }
 
-int kernel_resolver::find_route(const pair_key& pair, bool with_source, route& found) {
+bool kernel_resolver::is_local(const ip_bytes& ip) const {
+    auto at = addresses_.lower_bound({ip, 0});
+    return at != addresses_.end() && at->first == ip;
+}
+
+int kernel_resolver::find_route(const pair_key& pair, route& found) {
     char buffer[256];
     auto [message, header] = compose<rtmsg>(buffer, RTM_GETROUTE, 0);
     bool v4 = is_ipv4(pair.remote.data());
     header->rtm_family = v4 ? AF_INET : AF_INET6;
     header->rtm_dst_len = v4 ? 32 : 128;
     put_ip(message, RTA_DST, pair.remote);
-    if (with_source) {
+    // The source matters to policy routing, but the kernel refuses one that it does not have itself: a media address
+    // that is only announced by routing.
+    if (is_local(pair.local)) {
         header->rtm_src_len = header->rtm_dst_len;
         put_ip(message, RTA_SRC, pair.local);
     }
@@ -203,10 +206,7 @@ hop_result kernel_resolver::look_up(const pair_key& pair, neighbour_key& via) {
     if (is_ipv4(pair.local.data()) != is_ipv4(pair.remote.data()))
         return {hop_state::no_route, {}};
     route r{};
-    int code = find_route(pair, true, r);
-    if (code == EINVAL) // the source is on none of the kernel's interfaces (an address only announced by routing)
-        code = find_route(pair, false, r);
-    if (code != 0)
+    if (find_route(pair, r) != 0)
         return {hop_state::no_route, {}};
     auto l = links_.find(r.ifindex);
     if (l == links_.end())
@@ -274,6 +274,10 @@ void kernel_resolver::take(const nlmsghdr* message) {
     case RTM_DELLINK:
         take_link(message);
         break;
+    case RTM_NEWADDR:
+    case RTM_DELADDR:
+        take_address(message);
+        break;
     case RTM_NEWNEIGH:
     case RTM_DELNEIGH:
         take_neighbour(message);
@@ -290,41 +294,28 @@ void kernel_resolver::take(const nlmsghdr* message) {
 }
 
 void kernel_resolver::take_link(const nlmsghdr* message) {
-    const auto* header = static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(message));
-    if (header->ifi_family != AF_UNSPEC)
-        return; // a bridge's view of its port
-    auto ifindex = static_cast<unsigned>(header->ifi_index);
+    auto ifindex = static_cast<unsigned>(static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(message))->ifi_index);
+    auto l = read_link(message, ports_);
+    if (!l)
+        return;
     if (message->nlmsg_type == RTM_DELLINK) {
         changed_ |= links_.erase(ifindex) != 0;
         return;
     }
-    attributes a(message, sizeof(ifinfomsg));
-    unsigned lower = ifindex;
-    link l{};
-    attributes info(a[IFLA_LINKINFO]);
-    if (const nlattr* kind = info[IFLA_INFO_KIND];
-        kind != nullptr && std::strcmp(mnl_attr_get_str(kind), "vlan") == 0) {
-        attributes vlan(info[IFLA_INFO_DATA]);
-        constexpr std::uint16_t dot1q = 0x8100;
-        if (vlan.u16(IFLA_VLAN_PROTOCOL, htons(dot1q)) != htons(dot1q) || a[IFLA_LINK_NETNSID] != nullptr)
-            return;
-        lower = a.u32(IFLA_LINK);
-        l.vlan = vlan.u16(IFLA_VLAN_ID);
-    }
-    auto port = std::find(ports_.begin(), ports_.end(), lower);
-    if (lower == 0 || port == ports_.end())
-        return;
-    l.port = static_cast<std::uint16_t>(port - ports_.begin());
-    l.mtu = static_cast<std::uint16_t>(std::min<std::uint32_t>(a.u32(IFLA_MTU), 65535));
-    l.up = (header->ifi_flags & IFF_UP) != 0 && (header->ifi_flags & IFF_RUNNING) != 0;
-    if (auto mac = a.bytes(IFLA_ADDRESS); mac.size() == l.mac.size())
-        std::copy(mac.begin(), mac.end(), l.mac.begin());
     // The kernel does not tell of IPv4 routes that go with a link that goes down: the link's own news must do.
     auto known = links_.find(ifindex);
-    if (known == links_.end() || known->second != l) {
-        links_.insert_or_assign(ifindex, l);
+    if (known == links_.end() || known->second != *l) {
+        links_.insert_or_assign(ifindex, *l);
         changed_ = true;
     }
+}
+
+void kernel_resolver::take_address(const nlmsghdr* message) {
+    const auto* header = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(message));
+    attributes a(message, sizeof(ifaddrmsg));
+    // On a point-to-point link IFA_ADDRESS is the other end's; IPv6 without a peer has only IFA_ADDRESS.
+    std::pair key{to_ip(a.bytes(a[IFA_LOCAL] != nullptr ? IFA_LOCAL : IFA_ADDRESS)), unsigned{header->ifa_index}};
+    changed_ |= message->nlmsg_type == RTM_DELADDR ? addresses_.erase(key) != 0 : addresses_.insert(key).second;
 }
 
 void kernel_resolver::take_neighbour(const nlmsghdr* message) {
@@ -355,7 +346,8 @@ void kernel_resolver::take_neighbour(const nlmsghdr* message) {
     } else if (n.state != answer::failed) { // one that failed and is asked again has not answered yet
         n.state = wanted ? answer::asked : answer::unknown;
     }
-    if (gone && before.state != answer::failed) // by hand, or with a flush: we still need it
+    // Deleted by hand, or just lost: we still need it. One that does not answer is asked again by refresh().
+    if (wanted && before.state != answer::failed && (gone || n.state == answer::failed))
         ask(key);
     if (wanted && (n.state != before.state || n.mac != before.mac))
         changed_ = true;
@@ -378,8 +370,8 @@ void kernel_resolver::refresh() {
 
 tl::expected<std::unique_ptr<nexthop_resolver>, std::string>
 nexthop_resolver::make(std::span<const unsigned> ifindexes) {
-    constexpr unsigned groups[] = {RTNLGRP_LINK,       RTNLGRP_NEIGH,     RTNLGRP_IPV4_ROUTE,
-                                   RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE};
+    constexpr unsigned groups[] = {RTNLGRP_LINK,      RTNLGRP_NEIGH,     RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE,
+                                   RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR};
     auto news = netlink_socket::open(groups); // first, so that nothing falls between the dump and the news
     if (!news)
         return tl::unexpected(news.error());

@@ -16,6 +16,7 @@
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_ring.h>
+#include <unistd.h>
 
 #include "bpf/loader/edge.hpp"
 #include "dataplane/io/capture.hpp"
@@ -63,6 +64,19 @@ status make_device(port& p, const std::string& device, const std::string& args, 
     return {};
 }
 
+void close_device(port& p) noexcept {
+    if (p.id == port::no_id)
+        return;
+    stderr_capture quiet(true);
+    rte_eth_dev_stop(p.id);
+    rte_eth_dev_info info{};
+    bool known = rte_eth_dev_info_get(p.id, &info) == 0;
+    rte_eth_dev_close(p.id);
+    if (known && info.device != nullptr)
+        rte_dev_remove(info.device);
+    p.id = port::no_id;
+}
+
 status open_af_xdp(port& p, const port_config& config, rte_mempool* pool, unsigned workers) {
     auto link = find_interface(config.interface);
     if (!link)
@@ -93,16 +107,22 @@ status open_af_xdp(port& p, const port_config& config, rte_mempool* pool, unsign
         p.notes.push_back(fmt::format("{}: detached the XDP program of a Tandem that was killed", p.name));
 
     raise_memory_lock_limit();
-    {
+    std::string args =
+        fmt::format("iface={},start_queue=0,queue_count={},xdp_prog={},busy_budget=0", p.name, *queues, *object);
+    // The kernel gives a queue free some time after its last socket was closed (or its owner killed): worth a second
+    // try.
+    constexpr useconds_t pauses_us[] = {50'000, 200'000, 800'000, 0};
+    for (useconds_t pause : pauses_us) {
         stderr_capture said(true);
-        auto made = make_device(
-            p, "net_af_xdp_" + p.name,
-            fmt::format("iface={},start_queue=0,queue_count={},xdp_prog={},busy_budget=0", p.name, *queues, *object),
-            said);
+        auto made = make_device(p, "net_af_xdp_" + p.name, args, said);
         if (made)
             made = start_device(p, pool, said);
-        if (!made)
+        if (made)
+            break;
+        if (pause == 0)
             return made;
+        close_device(p);
+        ::usleep(pause);
     }
     auto maps = bpf::edge::open(p.ifindex, p.name);
     if (!maps)
@@ -181,16 +201,7 @@ tl::expected<port, std::string> open_port(const port_config& config, rte_mempool
 
 void close_port(port& p) noexcept {
     p.edge.reset();
-    if (p.id != port::no_id) {
-        stderr_capture quiet(true);
-        rte_eth_dev_stop(p.id);
-        rte_eth_dev_info info{};
-        bool known = rte_eth_dev_info_get(p.id, &info) == 0;
-        rte_eth_dev_close(p.id);
-        if (known && info.device != nullptr && p.kind != port_kind::ring)
-            rte_dev_remove(info.device);
-        p.id = port::no_id;
-    }
+    close_device(p);
     if (p.ifindex != 0 && p.claim) // without the claim the program is another's
         bpf::detach(p.ifindex);
     p.claim.reset();

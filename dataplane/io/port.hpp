@@ -28,9 +28,9 @@ enum class xdp_mode : std::uint8_t { none, generic, driver };
 
 struct port_config {
     port_kind kind = port_kind::af_xdp;
-    std::string interface;    // kernel interface (af_xdp), or a name of the test's own
-    std::string pcap_in;      // pcap: file to read, may be empty
-    std::string pcap_out;     // pcap: file to write, may be empty
+    std::string interface {}; // kernel interface (af_xdp), or a name of the test's own
+    std::string pcap_in{};    // pcap: file to read, may be empty
+    std::string pcap_out{};   // pcap: file to write, may be empty
     std::uint16_t queues = 1; // ring, null: queue pairs. af_xdp takes all queues of the interface
 };
 
@@ -63,8 +63,9 @@ struct port {
 // with fewer queues than workers is asked to make more (ethtool channels); the error says what to do where it cannot.
 [[nodiscard]] tl::expected<std::uint16_t, std::string> prepare_queues(const port_config& config, unsigned workers);
 
-// Opens and starts. The error is a sentence for the operator: no such interface, another Tandem or another XDP program
-// on it, missing privileges, ...
+// Opens and starts. An AF_XDP interface can be opened once in a process: net_af_xdp of DPDK 22.11 does not close its
+// socket, so the queue stays taken until the process ends. The error is a sentence for the operator: no such interface,
+// another Tandem or another XDP program on it, missing privileges, ...
 [[nodiscard]] tl::expected<port, std::string> open_port(const port_config& config, rte_mempool* pool, unsigned workers);
 
 void close_port(port& p) noexcept;
