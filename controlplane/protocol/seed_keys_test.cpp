@@ -21,7 +21,9 @@ bytes hex(const std::string& text) {
     return out;
 }
 
-bytes of(const secret& from) { return {from.view().begin(), from.view().end()}; }
+bytes of(const secret& from) {
+    return {from.view().begin(), from.view().end()};
+}
 
 TEST(Rim12, HkdfAgreesWithRfc5869) {
     std::ifstream file(TANDEM_VECTORS "/rfc5869.json");
@@ -39,8 +41,13 @@ TEST(Rim12, HkdfAgreesWithRfc5869) {
 // The construction as the header states it, written out once more from its parts.
 TEST(Rim12, SeedKeysAreHkdfOverTheBinding) {
     const secret seed(bytes(16, 0x5a));
-    const key_binding binding{0x0102030405060708, 0x090a0b0c, direction::to_unit, 0x0d0e0f10, api::suite::aead_aes_256_gcm};
-    const bytes info = hex("0102030405060708" "090a0b0c" "01" "0d0e0f10" "0004");
+    const key_binding binding{0x0102030405060708, 0x090a0b0c, direction::to_unit, 0x0d0e0f10,
+                              api::suite::aead_aes_256_gcm};
+    const bytes info = hex("0102030405060708"
+                           "090a0b0c"
+                           "01"
+                           "0d0e0f10"
+                           "0004");
     const std::string salt = "tandem media seed v1";
     bytes expected(32 + 12);
     ASSERT_TRUE(hkdf_sha256(bytes(salt.begin(), salt.end()), bytes(16, 0x5a), info, expected));

@@ -252,9 +252,12 @@ TEST_F(Ora, Ora15ParallelRequestsAreMatched) {
         EXPECT_EQ(gateway_->count().requests, channel::max_outstanding); // the others wait
         std::uint32_t answered = 0;
         while (answered < total) {
-            auto m = held.empty() ? std::move(*co_await alice.receive()) : std::move(held.back());
-            if (!held.empty())
-                held.pop_back();
+            if (held.empty()) {
+                auto m = co_await alice.receive();
+                held.push_back(std::move(*m));
+            }
+            const auto m = std::move(held.back());
+            held.pop_back();
             auto answer = m.response(status::ok);
             answer.add<tlv::media_id>(*m.get<tlv::media_id>()).add<tlv::epoch>(*m.get<tlv::epoch>());
             co_await alice.send(answer);

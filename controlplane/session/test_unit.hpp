@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Test support: a gateway on loopback with a fake TUN and stores in memory, and units that speak the protocol over real TLS,
-// all on one io_context. Only for *_test.cpp.
+// Test support: a gateway on loopback with a fake TUN and stores in memory, and units that speak the protocol over real
+// TLS, all on one io_context. Only for *_test.cpp.
 #pragma once
 
 #include <asio/awaitable.hpp>
@@ -189,9 +189,8 @@ public:
         for (std::size_t i = 0; i < answer->count<tlv::inner_address>(); ++i) {
             const auto wire = *answer->get<tlv::inner_address>(i);
             const asio::ip::address_v6 v6(wire.bytes);
-            inner_.push_back(v6.is_v4_mapped()
-                                 ? asio::ip::address(asio::ip::make_address_v4(asio::ip::v4_mapped, v6))
-                                 : asio::ip::address(v6));
+            inner_.push_back(v6.is_v4_mapped() ? asio::ip::address(asio::ip::make_address_v4(asio::ip::v4_mapped, v6))
+                                               : asio::ip::address(v6));
         }
         co_return answer;
     }
