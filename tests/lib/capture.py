@@ -131,6 +131,8 @@ class Capture:
                 if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
                     seconds, nanoseconds = struct.unpack("qq", value[:16])
                     when = seconds * 1_000_000_000 + nanoseconds
+            if address[3] == 65534:  # ARPHRD_NONE: a TUN device has no link header; it gets an empty one
+                data = bytes(12) + struct.pack("!H", 0x86dd if data[:1] and data[0] >> 4 == 6 else 0x0800) + data
             self._raw.append((when, data, address[2] == 4))  # PACKET_OUTGOING
             if self._stop.is_set() and when > self._end:
                 return
