@@ -21,7 +21,7 @@
 #include <edge.skel.h>
 
 #include "bpf/loader/edge.hpp"
-#include "bpf/packet_builder.hpp"
+#include "bpf/loader/testing/packet_builder.hpp"
 #include "dataplane/api/drops.hpp"
 #include "dataplane/api/edge_maps.h"
 

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "bpf/edge_fixture.hpp"
+#include "bpf/loader/testing/programs.hpp"
 
 namespace tandem::bpf::testing {
 
@@ -27,19 +28,9 @@ protected:
         ASSERT_NE(veth_, 0u);
     }
 
-    static std::uint32_t attached(unsigned ifindex) {
-        std::uint32_t id = 0;
-        EXPECT_EQ(bpf_xdp_query_id(static_cast<int>(ifindex), 0, &id), 0);
-        return id;
-    }
     void attach(unsigned ifindex, int program, std::uint32_t flags = 0) {
         ASSERT_EQ(bpf_xdp_attach(static_cast<int>(ifindex), program, flags, nullptr), 0);
     }
-    static int foreign_program() {
-        const bpf_insn pass[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, XDP_PASS}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
-        return bpf_prog_load(BPF_PROG_TYPE_XDP, "someone_else", "GPL", pass, 2, nullptr);
-    }
-
     unsigned veth_ = 0;
     unsigned loopback_ = 0; // its driver has no XDP
 };
@@ -89,9 +80,7 @@ TEST_F(loader, StaleProgramIsDetached) {
 }
 
 TEST_F(loader, ForeignProgramIsLeftAlone) {
-    int foreign = foreign_program();
-    ASSERT_GE(foreign, 0);
-    attach(veth_, foreign);
+    ASSERT_TRUE(attach_foreign(veth_));
     auto cleared = clear_stale(veth_, "tt0");
     ASSERT_FALSE(cleared);
     EXPECT_NE(cleared.error().find("another XDP program ('someone_else'"), std::string::npos) << cleared.error();
@@ -101,7 +90,6 @@ TEST_F(loader, ForeignProgramIsLeftAlone) {
     auto opened = edge::open(veth_, "tt0");
     ASSERT_FALSE(opened);
     EXPECT_EQ(opened.error(), "Tandem's XDP program is not attached to tt0");
-    ::close(foreign);
 }
 
 TEST_F(loader, TellsTheMode) {

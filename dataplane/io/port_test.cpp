@@ -6,12 +6,9 @@
 #include <thread>
 
 #include <arpa/inet.h>
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <linux/if_ether.h>
-#include <linux/if_link.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <rte_ethdev.h>
@@ -20,7 +17,8 @@
 #include <sys/syscall.h>
 
 #include "bpf/loader/edge.hpp"
-#include "bpf/packet_builder.hpp"
+#include "bpf/loader/testing/packet_builder.hpp"
+#include "bpf/loader/testing/programs.hpp"
 #include "dataplane/api/drops.hpp"
 #include "dataplane/api/edge_maps.h"
 #include "dataplane/io/eal.hpp"
@@ -109,11 +107,7 @@ protected:
         } while (std::chrono::steady_clock::now() < end);
         return nullptr;
     }
-    static std::uint32_t attached(const char* interface) {
-        std::uint32_t id = 0;
-        bpf_xdp_query_id(static_cast<int>(::if_nametoindex(interface)), 0, &id);
-        return id;
-    }
+    static std::uint32_t attached(const char* interface) { return bpf::testing::attached(::if_nametoindex(interface)); }
 
     int wire_ = -1;
 };
@@ -209,13 +203,7 @@ TEST_F(af_xdp, TwoPortsShareThePool) {
 }
 
 TEST_F(af_xdp, KilledTandemsProgramIsReplaced) {
-    auto path = bpf::object_path();
-    ASSERT_TRUE(path);
-    bpf_object* object = bpf_object__open_file(path->c_str(), nullptr);
-    ASSERT_EQ(bpf_object__load(object), 0);
-    int fd = bpf_program__fd(bpf_object__next_program(object, nullptr));
-    ASSERT_EQ(bpf_xdp_attach(static_cast<int>(::if_nametoindex("tt0")), fd, 0, nullptr), 0);
-    bpf_object__close(object);
+    ASSERT_TRUE(bpf::testing::attach_stale(::if_nametoindex("tt0")));
     std::uint32_t stale = attached("tt0");
     ASSERT_NE(stale, 0u);
     auto p = open("tt0");
@@ -226,10 +214,7 @@ TEST_F(af_xdp, KilledTandemsProgramIsReplaced) {
 }
 
 TEST_F(af_xdp, ForeignProgramIsNotTouched) {
-    const bpf_insn pass[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, XDP_PASS}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
-    int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "someone_else", "GPL", pass, 2, nullptr);
-    ASSERT_EQ(bpf_xdp_attach(static_cast<int>(::if_nametoindex("tt0")), fd, 0, nullptr), 0);
-    ::close(fd);
+    ASSERT_TRUE(bpf::testing::attach_foreign(::if_nametoindex("tt0")));
     std::uint32_t theirs = attached("tt0");
     EXPECT_NE(refusal("tt0").find("another XDP program ('someone_else'"), std::string::npos) << refusal("tt0");
     EXPECT_EQ(attached("tt0"), theirs);
