@@ -88,10 +88,11 @@ void recover(side& what, crypto::key_pool& pool) noexcept;
 
 // --- worker -----------------------------------------------------------------------------------------------------------
 
-// Hints for the burst: first the side, a stage later what its packet will touch.
+// A hint for the burst, some packets ahead: the side's header, its SSRCs, its first stream (most flows have one).
 inline void prefetch(const side& what) noexcept {
     __builtin_prefetch(&what);
     __builtin_prefetch(&what.ids);
+    __builtin_prefetch(&what.streams[0]);
 }
 
 // Parses (RTP or RTCP, clear or protected) and makes the op ready; changes no state. Where the side is clear op.key is null.

@@ -346,6 +346,7 @@ TEST(TwoTimePad, TheWatchSeesARepeatedPad) { // or the next test could not fail
     ASSERT_EQ(install(one->out, pool, *engine, master(gcm, 0, 1)), status::ok);
     auto sent = send(one->out, pool, *engine, rtp(1, 1, 10, random));
     sent.packet.resize(200);
+    sent.op.packet = sent.packet.data();
     engine->protect({&sent.op, 1});
     EXPECT_EQ(watch.repeated(), 1U);
 }
