@@ -16,7 +16,8 @@ from process import Process, ProcessError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _rooms = {"tandem-dataplane": "dataplane/app", "tandem-holder": "dataplane/app", "tandem-controlplane": "controlplane/app",
-          "tandem-agent": "tools/agent", "tandemctl": "tools/tandemctl", "probe_unit": "tests/tools"}
+          "tandem-agent": "tools/agent", "tandemctl": "tools/tandemctl", "probe_unit": "tests/tools",
+          "contract": "tests/tools", "srtp_peer": "tests/tools"}
 
 
 class NotBuilt(Exception):

@@ -37,7 +37,7 @@ namespace {
 using nlohmann::json;
 
 struct options {
-    std::string bind, to, suite = "RTP", record, replay;
+    std::string bind, to, suite = "RTP", record, record_sent, replay;
     std::vector<std::string> send_keys, receive_keys; // epoch:hex
     std::vector<std::string> switches;                // packet:epoch
     unsigned mki = 0, ssrcs = 1, payload = 160, rtcp_every = 0;
@@ -225,6 +225,8 @@ public:
             throw std::runtime_error(o_.bind + ": " + std::strerror(errno));
         if (!o_.to.empty())
             to_ = parse_address(o_.to, to_length_);
+        if (!o_.record_sent.empty())
+            sent_file_.open(o_.record_sent, std::ios::binary);
         for (const auto& s : o_.switches)
             switches_[std::stoull(s.substr(0, s.find(':')))] = static_cast<std::uint32_t>(std::stoul(s.substr(s.find(':') + 1)));
         for (unsigned i = 0; i < o_.ssrcs; ++i)
@@ -248,7 +250,15 @@ public:
     }
 
 private:
+    static void write_to(std::ofstream& file, const std::vector<std::uint8_t>& p) {
+        const auto length = static_cast<std::uint16_t>(p.size());
+        file.write(reinterpret_cast<const char*>(&length), sizeof length);
+        file.write(reinterpret_cast<const char*>(p.data()), length);
+    }
+
     void send_bytes(const std::vector<std::uint8_t>& p) {
+        if (sent_file_.is_open())
+            write_to(sent_file_, p);
         if (sendto(fd_, p.data(), p.size(), 0, reinterpret_cast<const sockaddr*>(&to_), to_length_) < 0)
             ++c_.send_errors;
     }
@@ -307,11 +317,8 @@ private:
             if (got <= 0 || o_.no_receive)
                 continue;
             p.resize(static_cast<std::size_t>(got));
-            if (file.is_open()) {
-                const auto length = static_cast<std::uint16_t>(p.size());
-                file.write(reinterpret_cast<const char*>(&length), sizeof length);
-                file.write(reinterpret_cast<const char*>(p.data()), length);
-            }
+            if (file.is_open())
+                write_to(file, p);
             take(p);
         }
     }
@@ -385,6 +392,7 @@ private:
     options o_;
     srtp_end out_, in_;
     int fd_ = -1;
+    std::ofstream sent_file_;
     sockaddr_storage to_{};
     socklen_t to_length_ = 0;
     std::map<std::uint64_t, std::uint32_t> switches_;
@@ -413,6 +421,7 @@ int main(int argc, char** argv) {
     cli.add_option("--payload", o.payload);
     cli.add_option("--rtcp-every", o.rtcp_every, "an RTCP packet after so many RTP packets");
     cli.add_option("--record", o.record, "raw datagrams received");
+    cli.add_option("--record-sent", o.record_sent, "raw datagrams sent");
     cli.add_option("--replay", o.replay, "send a recorded file's datagrams");
     cli.add_option("--linger", o.linger, "seconds to go on receiving");
     cli.add_option("--duration", o.duration, "seconds at least");
