@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <utility>
 #include <unistd.h>
 
 namespace tandem::tunnel {
@@ -53,10 +54,10 @@ public:
     tl::expected<void, std::string> start(packet_handler handler) override {
         if (settings_.name.empty() || settings_.name.size() >= IFNAMSIZ)
             return tl::unexpected(fmt::format("TUN device name '{}' must have 1 to 15 characters", settings_.name));
-        const int fd = ::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+        descriptor made(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
+        const int fd = made.fd;
         if (fd < 0)
             return failed("open /dev/net/tun", "load the tun module, and give this program access to the device");
-        device_.assign(fd);
         ifreq request = request_for(settings_.name);
         request.ifr_flags = IFF_TUN | IFF_NO_PI;
         if (::ioctl(fd, TUNSETIFF, &request) != 0)
@@ -69,6 +70,8 @@ public:
         if (auto done = set_ipv6(); !done)
             return done;
         handler_ = std::move(handler);
+        // Not before TUNSETIFF: epoll asks the file once where it will be woken, and without a device that is nowhere.
+        device_.assign(std::exchange(made.fd, -1));
         wait();
         return {};
     }
