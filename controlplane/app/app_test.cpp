@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// Configuration (every refusal names file, line and remedy) and the wiping allocator (what was freed is zero).
+#include "controlplane/app/config.hpp"
+#include "controlplane/app/wiping_allocator.hpp"
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <malloc.h>
+#include <openssl/crypto.h>
+#include <sys/mman.h>
+#include <vector>
+
+namespace tandem::control {
+namespace {
+
+const std::string base = R"(version = 1
+run_dir = "/run/tandem"
+[tunnel]
+listen = ["192.0.2.1:4433", "[2001:db8::1]:4433"]
+inner4 = "10.64.0.0/16"
+inner6 = "fd64::/64"
+)";
+
+std::string error_of(const std::string& text) {
+    const auto got = parse_config(text, "c.toml");
+    return got ? "accepted" : got.error();
+}
+
+TEST(Config, DefaultsAndEverythingGiven) {
+    const auto plain = parse_config(base, "c.toml");
+    ASSERT_TRUE(plain) << plain.error();
+    EXPECT_EQ(plain->dataplane, "/run/tandem/dataplane.sock");
+    EXPECT_EQ(plain->ops_socket(), "/run/tandem/controlplane.sock");
+    ASSERT_EQ(plain->tunnel.listen.size(), 2u);
+    EXPECT_TRUE(plain->tunnel.listen[1].address().is_v6());
+    EXPECT_EQ(plain->ng.at(0).port(), 2223);
+    EXPECT_EQ(plain->default_level, "standard");
+
+    const auto full = parse_config("default_level = \"fast\"\n" + base + R"(keepalive_ms = 1000
+lifetime_s = 3600
+[ng]
+listen = ["127.0.0.1:2300"]
+[media]
+ports = [30000, 30100]
+timeout_s = 20
+[levels.fast]
+suite = "AEAD_AES_256_GCM"
+seed_bytes = 48
+rekey_s = 2.5
+overlap_s = 0.5
+)",
+                                   "c.toml");
+    ASSERT_TRUE(full) << full.error();
+    EXPECT_EQ(full->tunnel.keepalive.count(), 1000);
+    EXPECT_EQ(full->media.first_port, 30000);
+    const auto* fast = full->levels.find("fast");
+    ASSERT_NE(fast, nullptr);
+    EXPECT_EQ(fast->rekey.count(), 2500);
+    EXPECT_EQ(fast->seed_bytes, 48u);
+    EXPECT_EQ(full->ng.at(0).port(), 2300);
+}
+
+TEST(Config, RefusalsNameFileLineAndRemedy) {
+    EXPECT_EQ(error_of(base + "colour = 3\n").rfind("c.toml:7: unknown key \"colour\" in [tunnel]; known here: ", 0), 0u)
+        << error_of(base + "colour = 3\n");
+    EXPECT_NE(error_of("run_dir = \"/x\"\n").find("version = 1"), std::string::npos);
+    EXPECT_NE(error_of("version = 1\n").find("no [tunnel] table"), std::string::npos);
+    EXPECT_EQ(error_of(base + "[media]\nports = [30000, 30000]\n").rfind("c.toml:8:", 0), 0u);
+    EXPECT_NE(error_of(base + "[media]\nports = [30001, 30002]\n").find("no pair"), std::string::npos);
+    EXPECT_EQ(error_of(base + "[levels.x]\nsuite = \"ROT13\"\n").rfind("c.toml:8: suite \"ROT13\" is not known", 0), 0u);
+    EXPECT_EQ(error_of(base + "[ng]\nlisten = [\"localhost\"]\n").rfind("c.toml:8: listen: \"localhost\" is not address:port", 0), 0u);
+    EXPECT_NE(error_of(base + "mtu = 100\n").find("1280 to 9000"), std::string::npos);
+    EXPECT_NE(error_of("version = 1\n[tunnel\n").find("c.toml:2"), std::string::npos);
+    EXPECT_NE(error_of("default_level = \"gone\"\n" + base).find("\"gone\" names no level"), std::string::npos);
+}
+
+TEST(Rim30, LevelSlowerThanThePrimaryIsRefusedAtLoad) {
+    const auto error = error_of(base + "lifetime_s = 100\n");
+    EXPECT_NE(error.find("level basic"), std::string::npos) << error; // 120 s
+    EXPECT_NE(error.find("media keys must change more often"), std::string::npos) << error;
+    EXPECT_EQ(error_of(base + "lifetime_s = 121\n"), "accepted");
+}
+
+// A freed block's memory is read back through a second mapping-free way: the same block comes again from malloc.
+bool seen_again(void* (*take)(std::size_t), void (*drop)(void*), std::size_t size) {
+    auto* block = static_cast<unsigned char*>(take(size));
+    std::memset(block, 0xA7, size);
+    const auto at = reinterpret_cast<std::uintptr_t>(block);
+    drop(block);
+    auto* again = static_cast<unsigned char*>(std::malloc(size)); // tcache hands out the last freed block
+    bool secret = reinterpret_cast<std::uintptr_t>(again) != at;  // a failure, too: nothing would be proved
+    for (std::size_t i = 0; i < size && !secret; ++i)
+        secret = again[i] == 0xA7;
+    std::free(again);
+    return secret;
+}
+
+#if !defined(__SANITIZE_ADDRESS__) // its allocator does not give a block back at once
+TEST(WipingAllocator, DeletedMemoryIsZero) {
+    for (const std::size_t size : {16u, 96u, 1000u})
+        EXPECT_FALSE(seen_again([](std::size_t n) { return ::operator new(n); }, [](void* p) { ::operator delete(p); }, size)) << size;
+}
+
+TEST(WipingAllocator, OpenSslMemoryIsZero) {
+    for (const std::size_t size : {16u, 96u, 1000u})
+        EXPECT_FALSE(seen_again([](std::size_t n) { return OPENSSL_malloc(n); }, [](void* p) { OPENSSL_free(p); }, size)) << size;
+}
+
+TEST(WipingAllocator, OpenSslReallocWipesTheOldBlock) {
+    auto* block = static_cast<unsigned char*>(OPENSSL_malloc(64));
+    std::memset(block, 0xA7, 64);
+    const auto at = reinterpret_cast<std::uintptr_t>(block);
+    auto* larger = static_cast<unsigned char*>(OPENSSL_realloc(block, 4096));
+    EXPECT_EQ(larger[63], 0xA7);
+    auto* again = static_cast<unsigned char*>(std::malloc(64));
+    ASSERT_EQ(reinterpret_cast<std::uintptr_t>(again), at);
+    for (int i = 0; i < 64; ++i)
+        EXPECT_NE(again[i], 0xA7) << i;
+    std::free(again);
+    OPENSSL_free(larger);
+}
+#endif
+
+TEST(WipingAllocator, VectorsStringsAndAlignedBlocksWork) {
+    std::vector<std::string> many;
+    for (int i = 0; i < 1000; ++i)
+        many.push_back(std::string(static_cast<std::size_t>(i), 'x'));
+    struct alignas(256) wide {
+        char bytes[512];
+    };
+    auto one = std::make_unique<wide>();
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(one.get()) % 256, 0u);
+    EXPECT_EQ(many.back().size(), 999u);
+}
+
+} // namespace
+} // namespace tandem::control
+
+int main(int argc, char** argv) {
+    if (!tandem::control::wipe_openssl_memory()) {
+        fmt::print(stderr, "OpenSSL's allocator could not be replaced\n");
+        return 1;
+    }
+    testing::InitGoogleTest(&argc, argv);
+    return RUN_ALL_TESTS();
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract client over a real socket: greeting, batches beyond one message, pages, events, reconnect, a data plane that
+// does not answer or refuses.
+#include "controlplane/dataplane_client/fake_dataplane.hpp"
+#include "controlplane/dataplane_client/stats_reader.hpp"
+
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <functional>
+#include <gtest/gtest.h>
+
+namespace tandem::dataplane_client {
+namespace {
+
+using namespace std::chrono_literals;
+
+struct client_test : testing::Test {
+    asio::io_context io{1};
+    timeline log;
+    fake_dataplane dataplane{log};
+    client under{io, dataplane.path()};
+    unsigned connects = 0, lost = 0, disconnects = 0;
+    std::vector<api::flow_event> events;
+
+    void SetUp() override {
+        under.on_connect = [this](const greeting&, bool flows_lost) {
+            ++connects;
+            lost += flows_lost ? 1 : 0;
+        };
+        under.on_disconnect = [this](const std::string&) { ++disconnects; };
+        under.on_event = [this](const api::flow_event& event) { events.push_back(event); };
+        under.start();
+        ASSERT_TRUE(until([&] { return under.connected(); }));
+    }
+    void TearDown() override {
+        under.stop();
+        io.restart();
+        io.run_for(20ms);
+    }
+    bool until(const std::function<bool()>& done, std::chrono::milliseconds limit = 8s) {
+        const auto end = std::chrono::steady_clock::now() + limit;
+        while (!done() && std::chrono::steady_clock::now() < end) {
+            io.restart();
+            io.run_for(2ms);
+        }
+        return done();
+    }
+    template <class T> T wait(asio::awaitable<T> work) {
+        std::optional<T> out;
+        asio::co_spawn(
+            io, [](asio::awaitable<T> w, std::optional<T>* to) -> asio::awaitable<void> { *to = co_await std::move(w); }(std::move(work), &out),
+            asio::detached);
+        EXPECT_TRUE(until([&] { return out.has_value(); }));
+        return std::move(*out);
+    }
+    static std::vector<api::flow_config> some(std::uint16_t count) {
+        std::vector<api::flow_config> flows(count);
+        for (std::uint16_t i = 0; i < count; ++i)
+            flows[i].id = api::make_flow_id(0, static_cast<std::uint16_t>(20000 + i));
+        return flows;
+    }
+};
+
+TEST_F(client_test, GreetingNamesAddressesAndTheSegmentOpens) {
+    ASSERT_EQ(under.hello()->addresses.size(), 4u);
+    EXPECT_EQ(under.hello()->addresses[1].name, "core");
+    EXPECT_EQ(under.hello()->addresses[1].ip.to_string(), "198.51.100.1");
+    EXPECT_TRUE(under.hello()->addresses[2].ip.is_v6());
+    stats_reader stats;
+    EXPECT_TRUE(stats.open(under.hello()->stats_path));
+    EXPECT_EQ(stats.workers(), 1u);
+    EXPECT_FALSE(stats.open("/etc/passwd"));
+    EXPECT_FALSE(stats.open("/nowhere"));
+}
+
+TEST_F(client_test, BatchesAnswerItemByItemInOrder) {
+    const auto flows = some(40);
+    const auto added = wait(under.flow_add(flows));
+    ASSERT_TRUE(added);
+    ASSERT_EQ(added->size(), 40u);
+    EXPECT_EQ((*added)[39].id, flows[39].id);
+    const auto again = wait(under.flow_add(flows));
+    ASSERT_TRUE(again);
+    EXPECT_EQ((*again)[7].status, api::status::flow_exists);
+    const auto listed = wait(under.flow_list());
+    ASSERT_TRUE(listed);
+    EXPECT_EQ(listed->size(), 40u);
+}
+
+TEST_F(client_test, ManyItemsTravelInSeveralMessages) {
+    std::vector<api::flow_ref> none(1000);
+    for (std::uint32_t i = 0; i < none.size(); ++i)
+        none[i].id = i;
+    const auto removed = wait(under.flow_remove(none));
+    ASSERT_TRUE(removed);
+    ASSERT_EQ(removed->size(), 1000u);
+    EXPECT_EQ((*removed)[999].id, 999u);
+    EXPECT_EQ((*removed)[999].status, api::status::unknown_flow);
+    EXPECT_EQ(log.count("remove"), 4u);
+}
+
+TEST_F(client_test, EventsArrive) {
+    dataplane.send(api::event_type::flow_latched, 20000, 9, to_net_address(asio::ip::make_address("203.0.113.5"), 5));
+    ASSERT_TRUE(until([&] { return events.size() == 1; }));
+    EXPECT_EQ(events[0].tag, 9u);
+    EXPECT_EQ(from_net_ip(events[0].address.ip).to_string(), "203.0.113.5");
+}
+
+TEST_F(client_test, ReconnectsAndSaysWhetherFlowsWereLost) {
+    dataplane.stop();
+    ASSERT_TRUE(until([&] { return !under.connected(); }));
+    EXPECT_EQ(disconnects, 1u);
+    EXPECT_NE(under.trouble().find("data plane"), std::string::npos);
+    const auto refused = wait(under.flow_add(some(1)));
+    ASSERT_FALSE(refused);
+    EXPECT_FALSE(refused.error().connected);
+    dataplane.start();
+    ASSERT_TRUE(until([&] { return connects == 2; }));
+    EXPECT_EQ(lost, 0u);
+    dataplane.stop();
+    dataplane.forget_flows();
+    dataplane.start();
+    ASSERT_TRUE(until([&] { return connects == 3; }));
+    EXPECT_EQ(lost, 1u);
+}
+
+TEST_F(client_test, RequestsOnTheWayFailWhenTheConnectionIsLost) {
+    dataplane.ignore.insert(api::message_type::flow_add);
+    std::optional<client::statuses> answer;
+    const auto flows = some(1);
+    asio::co_spawn(
+        io, [](client* c, const std::vector<api::flow_config>* f, std::optional<client::statuses>* to) -> asio::awaitable<void> {
+            *to = co_await c->flow_add(*f);
+        }(&under, &flows, &answer),
+        asio::detached);
+    (void)until([] { return false; }, 50ms);
+    EXPECT_FALSE(answer);
+    dataplane.stop();
+    ASSERT_TRUE(until([&] { return answer.has_value(); }, 1s));
+    EXPECT_FALSE(answer->has_value());
+}
+
+TEST_F(client_test, SilentDataPlaneTimesOut) {
+    dataplane.ignore.insert(api::message_type::flow_list);
+    const auto listed = wait(under.flow_list());
+    ASSERT_FALSE(listed);
+    EXPECT_TRUE(listed.error().connected);
+    EXPECT_NE(listed.error().text.find("did not answer in time"), std::string::npos);
+}
+
+} // namespace
+} // namespace tandem::dataplane_client

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// For tests: units that answer (or not) what the gateway asks, a journal in memory, and a stand in which a manager lives.
+#pragma once
+
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+#include <functional>
+#include <gtest/gtest.h>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "controlplane/dataplane_client/fake_dataplane.hpp"
+#include "controlplane/media/manager.hpp"
+#include "controlplane/protocol/address_asio.hpp"
+#include "controlplane/protocol/message.hpp"
+
+namespace tandem::media {
+
+struct fake_directory final : session::directory {
+    fake_directory(asio::io_context& c, dataplane_client::timeline& t) : io(c), log(t) {
+        add(0xa11ce, "alice", "10.64.0.2", "203.0.113.5");
+        add(0xca501, "carol", "10.64.0.3", "203.0.113.6");
+    }
+    void add(session::tsid id, const std::string& unit, const char* inner, const char* outer) {
+        session::session_info info;
+        info.id = id;
+        info.unit = unit;
+        info.inner = {asio::ip::make_address(inner)};
+        info.inner_gateway = asio::ip::make_address("10.64.0.1");
+        info.inner_gateway_v6 = asio::ip::make_address("fd64::1");
+        info.outer = asio::ip::make_address(outer);
+        info.up = true;
+        units[unit] = info;
+    }
+    std::optional<session::session_info> by_tsid(session::tsid id) const override {
+        for (const auto& [name, info] : units)
+            if (info.id == id)
+                return info;
+        return std::nullopt;
+    }
+    std::optional<session::session_info> by_unit(const std::string& name) const override {
+        const auto found = units.find(name);
+        return found == units.end() ? std::nullopt : std::optional(found->second);
+    }
+    std::optional<session::session_info> by_inner(const asio::ip::address&) const override { return std::nullopt; }
+    std::vector<session::session_info> all() const override { return {}; }
+    bool drop(session::tsid, const std::string&) override { return false; }
+
+    asio::awaitable<tl::expected<protocol::message, session::request_error>> request(session::tsid id, protocol::message asked,
+                                                                                     std::chrono::milliseconds timeout) override {
+        using protocol::tlv;
+        const auto info = by_tsid(id);
+        const auto epoch = asked.get<tlv::epoch>();
+        log.add(fmt::format("{} {}{}", protocol::name_of(asked.what()), info ? info->unit : "?",
+                            epoch ? fmt::format(" e{}", *epoch) : std::string()));
+        if (asked.is(protocol::exchange::media_open) || asked.is(protocol::exchange::seed))
+            for (std::size_t n = 0; n < asked.count<tlv::seed>(); ++n) {
+                const auto bytes = *asked.get<tlv::seed>(n);
+                seeds.emplace_back(bytes.begin(), bytes.end());
+            }
+        if (asked.is(protocol::exchange::media_open))
+            opens.push_back(asked.copy());
+        if (!info || !info->up)
+            co_return tl::unexpected(session::request_error::not_up);
+        if (silent) {
+            asio::steady_timer wait(io, timeout);
+            co_await wait.async_wait(asio::use_awaitable);
+            co_return tl::unexpected(session::request_error::timeout);
+        }
+        if (refusing.contains(asked.what()))
+            co_return tl::unexpected(session::request_error::refused);
+        auto answer = asked.response(protocol::status::ok);
+        if (const auto media = asked.get<tlv::media_id>())
+            answer.add<tlv::media_id>(*media);
+        if (epoch)
+            answer.add<tlv::epoch>(*epoch);
+        if (asked.is(protocol::exchange::media_open))
+            answer.add<tlv::unit_media>(protocol::to_wire(asio::ip::make_address("10.1.1.1"), 5555));
+        co_return answer;
+    }
+
+    asio::io_context& io;
+    dataplane_client::timeline& log;
+    std::map<std::string, session::session_info> units;
+    std::set<protocol::exchange> refusing;
+    bool silent = false;
+    std::vector<std::vector<std::uint8_t>> seeds; // all that were sent
+    std::vector<protocol::message> opens;
+};
+
+struct fake_journal final : journal {
+    void put(const media_row& row) override { rows[row.id] = row; }
+    void erase(media_id id) override { rows.erase(id); }
+    std::vector<media_row> load() override {
+        std::vector<media_row> out;
+        for (const auto& [id, row] : rows)
+            out.push_back(row);
+        return out;
+    }
+    void record(const media_record& ended) override { records.push_back(ended); }
+    void set_generation(std::uint64_t value) override { known = value; }
+    std::uint64_t generation() override { return known; }
+    std::map<media_id, media_row> rows;
+    std::vector<media_record> records;
+    std::uint64_t known = 0;
+};
+
+struct fake_levels final : policy::decider {
+    policy::level level{"test", api::suite::aead_aes_128_gcm, 16, std::chrono::milliseconds(300), std::chrono::milliseconds(60)};
+    policy::decision decide(std::string_view, std::string_view) const override { return {level, "test"}; }
+    policy::level by_name(std::string_view) const override { return level; }
+};
+
+// One life of a control plane over a data plane, units and a journal that outlive it.
+struct life {
+    life(asio::io_context& c, dataplane_client::fake_dataplane& d, fake_directory& u, fake_levels& l, fake_journal& j, settings options)
+        : io(c), client(io, d.path()), relay(io, std::move(options), client, stats, u, l, j) {
+        relay.on_ended = [this](media_id id, const std::string& call, const std::string& cause) {
+            ended.push_back(fmt::format("{} {} {}", id, call, cause));
+        };
+        relay.start();
+        client.start();
+    }
+    ~life() {
+        relay.stop();
+        client.stop();
+        io.restart();
+        io.run_for(std::chrono::milliseconds(20));
+    }
+    template <class Result> Result wait(asio::awaitable<Result> work) {
+        std::optional<Result> out;
+        asio::co_spawn(
+            io, [](asio::awaitable<Result> w, std::optional<Result>* to) -> asio::awaitable<void> { *to = co_await std::move(w); }(
+                    std::move(work), &out),
+            asio::detached);
+        EXPECT_TRUE(until([&] { return out.has_value(); }));
+        return std::move(*out);
+    }
+    void wait(asio::awaitable<void> work) {
+        bool done = false;
+        asio::co_spawn(
+            io, [](asio::awaitable<void> w, bool* to) -> asio::awaitable<void> {
+                co_await std::move(w);
+                *to = true;
+            }(std::move(work), &done),
+            asio::detached);
+        EXPECT_TRUE(until([&] { return done; }));
+    }
+    bool until(const std::function<bool()>& done, std::chrono::milliseconds limit = std::chrono::seconds(10)) {
+        const auto end = std::chrono::steady_clock::now() + limit;
+        while (!done() && std::chrono::steady_clock::now() < end) {
+            io.restart();
+            io.run_for(std::chrono::milliseconds(2));
+        }
+        return done();
+    }
+    void run_for(std::chrono::milliseconds time) {
+        (void)until([] { return false; }, time);
+    }
+
+    asio::io_context& io;
+    dataplane_client::client client;
+    dataplane_client::stats_reader stats;
+    manager relay;
+    std::vector<std::string> ended;
+};
+
+struct stand : testing::Test {
+    asio::io_context io{1};
+    dataplane_client::timeline log;
+    dataplane_client::fake_dataplane dataplane{log};
+    fake_directory units{io, log};
+    fake_levels levels;
+    fake_journal store;
+    settings options = [] {
+        settings s;
+        s.first_port = 20000;
+        s.last_port = 20099;
+        s.quarantine = std::chrono::milliseconds(100);
+        s.unit_timeout = std::chrono::milliseconds(100);
+        s.retry = std::chrono::milliseconds(50);
+        s.sweep = std::chrono::milliseconds(50);
+        s.timeout = std::chrono::seconds(5);
+        s.ready_wait = std::chrono::milliseconds(1000);
+        return s;
+    }();
+    std::unique_ptr<life> now = std::make_unique<life>(io, dataplane, units, levels, store, options);
+
+    void restart() {
+        now.reset();
+        now = std::make_unique<life>(io, dataplane, units, levels, store, options);
+    }
+    static endpoint at(const char* ip, std::uint16_t port) { return {asio::ip::make_address(ip), port}; }
+    static leg_request unit_leg(const std::string& name, const char* phone = "10.64.0.2") {
+        leg_request leg;
+        leg.kind = leg_kind::unit;
+        leg.unit = name;
+        leg.remote_rtp = at(phone, 4000);
+        leg.remote_rtcp = at(phone, 4001);
+        return leg;
+    }
+    static leg_request core_leg() {
+        leg_request leg;
+        leg.remote_rtp = at("198.51.100.77", 7000);
+        leg.remote_rtcp = at("198.51.100.77", 7001);
+        return leg;
+    }
+    static sdes keys(std::uint8_t fill, api::suite suite = api::suite::aes_cm_128_hmac_sha1_80) {
+        const auto& row = api::info(suite);
+        const std::vector<std::uint8_t> in(row.key_length + row.salt_length, fill);
+        const std::vector<std::uint8_t> out(row.key_length + row.salt_length, static_cast<std::uint8_t>(fill + 1));
+        return {suite, protocol::secret(in), protocol::secret(out)};
+    }
+    static media_request call(leg_request a, leg_request b, std::string id = "c1") {
+        media_request request;
+        request.call_id = std::move(id);
+        request.kind = "audio";
+        request.caller = "alice";
+        request.callee = "bob";
+        request.legs = {std::move(a), std::move(b)};
+        return request;
+    }
+    // open and update; the media's id, 0 where it failed.
+    media_id set_up(const media_request& request) {
+        auto opened = now->wait(now->relay.open(request));
+        if (!opened) {
+            last_error = opened.error().text;
+            return 0;
+        }
+        auto updated = now->wait(now->relay.update(opened->id, request));
+        if (!updated) {
+            last_error = updated.error().text;
+            now->wait(now->relay.close(opened->id, "failed"));
+            return 0;
+        }
+        return opened->id;
+    }
+    [[nodiscard]] api::flow_id flow(media_id id, std::size_t leg, unsigned plus = 0) {
+        const auto row = store.rows.at(id).legs[leg];
+        return api::make_flow_id(row.address_index, static_cast<std::uint16_t>(row.port + plus));
+    }
+    std::string last_error;
+};
+
+} // namespace tandem::media

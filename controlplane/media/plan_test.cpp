@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pure parts: port pairs and the flows that two legs give.
+#include "controlplane/media/flow_plan.hpp"
+#include "controlplane/media/ports.hpp"
+
+#include <cstring>
+#include <gtest/gtest.h>
+#include <set>
+
+#include "controlplane/dataplane_client/client.hpp"
+
+namespace tandem::media {
+namespace {
+
+using namespace std::chrono_literals;
+
+endpoint at(const char* ip, std::uint16_t port) { return {asio::ip::make_address(ip), port}; }
+
+bool is(const api::net_address& wire, const char* ip, std::uint16_t port) {
+    const auto wanted = dataplane_client::to_net_address(asio::ip::make_address(ip), port);
+    return std::memcmp(&wire, &wanted, sizeof(wire)) == 0;
+}
+
+leg_shape unit() {
+    leg_shape leg;
+    leg.address_index = 0;
+    leg.port = 20000;
+    leg.mux = true;
+    leg.suite = api::suite::aead_aes_128_gcm;
+    leg.mki_length = 4;
+    leg.source = api::source_policy::authenticated;
+    return leg;
+}
+leg_shape core(bool mux = false) {
+    leg_shape leg;
+    leg.address_index = 1;
+    leg.port = 30000;
+    leg.mux = mux;
+    leg.remote_rtp = at("198.51.100.7", 7000);
+    leg.remote_rtcp = at("198.51.100.7", 7001);
+    return leg;
+}
+
+TEST(FlowPlan, UnitToCoreWithoutMuxHasThreeFlows) {
+    const std::array legs{unit(), core()};
+    const auto flows = plan_flows(legs, {.tag = 9, .timeout_s = 60});
+    ASSERT_EQ(flows.size(), 3u);
+    const auto& up = flows[0];
+    EXPECT_EQ(up.id, api::make_flow_id(0, 20000));
+    EXPECT_EQ(up.reverse, api::make_flow_id(1, 30000));
+    EXPECT_EQ(up.carries, api::carries_rtp | api::carries_rtcp);
+    EXPECT_EQ(up.in_suite, api::suite::aead_aes_128_gcm);
+    EXPECT_EQ(up.out_suite, api::suite::clear);
+    EXPECT_EQ(up.in_mki_length, 4);
+    EXPECT_EQ(up.out_mki_length, 0);
+    EXPECT_EQ(up.source, api::source_policy::authenticated);
+    EXPECT_EQ(up.tag, 9u);
+    EXPECT_EQ(up.rtp_out, api::make_flow_id(1, 30000));
+    EXPECT_EQ(up.rtcp_out, api::make_flow_id(1, 30001));
+    EXPECT_TRUE(is(up.rtp_remote, "198.51.100.7", 7000));
+    EXPECT_TRUE(is(up.rtcp_remote, "198.51.100.7", 7001));
+
+    const auto& down = flows[1];
+    EXPECT_EQ(down.id, api::make_flow_id(1, 30000));
+    EXPECT_EQ(down.carries, api::carries_rtp);
+    EXPECT_EQ(down.source, api::source_policy::signalled);
+    EXPECT_TRUE(is(down.signalled_source, "198.51.100.7", 7000));
+    EXPECT_EQ(down.out_suite, api::suite::aead_aes_128_gcm);
+    EXPECT_EQ(down.out_mki_length, 4);
+    EXPECT_EQ(down.rtp_out, api::make_flow_id(0, 20000));
+    EXPECT_EQ(down.rtcp_out, api::make_flow_id(0, 20000));
+    EXPECT_EQ(down.rtp_remote.port, 0); // not known before the unit is heard
+
+    const auto& reports = flows[2];
+    EXPECT_EQ(reports.id, api::make_flow_id(1, 30001));
+    EXPECT_EQ(reports.carries, api::carries_rtcp);
+    EXPECT_EQ(reports.reverse, api::make_flow_id(0, 20000));
+    EXPECT_EQ(reports.timeout_s, 0);
+    EXPECT_TRUE(is(reports.signalled_source, "198.51.100.7", 7001));
+}
+
+TEST(FlowPlan, MuxedCoreLegHasOneFlow) {
+    const auto flows = plan_flows({unit(), core(true)}, {});
+    ASSERT_EQ(flows.size(), 2u);
+    EXPECT_EQ(flows[0].rtcp_out, flows[0].rtp_out);
+    EXPECT_TRUE(is(flows[0].rtcp_remote, "198.51.100.7", 7000));
+    EXPECT_EQ(flows[1].carries, api::carries_rtp | api::carries_rtcp);
+}
+
+TEST(Rim32, UnitToUnitHasTwoIndependentSecondaries) {
+    auto second = unit();
+    second.port = 20002;
+    const auto flows = plan_flows({unit(), second}, {});
+    ASSERT_EQ(flows.size(), 2u);
+    for (const auto& flow : flows) {
+        EXPECT_EQ(flow.in_suite, api::suite::aead_aes_128_gcm);
+        EXPECT_EQ(flow.out_suite, api::suite::aead_aes_128_gcm);
+        EXPECT_EQ(flow.source, api::source_policy::authenticated);
+    }
+    EXPECT_EQ(flows[0].reverse, flows[1].id);
+    EXPECT_EQ(flows[1].reverse, flows[0].id);
+}
+
+TEST(FlowPlan, HoldPausesOnlyTheDirectionThatIsOff) {
+    const auto flows = plan_flows({unit(), core(true)}, {.forward = {false, true}}); // nothing towards the unit
+    EXPECT_EQ(flows[0].flags, 0);
+    EXPECT_EQ(flows[1].flags, api::flow_paused);
+}
+
+TEST(FlowPlan, UpdatesNameOnlyWhatChanged) {
+    auto before = std::array{unit(), core()};
+    auto after = before;
+    after[1].remote_rtp = at("198.51.100.8", 7100);
+    const auto a = plan_flows(before, {}), b = plan_flows(after, {});
+    ASSERT_TRUE(same_structure(a, b));
+    EXPECT_TRUE(plan_updates(a, a).empty());
+    const auto updates = plan_updates(a, b);
+    ASSERT_EQ(updates.size(), 2u);
+    EXPECT_EQ(updates[0].id, before[0].rtp());
+    EXPECT_EQ(updates[0].mask, api::update_remote);
+    EXPECT_EQ(updates[1].id, before[1].rtp());
+    EXPECT_EQ(updates[1].mask, api::update_source);
+    after[1].suite = api::suite::aes_cm_128_hmac_sha1_80;
+    EXPECT_FALSE(same_structure(a, plan_flows(after, {})));
+}
+
+TEST(Ports, EvenPairsInsideTheRangeNoneTwice) {
+    port_pool pool(20001, 20011, 0ms); // pairs 20002, 20004, 20006, 20008, 20010
+    EXPECT_EQ(pool.total(), 5u);
+    std::set<std::uint16_t> seen;
+    const auto now = port_pool::clock::now();
+    for (int i = 0; i < 5; ++i) {
+        const auto port = pool.take(now);
+        ASSERT_TRUE(port);
+        EXPECT_EQ(*port % 2, 0);
+        EXPECT_GE(*port, 20002);
+        EXPECT_LE(*port, 20010);
+        EXPECT_TRUE(seen.insert(*port).second);
+    }
+    EXPECT_FALSE(pool.take(now));
+}
+
+TEST(Ports, QuarantineHoldsAReleasedPort) {
+    port_pool pool(20000, 20001, 100ms);
+    const auto now = port_pool::clock::now();
+    ASSERT_EQ(pool.take(now), 20000);
+    pool.release(20000, now);
+    EXPECT_FALSE(pool.take(now + 99ms));
+    EXPECT_EQ(pool.take(now + 100ms), 20000);
+}
+
+TEST(Ports, ChosenAtRandomAndMarkedOnesStayOut) {
+    port_pool pool(20000, 29999, 0ms);
+    EXPECT_TRUE(pool.mark(20000));
+    EXPECT_FALSE(pool.mark(20000));
+    const auto now = port_pool::clock::now();
+    unsigned ascending = 0;
+    std::uint16_t last = 0;
+    for (int i = 0; i < 100; ++i) {
+        const auto port = *pool.take(now);
+        EXPECT_NE(port, 20000);
+        ascending += port == last + 2 ? 1 : 0;
+        last = port;
+    }
+    EXPECT_LT(ascending, 10u);
+    EXPECT_EQ(pool.in_use(), 101u);
+}
+
+TEST(Ports, RefusedOnesAreLeftFree) {
+    port_pool pool(20000, 20003, 0ms);
+    const auto now = port_pool::clock::now();
+    EXPECT_EQ(pool.take(now, [](std::uint16_t port) { return port == 20002; }), 20002);
+    EXPECT_FALSE(pool.take(now, [](std::uint16_t) { return false; }));
+    EXPECT_EQ(pool.take(now), 20000);
+}
+
+} // namespace
+} // namespace tandem::media
