@@ -51,15 +51,24 @@ value stream(const stream_view& s) {
     return out;
 }
 
+// What the SDP said; 0.0.0.0 while held that way.
+std::optional<media::endpoint> advertised(const media_line& line, side s) {
+    if (!line.legs[s].held)
+        return line.legs[s].rtp;
+    if (line.local[s].rtp.address.is_v6())
+        return media::endpoint{asio::ip::address_v6::any(), 0};
+    return media::endpoint{asio::ip::address_v4::any(), 0};
+}
+
 // The relay counts a leg's RTP and RTCP together: both stand with the RTP stream.
 value media_of(const call& c, const media_line& line, side s, const std::optional<media::media_info>& info, totals& sum) {
     const auto& leg = line.legs[s];
-    stream_view rtp{line.local[s].rtp, leg.rtp, leg.rtp, seconds(c.created), {}, list{"RTP"}};
+    stream_view rtp{line.local[s].rtp, advertised(line, s), leg.rtp, seconds(c.created), {}, list{"RTP"}};
     if (info) {
         const auto& got = info->legs[s].received;
         rtp.count = {static_cast<std::int64_t>(got.packets), static_cast<std::int64_t>(got.bytes),
                      static_cast<std::int64_t>(got.auth_failures + got.replays + got.drops)};
-        if (info->legs[s].remote)
+        if (info->legs[s].remote && !leg.held)
             rtp.remote = info->legs[s].remote;
         if (got.seconds_since_packet >= 0)
             rtp.last_packet =
@@ -68,7 +77,9 @@ value media_of(const call& c, const media_line& line, side s, const std::optiona
         sum.bytes += rtp.count.bytes;
         sum.errors += rtp.count.errors;
     }
-    if (leg.rtp)
+    if (leg.held)
+        rtp.remote = rtp.advertised;
+    if (rtp.remote)
         rtp.flags.push_back("filled");
     list streams;
     if (leg.mux) {

@@ -228,8 +228,7 @@ tl::expected<request, std::string> read_request(std::string_view payload) {
     if (payload.empty())
         return tl::unexpected<std::string>("Invalid data (no payload)");
     if (payload.front() != 'd')
-        return tl::unexpected<std::string>(payload.front() == 'l' ? "Could not decode bencode dictionary"
-                                                                  : "Invalid NG data format");
+        return tl::unexpected<std::string>("Invalid NG data format");
     const auto parsed = bencode::parse(payload);
     if (!parsed)
         return tl::unexpected<std::string>("Could not decode bencode dictionary");

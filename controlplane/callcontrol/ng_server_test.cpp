@@ -19,7 +19,7 @@ TEST_F(Ng, ErrorRepliesAreRtpengines) {
     };
     const std::vector<std::pair<std::string, std::string>> cases{
         {"d7:comm", "Could not decode bencode dictionary"},
-        {"l7:commande", "Could not decode bencode dictionary"},
+        {"l7:commande", "Invalid NG data format"},
         {"i5e", "Invalid NG data format"},
         {"", "Invalid data (no payload)"},
         {"d1:x1:ye", "Dictionary contains no key \"command\""},
