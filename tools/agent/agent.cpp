@@ -6,8 +6,6 @@
 #include <cerrno>
 #include <csignal>
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <nlohmann/json.hpp>
@@ -15,6 +13,7 @@
 #include <unistd.h>
 
 #include "tools/agent/privileges.hpp"
+#include "tools/agent/spawn.hpp"
 
 namespace tandem::agent {
 
@@ -24,6 +23,7 @@ namespace {
 
 constexpr int batch = 32;          // packets of the TUN before others have their turn
 constexpr auto pause_step = 5ms;   // how often a full primary is looked at again
+constexpr auto down_step = 50ms;   // and a TUN that is down
 
 } // namespace
 
@@ -47,7 +47,7 @@ void agent::start() {
     if (status_)
         status_->serve([this] { return describe(); });
     await_signal();
-    asio::co_spawn(io_, [this] { return pump(); }, asio::detached);
+    spawn(io_, [this] { return pump(); });
     primary_.start();
 }
 
@@ -56,19 +56,16 @@ void agent::await_signal() {
         if (error)
             return;
         spdlog::info("stopping");
-        asio::co_spawn(
-            io_,
-            [this]() -> asio::awaitable<void> {
-                co_await primary_.stop();
-                stopping_ = true;
-                if (status_)
-                    status_->close();
-                asio::error_code ignored;
-                tun_stream_.close(ignored);
-                signals_.cancel(ignored);
-                io_.stop();
-            },
-            asio::detached);
+        spawn(io_, [this]() -> asio::awaitable<void> {
+            co_await primary_.stop();
+            stopping_ = true;
+            if (status_)
+                status_->close();
+            asio::error_code ignored;
+            tun_stream_.close(ignored);
+            signals_.cancel(ignored);
+            io_.stop();
+        });
     });
 }
 
@@ -93,8 +90,8 @@ asio::awaitable<void> agent::pump() {
     std::array<std::uint8_t, 65536> packet;
     while (!stopping_) {
         asio::error_code error;
-        if (primary_.wants_pause()) {
-            pause_.expires_after(pause_step);
+        if (privileged_ || primary_.wants_pause()) { // before it has addresses the TUN is down: poll(2) says error, always
+            pause_.expires_after(privileged_ ? down_step : pause_step);
             co_await pause_.async_wait(asio::redirect_error(asio::use_awaitable, error));
             continue;
         }
@@ -104,8 +101,13 @@ asio::awaitable<void> agent::pump() {
             co_return;
         for (int i = 0; i < batch && !primary_.wants_pause(); i++) {
             const ssize_t got = ::read(tun_stream_.native_handle(), packet.data(), packet.size());
-            if (got <= 0)
+            if (got <= 0) {
+                if (errno != EAGAIN) { // somebody took the TUN down
+                    pause_.expires_after(down_step);
+                    co_await pause_.async_wait(asio::redirect_error(asio::use_awaitable, error));
+                }
                 break;
+            }
             const auto bytes = std::span<const std::uint8_t>(packet).first(static_cast<std::size_t>(got));
             count_.from_phone++;
             if (media_.capture(bytes) == captured::not_media)
@@ -125,7 +127,7 @@ std::string agent::describe() const {
                               {{"from_phone", count_.from_phone},
                                {"to_phone", count_.to_phone},
                                {"refused", count_.tun_refused}}}};
-    return out.dump(2);
+    return out.dump(); // one line
 }
 
 } // namespace tandem::agent

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
@@ -15,6 +13,7 @@
 #include <spdlog/spdlog.h>
 
 #include "controlplane/protocol/tls.hpp"
+#include "tools/agent/spawn.hpp"
 
 namespace tandem::agent {
 
@@ -88,8 +87,8 @@ asio::awaitable<tl::expected<void, failure>> connection::open(tcp::endpoint gate
     }
     running_ = true;
     last_heard_ = std::chrono::steady_clock::now();
-    asio::co_spawn(io_, [self] { return self->read_loop(); }, asio::detached);
-    asio::co_spawn(io_, [self] { return self->write_loop(); }, asio::detached);
+    spawn(io_, [self] { return self->read_loop(); });
+    spawn(io_, [self] { return self->write_loop(); });
     co_return tl::expected<void, failure>{};
 }
 

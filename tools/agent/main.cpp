@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // tandem-agent: arguments, privileged set-up in the right order, then one thread.
 #include <cstdio>
+#include <exception>
 #include <memory>
 
 #include <CLI/CLI.hpp>
 #include <asio/io_context.hpp>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -30,7 +32,10 @@ int show_status(const std::string& directory) {
     const auto status = read_status(directory);
     if (!status)
         return complain(status.error(), exit_unreachable);
-    fmt::print("{}", *status);
+    const auto parsed = nlohmann::json::parse(*status, nullptr, false);
+    if (parsed.is_discarded())
+        return complain("what answers there is no agent", exit_failed);
+    fmt::print("{}\n", parsed.dump(2));
     return exit_ok;
 }
 
@@ -62,6 +67,8 @@ int run(const agent_config& config) {
             return complain(opened.error(), exit_failed);
         status = std::move(*opened);
     }
+    if (const auto warning = lock_memory(); !warning.empty())
+        spdlog::warn("{}", warning);
     if (const auto became = become(config.user); !became)
         return complain(became.error(), exit_failed);
     agent::agent program(io, config, asio::ssl::context(tls->release()), std::move(*tun), std::move(status));
@@ -104,5 +111,10 @@ int main(int argc, char** argv) {
     }
     spdlog::set_default_logger(spdlog::stderr_logger_st("agent"));
     spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
-    return run(*config);
+    try {
+        return run(*config);
+    } catch (const std::exception& error) { // out of memory, or a mistake of ours: never silent
+        spdlog::critical("ended by an error inside: {}", error.what());
+        return exit_failed;
+    }
 }

@@ -4,14 +4,13 @@
 
 #include <algorithm>
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
+#include "tools/agent/spawn.hpp"
 #include "tools/agent/text.hpp"
 
 namespace tandem::agent {
@@ -81,7 +80,7 @@ primary::primary(asio::io_context& io, const agent_config& config, asio::ssl::co
       timer_(io) {}
 
 void primary::start() {
-    asio::co_spawn(io_, [this] { return run(); }, asio::detached);
+    spawn(io_, [this] { return run(); });
 }
 
 std::chrono::milliseconds primary::backoff(unsigned attempt) {

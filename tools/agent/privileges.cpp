@@ -20,11 +20,18 @@ std::string harden() {
     const rlimit none{0, 0};
     if (::setrlimit(RLIMIT_CORE, &none) != 0 || ::prctl(PR_SET_DUMPABLE, 0) != 0)
         return fmt::format("cannot switch off core dumps: {}", std::strerror(errno));
+    return {};
+}
+
+std::string lock_memory() {
+    // MCL_FUTURE only without a limit: once CAP_IPC_LOCK is gone, a limit would turn every later allocation into a failure.
     const rlimit all{RLIM_INFINITY, RLIM_INFINITY};
-    ::setrlimit(RLIMIT_MEMLOCK, &all); // where it is refused, mlockall says so
-    if (::mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
-        return fmt::format("memory is not locked ({}): keys could reach the swap; start as root, or set LimitMEMLOCK=",
+    const bool unlimited = ::setrlimit(RLIMIT_MEMLOCK, &all) == 0;
+    if (::mlockall(unlimited ? MCL_CURRENT | MCL_FUTURE : MCL_CURRENT) != 0)
+        return fmt::format("memory is not locked ({}): keys could reach the swap; start as root, or set LimitMEMLOCK=infinity",
                            std::strerror(errno));
+    if (!unlimited)
+        return "only the memory of now is locked, not what comes: keys could reach the swap; set LimitMEMLOCK=infinity";
     return {};
 }
 
