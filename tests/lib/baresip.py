@@ -82,6 +82,8 @@ class Baresip:
         self.registrar, self.control_port, self.survive = registrar, control, survive
         self.events, self.process, self.socket = [], None, None
         self._lock, self._replies, self._token = threading.Condition(), {}, 0
+        # Without it baresip puts the address of the default route into SDP: wrong behind an agent's TUN.
+        interface = interface or self._interface_of(address)
         host = f"[{address}]" if ":" in address else address
         (self.dir / "config").write_text(_CONFIG.format(
             address=host, port=port, user=user, play=play or "/dev/null", modules=MODULES, control=control, jitter=jitter,
@@ -191,6 +193,16 @@ class Baresip:
     @property
     def heard(self):
         return self.recordings[-1] if self.recordings else None
+
+    def _interface_of(self, address):
+        for line in self._ip("-o", "address", "show").splitlines():
+            if f" {address}/" in line or f" {address} " in line:
+                return line.split()[1]
+        return None
+
+    def _ip(self, *arguments):
+        name = getattr(self.netns, "name", self.netns)
+        return _netns.run("ip", *(["-n", name] if name else []), *arguments, check=False)
 
     # -- inside -----------------------------------------------------------------
 
