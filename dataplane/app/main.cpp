@@ -122,6 +122,7 @@ queues prepare_queues(const config& settings) {
     for (const auto& name : settings.ports) {
         io::port_config port;
         port.interface = name;
+        port.media_addresses = address_list(settings);
         q.total += take(io::prepare_queues(port, settings.workers));
         q.ports.push_back(std::move(port));
     }

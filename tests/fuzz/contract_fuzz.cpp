@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// fuzz: dep_dataplane_app
+// Messages on the contract socket: any bytes get one reply or a closed connection; the server neither crashes nor hangs.
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <vector>
+
+#include <spdlog/spdlog.h>
+
+#include "dataplane/app/contract_server.hpp"
+
+using namespace tandem;
+
+namespace {
+
+struct nobody final : app::contract_handler {
+    void hello(api::hello_reply&, std::vector<api::address_entry>&) override {}
+    api::status flow_add(const api::flow_config&) override { return api::status::ok; }
+    api::status flow_update(const api::flow_update&) override { return api::status::ok; }
+    api::status flow_remove(const api::flow_ref&) override { return api::status::unknown_flow; }
+    api::status epoch_install(const api::epoch_key&) override { return api::status::ok; }
+    api::status epoch_switch(const api::epoch_ref&) override { return api::status::ok; }
+    api::status epoch_retire(const api::epoch_ref&) override { return api::status::ok; }
+    std::vector<api::flow_entry> flow_list(const api::list_request&) override { return std::vector<api::flow_entry>(3); }
+    std::vector<api::port_entry> port_list() override { return {}; }
+};
+
+void turn(app::contract_server& server) {
+    std::vector<pollfd> fds;
+    server.add_descriptors(fds);
+    poll(fds.data(), fds.size(), 0);
+    server.ready(fds);
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    static nobody handler;
+    static const std::string path = "/tmp/contract-fuzz-" + std::to_string(getpid());
+    static auto server = [] {
+        spdlog::set_level(spdlog::level::off);
+        return std::move(*app::contract_server::listen(path, geteuid(), handler));
+    }();
+    sockaddr_un to{};
+    to.sun_family = AF_UNIX;
+    path.copy(to.sun_path, sizeof to.sun_path - 1);
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
+    if (fd < 0 || connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0)
+        std::abort();
+    turn(*server);
+    const struct { api::contract_header header; api::hello hello; } first{
+        {api::contract_magic, api::contract_version, api::message_type::hello, 1, 1, 0}, {api::contract_version, 1}};
+    if (send(fd, &first, sizeof first, 0) < 0 || (size != 0 && send(fd, data, size, 0) < 0 && errno != EMSGSIZE))
+        std::abort();
+    turn(*server);
+    turn(*server);
+    static std::vector<char> reply(api::contract_max_message);
+    while (recv(fd, reply.data(), reply.size(), 0) > 0) {
+    }
+    close(fd);
+    turn(*server);
+    return 0;
+}
