@@ -19,13 +19,9 @@ std::span<std::uint8_t> framer::prepare() {
         begin_ = 0;
         end_ = kept;
     }
-    std::size_t needed = frame_prefix;
-    if (end_ >= frame_prefix)
-        needed += load_be(std::span(buffer_).first(frame_prefix));
-    if (needed <= end_)
-        needed = end_ + 1; // whole frames are waiting for next(): still give room
-    if (buffer_.size() < needed)
-        buffer_.resize(needed);
+    // Only bytes that came make it grow, not a length that promises them; the largest frame bounds it.
+    if (buffer_.size() < end_ + frame_prefix)
+        buffer_.resize(std::max(2 * buffer_.size(), end_ + frame_prefix));
     return std::span(buffer_).subspan(end_);
 }
 
