@@ -1,0 +1,25 @@
+// fuzz: dep_media
+// SPDX-License-Identifier: Apache-2.0
+// RTP/RTCP views: any bytes, no read outside, bounds that hold.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+#include "dataplane/media/packet.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    using namespace tandem;
+    const media::parsed view = media::parse(data, size);
+    if (view.problem != api::drop::none)
+        return 0;
+    if (view.header > size || view.header < (view.rtcp ? media::rtcp_fixed_header : media::rtp_fixed_header))
+        std::abort();
+    if (view.rtcp) {
+        if (media::compound_valid(data, size) && size % 4 != 0)
+            std::abort();
+    } else if (media::padding_valid(data, size, view.header) && (data[0] & 0x20) != 0 &&
+               data[size - 1] > size - view.header) {
+        std::abort();
+    }
+    return 0;
+}
