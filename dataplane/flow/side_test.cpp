@@ -5,6 +5,7 @@
 
 #include <map>
 #include <set>
+#include <string>
 
 #include "dataplane/flow/side_testing.hpp"
 
@@ -323,8 +324,8 @@ TEST_F(Srtp, KeyLimits) {
 class pad_watch final : public crypto::iv_observer {
 public:
     void encrypting(std::span<const std::uint8_t> key, std::span<const std::uint8_t> iv) override {
-        bytes pair(key.begin(), key.end());
-        pair.insert(pair.end(), iv.begin(), iv.end());
+        std::string pair(key.begin(), key.end());
+        pair.append(iv.begin(), iv.end());
         if (!seen_.insert(std::move(pair)).second)
             ++repeated_;
     }
@@ -332,7 +333,7 @@ public:
     [[nodiscard]] std::size_t repeated() const { return repeated_; }
 
 private:
-    std::set<bytes> seen_;
+    std::set<std::string> seen_;
     std::size_t repeated_ = 0;
 };
 
