@@ -50,6 +50,7 @@ struct fragment_header {
 };
 
 #define MAX_EXTENSION_HEADERS 6
+#define MAX_OFFSET 0x3fff /* larger than any frame; the verifier wants a bound */
 
 /* Ethernet type of what follows the Ethernet header and at most one tag; 0 if there is not enough. */
 static __always_inline __u16 parse_ethernet(void** cursor, void* end) {
@@ -93,42 +94,52 @@ static __always_inline int is_extension(__u8 next) {
     return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS || next == IPPROTO_FRAGMENT;
 }
 
-/* Walks to the transport header. The loop ends at the first header that is none of ours, or after the bound. */
-static __always_inline enum parse_result walk_extensions(void* cursor, void* end, __u8 next, __u32 left,
-                                                         struct packet* p) {
-    for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next); i++) {
+/* Where the walk over the extension headers is. */
+struct walk {
+    __u32 offset; /* from the frame's start */
+    __u32 left;   /* bytes from there to the end that the IPv6 header tells */
+    __u8 next;
+    __u8 fragment;
+    __u8 later_fragment;
+    __u8 reserved;
+};
+
+/* Walks to the transport header; ends at the first header that is none of ours, or after the bound. A function of its own,
+ * not inlined and not static: the verifier then looks at it once, not once for every way into it and out of it, and the
+ * program loads in milliseconds. */
+__attribute__((noinline)) int walk_extensions(struct xdp_md* ctx, struct walk* w) {
+    if (!w)
+        return PARSE_BAD_IP;
+    void* begin = (void*)(long)ctx->data;
+    void* end = (void*)(long)ctx->data_end;
+    for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(w->next); i++) {
+        if (w->left < 8 || w->offset > MAX_OFFSET)
+            return PARSE_BAD_IP;
+        struct extension_header* e = begin + w->offset;
+        if ((void*)e + 8 > end)
+            return PARSE_BAD_IP;
         __u32 length = 8;
-        if (left < 8 || cursor + 8 > end)
-            return PARSE_BAD_IP;
-        if (next == IPPROTO_FRAGMENT) {
-            struct fragment_header* f = cursor;
-            p->fragment = 1;
-            if (f->offset & bpf_htons(0xfff8)) {
-                p->later_fragment = 1;
-                p->protocol = f->next;
-                p->l4 = cursor; /* never null: the verifier cannot tie it to later_fragment */
-                return PARSED;
-            }
-            next = f->next;
+        if (w->next == IPPROTO_FRAGMENT) {
+            struct fragment_header* f = (void*)e;
+            w->fragment = 1;
+            w->later_fragment = (f->offset & bpf_htons(0xfff8)) != 0;
         } else {
-            struct extension_header* e = cursor;
             length = (e->length + 1u) * 8u;
-            next = e->next;
         }
-        if (length > left)
+        w->next = e->next;
+        if (w->later_fragment)
+            return PARSED;
+        if (length > w->left)
             return PARSE_BAD_IP;
-        left -= length;
-        cursor += length;
+        w->left -= length;
+        w->offset += length;
     }
-    if (is_extension(next))
-        return PARSE_BAD_IP; /* a longer chain than anyone has a use for */
-    p->protocol = next;
-    p->l4 = cursor;
-    p->l4_length = left;
-    return PARSED;
+    /* A longer chain than anyone has a use for. */
+    return is_extension(w->next) || w->offset > MAX_OFFSET ? PARSE_BAD_IP : PARSED;
 }
 
-static __always_inline enum parse_result parse_ipv6(void* cursor, void* end, struct packet* p) {
+static __always_inline enum parse_result parse_ipv6(struct xdp_md* ctx, void* cursor, struct packet* p) {
+    void* end = (void*)(long)ctx->data_end;
     struct ipv6hdr* ip = cursor;
     if ((void*)(ip + 1) > end)
         return PARSE_NOT_IP;
@@ -140,7 +151,19 @@ static __always_inline enum parse_result parse_ipv6(void* cursor, void* end, str
     __u32 left = bpf_ntohs(ip->payload_len);
     if (ip->version != 6 || left > (__u32)((long)end - (long)(ip + 1)))
         return PARSE_BAD_IP;
-    return walk_extensions(ip + 1, end, ip->nexthdr, left, p);
+    p->protocol = ip->nexthdr;
+    p->l4 = ip + 1;
+    p->l4_length = left;
+    if (!is_extension(ip->nexthdr))
+        return PARSED;
+    struct walk w = {.offset = (__u32)((long)(ip + 1) - (long)ctx->data), .left = left, .next = ip->nexthdr};
+    enum parse_result result = walk_extensions(ctx, &w);
+    p->protocol = w.next;
+    p->fragment = w.fragment;
+    p->later_fragment = w.later_fragment;
+    p->l4_length = w.left;
+    p->l4 = (void*)(long)ctx->data + (w.offset & MAX_OFFSET);
+    return result;
 }
 
 static __always_inline enum parse_result parse(struct xdp_md* ctx, struct packet* p) {
@@ -150,7 +173,7 @@ static __always_inline enum parse_result parse(struct xdp_md* ctx, struct packet
     if (type == ETH_P_IP)
         return parse_ipv4(cursor, end, p);
     if (type == ETH_P_IPV6)
-        return parse_ipv6(cursor, end, p);
+        return parse_ipv6(ctx, cursor, p);
     return PARSE_NOT_IP;
 }
 

@@ -38,6 +38,10 @@ private:
     int fd_;
 };
 
+// Refuses where another's program is attached. To be asked before DPDK has anything to do with the interface: when
+// net_af_xdp closes a port it detaches whatever program is there.
+[[nodiscard]] result refuse_foreign(unsigned ifindex, std::string_view name);
+
 // Makes way for our program: detaches one of ours that a killed process left (call with the claim held), refuses where
 // another's program is attached. True where something was detached.
 [[nodiscard]] tl::expected<bool, std::string> clear_stale(unsigned ifindex, std::string_view name);

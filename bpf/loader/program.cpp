@@ -70,17 +70,26 @@ std::uint32_t attach_flags(attach_mode mode) {
 
 } // namespace
 
+result refuse_foreign(unsigned ifindex, std::string_view name) {
+    auto info = query_program(ifindex, name);
+    if (!info)
+        return tl::unexpected(info.error());
+    if (info->id == 0 || info->name == program_name)
+        return {};
+    return tl::unexpected(fmt::format(
+        "another XDP program ('{}', id {}) is attached to {}: detach it first (ip link set dev {} xdp off), or give "
+        "Tandem another interface",
+        info->name, info->id, name, name));
+}
+
 tl::expected<bool, std::string> clear_stale(unsigned ifindex, std::string_view name) {
+    if (auto free = refuse_foreign(ifindex, name); !free)
+        return tl::unexpected(free.error());
     auto info = query_program(ifindex, name);
     if (!info)
         return tl::unexpected(info.error());
     if (info->id == 0)
         return false;
-    if (info->name != program_name)
-        return tl::unexpected(fmt::format(
-            "another XDP program ('{}', id {}) is attached to {}: detach it first (ip link set dev {} xdp off), "
-            "or give Tandem another interface",
-            info->name, info->id, name, name));
     if (int rc = bpf_xdp_detach(static_cast<int>(ifindex), attach_flags(info->mode), nullptr); rc < 0)
         return tl::unexpected(fmt::format("cannot detach the XDP program that an earlier Tandem left on {}: {}", name,
                                           describe_error(-rc)));

@@ -77,6 +77,39 @@ void close_device(port& p) noexcept {
     p.id = port::no_id;
 }
 
+// As late as possible: until the new program is attached, media goes to the kernel.
+status make_way(port& p) {
+    auto stale = bpf::clear_stale(p.ifindex, p.name);
+    if (!stale)
+        return failure(stale.error());
+    if (*stale)
+        p.notes.push_back(fmt::format("{}: detached the XDP program of a Tandem that was killed", p.name));
+    return {};
+}
+
+// The kernel gives a queue free some time after its last socket was closed or its owner killed: worth more than one
+// try.
+status start_af_xdp(port& p, const std::string& args, rte_mempool* pool) {
+    constexpr useconds_t pauses_us[] = {50'000, 200'000, 800'000, 0};
+    status started;
+    for (useconds_t pause : pauses_us) {
+        {
+            stderr_capture said(true);
+            if (auto made = make_device(p, "net_af_xdp_" + p.name, args, said); !made)
+                return made;
+            if (auto clear = make_way(p); !clear)
+                return clear;
+            started = start_device(p, pool, said);
+        }
+        if (started || pause == 0)
+            break;
+        close_device(p);
+        bpf::detach(p.ifindex);
+        ::usleep(pause);
+    }
+    return started;
+}
+
 status open_af_xdp(port& p, const port_config& config, rte_mempool* pool, unsigned workers) {
     auto link = find_interface(config.interface);
     if (!link)
@@ -100,34 +133,20 @@ status open_af_xdp(port& p, const port_config& config, rte_mempool* pool, unsign
     if (!claim)
         return failure(claim.error());
     p.claim = std::make_unique<bpf::interface_claim>(std::move(*claim));
-    auto stale = bpf::clear_stale(p.ifindex, p.name);
-    if (!stale)
-        return failure(stale.error());
-    if (*stale)
-        p.notes.push_back(fmt::format("{}: detached the XDP program of a Tandem that was killed", p.name));
-
+    if (auto free = bpf::refuse_foreign(p.ifindex, p.name); !free)
+        return free;
     raise_memory_lock_limit();
     std::string args =
         fmt::format("iface={},start_queue=0,queue_count={},xdp_prog={},busy_budget=0", p.name, *queues, *object);
-    // The kernel gives a queue free some time after its last socket was closed (or its owner killed): worth a second
-    // try.
-    constexpr useconds_t pauses_us[] = {50'000, 200'000, 800'000, 0};
-    for (useconds_t pause : pauses_us) {
-        stderr_capture said(true);
-        auto made = make_device(p, "net_af_xdp_" + p.name, args, said);
-        if (made)
-            made = start_device(p, pool, said);
-        if (made)
-            break;
-        if (pause == 0)
-            return made;
-        close_device(p);
-        ::usleep(pause);
-    }
+    if (auto started = start_af_xdp(p, args, pool); !started)
+        return started;
     auto maps = bpf::edge::open(p.ifindex, p.name);
     if (!maps)
         return failure(maps.error());
     p.edge = std::make_unique<bpf::edge>(std::move(*maps));
+    for (std::uint32_t i = 0; i < config.media_addresses.size(); ++i)
+        if (auto added = p.edge->add_media_address(config.media_addresses[i], i); !added)
+            return added;
     p.mode = p.edge->mode() == bpf::attach_mode::generic ? xdp_mode::generic : xdp_mode::driver;
     if (p.mode == xdp_mode::generic)
         p.notes.push_back(

@@ -32,6 +32,9 @@ struct port_config {
     std::string pcap_in{};    // pcap: file to read, may be empty
     std::string pcap_out{};   // pcap: file to write, may be empty
     std::uint16_t queues = 1; // ring, null: queue pairs. af_xdp takes all queues of the interface
+    // af_xdp: told to the edge (index = position) as soon as it is attached, so that after a restart as little media as
+    // possible meets the kernel, which would answer with ICMP errors.
+    std::vector<std::array<std::uint8_t, 16>> media_addresses{};
 };
 
 // An open, started port. Closed (program detached, claim given up) by close_port() or the destructor.

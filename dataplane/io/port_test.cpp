@@ -74,19 +74,20 @@ protected:
     }
 
     tl::expected<port, std::string> open(const std::string& interface, unsigned workers = 1) {
-        return open_port({.kind = port_kind::af_xdp, .interface = interface}, environment().pool(), workers);
+        return open_port({.kind = port_kind::af_xdp, .interface = interface, .media_addresses = {media_address()}},
+                         environment().pool(), workers);
     }
     std::string refusal(const std::string& interface, unsigned workers = 1) {
         auto p = open(interface, workers);
         return p ? "opened" : p.error();
     }
-    static void write_edge(port& p) {
+    static bpf::edge::address media_address() {
         bpf::edge::address media{};
         media[10] = media[11] = 0xff;
         inet_pton(AF_INET, "192.0.2.1", media.data() + 12);
-        ASSERT_TRUE(p.edge->add_media_address(media, 0));
-        p.edge->open_port(0, media_port);
+        return media;
     }
+    static void write_edge(port& p) { p.edge->open_port(0, media_port); }
     static bpf::testing::frame datagram(std::uint16_t to, std::uint8_t value = 0x80, std::size_t length = 40) {
         return packet().eth().ipv4("198.51.100.7", "192.0.2.1").udp(5004, to).payload(length, value).bytes();
     }
@@ -209,6 +210,9 @@ TEST_F(af_xdp, KilledTandemsProgramIsReplaced) {
     auto p = open("tt0");
     ASSERT_TRUE(p) << p.error();
     EXPECT_NE(attached("tt0"), stale);
+    send(datagram(media_port)); // the addresses were told with the opening, the ports not yet
+    EXPECT_EQ(receive(*p, std::chrono::milliseconds(100)), nullptr);
+    EXPECT_EQ(p->edge->verdicts().value()[static_cast<std::size_t>(api::drop::edge_closed_port)], 1u);
     ASSERT_FALSE(p->notes.empty());
     EXPECT_NE(p->notes[0].find("was killed"), std::string::npos) << p->notes[0];
 }
