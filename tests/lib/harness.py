@@ -75,7 +75,8 @@ def wait_until(condition, what, timeout=10.0, interval=0.1):
 class Network:
     """ue --(ue0|acc0)-- gw --(core0|core0)-- core, and ue2 --(ue0|acc1)-- gw.
 
-    ue 192.0.2.10, ue2 192.0.2.130; gw 192.0.2.1 (access) and 198.51.100.1 (core); core 198.51.100.10.
+    ue 192.0.2.10, ue2 192.0.2.130; gw 192.0.2.1 (access), 198.51.100.1 (SIP in the core) and 198.51.100.2 (media in the core: the
+    edge drops all other UDP to a media address); core 198.51.100.10.
     With impair={...} a bridge in its own namespace "air" stands between ue and gw and loses, doubles, reorders (impair.py)."""
 
     access, core_address = "192.0.2.1", "198.51.100.1"
@@ -96,7 +97,7 @@ class Network:
         self.gw.address("acc0", "192.0.2.1/25")
         self.ue.address("ue0", "192.0.2.10/25")
         self.ue.route("default", "via", "192.0.2.1")
-        self.gw.address("core0", "198.51.100.1/24")
+        self.gw.address("core0", "198.51.100.1/24", "198.51.100.2/24")
         self.core.address("core0", "198.51.100.10/24")
         self.core.route("default", "via", "198.51.100.1")
         if ue2:

@@ -123,10 +123,10 @@ LEVEL_TEST = {"suite": "AEAD_AES_128_GCM", "seed_bytes": 16, "rekey_s": 5, "over
 class Gateway:
     """The gateway's programs in one namespace. Files are in `directory`; logs in directory/log.
 
-    access, core: addresses; ports: interfaces; level: the default level's table (rekey_s, overlap_s, suite, seed_bytes);
+    access, core (SIP), core_media: addresses; ports: interfaces; level: the default level's table (rekey_s, overlap_s, suite, seed_bytes);
     media, tunnel, dataplane, controlplane: more keys for those tables. start() starts everything in order."""
 
-    def __init__(self, netns, directory, access="192.0.2.1", core="198.51.100.1", ports=("acc0", "core0"), level=None,
+    def __init__(self, netns, directory, access="192.0.2.1", core="198.51.100.1", core_media="198.51.100.2", ports=("acc0", "core0"), level=None,
                  instance=None, tunnel_port=4433, inner4="10.64.0.0/16", inner6=None, tun="tandem0", media=None,
                  tunnel=None, dataplane=None, controlplane=None, levels=None, survive=False, kamailio=True, access_more=()):
         self.netns, self.dir, self.survive = netns, Path(directory), survive
@@ -141,7 +141,7 @@ class Gateway:
         self.server = f"{host}:{tunnel_port}"
         self.dataplane_config = write_toml(self.dir / "dataplane.toml", {
             "instance": self.instance, "run_dir": self.run_dir, "hugepages": "never", **(dataplane or {})},
-            [("[[address]]", {"name": "access", "ip": access}), ("[[address]]", {"name": "core", "ip": core}),
+            [("[[address]]", {"name": "access", "ip": access}), ("[[address]]", {"name": "core", "ip": core_media}),
              *[("[[address]]", {"name": n, "ip": a}) for n, a in access_more],
              *[("[[port]]", {"interface": p}) for p in ports],
              ("[edge]", {"tunnel_tcp": [tunnel_port]})])
