@@ -3,8 +3,8 @@
 #ifndef TANDEM_BPF_MAPS_H
 #define TANDEM_BPF_MAPS_H
 
-#include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <linux/bpf.h>
 
 #include "dataplane/api/edge_maps.h"
 
@@ -19,7 +19,7 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, TANDEM_EDGE_MAX_ADDRESSES * TANDEM_EDGE_PORT_WORDS);
+    __uint(max_entries, TANDEM_EDGE_MAX_ADDRESSES* TANDEM_EDGE_PORT_WORDS);
     __type(key, __u32);
     __type(value, __u64);
 } open_ports SEC(".maps");

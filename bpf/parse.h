@@ -5,13 +5,13 @@
 #ifndef TANDEM_BPF_PARSE_H
 #define TANDEM_BPF_PARSE_H
 
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
 #include "dataplane/api/edge_maps.h"
 
@@ -104,9 +104,9 @@ struct walk {
     __u8 reserved;
 };
 
-/* Walks to the transport header; ends at the first header that is none of ours, or after the bound. A function of its own,
- * not inlined and not static: the verifier then looks at it once, not once for every way into it and out of it, and the
- * program loads in milliseconds. */
+/* Walks to the transport header; ends at the first header that is none of ours, or after the bound. A function of its
+ * own, not inlined and not static: the verifier then looks at it once, not once for every way into it and out of it,
+ * and the program loads in milliseconds. */
 __attribute__((noinline)) int walk_extensions(struct xdp_md* ctx, struct walk* w) {
     if (!w)
         return PARSE_BAD_IP;
@@ -146,7 +146,8 @@ static __always_inline enum parse_result parse_ipv6(struct xdp_md* ctx, void* cu
     __builtin_memcpy(p->destination.ip, &ip->daddr, 16);
     __builtin_memcpy(p->source.ip, &ip->saddr, 8);
     const __u8* d = p->destination.ip;
-    p->mapped = !(d[0] | d[1] | d[2] | d[3] | d[4] | d[5] | d[6] | d[7] | d[8] | d[9]) && d[10] == 0xff && d[11] == 0xff;
+    p->mapped =
+        !(d[0] | d[1] | d[2] | d[3] | d[4] | d[5] | d[6] | d[7] | d[8] | d[9]) && d[10] == 0xff && d[11] == 0xff;
 
     __u32 left = bpf_ntohs(ip->payload_len);
     if (ip->version != 6 || left > (__u32)((long)end - (long)(ip + 1)))
