@@ -66,6 +66,8 @@ api::drop parse_ipv6(bytes frame, std::size_t at, udp_frame& out, ip_part& part)
         return api::drop::bad_udp;
     std::memcpy(out.source.ip, ip + 8, 16);
     std::memcpy(out.destination.ip, ip + 24, 16);
+    if (flow::is_ipv4(out.source.ip) || flow::is_ipv4(out.destination.ip))
+        return api::drop::bad_ip; // mapped addresses do not travel (RFC 4291 2.5.5.2); here they stand for IPv4
     part = {at + 40, at + 40 + length};
     return api::drop::none;
 }

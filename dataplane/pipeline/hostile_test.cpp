@@ -88,6 +88,10 @@ TEST_P(Hostile, WrongVersionAndProtocol) {
     EXPECT_EQ(t.drops(drop::not_ip), 2u);
     if (!v6)
         return;
+    bytes mapped = good; // an IPv4 address in an IPv6 packet would reach an IPv4 flow
+    std::copy_n(local(access4, 0).ip, 16, mapped.begin() + 14 + 24);
+    EXPECT_TRUE(t.pass(0, {mapped}).empty());
+    EXPECT_EQ(t.drops(drop::bad_ip), 4u);
     bytes fragment = good;
     fragment[ip + 6] = 44;
     EXPECT_TRUE(t.pass(0, {fragment}).empty());

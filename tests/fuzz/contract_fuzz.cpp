@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuzz: dep_dataplane_app
+// fuzz: dep_dataplane_outside
 // Messages on the contract socket: any bytes get one reply or a closed connection; the server neither crashes nor hangs.
 #include <cstdint>
 #include <cstdlib>

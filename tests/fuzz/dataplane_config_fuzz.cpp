@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuzz: dep_dataplane_app
+// fuzz: dep_dataplane_outside
 // dataplane.toml of any content: a configuration within its ranges, or one sentence that names the file.
 #include <cstdint>
 #include <cstdlib>
