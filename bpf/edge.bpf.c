@@ -3,10 +3,11 @@
  * The decisions are in tandem_edge() and read from top to bottom; parse.h reads the frame, bucket.h limits handshakes,
  * verdict.h counts. State is in maps.h and written by the data plane's control thread (dataplane/api/edge_maps.h).
  */
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
+
+#include <bpf/bpf_helpers.h>
 
 #include "bpf/bucket.h"
 #include "bpf/maps.h"

@@ -3,8 +3,9 @@
 #ifndef TANDEM_BPF_MAPS_H
 #define TANDEM_BPF_MAPS_H
 
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
 
 #include "dataplane/api/edge_maps.h"
 

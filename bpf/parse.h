@@ -5,13 +5,14 @@
 #ifndef TANDEM_BPF_PARSE_H
 #define TANDEM_BPF_PARSE_H
 
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
 
 #include "dataplane/api/edge_maps.h"
 
