@@ -121,12 +121,15 @@ session* manager::impl::session_for(const std::string& unit, const message& requ
     return &s;
 }
 
-// The newcomer is the session's primary from now on; one that it had before is closed in order, unheard.
+// The newcomer is the session's primary from now on. One that it had before takes no new requests of ours but is heard
+// for a moment: packets and responses that the unit sent before it knew of the new one are not lost.
 void manager::impl::adopt(session& s, const std::shared_ptr<channel>& link, std::chrono::seconds lifetime) {
     newcomers_.remove_if([&](const newcomer& n) { return n.link == link; });
     if (s.primary) {
         ++count->connections_replaced;
-        s.primary->abandon("replaced by the unit's new connection");
+        if (s.old)
+            s.old->abandon("replaced by the unit's new connection");
+        s.old = std::move(s.primary);
     }
     s.primary = link;
     s.up_since = clock::now();
@@ -142,7 +145,7 @@ void manager::impl::adopt(session& s, const std::shared_ptr<channel>& link, std:
         .on_request =
             [this, weak, id](const message& request) {
                 if (const auto self = weak.lock())
-                    if (session* of = find(id); of != nullptr && of->primary == self)
+                    if (session* of = find(id); of != nullptr && (of->primary == self || of->old == self))
                         on_request(self, of, request);
             },
         .on_packet =
@@ -152,7 +155,11 @@ void manager::impl::adopt(session& s, const std::shared_ptr<channel>& link, std:
             },
         .on_closed =
             [this, weak, id](std::string_view reason) {
-                if (session* of = find(id); of != nullptr && of->primary == weak.lock())
+                session* of = find(id);
+                const auto self = weak.lock();
+                if (of != nullptr && of->old == self)
+                    of->old.reset();
+                else if (of != nullptr && of->primary == self)
                     lost(*of, reason);
             },
     });

@@ -69,7 +69,11 @@ TEST_F(Life, Rim03RenewalBeforeTheEndIsSeamless) {
     run([this]() -> asio::awaitable<void> {
         const auto first = co_await join("alice", {}, 1);
         co_await pause(700ms);
-        const auto second = co_await join("alice", first->id(), 1);
+        const auto second = co_await join("alice", first->id());
+        // What was sent before the unit knew of its new connection still counts.
+        const auto late = ip_packet(first->inner()[0], asio::ip::make_address("198.51.100.1"));
+        co_await first->send_frame(late);
+        EXPECT_TRUE(co_await within(2s, [&] { return inner_->from_units.size() == 1; }));
         EXPECT_TRUE(co_await first->closed_by_gateway());
         co_await pause(800ms); // beyond the first one's lifetime and grace
         EXPECT_TRUE(gateway_->by_unit("alice")->up);

@@ -4,6 +4,7 @@
 #include "controlplane/session/manager.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <spdlog/spdlog.h>
 
@@ -16,6 +17,7 @@ namespace tandem::session {
 namespace {
 
 constexpr int silent_intervals = 3;
+constexpr auto old_heard_for = std::chrono::seconds(1);
 
 std::unique_ptr<tunnel::inner_device> kernel_tun(asio::io_context& io, const config& c) {
     tunnel::tun_settings settings{.name = c.tun, .inner4 = {}, .inner6 = {}, .mtu = c.mtu};
@@ -98,10 +100,9 @@ void manager::impl::stop() {
         n.link->abandon("gateway stops");
     newcomers_.clear();
     for (auto& [id, s] : sessions)
-        if (s->primary) {
-            s->primary->abandon("gateway stops");
-            s->primary.reset();
-        }
+        for (auto* link : {&s->primary, &s->old})
+            if (const auto gone = std::move(*link); gone)
+                gone->abandon("gateway stops");
     inner_->stop();
 }
 
@@ -176,6 +177,8 @@ session_info manager::impl::info(const session& s) const {
 void manager::impl::lost(session& s, std::string_view reason) {
     spdlog::info("session of '{}' lost its primary: {}", s.unit, reason);
     s.primary.reset();
+    if (const auto old = std::exchange(s.old, nullptr); old)
+        old->abandon(reason);
     s.down_since = clock::now();
     if (owner_.on_down)
         owner_.on_down(info(s), false);
@@ -183,10 +186,9 @@ void manager::impl::lost(session& s, std::string_view reason) {
 
 void manager::impl::end(session& s, std::string_view reason) {
     spdlog::info("session of '{}' is over: {}", s.unit, reason);
-    if (s.primary) {
-        s.primary->abandon(reason);
-        s.primary.reset();
-    }
+    for (auto* link : {&s.primary, &s.old})
+        if (const auto gone = std::move(*link); gone)
+            gone->abandon(reason);
     const auto last = info(s);
     by_unit_.erase(s.unit);
     for (const auto& address : s.inner)
@@ -308,6 +310,8 @@ void manager::impl::sweep_session(session& s, clock::time_point now) {
         }
         return;
     }
+    if (s.old && now - s.up_since > old_heard_for)
+        std::exchange(s.old, nullptr)->abandon("replaced by the unit's new connection");
     const auto link = s.primary; // closing resets the session's
     if (now - link->link().last_heard() > silent_intervals * settings.keepalive) {
         ++count->keepalive_lost;

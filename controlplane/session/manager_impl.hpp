@@ -25,6 +25,7 @@ struct session {
     std::string unit;
     std::vector<asio::ip::address> inner;
     std::shared_ptr<channel> primary; // none = down
+    std::shared_ptr<channel> old;     // replaced, but what the unit sent before it knew still arrives here
     clock::time_point up_since{};     // of this primary
     clock::time_point down_since{};
     session_info info; // the parts that are kept: outer, cipher, lifetime, counts
