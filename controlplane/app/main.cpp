@@ -94,6 +94,11 @@ int run(const config& settings) {
     callcontrol::config ng;
     ng.listen = settings.ng;
     ng.core_interface = settings.media.core;
+    ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
+        if (address.is_v4())
+            return tunnel.inner4 && asio::ip::network_v4(address.to_v4(), tunnel.inner4->prefix_length()).canonical() == tunnel.inner4->canonical();
+        return tunnel.inner6 && asio::ip::network_v6(address.to_v6(), tunnel.inner6->prefix_length()).canonical() == tunnel.inner6->canonical();
+    };
     callcontrol::server calls(io, ng, relay, sessions, (*store)->calls());
     verbs answers(rooms{settings, **store, dataplane, stats, sessions, relay, calls});
     ops_server ops(io, settings.ops_socket(), answers);

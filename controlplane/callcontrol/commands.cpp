@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ng commands: offer and answer carry SDP between call.cpp (what it means) and the media relay (what happens); delete
-// ends, query and list tell. One thread: the control plane's io_context; each holds its call's turn.
+// The ng commands: offer and answer carry SDP between call.cpp (what it means) and the media relay (what happens);
+// delete ends, query and list tell. One thread: the control plane's io_context; each holds its call's turn.
+#include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
-#include <algorithm>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -19,9 +19,13 @@ namespace {
 using media::leg_kind;
 
 // Logical interface names that mean "behind an agent".
-bool names_unit(std::string_view interface) { return interface == "unit" || interface == "inner" || interface == "access"; }
+bool names_unit(std::string_view interface) {
+    return interface == "unit" || interface == "inner" || interface == "access";
+}
 
-tl::unexpected<reason> refuse(std::string text) { return tl::unexpected(std::move(text)); }
+tl::unexpected<reason> refuse(std::string text) {
+    return tl::unexpected(std::move(text));
+}
 
 bencode::value sdp_reply(std::string body) {
     auto reply = ok_reply();
@@ -47,8 +51,8 @@ void apply_direction(call& c, const request& r, side sender) {
 
 asio::awaitable<turnstile::pass> turnstile::enter() {
     if (busy_) {
-        auto timer = waiting_.emplace(waiting_.end(), co_await asio::this_coro::executor,
-                                      asio::steady_timer::time_point::max());
+        auto timer =
+            waiting_.emplace(waiting_.end(), co_await asio::this_coro::executor, asio::steady_timer::time_point::max());
         asio::error_code woken;
         co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, woken));
         waiting_.erase(timer); // busy_ was handed on to us
@@ -93,11 +97,15 @@ outcome<place> server::state::place_of_sender(const call& c, const media_line& l
         return place{leg_kind::unit, session->unit, {}, ipv6};
     }
     if (names_unit(c.interfaces[s]))
-        return refuse(fmt::format("direction says \"{}\", but {} is no session's inner address: is the agent up, and does "
-                                  "the phone put its inner address into the SDP?",
-                                  c.interfaces[s], from.address.to_string()));
-    return place{leg_kind::core, {}, c.interfaces[s].empty() ? settings.core_interface : c.interfaces[s],
-                 from.address.is_v6()};
+        return refuse(
+            fmt::format("direction says \"{}\", but {} is no session's inner address: is the agent up, and does "
+                        "the phone put its inner address into the SDP?",
+                        c.interfaces[s], from.address.to_string()));
+    if (settings.is_inner && settings.is_inner(from.address))
+        return refuse(fmt::format("{} is an inner address of a unit without a session: its primary must be up first",
+                                  from.address.to_string()));
+    return place{
+        leg_kind::core, {}, c.interfaces[s].empty() ? settings.core_interface : c.interfaces[s], from.address.is_v6()};
 }
 
 outcome<place> server::state::place_of_other(const call& c, const media_line& line, const sdp::media& from, side sender,
@@ -145,8 +153,8 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
     c.accept_mux = r.mux.demux || r.mux.accept;
     c.refuse_mux = r.mux.reject;
     std::vector<sdp::media_rewrite> out;
-    for (std::size_t i = 0; i < offered->medias.size(); ++i) {
-        const auto& here = offered->medias[i];
+    for (std::size_t i = 0; i < offered->m_lines.size(); ++i) {
+        const auto& here = offered->m_lines[i];
         if (c.lines.size() <= i) {
             c.lines.emplace_back();
             c.lines.back().index = static_cast<std::uint32_t>(i);
@@ -232,12 +240,13 @@ outcome<void> server::state::check_answerer(const media_line& line, const sdp::m
     const auto& where = line.legs[s].where;
     const auto session = sessions.by_inner(from.address);
     if (where.kind == leg_kind::unit && (!session || session->unit != where.unit))
-        return refuse(fmt::format("Answer's address {} is not an inner address of unit \"{}\"", from.address.to_string(),
-                                  where.unit));
+        return refuse(fmt::format("Answer's address {} is not an inner address of unit \"{}\"",
+                                  from.address.to_string(), where.unit));
     if (where.kind == leg_kind::core && session)
-        return refuse(fmt::format("Answer's address {} is the inner address of unit \"{}\", but the offer was not for it: "
-                                  "name it as callee in metadata",
-                                  from.address.to_string(), session->unit));
+        return refuse(
+            fmt::format("Answer's address {} is the inner address of unit \"{}\", but the offer was not for it: "
+                        "name it as callee in metadata",
+                        from.address.to_string(), session->unit));
     return {};
 }
 
@@ -246,17 +255,17 @@ asio::awaitable<outcome<std::string>> server::state::run_answer(live_call& live,
     auto answered = sdp::parse(r.sdp);
     if (!answered)
         co_return refuse(std::move(answered.error()));
-    const auto& medias = answered->medias;
-    std::vector<sdp::media_rewrite> out(medias.size());
+    const auto& m_lines = answered->m_lines;
+    std::vector<sdp::media_rewrite> out(m_lines.size());
     for (auto& one : out)
         one.reject = true;
     for (std::size_t i = 0; i < c.lines.size(); ++i) {
         auto& line = c.lines[i];
         bool taken = false;
-        if (i < medias.size() && !medias[i].rejected() && line.id != 0) {
-            if (auto fine = check_answerer(line, medias[i], from); !fine)
+        if (i < m_lines.size() && !m_lines[i].rejected() && line.id != 0) {
+            if (auto fine = check_answerer(line, m_lines[i], from); !fine)
                 co_return refuse(std::move(fine.error()));
-            const auto result = take_answer(c, line, medias[i], from, r);
+            const auto result = take_answer(c, line, m_lines[i], from, r);
             if (!result)
                 co_return refuse(result.error());
             taken = *result;

@@ -10,6 +10,7 @@
 #include <asio/ip/udp.hpp>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -27,6 +28,9 @@ struct config {
     std::string core_interface = "core";      // name of the address of core legs where `direction` names none
     std::chrono::seconds cookie_lifetime{20}; // how long a reply is kept for retransmissions
     std::size_t max_calls = 100'000;
+    // Whether an address belongs to the units' inner network: one without a session is refused, not taken for the core
+    // (RIM-02).
+    std::function<bool(const asio::ip::address&)> is_inner;
 };
 
 // Where calls (without keys) outlive the process. Called on the io_context's thread.
@@ -51,7 +55,7 @@ struct counters {
     std::uint64_t malformed = 0;       // no cookie or broken bencode
     std::uint64_t retransmissions = 0; // answered from the cookie cache, or still being worked on
     std::uint64_t pings = 0, offers = 0, answers = 0, deletes = 0, queries = 0, lists = 0;
-    std::uint64_t errors = 0;          // error replies
+    std::uint64_t errors = 0; // error replies
     std::uint64_t calls_created = 0, calls_ended = 0;
     std::uint64_t calls_recovered = 0; // taken up from the store at start
 };

@@ -49,7 +49,10 @@ class Frame:
             self.dscp = (struct.unpack_from("!H", data, at)[0] >> 6) & 63
             self.src = str(ipaddress.IPv6Address(data[at + 8:at + 24]))
             self.dst = str(ipaddress.IPv6Address(data[at + 24:at + 40]))
-            self._transport(data[at + 40:at + 40 + length])
+            body = data[at + 40:at + 40 + length]
+            if self.protocol == 0 and len(body) >= 8:  # hop-by-hop options, as multicast listener reports have them
+                self.protocol, body = body[0], body[8 + 8 * body[1]:]
+            self._transport(body)
 
     def _transport(self, data):
         if self.protocol == 17 and len(data) >= 8:

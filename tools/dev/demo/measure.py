@@ -162,12 +162,12 @@ def stream(frames, begin, end, source=None, target=None):
     return found
 
 
-def direction(sent_frames, source, received_frames, target, opened, closed):
+def direction(sent_frames, source, received_frames, target, begin, opened, closed):
     """One direction of a call: what the sender's phone sent in the window, and what of it reached the other phone unchanged.
     `early` went out before the answer had reached the caller, when no path through the gateway was agreed yet."""
     margin = 2_000_000_000
-    sent = stream(sent_frames, opened - margin, closed, source=source)
-    received = stream(received_frames, opened - margin, closed + margin, target=target)
+    sent = stream(sent_frames, begin, closed, source=source)
+    received = stream(received_frames, begin, closed + margin, target=target)
     inside = {k: v for k, v in sent.items() if v[0] >= opened}
     early = {k: v for k, v in sent.items() if v[0] < opened}
     lost = [k for k in inside if k not in received]

@@ -77,8 +77,8 @@ def _call(c, where, link):
            "seconds": round((closed - opened) / 1e9, 2) if opened else 0.0, "directions": {}}
     if opened is None:
         return out
-    forth = measure.direction(a_frames, a_address, b_frames, b_address, opened, closed)
-    back = measure.direction(b_frames, b_address, a_frames, a_address, opened, closed)
+    forth = measure.direction(a_frames, a_address, b_frames, b_address, c["begin"], opened, closed)
+    back = measure.direction(b_frames, b_address, a_frames, a_address, c["begin"], opened, closed)
     ssrcs = forth.pop("ssrc") + back.pop("ssrc")
     legs = [name for name in (a_link, b_link) if name]
     out["secondaries"] = len(legs)
