@@ -152,7 +152,7 @@ asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect
     trying_.reset();
     if (!response) {
         fresh->close("not configured");
-        if (response.error().code && settings_.tsid != protocol::no_tsid) { // the session is no more: begin anew
+        if (response.error().code == status::bad_tsid && settings_.tsid != protocol::no_tsid) { // it is no more: begin anew
             media_.close_all("the gateway does not know the session any more");
             settings_.tsid = protocol::no_tsid;
         }
@@ -245,6 +245,8 @@ asio::awaitable<void> primary::renew() {
         co_return;
     }
     spdlog::warn("primary not renewed: {}", made.error().text);
+    if (!fatal_.empty())
+        current_->close(fatal_);
     if (!current_->closed())
         co_await sleep(backoff(2));
     if (steady::now() > configured_at_ + settings_.lifetime)
