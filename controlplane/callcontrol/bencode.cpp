@@ -160,7 +160,9 @@ value& value::push(value item) {
     return *this;
 }
 
-bool operator==(const value& left, const value& right) { return left.data_ == right.data_; }
+bool operator==(const value& left, const value& right) {
+    return left.data_ == right.data_;
+}
 
 std::optional<parsed> parse(std::string_view bytes) {
     reader from(bytes);

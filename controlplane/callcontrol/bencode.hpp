@@ -27,8 +27,10 @@ using dict = std::vector<std::pair<std::string, value>>;
 class value {
 public:
     value() : data_(dict{}) {}
-    template <std::signed_integral T> value(T number) : data_(static_cast<std::int64_t>(number)) {}
-    template <std::unsigned_integral T> value(T number) : data_(static_cast<std::int64_t>(number)) {}
+    template <std::signed_integral T>
+    value(T number) : data_(static_cast<std::int64_t>(number)) {}
+    template <std::unsigned_integral T>
+    value(T number) : data_(static_cast<std::int64_t>(number)) {}
     value(std::string text) : data_(std::move(text)) {}
     value(std::string_view text) : data_(std::string(text)) {}
     value(const char* text) : data_(std::string(text)) {}

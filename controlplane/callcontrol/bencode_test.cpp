@@ -53,8 +53,26 @@ TEST(Bencode, EveryCutIsRefused) {
 }
 
 TEST(Bencode, BrokenOnesAreRefused) {
-    for (const auto* text : {"", "x", "i", "ie", "i1", "i1x2e", "i99999999999999999999e", "-1:a", "5:abc", "18446744073709551615:a",
-                             "l", "d", "di1e1:ae", "d1:ae", "d1:a", "l5:ab", ":", "1", "e", "dee"})
+    for (const auto* text : {"",
+                             "x",
+                             "i",
+                             "ie",
+                             "i1",
+                             "i1x2e",
+                             "i99999999999999999999e",
+                             "-1:a",
+                             "5:abc",
+                             "18446744073709551615:a",
+                             "l",
+                             "d",
+                             "di1e1:ae",
+                             "d1:ae",
+                             "d1:a",
+                             "l5:ab",
+                             ":",
+                             "1",
+                             "e",
+                             "dee"})
         if (std::string_view(text) != "dee") {
             EXPECT_FALSE(parse(text)) << text;
         }

@@ -12,7 +12,9 @@ namespace {
 
 using media::leg_kind;
 
-tl::unexpected<reason> refuse(std::string text) { return tl::unexpected(std::move(text)); }
+tl::unexpected<reason> refuse(std::string text) {
+    return tl::unexpected(std::move(text));
+}
 
 // Strongest first; what we offer.
 constexpr std::array<api::suite, 4> offered_suites{api::suite::aead_aes_256_gcm, api::suite::aead_aes_128_gcm,
@@ -28,7 +30,9 @@ std::optional<protocol::secret> make_key(api::suite suite) {
     return key;
 }
 
-std::uint16_t next_port(std::uint16_t port) noexcept { return static_cast<std::uint16_t>(port == 65'535 ? port : port + 1); }
+std::uint16_t next_port(std::uint16_t port) noexcept {
+    return static_cast<std::uint16_t>(port == 65'535 ? port : port + 1);
+}
 
 bool is_private(const asio::ip::address& address) {
     if (address.is_v6())
@@ -197,8 +201,8 @@ void call::learn_tag(side s, const std::string& tag) {
     known.push_back(tag);
 }
 
-outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media& from, side sender, const place& from_where,
-                              const place& to_where, const request& r) {
+outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media& from, side sender,
+                              const place& from_where, const place& to_where, const request& r) {
     line_plan plan;
     line.kind = from.kind;
     if (from.rejected() || !from.profile.rtp) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A call as call control knows it: two sides (0 = who made the call's first offer, 1 = who answers), media lines, and on each
-// line what either side's SDP last said. Offer and answer (RFC 3264) are pure functions here: SDP in, wishes to the media
-// relay and SDP out; ng_server.cpp carries them between the two. One thread: the control plane's io_context.
+// A call as call control knows it: two sides (0 = who made the call's first offer, 1 = who answers), media lines, and
+// on each line what either side's SDP last said. Offer and answer (RFC 3264) are pure functions here: SDP in, wishes to
+// the media relay and SDP out; ng_server.cpp carries them between the two. One thread: the control plane's io_context.
 //
-// An offer changes nothing that is in force: the relay is told at the answer, so a refused re-offer leaves the call as it
-// was. Keys are in protocol::secret and never saved; a recovered call gets new ones at its next offer.
+// An offer changes nothing that is in force: the relay is told at the answer, so a refused re-offer leaves the call as
+// it was. Keys are in protocol::secret and never saved; a recovered call gets new ones at its next offer.
 #pragma once
 
 #include <array>
@@ -22,7 +22,9 @@
 namespace tandem::callcontrol {
 
 using side = unsigned; // 0 or 1
-[[nodiscard]] constexpr side other(side s) noexcept { return 1 - s; }
+[[nodiscard]] constexpr side other(side s) noexcept {
+    return 1 - s;
+}
 
 // Where a leg is; decides its ports, so a change of it needs a new media.
 struct place {
@@ -48,8 +50,8 @@ struct leg {
     bool held = false;                        // by c=0.0.0.0
     sdp::transport profile;                   // in this side's SDP
     sdes_state keys;
-    std::vector<sdp::crypto_line> offered;    // our a=crypto in the last offer to this side
-    bool mux_offered = false;                 // in the last offer to, or from, this side
+    std::vector<sdp::crypto_line> offered; // our a=crypto in the last offer to this side
+    bool mux_offered = false;              // in the last offer to, or from, this side
 };
 
 struct media_line {
@@ -77,11 +79,14 @@ struct call {
     [[nodiscard]] std::optional<side> side_of(const std::string& tag) const;
     void learn_tag(side, const std::string& tag);
     // The id code that metadata gave for this side.
-    [[nodiscard]] const std::string& id_of(side s) const noexcept { return (s == 0) != callee_offered ? caller : callee; }
+    [[nodiscard]] const std::string& id_of(side s) const noexcept {
+        return (s == 0) != callee_offered ? caller : callee;
+    }
 };
 
 using reason = std::string; // for the error reply
-template <class T> using outcome = tl::expected<T, reason>;
+template <class T>
+using outcome = tl::expected<T, reason>;
 
 // What an offer asks of one media line.
 struct line_plan {
@@ -90,8 +95,8 @@ struct line_plan {
 };
 
 // Reads one m= line of `from`'s offer into the line. `to` is where the other leg is. Changes only the line.
-[[nodiscard]] outcome<line_plan> take_offer(const call&, media_line&, const sdp::media&, side from, const place& from_where,
-                                            const place& to_where, const request&);
+[[nodiscard]] outcome<line_plan> take_offer(const call&, media_line&, const sdp::media&, side from,
+                                            const place& from_where, const place& to_where, const request&);
 // Reads one m= line of the answer. False = rejected.
 [[nodiscard]] outcome<bool> take_answer(const call&, media_line&, const sdp::media&, side from, const request&);
 
@@ -102,7 +107,6 @@ struct line_plan {
 [[nodiscard]] sdp::media_rewrite rewrite_for_offer(const media_line&, side to);
 [[nodiscard]] sdp::media_rewrite rewrite_for_answer(const media_line&, side to);
 [[nodiscard]] sdp::rewrite_options rewrite_options_of(const request&);
-
 
 // JSON without keys, for the call_store. load: nothing where it is not ours.
 [[nodiscard]] std::string save(const call&);

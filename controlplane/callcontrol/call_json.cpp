@@ -73,9 +73,12 @@ json from_line(const media_line& m) {
     json local = json::array();
     for (const auto& one : m.local)
         local.push_back({{"rtp", from_endpoint(one.rtp)}, {"rtcp", from_endpoint(one.rtcp)}});
-    return {{"index", m.index},       {"kind", m.kind},
-            {"id", m.id},             {"answered", m.answered},
-            {"local", std::move(local)}, {"legs", json::array({from_leg(m.legs[0]), from_leg(m.legs[1])})}};
+    return {{"index", m.index},
+            {"kind", m.kind},
+            {"id", m.id},
+            {"answered", m.answered},
+            {"local", std::move(local)},
+            {"legs", json::array({from_leg(m.legs[0]), from_leg(m.legs[1])})}};
 }
 
 media_line to_line(const json& from) {

@@ -320,6 +320,7 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
     if (std::exchange(live->gone, true))
         return;
     calls.erase(live->what.call_id);
+    cookies.forget_call(live->what.call_id);
     store.erase(live->what.call_id);
     ++count.calls_ended;
     close_media(live->what, cause);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Replies kept for retransmissions: the same cookie from the same address within the lifetime gets the same bytes again, and
-// nothing while its first request is still being worked on. Replies may hold SDES keys: wiped when forgotten. Pure.
+// Replies kept for retransmissions: the same cookie from the same address within the lifetime gets the same bytes
+// again, and nothing while its first request is still being worked on. Replies may hold SDES keys: wiped when
+// forgotten. Pure.
 #pragma once
 
 #include <chrono>
@@ -52,6 +53,24 @@ public:
             sdp::wipe(reply);
     }
 
+    // The call that the request is about, so that its replies can go with it.
+    void belongs(const std::string& key, const std::string& call_id) {
+        if (replies_.contains(key) && call_of_.emplace(key, call_id).second)
+            by_call_.emplace(call_id, key);
+    }
+
+    // The call is over: its replies (SDES keys) are wiped now, not at the end of their lifetime. A retransmission that
+    // still comes gets nothing, and is not worked on again.
+    void forget_call(const std::string& call_id) {
+        const auto [first, last] = by_call_.equal_range(call_id);
+        for (auto at = first; at != last; call_of_.erase(at->second), ++at)
+            if (const auto reply = replies_.find(at->second); reply != replies_.end()) {
+                sdp::wipe(reply->second);
+                reply->second.clear();
+            }
+        by_call_.erase(first, last);
+    }
+
     [[nodiscard]] std::size_t size() const noexcept { return replies_.size(); }
 
 private:
@@ -65,12 +84,23 @@ private:
             sdp::wipe(at->second);
             replies_.erase(at);
         }
+        if (const auto call = call_of_.find(order_.front().key); call != call_of_.end()) {
+            const auto [first, last] = by_call_.equal_range(call->second);
+            for (auto at = first; at != last; ++at)
+                if (at->second == call->first) {
+                    by_call_.erase(at);
+                    break;
+                }
+            call_of_.erase(call);
+        }
         order_.pop_front();
     }
 
     clock::duration lifetime_;
     std::unordered_map<std::string, std::string> replies_; // empty = being worked on
     std::deque<entry> order_;
+    std::unordered_multimap<std::string, std::string> by_call_; // call id -> keys
+    std::unordered_map<std::string, std::string> call_of_;      // and back
 };
 
 } // namespace tandem::callcontrol

@@ -89,7 +89,8 @@ struct fake_relay final : media::relay {
     [[nodiscard]] std::vector<media::media_info> all() const override { return {}; }
 
     static std::string text(const media::leg_request& leg) {
-        return (leg.kind == media::leg_kind::unit ? "unit:" + leg.unit : "core:" + leg.interface) + (leg.ipv6 ? "/6" : "");
+        return (leg.kind == media::leg_kind::unit ? "unit:" + leg.unit : "core:" + leg.interface) +
+               (leg.ipv6 ? "/6" : "");
     }
 
     static media::media_request copy(const media::media_request& from) {
@@ -102,9 +103,15 @@ struct fake_relay final : media::relay {
         out.forward = from.forward;
         for (const std::size_t s : {0U, 1U}) {
             const auto& leg = from.legs[s];
-            out.legs[s] = {.kind = leg.kind, .unit = leg.unit, .interface = leg.interface, .ipv6 = leg.ipv6,
-                           .rtcp_mux = leg.rtcp_mux, .remote_rtp = leg.remote_rtp, .remote_rtcp = leg.remote_rtcp,
-                           .remote_unroutable = leg.remote_unroutable, .srtp = {}};
+            out.legs[s] = {.kind = leg.kind,
+                           .unit = leg.unit,
+                           .interface = leg.interface,
+                           .ipv6 = leg.ipv6,
+                           .rtcp_mux = leg.rtcp_mux,
+                           .remote_rtp = leg.remote_rtp,
+                           .remote_rtcp = leg.remote_rtcp,
+                           .remote_unroutable = leg.remote_unroutable,
+                           .srtp = {}};
             if (leg.srtp)
                 out.legs[s].srtp = media::sdes{leg.srtp->suite, leg.srtp->receive.copy(), leg.srtp->send.copy()};
         }
@@ -158,7 +165,8 @@ struct fake_directory final : session::directory {
     }
 
 private:
-    template <class P> [[nodiscard]] std::optional<session::session_info> find(P matches) const {
+    template <class P>
+    [[nodiscard]] std::optional<session::session_info> find(P matches) const {
         for (const auto& u : units)
             if (matches(u))
                 return u;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SDP as it goes in and comes out, as files in golden/: "> command key=value key=[a,b]" with the SDP that is sent, "<" with
-// the SDP (or "error: reason") expected, "@ media" with what the relay was told. Keys are random: written inline:KEY where
-// checked. UPDATE_GOLDEN=1 writes what comes out; read the difference before committing it.
+// SDP as it goes in and comes out, as files in golden/: "> command key=value key=[a,b]" with the SDP that is sent, "<"
+// with the SDP (or "error: reason") expected, "@ media" with what the relay was told. Keys are random: written
+// inline:KEY where checked. UPDATE_GOLDEN=1 writes what comes out; read the difference before committing it.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -19,10 +19,13 @@ struct step {
     std::string expected;
 };
 
-std::string crlf(const std::string& text) { return std::regex_replace(text, std::regex("\n"), "\r\n"); }
+std::string crlf(const std::string& text) {
+    return std::regex_replace(text, std::regex("\n"), "\r\n");
+}
 
 std::string plain(const std::string& text) {
-    return std::regex_replace(std::regex_replace(text, std::regex("\r"), ""), std::regex("inline:[A-Za-z0-9+/=]+"), "inline:KEY");
+    return std::regex_replace(std::regex_replace(text, std::regex("\r"), ""), std::regex("inline:[A-Za-z0-9+/=]+"),
+                              "inline:KEY");
 }
 
 std::pair<std::string, std::vector<step>> read(const std::filesystem::path& path) {
@@ -53,8 +56,8 @@ std::string describe(const media::media_request& asked, media::media_id id) {
     std::string out = fmt::format("@ media {} {} {}>{}\n", id, asked.kind, asked.caller, asked.callee);
     for (const std::size_t s : {0U, 1U}) {
         const auto& leg = asked.legs[s];
-        out += fmt::format("@   {} rtp {} rtcp {}{}{}{}{}\n", fake_relay::text(leg), text_of(leg.remote_rtp), text_of(leg.remote_rtcp),
-                           leg.rtcp_mux ? " mux" : "", leg.remote_unroutable ? " learn" : "",
+        out += fmt::format("@   {} rtp {} rtcp {}{}{}{}{}\n", fake_relay::text(leg), text_of(leg.remote_rtp),
+                           text_of(leg.remote_rtcp), leg.rtcp_mux ? " mux" : "", leg.remote_unroutable ? " learn" : "",
                            leg.srtp ? fmt::format(" {}", api::info(leg.srtp->suite).name) : "",
                            asked.forward[s] ? "" : " not-forwarded");
     }
@@ -92,7 +95,8 @@ protected:
         if (reply.text_of("result") == "error")
             out = "error: " + std::string(reply.text_of("error-reason")) + "\n";
         for (const auto& [id, media] : relay.open_media)
-            if (const auto had = before.find(id); media.updates > 0 && (had == before.end() || had->second != media.updates))
+            if (const auto had = before.find(id);
+                media.updates > 0 && (had == before.end() || had->second != media.updates))
                 out += describe(media.asked, id);
         return out;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Test program: the real ng server over the fake relay and directory, so that ng clients, Kamailio and rtpengine's answers
-// can be set beside ours without a gateway. No media flows. Usage: ng_fake <address> <port> [core address]
+// Test program: the real ng server over the fake relay and directory, so that ng clients, Kamailio and rtpengine's
+// answers can be set beside ours without a gateway. No media flows. Usage: ng_fake <address> <port> [core address]
 #include <asio/signal_set.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/this_coro.hpp>

@@ -81,8 +81,9 @@ protected:
     static std::string sdp(const std::string& address, int port, const std::string& more = "",
                            const std::string& proto = "RTP/AVP") {
         const std::string family = address.find(':') == std::string::npos ? "IP4 " : "IP6 ";
-        return "v=0\r\no=- 1 1 IN " + family + address + "\r\ns=-\r\nc=IN " + family + address + "\r\nt=0 0\r\nm=audio " +
-               std::to_string(port) + " " + proto + " 8 0\r\na=rtpmap:8 PCMA/8000\r\n" + more + "a=sendrecv\r\n";
+        return "v=0\r\no=- 1 1 IN " + family + address + "\r\ns=-\r\nc=IN " + family + address +
+               "\r\nt=0 0\r\nm=audio " + std::to_string(port) + " " + proto + " 8 0\r\na=rtpmap:8 PCMA/8000\r\n" +
+               more + "a=sendrecv\r\n";
     }
 
     bencode::value offer(const std::string& id, const std::string& body, entries more = {}) {

@@ -20,7 +20,8 @@ std::int64_t seconds(std::chrono::system_clock::time_point when) {
 value endpoint(const std::optional<media::endpoint>& e) {
     if (!e)
         return value(dict{});
-    return dict{{"family", e->address.is_v6() ? "IPv6" : "IPv4"}, {"address", e->address.to_string()}, {"port", e->port}};
+    return dict{
+        {"family", e->address.is_v6() ? "IPv6" : "IPv4"}, {"address", e->address.to_string()}, {"port", e->port}};
 }
 
 struct totals {
@@ -61,7 +62,8 @@ std::optional<media::endpoint> advertised(const media_line& line, side s) {
 }
 
 // The relay counts a leg's RTP and RTCP together: both stand with the RTP stream.
-value media_of(const call& c, const media_line& line, side s, const std::optional<media::media_info>& info, totals& sum) {
+value media_of(const call& c, const media_line& line, side s, const std::optional<media::media_info>& info,
+               totals& sum) {
     const auto& leg = line.legs[s];
     stream_view rtp{line.local[s].rtp, advertised(line, s), leg.rtp, seconds(c.created), {}, list{"RTP"}};
     if (info) {
@@ -118,9 +120,13 @@ value peers(const call& c, side s) {
 
 } // namespace
 
-value ok_reply() { return dict{{"result", "ok"}}; }
+value ok_reply() {
+    return dict{{"result", "ok"}};
+}
 
-value error_reply(std::string why) { return dict{{"result", "error"}, {"error-reason", std::move(why)}}; }
+value error_reply(std::string why) {
+    return dict{{"result", "error"}, {"error-reason", std::move(why)}};
+}
 
 void add_statistics(value& reply, const call& c, const media::relay& relay) {
     const auto us = duration_cast<std::chrono::microseconds>(c.created.time_since_epoch()).count();

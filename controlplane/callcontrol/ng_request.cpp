@@ -13,12 +13,14 @@ using bencode::value;
 
 std::string normal(std::string_view name) {
     std::string out(name);
-    std::replace_if(out.begin(), out.end(), [](char c) { return c == ' ' || c == '_'; }, '-');
+    std::replace_if(
+        out.begin(), out.end(), [](char c) { return c == ' ' || c == '_'; }, '-');
     return out;
 }
 
 // Calls `use` with each string of a list, or with each word of a string (both are sent in the field).
-template <class F> void each_word(const value& from, F use) {
+template <class F>
+void each_word(const value& from, F use) {
     if (const auto* items = from.items()) {
         for (const auto& item : *items)
             if (const auto* text = item.text())

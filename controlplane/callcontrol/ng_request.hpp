@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One ng request: "cookie SP bencoded-dictionary" -> what we honour of it. Unknown keys and flags are ignored, as rtpengine
-// does; spaces, hyphens and underscores in names are the same. Pure; any thread.
+// One ng request: "cookie SP bencoded-dictionary" -> what we honour of it. Unknown keys and flags are ignored, as
+// rtpengine does; spaces, hyphens and underscores in names are the same. Pure; any thread.
 #pragma once
 
 #include <array>
@@ -33,18 +33,18 @@ struct request {
     command what = command::ping;
     std::string call_id, from_tag, to_tag, via_branch;
     std::string sdp;
-    std::string caller, callee;                            // metadata "caller=alice;callee=bob"
-    bool callee_offers = false;                            // metadata "offerer=callee": an offer in a 200
-    std::optional<std::array<std::string, 2>> direction;   // logical interfaces: towards this side, towards the other
-    std::optional<sdp::transport> transport;               // transport-protocol
+    std::string caller, callee;                          // metadata "caller=alice;callee=bob"
+    bool callee_offers = false;                          // metadata "offerer=callee": an offer in a 200
+    std::optional<std::array<std::string, 2>> direction; // logical interfaces: towards this side, towards the other
+    std::optional<sdp::transport> transport;             // transport-protocol
     mux_flags mux;
-    std::optional<bool> ipv6;                              // address family towards the other side
-    std::optional<asio::ip::address> received_from;        // SIP packet's source
-    bool sip_source_address = false;                       // use it instead of the SDP's address
+    std::optional<bool> ipv6;                       // address family towards the other side
+    std::optional<asio::ip::address> received_from; // SIP packet's source
+    bool sip_source_address = false;                // use it instead of the SDP's address
     bool replace_origin = false, replace_username = false, replace_session_name = false;
     bool sdes_off = false;
     std::bitset<api::suite_table.size()> sdes_suites = ~std::bitset<api::suite_table.size()>(); // may be offered
-    std::uint32_t limit = 32;                              // list
+    std::uint32_t limit = 32;                                                                   // list
 };
 
 struct datagram {

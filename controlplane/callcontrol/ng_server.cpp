@@ -49,7 +49,8 @@ std::uint64_t& counter_of(counters& count, command what) {
 
 server::server(asio::io_context& io, config c, media::relay& relay, session::directory& sessions, call_store& store)
     : state_(std::make_shared<state>(io, std::move(c), relay, sessions, store)) {
-    relay.on_ended = [weak = std::weak_ptr(state_)](media::media_id id, const std::string& call_id, const std::string&) {
+    relay.on_ended = [weak = std::weak_ptr(state_)](media::media_id id, const std::string& call_id,
+                                                    const std::string&) {
         if (const auto self = weak.lock())
             self->media_ended(id, call_id);
     };
@@ -94,7 +95,9 @@ void server::stop() {
     state_->listeners.clear();
 }
 
-const counters& server::count() const noexcept { return state_->count; }
+const counters& server::count() const noexcept {
+    return state_->count;
+}
 
 std::vector<udp::endpoint> server::endpoints() const {
     std::vector<udp::endpoint> out;
@@ -180,14 +183,16 @@ asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
         protocol::wipe(on->buffer.data(), length);
         const auto known = cookies.begin(key, cookie_cache::clock::now());
         if (known.what == cookie_cache::found::fresh) {
-            asio::co_spawn(context, serve(on, from, std::move(cookie), std::move(key), std::move(payload)), asio::detached);
+            asio::co_spawn(context, serve(on, from, std::move(cookie), std::move(key), std::move(payload)),
+                           asio::detached);
             continue;
         }
         ++count.retransmissions;
         sdp::wipe(payload);
         if (known.what == cookie_cache::found::done) {
             auto copy = *known.reply;
-            co_await on->socket.async_send_to(asio::buffer(copy), from, asio::redirect_error(asio::use_awaitable, fault));
+            co_await on->socket.async_send_to(asio::buffer(copy), from,
+                                              asio::redirect_error(asio::use_awaitable, fault));
             sdp::wipe(copy);
         }
     }
@@ -201,6 +206,7 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
     bencode::value reply;
     if (parsed) {
         ++counter_of(count, parsed->what);
+        cookies.belongs(key, parsed->call_id);
         try {
             reply = co_await run(std::move(*parsed));
         } catch (const std::exception& fault) { // no room throws on purpose; one command must not end the others

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ng server as a client sees it: replies, error reasons (rtpengine's words), retransmissions, order of commands, the end
-// of calls, recovery. SDP itself: golden_test.cpp.
+// The ng server as a client sees it: replies, error reasons (rtpengine's words), retransmissions, order of commands,
+// the end of calls, recovery. SDP itself: golden_test.cpp.
+#include "controlplane/callcontrol/cookie_cache.hpp"
 #include "controlplane/callcontrol/ng_fixture.hpp"
 
 namespace tandem::callcontrol {
@@ -39,7 +40,8 @@ TEST_F(Ng, ErrorRepliesAreRtpengines) {
     }
     EXPECT_EQ(reason("answer", {{"call-id", "x"}, {"from-tag", "f"}, {"to-tag", "t"}, {"sdp", sdp("198.51.100.2", 1)}}),
               "Unknown call-id");
-    EXPECT_TRUE(reason("offer", {{"call-id", "x"}, {"from-tag", "f"}, {"sdp", "garbage"}}).starts_with("Failed to parse SDP"));
+    EXPECT_TRUE(
+        reason("offer", {{"call-id", "x"}, {"from-tag", "f"}, {"sdp", "garbage"}}).starts_with("Failed to parse SDP"));
     EXPECT_TRUE(server->calls().empty()) << "a refused first offer leaves no call";
 }
 
@@ -50,8 +52,8 @@ TEST_F(Ng, NoCookieNoReply) {
 }
 
 TEST_F(Ng, RetransmissionGetsTheSameReplyAndActsOnce) {
-    const auto request = bencode::print(entries{{"command", "offer"}, {"call-id", "c"}, {"from-tag", "a"},
-                                                {"sdp", sdp("198.51.100.2", 4000, "", "RTP/AVP")}});
+    const auto request = bencode::print(entries{
+        {"command", "offer"}, {"call-id", "c"}, {"from-tag", "a"}, {"sdp", sdp("198.51.100.2", 4000, "", "RTP/AVP")}});
     const auto first = raw("cookie1 " + request);
     EXPECT_EQ(raw("cookie1 " + request), first);
     EXPECT_EQ(server->count().retransmissions, 1U);
@@ -61,11 +63,32 @@ TEST_F(Ng, RetransmissionGetsTheSameReplyAndActsOnce) {
     EXPECT_EQ(server->count().offers, 2U);
 }
 
+TEST(CookieCache, RepliesOfAnEndedCallAreGoneAtOnce) {
+    using namespace std::chrono_literals;
+    cookie_cache cache(20s);
+    const auto now = cookie_cache::clock::now();
+    for (const std::string key : {"a 1", "a 2", "a 3"}) {
+        EXPECT_EQ(cache.begin(key, now).what, cookie_cache::found::fresh);
+        cache.belongs(key, key == "a 3" ? "other" : "call");
+        cache.finish(key, "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:secret");
+    }
+    cache.forget_call("call");
+    for (const std::string key : {"a 1", "a 2"}) // not answered, and not worked on again either
+        EXPECT_EQ(cache.begin(key, now).what, cookie_cache::found::working);
+    EXPECT_EQ(cache.begin("a 3", now).what, cookie_cache::found::done);
+    cache.forget_call("call");
+    EXPECT_EQ(cache.begin("b 1", now + 21s).what, cookie_cache::found::fresh); // all else has had its time
+    EXPECT_EQ(cache.size(), 1U);
+}
+
 TEST_F(Ng, RetransmissionDuringWorkIsNotStartedAgain) {
     ASSERT_EQ(offer("c", sdp("198.51.100.2", 4000)).text_of("result"), "ok");
     relay.delay = std::chrono::milliseconds(60);
-    const auto request = "slow " + bencode::print(entries{{"command", "answer"}, {"call-id", "c"}, {"from-tag", "a"},
-                                                          {"to-tag", "b"}, {"sdp", sdp("198.51.100.3", 5000)}});
+    const auto request = "slow " + bencode::print(entries{{"command", "answer"},
+                                                          {"call-id", "c"},
+                                                          {"from-tag", "a"},
+                                                          {"to-tag", "b"},
+                                                          {"sdp", sdp("198.51.100.3", 5000)}});
     send(request);
     send(request);
     EXPECT_TRUE(receive());
@@ -78,7 +101,10 @@ TEST_F(Ng, CommandsOfOneCallDoNotInterleave) {
     relay.delay = std::chrono::milliseconds(30);
     for (int i = 0; i < 5; ++i)
         send("x" + std::to_string(i) + " " +
-             bencode::print(entries{{"command", "answer"}, {"call-id", "c"}, {"from-tag", "a"}, {"to-tag", "b"},
+             bencode::print(entries{{"command", "answer"},
+                                    {"call-id", "c"},
+                                    {"from-tag", "a"},
+                                    {"to-tag", "b"},
                                     {"sdp", sdp("198.51.100.3", 5000 + 2 * i)}}));
     send("y " + bencode::print(entries{{"command", "delete"}, {"call-id", "c"}, {"from-tag", "a"}}));
     for (int i = 0; i < 6; ++i) {
@@ -170,7 +196,8 @@ TEST_F(Ng, MediaThatEndsByItselfEndsTheCall) {
 
 TEST_F(Ng, RelaysErrorIsTheReplysReason) {
     relay.refuse_open = "No free media port: raise [media] ports";
-    EXPECT_EQ(reason("offer", {{"call-id", "c"}, {"from-tag", "a"}, {"sdp", sdp("198.51.100.2", 4000)}}), relay.refuse_open);
+    EXPECT_EQ(reason("offer", {{"call-id", "c"}, {"from-tag", "a"}, {"sdp", sdp("198.51.100.2", 4000)}}),
+              relay.refuse_open);
     EXPECT_TRUE(server->calls().empty());
     relay.refuse_open.clear();
     relay.refuse_update = "Unit \"alice\" does not answer";

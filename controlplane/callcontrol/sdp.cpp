@@ -12,7 +12,9 @@ namespace {
 
 using failure = tl::unexpected<std::string>;
 
-failure bad(const std::string& why) { return failure("Failed to parse SDP: " + why); }
+failure bad(const std::string& why) {
+    return failure("Failed to parse SDP: " + why);
+}
 
 std::string_view word(std::string_view& text) noexcept {
     while (!text.empty() && text.front() == ' ')
@@ -124,20 +126,20 @@ private:
         line here{one[0], std::string(one.substr(2))};
         if (here.type == 'm')
             return take_media(here.text);
-        if (out_.medias.empty())
+        if (out_.m_lines.empty())
             return take_session_line(std::move(here));
         return take_media_line(std::move(here));
     }
 
     std::optional<std::string> take_media(std::string_view text) {
-        if (out_.medias.size() >= max_media)
+        if (out_.m_lines.size() >= max_media)
             return "it has more than 32 m= lines";
         media here;
         if (!read_media_line(text, here))
             return "line " + std::to_string(lines_) + " is not a valid m= line";
         here.direction = level_.direction;
         here.fingerprint = level_.fingerprint;
-        out_.medias.push_back(std::move(here));
+        out_.m_lines.push_back(std::move(here));
         own_address_.emplace_back();
         return {};
     }
@@ -161,7 +163,7 @@ private:
     }
 
     std::optional<std::string> take_media_line(line here) {
-        auto& into = out_.medias.back();
+        auto& into = out_.m_lines.back();
         if (here.type == 'c') {
             own_address_.back() = parse_connection(here.text);
             if (!own_address_.back())
@@ -179,12 +181,12 @@ private:
     }
 
     tl::expected<session, std::string> resolve() {
-        for (std::size_t i = 0; i < out_.medias.size(); ++i) {
+        for (std::size_t i = 0; i < out_.m_lines.size(); ++i) {
             const auto address = own_address_[i] ? own_address_[i] : level_.address;
-            if (!address && !out_.medias[i].rejected())
+            if (!address && !out_.m_lines[i].rejected())
                 return bad("m= line " + std::to_string(i + 1) + " has no c= line");
             if (address)
-                out_.medias[i].address = *address;
+                out_.m_lines[i].address = *address;
         }
         return std::move(out_);
     }
@@ -248,6 +250,8 @@ attribute_view split_attribute(std::string_view text) noexcept {
     return {text.substr(0, colon), text.substr(colon + 1)};
 }
 
-tl::expected<session, std::string> parse(std::string_view text) { return reader().read(text); }
+tl::expected<session, std::string> parse(std::string_view text) {
+    return reader().read(text);
+}
 
 } // namespace tandem::callcontrol::sdp

@@ -24,8 +24,12 @@ inline constexpr std::size_t max_media = 32;
 enum class way : std::uint8_t { sendrecv, sendonly, recvonly, inactive };
 
 [[nodiscard]] std::string_view name(way) noexcept;
-[[nodiscard]] constexpr bool sends(way w) noexcept { return w == way::sendrecv || w == way::sendonly; }
-[[nodiscard]] constexpr bool receives(way w) noexcept { return w == way::sendrecv || w == way::recvonly; }
+[[nodiscard]] constexpr bool sends(way w) noexcept {
+    return w == way::sendrecv || w == way::sendonly;
+}
+[[nodiscard]] constexpr bool receives(way w) noexcept {
+    return w == way::sendrecv || w == way::recvonly;
+}
 
 // The transports that we anchor, and what we do not.
 struct transport {
@@ -49,11 +53,11 @@ struct media {
     std::string port_count; // "/2", kept
     std::string proto;      // as written
     transport profile;
-    std::string formats; // "8 0"
+    std::string formats;     // "8 0"
     std::vector<line> lines; // after m=
 
     // Resolved, session level included.
-    asio::ip::address address;        // c=
+    asio::ip::address address; // c=
     std::optional<std::uint16_t> rtcp_port;
     std::optional<asio::ip::address> rtcp_address;
     bool rtcp_mux = false;
@@ -67,7 +71,7 @@ struct media {
 
 struct session {
     std::vector<line> lines; // before the first m=
-    std::vector<media> medias;
+    std::vector<media> m_lines;
     std::string newline = "\r\n";
 };
 

@@ -24,7 +24,8 @@ std::string_view word(std::string_view& text, char end) noexcept {
     return first;
 }
 
-template <class T> std::optional<T> number(std::string_view text) noexcept {
+template <class T>
+std::optional<T> number(std::string_view text) noexcept {
     T out{};
     const auto [used, fault] = std::from_chars(text.data(), text.data() + text.size(), out);
     if (fault != std::errc{} || used != text.data() + text.size() || text.empty())

@@ -14,13 +14,13 @@
 namespace tandem::callcontrol::sdp {
 
 struct crypto {
-    std::uint32_t tag = 0;                      // 1 to 9 digits
+    std::uint32_t tag = 0; // 1 to 9 digits
     std::string suite_name;
-    std::optional<api::suite> suite;            // nothing where we do not know it
-    protocol::secret key;                       // master key || salt of the first inline key; empty where suite is unknown
-    std::uint8_t mki_length = 0;                // 0 = none
+    std::optional<api::suite> suite; // nothing where we do not know it
+    protocol::secret key;            // master key || salt of the first inline key; empty where suite is unknown
+    std::uint8_t mki_length = 0;     // 0 = none
     std::uint64_t mki = 0;
-    bool unsupported = false;                   // session parameters that we cannot honour, a wrong key length, several keys
+    bool unsupported = false; // session parameters that we cannot honour, a wrong key length, several keys
 
     [[nodiscard]] bool usable() const noexcept { return suite && !unsupported && !key.empty() && mki_length == 0; }
     [[nodiscard]] crypto copy() const;

@@ -11,8 +11,8 @@ namespace {
 
 // ICE (RFC 8839), DTLS-SRTP (RFC 5763, 8122, 8842) and what we write ourselves. a=crypto never gets this far (sdp.cpp).
 constexpr std::array<std::string_view, 14> removed_attributes{
-    "candidate", "remote-candidates", "ice-ufrag", "ice-pwd", "ice-options", "ice-lite", "ice-mismatch",
-    "end-of-candidates", "ice-pacing", "fingerprint", "setup", "tls-id", "rtcp", "rtcp-mux"};
+    "candidate",         "remote-candidates", "ice-ufrag",   "ice-pwd", "ice-options", "ice-lite", "ice-mismatch",
+    "end-of-candidates", "ice-pacing",        "fingerprint", "setup",   "tls-id",      "rtcp",     "rtcp-mux"};
 
 bool is_removed(const line& one) {
     if (one.type != 'a')
@@ -43,22 +43,22 @@ public:
         std::size_t length = 1024;
         for (const auto& one : from.lines)
             length += one.text.size() + 64;
-        for (const auto& one : from.medias)
+        for (const auto& one : from.m_lines)
             for (const auto& inner : one.lines)
                 length += inner.text.size() + 4;
-        out_.reserve(length + from.medias.size() * 1024); // no reallocation, so no second copy of keys
+        out_.reserve(length + from.m_lines.size() * 1024); // no reallocation, so no second copy of keys
         for (std::size_t i = 0; i < to.size() && !ours_; ++i)
-            if (!to[i].reject && !from.medias[i].rejected()) {
+            if (!to[i].reject && !from.m_lines[i].rejected()) {
                 ours_ = to[i].address;
-                session_shown_ = shown(from.medias[i], to[i]);
+                session_shown_ = shown(from.m_lines[i], to[i]);
             }
     }
 
     std::string write() {
         for (const auto& one : from_.lines)
             write_session_line(one);
-        for (std::size_t i = 0; i < from_.medias.size(); ++i)
-            write_media(from_.medias[i], to_[i]);
+        for (std::size_t i = 0; i < from_.m_lines.size(); ++i)
+            write_media(from_.m_lines[i], to_[i]);
         return std::move(out_);
     }
 
@@ -82,7 +82,8 @@ private:
         if (words.size() < 3)
             return text;
         return std::string(options_.replace_username ? "-" : words[0]) + ' ' + std::string(words[1]) + ' ' +
-               std::string(words[2]) + ' ' + (options_.replace_origin && ours_ ? connection(*ours_) : std::string(rest));
+               std::string(words[2]) + ' ' +
+               (options_.replace_origin && ours_ ? connection(*ours_) : std::string(rest));
     }
 
     void write_session_line(const line& one) {
@@ -101,8 +102,8 @@ private:
         put('m', from.kind + ' ' + std::to_string(reject ? 0 : to.port) + ' ' +
                      (reject ? from.proto : std::string(name(to.profile))) + ' ' + from.formats);
         bool have_connection = false;
-        const auto session_connection = std::any_of(from_.lines.begin(), from_.lines.end(),
-                                                    [](const line& one) { return one.type == 'c'; });
+        const auto session_connection =
+            std::any_of(from_.lines.begin(), from_.lines.end(), [](const line& one) { return one.type == 'c'; });
         // c= stands before b=, k= and a= (RFC 8866 9), after i=.
         const auto put_connection = [&] {
             if (!have_connection && !reject && (!session_connection || shown(from, to) != session_shown_))
@@ -112,7 +113,8 @@ private:
         for (const auto& one : from.lines) {
             if (one.type == 'c') {
                 if (!have_connection)
-                    put('c', connection(reject ? session_shown_.value_or(asio::ip::address_v4::any()) : shown(from, to)));
+                    put('c',
+                        connection(reject ? session_shown_.value_or(asio::ip::address_v4::any()) : shown(from, to)));
                 have_connection = true;
                 continue;
             }
@@ -147,7 +149,7 @@ private:
 } // namespace
 
 std::string rewrite(const session& from, const std::vector<media_rewrite>& to, const rewrite_options& options) {
-    if (from.medias.size() != to.size())
+    if (from.m_lines.size() != to.size())
         return {};
     return writer(from, to, options).write();
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes one side's SDP for the other side: our addresses and ports, the transport and keys that this leg has, nothing of
-// ICE or DTLS (we speak neither). All other lines pass unchanged and in order. Pure; any thread.
+// Writes one side's SDP for the other side: our addresses and ports, the transport and keys that this leg has, nothing
+// of ICE or DTLS (we speak neither). All other lines pass unchanged and in order. Pure; any thread.
 #pragma once
 
 #include <optional>

@@ -12,22 +12,23 @@ const std::string head = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192
 const std::string key_sha1 = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz"; // RFC 4568 section 10.1: 30 bytes
 
 TEST(Sdp, ReadsSessionAndMediaLevel) {
-    const auto parsed = parse(head + "a=inactive\r\nm=audio 4000/2 RTP/AVP 8 0\r\na=sendonly\r\na=rtcp:4567 IN IP4 192.0.2.8\r\n"
-                                     "m=video 5000 RTP/SAVPF 96\r\nc=IN IP6 2001:db8::5\r\na=rtcp-mux\r\nm=audio 0 RTP/AVP 0\r\n");
+    const auto parsed =
+        parse(head + "a=inactive\r\nm=audio 4000/2 RTP/AVP 8 0\r\na=sendonly\r\na=rtcp:4567 IN IP4 192.0.2.8\r\n"
+                     "m=video 5000 RTP/SAVPF 96\r\nc=IN IP6 2001:db8::5\r\na=rtcp-mux\r\nm=audio 0 RTP/AVP 0\r\n");
     ASSERT_TRUE(parsed) << parsed.error();
-    ASSERT_EQ(parsed->medias.size(), 3U);
-    const auto& audio = parsed->medias[0];
+    ASSERT_EQ(parsed->m_lines.size(), 3U);
+    const auto& audio = parsed->m_lines[0];
     EXPECT_EQ(audio.port, 4000);
     EXPECT_EQ(audio.address.to_string(), "192.0.2.7");
     EXPECT_EQ(audio.direction, way::sendonly);
     EXPECT_EQ(audio.rtcp_port, 4567);
     EXPECT_EQ(audio.rtcp_address->to_string(), "192.0.2.8");
-    const auto& video = parsed->medias[1];
+    const auto& video = parsed->m_lines[1];
     EXPECT_EQ(video.address.to_string(), "2001:db8::5");
     EXPECT_EQ(video.direction, way::inactive);
     EXPECT_TRUE(video.rtcp_mux);
     EXPECT_TRUE(video.profile.secure && video.profile.feedback);
-    EXPECT_TRUE(parsed->medias[2].rejected());
+    EXPECT_TRUE(parsed->m_lines[2].rejected());
 }
 
 TEST(Sdp, RefusesWithTheLine) {
@@ -50,13 +51,18 @@ TEST(Sdp, RefusesWithTheLine) {
 }
 
 TEST(Sdp, KeepsUnknownLinesInOrder) {
-    const std::string text = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=x y\r\ni=info\r\nc=IN IP4 192.0.2.7\r\nb=AS:64\r\nt=0 0\r\n"
-                             "a=x-unknown:1:2:3\r\nm=audio 4000 RTP/AVP 8 0\r\nb=AS:64\r\na=rtpmap:8 PCMA/8000\r\n"
-                             "a=fmtp:101 0-15\r\na=x-other\r\na=sendrecv\r\na=rtcp:4001\r\n";
+    const std::string text =
+        "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=x y\r\ni=info\r\nc=IN IP4 192.0.2.7\r\nb=AS:64\r\nt=0 0\r\n"
+        "a=x-unknown:1:2:3\r\nm=audio 4000 RTP/AVP 8 0\r\nb=AS:64\r\na=rtpmap:8 PCMA/8000\r\n"
+        "a=fmtp:101 0-15\r\na=x-other\r\na=sendrecv\r\na=rtcp:4001\r\n";
     const auto parsed = parse(text);
     ASSERT_TRUE(parsed);
     std::vector<media_rewrite> same(1);
-    same[0] = {.address = asio::ip::make_address("192.0.2.7"), .port = 4000, .rtcp_port = 4001, .profile = {.rtp = true}, .cryptos = {}};
+    same[0] = {.address = asio::ip::make_address("192.0.2.7"),
+               .port = 4000,
+               .rtcp_port = 4001,
+               .profile = {.rtp = true},
+               .cryptos = {}};
     EXPECT_EQ(rewrite(*parsed, same, {}), text);
 }
 
@@ -78,16 +84,19 @@ TEST(Sdes, ReadsRfc4568Examples) {
     const auto lifetime = parse_crypto("2 AES_CM_128_HMAC_SHA1_32 inline:" + key_sha1 + "|2^20 WSH=128");
     ASSERT_TRUE(lifetime);
     EXPECT_TRUE(lifetime->usable());
-    EXPECT_FALSE(parse_crypto("3 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + "|1:4;inline:" + key_sha1 + "|2:4")->usable());
+    EXPECT_FALSE(
+        parse_crypto("3 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + "|1:4;inline:" + key_sha1 + "|2:4")->usable());
     EXPECT_FALSE(parse_crypto("4 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + " UNENCRYPTED_SRTP")->usable());
     EXPECT_FALSE(parse_crypto("5 AES_256_CM_HMAC_SHA1_80 inline:" + key_sha1)->usable());
 }
 
 TEST(Sdes, RefusesBadLines) {
-    for (const auto* text : {"", "x AES_CM_128_HMAC_SHA1_80 inline:a", "1", "1 AES_CM_128_HMAC_SHA1_80", "1234567890 S inline:a",
-                             "1 AES_CM_128_HMAC_SHA1_80 outline:a", "1 AES_CM_128_HMAC_SHA1_80 inline:a|x:y"})
+    for (const auto* text :
+         {"", "x AES_CM_128_HMAC_SHA1_80 inline:a", "1", "1 AES_CM_128_HMAC_SHA1_80", "1234567890 S inline:a",
+          "1 AES_CM_128_HMAC_SHA1_80 outline:a", "1 AES_CM_128_HMAC_SHA1_80 inline:a|x:y"})
         EXPECT_FALSE(parse_crypto(text)) << text;
-    for (const auto& key : std::vector<std::string>{"", "short", "!!!!", key_sha1 + "AA", key_sha1.substr(1), std::string(200, 'A')}) {
+    for (const auto& key :
+         std::vector<std::string>{"", "short", "!!!!", key_sha1 + "AA", key_sha1.substr(1), std::string(200, 'A')}) {
         const auto line = parse_crypto("1 AES_CM_128_HMAC_SHA1_80 inline:" + key);
         EXPECT_FALSE(line && line->usable()) << key;
     }
@@ -109,19 +118,22 @@ TEST(Sdes, KeysOfEverySuiteRoundTrip) {
             const auto back = parse_crypto(std::string_view(form).substr(7));
             ASSERT_TRUE(back && back->usable()) << row.name;
             EXPECT_EQ(back->suite, row.id);
-            EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), back->key.view().begin(), back->key.view().end())) << row.name;
+            EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), back->key.view().begin(), back->key.view().end()))
+                << row.name;
         }
     }
 }
 
 TEST(Sdes, NoKeyIsKeptInLines) {
-    const auto parsed = parse(head + "k=clear:" + key_sha1 + "\r\nm=audio 4000 RTP/SAVP 8\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 "
-                                     "inline:" + key_sha1 + "\r\na=crypto:broken inline:" + key_sha1 + "\r\nk=clear:" + key_sha1 + "\r\n");
+    const auto parsed = parse(head + "k=clear:" + key_sha1 +
+                              "\r\nm=audio 4000 RTP/SAVP 8\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 "
+                              "inline:" +
+                              key_sha1 + "\r\na=crypto:broken inline:" + key_sha1 + "\r\nk=clear:" + key_sha1 + "\r\n");
     ASSERT_TRUE(parsed);
-    EXPECT_EQ(parsed->medias[0].cryptos.size(), 1U);
+    EXPECT_EQ(parsed->m_lines[0].cryptos.size(), 1U);
     for (const auto& line : parsed->lines)
         EXPECT_EQ(line.text.find(key_sha1), std::string::npos);
-    for (const auto& line : parsed->medias[0].lines)
+    for (const auto& line : parsed->m_lines[0].lines)
         EXPECT_EQ(line.text.find(key_sha1), std::string::npos);
 }
 

@@ -3,10 +3,10 @@
 // query, list). Not for other rooms. One thread: the control plane's io_context.
 #pragma once
 
+#include <array>
 #include <asio/awaitable.hpp>
 #include <asio/ip/udp.hpp>
 #include <asio/steady_timer.hpp>
-#include <array>
 #include <deque>
 #include <list>
 #include <map>
@@ -90,8 +90,10 @@ private:
     asio::awaitable<outcome<std::string>> run_answer(live_call&, const request&, side from);
     asio::awaitable<outcome<void>> take_ports(call&, media_line&);
     [[nodiscard]] outcome<side> sender_of_offer(call&, const request&) const;
-    [[nodiscard]] outcome<place> place_of_sender(const call&, const media_line&, const sdp::media&, side, const request&) const;
-    [[nodiscard]] outcome<place> place_of_other(const call&, const media_line&, const sdp::media&, side, const request&) const;
+    [[nodiscard]] outcome<place> place_of_sender(const call&, const media_line&, const sdp::media&, side,
+                                                 const request&) const;
+    [[nodiscard]] outcome<place> place_of_other(const call&, const media_line&, const sdp::media&, side,
+                                                const request&) const;
     [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side) const;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The values that call control and media exchange (relay.hpp says how). No coroutines, so that parsers which use them can be
-// fuzzed with any clang. Pure; any thread.
+// The values that call control and media exchange (relay.hpp says how). No coroutines, so that parsers which use them
+// can be fuzzed with any clang. Pure; any thread.
 #pragma once
 
 #include <array>
@@ -38,14 +38,14 @@ struct sdes {
 
 struct leg_request {
     leg_kind kind = leg_kind::core;
-    std::string unit;                     // id code; unit legs
-    std::string interface;                // logical address name for core legs ("core"); empty = default
-    bool ipv6 = false;                    // family of the address that goes into this leg's SDP
+    std::string unit;      // id code; unit legs
+    std::string interface; // logical address name for core legs ("core"); empty = default
+    bool ipv6 = false;     // family of the address that goes into this leg's SDP
     bool rtcp_mux = false;
-    std::optional<endpoint> remote_rtp;   // the peer's, from its SDP; none before the answer
+    std::optional<endpoint> remote_rtp; // the peer's, from its SDP; none before the answer
     std::optional<endpoint> remote_rtcp;
-    bool remote_unroutable = false;       // SDP address is private/zero: learn from the first packet (core, clear)
-    std::optional<sdes> srtp;             // core legs
+    bool remote_unroutable = false; // SDP address is private/zero: learn from the first packet (core, clear)
+    std::optional<sdes> srtp;       // core legs
 };
 
 // What goes into the SDP towards this leg.
@@ -56,10 +56,10 @@ struct leg_local {
 
 struct media_request {
     std::string call_id;
-    std::uint32_t index = 0;              // media line
-    std::string kind;                     // "audio", "video"
-    std::string caller, callee;           // from metadata, for policy and records
-    std::array<leg_request, 2> legs;      // 0 = offerer of the call's first offer, 1 = answerer
+    std::uint32_t index = 0;                 // media line
+    std::string kind;                        // "audio", "video"
+    std::string caller, callee;              // from metadata, for policy and records
+    std::array<leg_request, 2> legs;         // 0 = offerer of the call's first offer, 1 = answerer
     std::array<bool, 2> forward{true, true}; // [0]: towards leg 0 is sent (hold / a=sendonly ... switch it off)
 };
 
@@ -101,6 +101,7 @@ struct media_info {
 struct error {
     std::string text;
 };
-template <class T> using result = tl::expected<T, error>;
+template <class T>
+using result = tl::expected<T, error>;
 
 } // namespace tandem::media

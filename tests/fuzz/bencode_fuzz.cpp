@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuzz: dep_callcontrol_pure
-// bencode (ng protocol, UDP from the SIP proxy): no crash, no over-read, bounded work; what is read prints and reads back.
+// bencode (ng protocol, UDP from the SIP proxy): no crash, no over-read, bounded work; what is read prints and reads
+// back.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -20,7 +20,7 @@ void play(const request& r) {
     c.call_id = r.call_id;
     c.learn_tag(0, r.from_tag);
     c.learn_tag(1, r.to_tag);
-    for (const auto& media : body->medias) {
+    for (const auto& media : body->m_lines) {
         auto& line = c.lines.emplace_back();
         line.index = static_cast<std::uint32_t>(c.lines.size() - 1);
         const auto plan = take_offer(c, line, media, 0, place{}, place{}, r);
