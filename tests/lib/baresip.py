@@ -173,6 +173,10 @@ class Baresip:
     def wait_closed(self, timeout=10.0):
         self.wait_event("CALL_CLOSED", timeout)
 
+    def wait_closed_reason(self, timeout=10.0):
+        """Why the call ended, in the SIP reply's words ("404 Not Found")."""
+        return self.wait_event("CALL_CLOSED", timeout).get("param", "")
+
     def wait_event(self, kind, timeout=10.0):
         """The first event of this type since clear_events()."""
         return self._wait(lambda: next((e for e in self.events if e.get("type") == kind), None), kind, timeout)

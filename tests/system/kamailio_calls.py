@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 120
+"""The SIP gateway with its packaged configuration, two phones and SIPp, and our ng server over a relay that moves no media:
+calls both ways, hold, hang-up from either end, CANCEL, busy, unknown user, INVITE without SDP. What Kamailio asks of call
+control is seen in what the relay was asked: each call opened once, between the right legs, and closed."""
+import re
+import shutil
+import sys
+import time
+
+sys.path.insert(0, sys.path[0] + "/../lib")
+import netns
+from baresip import Baresip
+from harness import check, equal, main, skip, wait_until
+from programs import ROOT, build_dir
+
+INNER, CORE, ALICE, BOB = "10.64.0.1", "198.51.100.1", "10.64.0.2", "198.51.100.10"
+
+# INVITE without SDP: the offer comes in the 200, the answer goes in the ACK.
+LATE_OFFER = """<?xml version="1.0" encoding="ISO-8859-1" ?>
+<scenario name="late offer">
+  <send retrans="500"><![CDATA[
+      INVITE sip:alice@{core}:5060 SIP/2.0
+      Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
+      From: <sip:trunk@{core}>;tag=[call_number]
+      To: <sip:alice@{core}>
+      Call-ID: [call_id]
+      CSeq: 1 INVITE
+      Contact: <sip:trunk@[local_ip]:[local_port]>
+      Max-Forwards: 70
+      Content-Length: 0
+
+  ]]></send>
+  <recv response="100" optional="true"></recv>
+  <recv response="180" optional="true"></recv>
+  <recv response="200" rrs="true"></recv>
+  <send><![CDATA[
+      ACK [next_url] SIP/2.0
+      Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
+      [routes]
+      From: <sip:trunk@{core}>;tag=[call_number]
+      To: <sip:alice@{core}>[peer_tag_param]
+      Call-ID: [call_id]
+      CSeq: 1 ACK
+      Max-Forwards: 70
+      Content-Type: application/sdp
+      Content-Length: [len]
+
+      v=0
+      o=- 1 1 IN IP4 [local_ip]
+      s=-
+      c=IN IP4 [local_ip]
+      t=0 0
+      m=audio 7000 RTP/AVP 8
+      a=rtpmap:8 PCMA/8000
+
+  ]]></send>
+  <pause milliseconds="1000"/>
+  <send retrans="500"><![CDATA[
+      BYE [next_url] SIP/2.0
+      Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
+      [routes]
+      From: <sip:trunk@{core}>;tag=[call_number]
+      To: <sip:alice@{core}>[peer_tag_param]
+      Call-ID: [call_id]
+      CSeq: 2 BYE
+      Max-Forwards: 70
+      Content-Length: 0
+
+  ]]></send>
+  <recv response="200"></recv>
+</scenario>
+"""
+
+
+class Scene:
+    """Namespaces phone -- gw -- core without a tunnel: Kamailio and call control see what they would see."""
+
+    def __init__(self, t, fake):
+        self.t = t
+        self.gw, self.ue, self.core = (netns.Namespace(f"{t.prefix}-{n}") for n in ("gw", "ue", "core"))
+        for space in (self.gw, self.ue, self.core):
+            t.defer(space.delete)
+        netns.veth(self.ue, "ue0", self.gw, "inner0")
+        netns.veth(self.core, "core0", self.gw, "core0")
+        self.gw.address("inner0", f"{INNER}/16")
+        self.ue.address("ue0", f"{ALICE}/16")
+        self.gw.address("core0", f"{CORE}/24")
+        self.core.address("core0", f"{BOB}/24")
+        self.fake = t.start("ng_fake", [fake, "127.0.0.1", "2223", CORE], self.gw)
+        scratch = t.dir / "kamailio"
+        scratch.mkdir()
+        self.kamailio = t.start("kamailio", ["kamailio", "-DD", "-E", "-f", ROOT / "packaging/kamailio/kamailio.cfg", "-Y", scratch,
+                                             "-P", scratch / "pid", "-w", scratch, "-m", "64", "-M", "8",
+                                             "-A", f"INNER_ADDRESS={INNER}", "-A", f"CORE_ADDRESS={CORE}"], self.gw)
+        self.kamailio.wait_for(lambda: ":5060 " in self.gw.run("ss", "-Hlnu", check=False), "SIP socket", 20)
+        self.silence = t.dir / "play.wav"
+        netns_wav(self.silence)
+
+    def phone(self, user, space, address, registrar, **options):
+        phone = Baresip(user, self.t.dir / f"{user}-{time.monotonic_ns()}", space, address=address, registrar=registrar,
+                        play=self.silence, record=False, log_dir=self.t.log_dir, **options)
+        self.t.defer(phone.stop)
+        phone.start()
+        phone.wait_registered(15)
+        return phone
+
+
+def netns_wav(path):
+    import wave
+    with wave.open(str(path), "wb") as w:
+        w.setnchannels(1)
+        w.setsampwidth(2)
+        w.setframerate(8000)
+        w.writeframes(b"\0\0" * 8000 * 60)
+
+
+def call(caller, callee, to, seconds=0.5, hang_up=None, during=lambda: None):
+    for phone in (caller, callee):
+        phone.clear_events()
+    caller.dial(to)
+    caller.wait_established(10)
+    callee.wait_established(10)
+    time.sleep(seconds)
+    during()
+    (hang_up or caller).hang_up()
+    for phone in (caller, callee):
+        if phone is not (hang_up or caller):
+            phone.wait_closed(10)
+    time.sleep(0.5)
+
+
+def test(t):
+    for program, package in (("kamailio", "kamailio"), ("baresip", "baresip-core"), ("sipp", "sip-tester")):
+        if not shutil.which(program):
+            skip(f"{program} is not installed (package {package})")
+    fake = build_dir() / "controlplane/callcontrol/ng_fake"
+    if not fake.exists():
+        skip(f"{fake} is not built: run tools/build")
+    scene = Scene(t, fake)
+    alice = scene.phone("alice", scene.ue, ALICE, INNER)
+    bob = scene.phone("bob", scene.core, BOB, CORE)
+
+    def holds():
+        for phone in (alice, bob):
+            phone.hold()
+            time.sleep(0.7)
+            phone.resume()
+            time.sleep(0.7)
+
+    call(alice, bob, "bob", during=holds)
+    t.say("alice calls bob, both hold and resume")
+    call(bob, alice, "alice", hang_up=alice)
+    t.say("bob calls alice, she hangs up")
+    alice.clear_events()
+    alice.dial("nobody")
+    equal(alice.wait_closed_reason(), "404 Not Found", "an unknown user")
+    bob.stop()
+    bob = scene.phone("bob", scene.core, BOB, CORE, answer=False)
+    alice.clear_events()
+    alice.dial("bob")
+    wait_until(lambda: bob.seen("CALL_INCOMING"), "bob rings", 5)
+    alice.hang_up()
+    bob.wait_closed(5)
+    t.say("CANCEL reaches bob")
+    for phone in (alice, bob):
+        phone.clear_events()
+    alice.dial("bob")
+    wait_until(lambda: bob.seen("CALL_INCOMING"), "bob rings again", 5)
+    bob.hang_up()
+    check(re.match("4|6", alice.wait_closed_reason()), "bob's refusal reaches alice")
+    bob.stop()
+    scenario = t.dir / "late.xml"
+    scenario.write_text(LATE_OFFER.format(core=CORE))
+    done = scene.core.run("sipp", "-sf", scenario, "-i", BOB, "-p", "5080", "-m", "1", "-timeout", "15", "-nostdin", f"{CORE}:5060",
+                          check=False, timeout=30)
+    check("Successful call        |        0                  |        1" in done, f"INVITE without SDP: {done[-1500:]}")
+    time.sleep(0.5)
+    scene.fake.stop()
+    log = re.findall(r"^(?:open|update|close) .*$", scene.fake.log(), re.M)
+    opened = [line.split(" ", 3)[3] for line in log if line.startswith("open")]
+    equal(opened, ["unit:alice core:core alice>bob", "core:core unit:alice bob>alice", "unit:alice core:core alice>bob",
+                   "unit:alice core:core alice>bob", "unit:alice core:core trunk>alice"], "legs and names of each call")
+    updates = [sum(line == f"update #{n}" for line in log) for n in range(1, 6)]
+    check(updates[0] == 5, f"first call: its answer and those of four re-offers: {updates}")
+    check(updates[1] >= 1 and updates[4] >= 1, f"answers reached the relay: {updates}")
+    equal(updates[2:4], [0, 0], "calls that were never answered changed nothing")
+    equal([line for line in log if line.startswith("close")], [f"close #{n} deleted" for n in range(1, 6)], "each call's end")
+
+
+main(test, "Kamailio: calls, hold, CANCEL, refusal, late offer")
