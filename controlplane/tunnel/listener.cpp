@@ -2,6 +2,7 @@
 // Accepting and handshakes. See listener.hpp.
 #include "controlplane/tunnel/listener.hpp"
 
+#include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/ip/v6_only.hpp>
@@ -10,6 +11,7 @@
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 
 namespace tandem::tunnel {
 namespace {
@@ -26,6 +28,18 @@ std::string text(const asio::ip::tcp::endpoint& e) {
                                : fmt::format("{}:{}", e.address().to_string(), e.port());
 }
 
+// A unit costs a descriptor; Debian's soft limit of 1,024 is for programs that use select().
+void raise_descriptor_limit(std::size_t connections) {
+    rlimit limit{};
+    const rlim_t wanted = connections + 256;
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = std::min(wanted, limit.rlim_max);
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted)
+        spdlog::warn("tunnel: {} descriptors allowed, {} wanted for {} units: raise LimitNOFILE", limit.rlim_cur,
+                     wanted, connections);
+}
+
 } // namespace
 
 listener::listener(asio::io_context& io, protocol::ssl_context context, limits l, std::shared_ptr<counters> count,
@@ -34,6 +48,7 @@ listener::listener(asio::io_context& io, protocol::ssl_context context, limits l
       ready_(std::move(ready)) {}
 
 tl::expected<void, std::string> listener::start(const std::vector<asio::ip::tcp::endpoint>& endpoints) {
+    raise_descriptor_limit(limits_.connections);
     for (const auto& endpoint : endpoints) {
         auto& acceptor = acceptors_.emplace_back(io_);
         std::error_code error;
