@@ -83,7 +83,7 @@ status make_way(port& p) {
     if (!stale)
         return failure(stale.error());
     if (*stale)
-        p.notes.push_back(fmt::format("{}: detached the XDP program of a Tandem that was killed", p.name));
+        p.notes.emplace_back("detached the XDP program of a Tandem that was killed");
     return {};
 }
 
@@ -149,8 +149,7 @@ status open_af_xdp(port& p, const port_config& config, rte_mempool* pool, unsign
             return added;
     p.mode = p.edge->mode() == bpf::attach_mode::generic ? xdp_mode::generic : xdp_mode::driver;
     if (p.mode == xdp_mode::generic)
-        p.notes.push_back(
-            fmt::format("{}: its driver has no XDP: running in generic mode, which is several times slower", p.name));
+        p.notes.emplace_back("its driver has no XDP: running in generic mode, which is slower");
     return {};
 }
 
@@ -274,3 +273,11 @@ api::port_entry describe(const port& p) noexcept {
 }
 
 } // namespace tandem::io
+
+#ifdef __SANITIZE_ADDRESS__
+// net_af_xdp of DPDK 22.11 never closes the BPF object that it loaded, nor its first socket.
+extern "C" const char* __lsan_default_suppressions();
+extern "C" const char* __lsan_default_suppressions() {
+    return "leak:libbpf.so\nleak:libxdp.so\nleak:librte_net_af_xdp.so\n";
+}
+#endif
