@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// SRTP in cycles per packet: our sides with the ipsecmb engine, beside OpenSSL EVP (one context per session) and libsrtp2,
-// in the same run, on packets of the same content, in bursts of 64 over N sessions in random order.
+// SRTP in cycles per packet: our sides with the ipsecmb engine, beside OpenSSL EVP (one context per session) and
+// libsrtp2, in the same run, on packets of the same content, in bursts of 64 over N sessions in random order.
 //
-// What is timed: tandem  - parse, index, replay or sent-window, crypto in bursts, commit (prepare/engine/commit of flow/side)
+// What is timed: tandem  - parse, index, replay or sent-window, crypto in bursts, commit (prepare/engine/commit of
+// flow/side)
 //                crypto  - of that, the engine's call alone: what `evp` is to be compared with
 //                evp     - crypto alone: IV, AAD, cipher, tag; no parsing, no index, no window
 //                libsrtp - srtp_protect / srtp_unprotect: what `tandem` is to be compared with
-// Each burst of ours, and each 8 packets of the slower ones (about as long), are timed with rdtsc and the median is given,
-// so that a stolen time slice does not count; the contenders take turns every `chunk` bursts. Making the packets that
-// unprotect takes is not timed.
+// Each burst of ours, and each 8 packets of the slower ones (about as long), are timed with rdtsc and the median is
+// given, so that a stolen time slice does not count; the contenders take turns every `chunk` bursts. Making the packets
+// that unprotect takes is not timed.
 #include <algorithm>
 #include <array>
 #include <benchmark/benchmark.h>
@@ -41,7 +42,8 @@ using api::suite;
 constexpr std::size_t burst = 64;
 constexpr std::size_t chunk = 64; // bursts of one contender before the next has its turn
 constexpr std::size_t group = 8;  // packets of evp and libsrtp timed at once
-constexpr std::uint64_t libsrtp_budget = 100'000'000; // TSC a turn: with NSS it takes 100,000 a packet at 1,000 sessions
+constexpr std::uint64_t libsrtp_budget =
+    100'000'000; // TSC a turn: with NSS it takes 100,000 a packet at 1,000 sessions
 constexpr std::size_t header = 12;
 constexpr std::size_t buffer = 1536;
 
@@ -52,11 +54,13 @@ void require(bool condition, const char* what) {
     }
 }
 
-// --- OpenSSL, one context per session ---------------------------------------------------------------------------------
+// --- OpenSSL, one context per session
+// ---------------------------------------------------------------------------------
 
 class evp_session {
 public:
-    evp_session(suite which, const crypto::raw_keys& keys, bool encrypt) : aead_(api::info(which).aead), encrypt_(encrypt) {
+    evp_session(suite which, const crypto::raw_keys& keys, bool encrypt)
+        : aead_(api::info(which).aead), encrypt_(encrypt) {
         std::memcpy(salt_, keys.salt, sizeof keys.salt);
         const EVP_CIPHER* cipher = which == suite::aead_aes_256_gcm ? EVP_aes_256_gcm()
                                    : aead_                          ? EVP_aes_128_gcm()
@@ -140,7 +144,8 @@ private:
     EVP_MAC_CTX* mac_ = nullptr;
 };
 
-// --- sessions of every contender, with the same keys ------------------------------------------------------------------
+// --- sessions of every contender, with the same keys
+// ------------------------------------------------------------------
 
 srtp_t make_libsrtp(suite which, const api::epoch_key& key, bool sender) {
     srtp_policy_t policy{};
@@ -182,7 +187,8 @@ public:
                 byte = static_cast<std::uint8_t>(random());
             for (std::size_t role = 0; role < 3; ++role) { // in, out, and the sender of what `in` takes
                 flow::side& made = side_of(i, role);
-                require(flow::init_side(made, role == 0 ? api::side::in : api::side::out, which, 0) == api::status::ok &&
+                require(flow::init_side(made, role == 0 ? api::side::in : api::side::out, which, 0) ==
+                                api::status::ok &&
                             flow::install(made, pool_, *engine_, key) == api::status::ok,
                         "install");
             }
@@ -352,7 +358,8 @@ void rig::libsrtp(bool protect, std::size_t payload, cycles& taken) {
     require(ok, "libsrtp packet");
 }
 
-// --- cases ------------------------------------------------------------------------------------------------------------
+// --- cases
+// ------------------------------------------------------------------------------------------------------------
 
 std::unique_ptr<rig> current; // one suite and number of sessions at a time: cases are registered in that order
 std::pair<suite, std::size_t> current_is{suite::clear, 0};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Seed -> SRTP master key and salt (seed_keys.hpp, design section 7): HKDF-SHA256 (RFC 5869) by OpenSSL's EVP_KDF. Any thread.
+// Seed -> SRTP master key and salt (seed_keys.hpp, design section 7): HKDF-SHA256 (RFC 5869) by OpenSSL's EVP_KDF. Any
+// thread.
 #include "controlplane/protocol/seed_keys.hpp"
 
 #include <array>
@@ -20,11 +21,12 @@ constexpr std::size_t max_seed = 64;
 // OpenSSL takes pointers to non-const, and reads only.
 [[nodiscard]] OSSL_PARAM octets(const char* name, std::span<const std::uint8_t> value) {
     static std::uint8_t empty = 0;
-    return OSSL_PARAM_construct_octet_string(
-        name, value.empty() ? &empty : const_cast<std::uint8_t*>(value.data()), value.size());
+    return OSSL_PARAM_construct_octet_string(name, value.empty() ? &empty : const_cast<std::uint8_t*>(value.data()),
+                                             value.size());
 }
 
-template <typename T> void append(std::uint8_t*& at, T value) {
+template <typename T>
+void append(std::uint8_t*& at, T value) {
     for (std::size_t i = sizeof(T); i-- > 0;)
         *at++ = static_cast<std::uint8_t>(value >> 8 * i);
 }
@@ -35,7 +37,7 @@ bool hkdf_sha256(std::span<const std::uint8_t> salt, std::span<const std::uint8_
                  std::span<const std::uint8_t> info, std::span<std::uint8_t> out) noexcept {
     const std::unique_ptr<EVP_KDF, decltype(&EVP_KDF_free)> kdf(EVP_KDF_fetch(nullptr, "HKDF", nullptr), EVP_KDF_free);
     const std::unique_ptr<EVP_KDF_CTX, decltype(&EVP_KDF_CTX_free)> context(kdf ? EVP_KDF_CTX_new(kdf.get()) : nullptr,
-                                                                           EVP_KDF_CTX_free);
+                                                                            EVP_KDF_CTX_free);
     if (!context)
         return false;
     char digest[] = "SHA256";

@@ -29,7 +29,8 @@ struct key_binding {
 [[nodiscard]] bool hkdf_sha256(std::span<const std::uint8_t> salt, std::span<const std::uint8_t> ikm,
                                std::span<const std::uint8_t> info, std::span<std::uint8_t> out) noexcept;
 
-// key || salt of the suite's lengths; nothing where the suite is clear, the seed is out of 16..64 bytes or OpenSSL fails.
+// key || salt of the suite's lengths; nothing where the suite is clear, the seed is out of 16..64 bytes or OpenSSL
+// fails.
 [[nodiscard]] std::optional<secret> derive_keys(const secret& seed, const key_binding& binding);
 
 // `seed-is-key` compatibility: the seed's bytes are the master key and salt themselves; nothing where lengths differ.

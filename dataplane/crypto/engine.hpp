@@ -3,8 +3,8 @@
 //
 // protect() and unprotect() take a burst of ops of any suites and flows mixed, and change packets in place. An op whose
 // `key` is null (clear) or whose `result` is not drop::none on entry is skipped, so that a burst's ops may stay beside
-// its packets. Neither locks, logs nor makes a system call; `ipsecmb` does not allocate (`openssl`, the reference, lets the
-// library do so). A packet is at most 64 KiB - 1.
+// its packets. Neither locks, logs nor makes a system call; `ipsecmb` does not allocate (`openssl`, the reference, lets
+// the library do so). A packet is at most 64 KiB - 1.
 #pragma once
 
 #include <cstdint>
@@ -26,16 +26,17 @@ struct op {
     std::uint64_t index = 0;         // SRTP 48 bits, SRTCP 31 bits (without the E flag)
     std::uint32_t length = 0;        // in and out: bytes of the packet, trailer included where it is protected
     std::uint32_t ssrc = 0;
-    std::uint32_t mki = 0;           // value written by protect()
+    std::uint32_t mki = 0; // value written by protect()
     std::uint32_t epoch = 0;
-    std::uint16_t header = 0;        // bytes in clear
+    std::uint16_t header = 0; // bytes in clear
     std::uint16_t sequence = 0;
-    std::uint8_t mki_length = 0;     // 0..4
+    std::uint8_t mki_length = 0; // 0..4
     bool rtcp = false;
-    api::drop result = api::drop::none; // out: none, or srtp_auth (the packet's bytes are then undefined until restore())
+    api::drop result =
+        api::drop::none; // out: none, or srtp_auth (the packet's bytes are then undefined until restore())
     std::uint8_t slot = 0;
-    bool first_use = false;          // set by commit: first packet that authenticated under this epoch
-    bool key_limit = false;          // set by commit/prepare: 7/8 of the key's packets are used (once)
+    bool first_use = false; // set by commit: first packet that authenticated under this epoch
+    bool key_limit = false; // set by commit/prepare: 7/8 of the key's packets are used (once)
 };
 
 class engine {
@@ -60,8 +61,8 @@ public:
 
 struct engine_info {
     std::string_view name;
-    int priority;                                        // the highest whose probe and self-test pass wins
-    bool (*probe)() noexcept;                            // does this CPU run it?
+    int priority;             // the highest whose probe and self-test pass wins
+    bool (*probe)() noexcept; // does this CPU run it?
     std::unique_ptr<engine> (*make)();
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Both engines against published vectors (tests/vectors), against each other on random packets, and against flipped bits.
+// Both engines against published vectors (tests/vectors), against each other on random packets, and against flipped
+// bits.
 #include "dataplane/crypto/engine.hpp"
 
 #include <algorithm>
@@ -114,7 +115,9 @@ TEST_P(Engines, Rfc3711B2) {
     }
 }
 
-TEST_P(Engines, SelfTestPasses) { EXPECT_EQ(self_test(*subject_), ""); }
+TEST_P(Engines, SelfTestPasses) {
+    EXPECT_EQ(self_test(*subject_), "");
+}
 
 INSTANTIATE_TEST_SUITE_P(Srtp, Engines, testing::Values("ipsecmb", "openssl"),
                          [](const auto& chosen) { return chosen.param; });
@@ -155,7 +158,8 @@ TEST(Rim12, DerivationRefusesWrongLengths) {
     EXPECT_TRUE(derive_session_keys(api::suite::aes_cm_128_hmac_sha1_32, key, salt, keys));
 }
 
-// --- the engines against each other -----------------------------------------------------------------------------------
+// --- the engines against each other
+// -----------------------------------------------------------------------------------
 
 struct sample {
     bytes packet; // with room behind
@@ -255,13 +259,15 @@ TEST_F(SrtpEngines, AgreeOnMixedBursts) {
         for (std::size_t i = 0; i < fast.size(); ++i) {
             ASSERT_EQ(fast_ops[i].result, slow_ops[i].result);
             ASSERT_EQ(fast_ops[i].length, plain[i].length);
-            ASSERT_TRUE(std::equal(plain[i].packet.begin(), plain[i].packet.begin() + static_cast<long>(plain[i].length),
+            ASSERT_TRUE(std::equal(plain[i].packet.begin(),
+                                   plain[i].packet.begin() + static_cast<long>(plain[i].length),
                                    fast[i].packet.begin()));
         }
     }
 }
 
-// Every bit of one packet per suite, RTP and RTCP (the MKI's bits choose the key; here it is not authenticated: left out).
+// Every bit of one packet per suite, RTP and RTCP (the MKI's bits choose the key; here it is not authenticated: left
+// out).
 TEST_F(SrtpEngines, EveryFlippedBitIsRefusedAndRestored) {
     std::mt19937_64 random(1);
     for (engine* subject : {fast_.get(), slow_.get()}) {

@@ -128,7 +128,9 @@ bool passes(engine& subject, const vector& row) {
 
 } // namespace
 
-std::span<const engine_info> engines() noexcept { return registry; }
+std::span<const engine_info> engines() noexcept {
+    return registry;
+}
 
 std::string self_test(engine& subject) {
     for (const vector& row : vectors)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fast engine: Intel IPsec-MB (performance.md 9 and 10).
 //   AEAD   the direct API, packet by packet: GCM has no lanes to fill, so a job queue is pure overhead.
-//   AES-CM cipher burst and hash burst of a whole burst, unchecked, over job arrays that persist; verified before decrypted.
-// Traps: HMAC-SHA1 tags must be asked for with 12 or 20 bytes, so 10 and 4 are cut from a scratch tag; the ROC is hashed
-// behind the payload, where trailer bytes lie that must be saved first.
+//   AES-CM cipher burst and hash burst of a whole burst, unchecked, over job arrays that persist; verified before
+//   decrypted.
+// Traps: HMAC-SHA1 tags must be asked for with 12 or 20 bytes, so 10 and 4 are cut from a scratch tag; the ROC is
+// hashed behind the payload, where trailer bytes lie that must be saved first.
 #include "dataplane/crypto/ipsecmb.hpp"
 
 #include <array>
@@ -17,7 +18,7 @@ namespace tandem::crypto {
 
 namespace {
 
-constexpr std::size_t lanes = 64;             // jobs per library call
+constexpr std::size_t lanes = 64;              // jobs per library call
 constexpr std::size_t scratch_tag_length = 12; // what the library gives; the wire takes 10 or 4
 constexpr std::size_t roc_length = 4;
 
@@ -108,7 +109,8 @@ private:
     gcm_context_data context_{};
 };
 
-// --- keys -------------------------------------------------------------------------------------------------------------
+// --- keys
+// -------------------------------------------------------------------------------------------------------------
 
 void ipsecmb::expand_cm(const raw_keys& raw, cm_keys& out) noexcept {
     alignas(16) std::uint8_t unused[11 * 16];
@@ -146,7 +148,8 @@ bool ipsecmb::build(api::suite suite, const session_keys& keys, key_object& out)
     return true;
 }
 
-// --- AEAD -------------------------------------------------------------------------------------------------------------
+// --- AEAD
+// -------------------------------------------------------------------------------------------------------------
 
 void ipsecmb::gcm(const gcm_key_data& key, const std::uint8_t* iv, bool encrypt, const op& item, std::uint32_t body,
                   std::uint8_t* tag) noexcept {
@@ -170,8 +173,8 @@ void ipsecmb::with_rtcp_gcm(const op& item, bool encrypt, std::uint32_t body, st
     wipe(&key, sizeof key);
 }
 
-// All IVs of a burst before the first is used: the library loads 12 bytes at once, and two fresh stores cannot be forwarded
-// to one load (15 to 20 cycles a packet).
+// All IVs of a burst before the first is used: the library loads 12 bytes at once, and two fresh stores cannot be
+// forwarded to one load (15 to 20 cycles a packet).
 void ipsecmb::make_aead_ivs(std::span<const op> ops) noexcept {
     for (std::size_t i = 0; i < ops.size(); ++i)
         if (is_work(ops[i]) && !ops[i].rtcp && is_aead(*ops[i].key))
@@ -214,7 +217,8 @@ void ipsecmb::restore(op& failed) noexcept {
         gcm(gcm_of(*failed.key), iv, false, failed, body, tag);
 }
 
-// --- AES-CM with HMAC-SHA1 --------------------------------------------------------------------------------------------
+// --- AES-CM with HMAC-SHA1
+// --------------------------------------------------------------------------------------------
 
 void ipsecmb::add(op& item, const cm_keys& keys, const std::uint8_t* salt) noexcept {
     items_[count_] = &item;
@@ -238,8 +242,7 @@ void ipsecmb::hash_all() noexcept {
         job.u.HMAC._hashed_auth_key_xor_ipad = keys_[i]->ipad;
         job.u.HMAC._hashed_auth_key_xor_opad = keys_[i]->opad;
     }
-    IMB_SUBMIT_HASH_BURST_NOCHECK(manager_, hash_jobs_.data(), static_cast<std::uint32_t>(count_),
-                                  IMB_AUTH_HMAC_SHA_1);
+    IMB_SUBMIT_HASH_BURST_NOCHECK(manager_, hash_jobs_.data(), static_cast<std::uint32_t>(count_), IMB_AUTH_HMAC_SHA_1);
 }
 
 void ipsecmb::flush_protect() noexcept {
@@ -320,8 +323,8 @@ void ipsecmb::cm_rtcp(op& item, void (ipsecmb::*flush)() noexcept) noexcept {
     wipe(&keys, sizeof keys);
 }
 
-// The lines that a packet's RTP key will touch, a few packets ahead: the hot line, the AES schedule, and the GHASH powers of
-// a voice packet (the library keeps H^1 last) or the HMAC states. Long packets prefetch by themselves.
+// The lines that a packet's RTP key will touch, a few packets ahead: the hot line, the AES schedule, and the GHASH
+// powers of a voice packet (the library keeps H^1 last) or the HMAC states. Long packets prefetch by themselves.
 void prefetch_key(const op& item) noexcept {
     if (item.key == nullptr)
         return;
@@ -334,7 +337,8 @@ void prefetch_key(const op& item) noexcept {
 }
 constexpr std::size_t ahead = 6;
 
-// --- bursts -----------------------------------------------------------------------------------------------------------
+// --- bursts
+// -----------------------------------------------------------------------------------------------------------
 
 void ipsecmb::protect_lanes(std::span<op> ops) noexcept {
     make_aead_ivs(ops);

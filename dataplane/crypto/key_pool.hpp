@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Key objects in one block of the flow-state memory, named by index: a fixed array, nothing allocated, no pointer stored.
-// A view: copy it freely. Control thread takes, releases and recovers; workers only read objects that were published.
+// Key objects in one block of the flow-state memory, named by index: a fixed array, nothing allocated, no pointer
+// stored. A view: copy it freely. Control thread takes, releases and recovers; workers only read objects that were
+// published.
 #pragma once
 
 #include <cstddef>
@@ -33,8 +34,8 @@ public:
     // Wipes, then frees. No worker may still read it (quiescence is the caller's).
     void release(index at) noexcept;
 
-    // Restart: begin, then mark() every key that a side names (flow::recover does), then end: the rest is wiped and freed,
-    // and keys that another engine expanded are built again.
+    // Restart: begin, then mark() every key that a side names (flow::recover does), then end: the rest is wiped and
+    // freed, and keys that another engine expanded are built again.
     void recover_begin() noexcept;
     void mark(index at) noexcept;
     void recover_end(engine& with) noexcept;

@@ -10,7 +10,9 @@
 
 namespace tandem::crypto {
 
-void wipe(void* memory, std::size_t length) noexcept { OPENSSL_cleanse(memory, length); }
+void wipe(void* memory, std::size_t length) noexcept {
+    OPENSSL_cleanse(memory, length);
+}
 
 bool equal_constant_time(const void* a, const void* b, std::size_t length) noexcept {
     return CRYPTO_memcmp(a, b, length) == 0;
@@ -29,11 +31,12 @@ bool derive(std::span<const std::uint8_t> master_key, std::span<const std::uint8
     iv[7] = static_cast<std::uint8_t>(iv[7] ^ static_cast<std::uint8_t>(label));
 
     const std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context(EVP_CIPHER_CTX_new(),
-                                                                                 EVP_CIPHER_CTX_free);
+                                                                                  EVP_CIPHER_CTX_free);
     int written = 0;
     std::fill(out.begin(), out.end(), std::uint8_t{0});
-    const bool ok = context && EVP_EncryptInit_ex(context.get(), cipher, nullptr, master_key.data(), iv) == 1 &&
-                    EVP_EncryptUpdate(context.get(), out.data(), &written, out.data(), static_cast<int>(out.size())) == 1;
+    const bool ok =
+        context && EVP_EncryptInit_ex(context.get(), cipher, nullptr, master_key.data(), iv) == 1 &&
+        EVP_EncryptUpdate(context.get(), out.data(), &written, out.data(), static_cast<int>(out.size())) == 1;
     wipe(iv, sizeof iv);
     return ok && static_cast<std::size_t>(written) == out.size();
 }

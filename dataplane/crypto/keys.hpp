@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// SRTP keys as plain bytes that live in the flow-state memory: no pointer in them, so that a restarted process maps them
-// at another address and goes on. Made by the control thread, read by the worker that owns the flow.
+// SRTP keys as plain bytes that live in the flow-state memory: no pointer in them, so that a restarted process maps
+// them at another address and goes on. Made by the control thread, read by the worker that owns the flow.
 //
 //   master key + salt --derive_session_keys()--> session_keys --engine::build()--> key_object
 //
-// RTP's part is expanded (AES schedule, GHASH powers or HMAC states); RTCP's stays raw and is expanded on use, because it
-// is rare and a second expansion would double a flow's memory. The raw RTP keys stay too (cold line): another engine, or
-// another version of it, expands again after a restart.
-// Sources: RFC 3711 4.3 (AES-CM PRF, kdr 0), RFC 6188 (256-bit PRF), RFC 7714 11 (96-bit salt).
+// RTP's part is expanded (AES schedule, GHASH powers or HMAC states); RTCP's stays raw and is expanded on use, because
+// it is rare and a second expansion would double a flow's memory. The raw RTP keys stay too (cold line): another
+// engine, or another version of it, expands again after a restart. Sources: RFC 3711 4.3 (AES-CM PRF, kdr 0), RFC 6188
+// (256-bit PRF), RFC 7714 11 (96-bit salt).
 #pragma once
 
 #include <cstddef>

@@ -70,13 +70,14 @@ private:
             observe(item, iv);
         const aad extra = make_aad(item, scratch);
         const cipher_context context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
-        const auto* cipher =
-            item.key->suite == api::suite::aead_aes_256_gcm ? EVP_aes_256_gcm() : EVP_aes_128_gcm();
+        const auto* cipher = item.key->suite == api::suite::aead_aes_256_gcm ? EVP_aes_256_gcm() : EVP_aes_128_gcm();
         int written = 0;
         const int length = static_cast<int>(body - item.header);
         std::uint8_t none = 0;
-        return context && EVP_CipherInit_ex(context.get(), cipher, nullptr, raw_of(item).key, iv, encrypt ? 1 : 0) == 1 &&
-               (encrypt || EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, media::max_tag_length, tag) == 1) &&
+        return context &&
+               EVP_CipherInit_ex(context.get(), cipher, nullptr, raw_of(item).key, iv, encrypt ? 1 : 0) == 1 &&
+               (encrypt ||
+                EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, media::max_tag_length, tag) == 1) &&
                EVP_CipherUpdate(context.get(), nullptr, &written, extra.data, static_cast<int>(extra.length)) == 1 &&
                (length == 0 || EVP_CipherUpdate(context.get(), out, &written, in, length) == 1) &&
                EVP_CipherFinal_ex(context.get(), &none, &written) == 1 &&
@@ -160,8 +161,12 @@ private:
 
 } // namespace
 
-bool probe_openssl() noexcept { return true; }
+bool probe_openssl() noexcept {
+    return true;
+}
 
-std::unique_ptr<engine> make_openssl(iv_observer* observer) { return std::make_unique<openssl>(observer); }
+std::unique_ptr<engine> make_openssl(iv_observer* observer) {
+    return std::make_unique<openssl>(observer);
+}
 
 } // namespace tandem::crypto

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reference engine, on OpenSSL EVP: simple, slow, works on every CPU, and instrumented: an observer sees each (key, IV)
-// that encrypts, which is how tests prove that no pair is used twice.
+// The reference engine, on OpenSSL EVP: simple, slow, works on every CPU, and instrumented: an observer sees each (key,
+// IV) that encrypts, which is how tests prove that no pair is used twice.
 #pragma once
 
 #include <cstdint>

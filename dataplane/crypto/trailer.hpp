@@ -13,7 +13,9 @@ namespace tandem::crypto {
 
 inline constexpr std::size_t rtcp_aad_length = 12; // fixed header and the index word (RFC 7714 9.2)
 
-[[nodiscard]] inline bool is_aead(const key_object& key) noexcept { return api::info(key.suite).aead; }
+[[nodiscard]] inline bool is_aead(const key_object& key) noexcept {
+    return api::info(key.suite).aead;
+}
 
 [[nodiscard]] inline bool is_work(const op& item) noexcept {
     return item.key != nullptr && item.result == api::drop::none;
@@ -21,8 +23,7 @@ inline constexpr std::size_t rtcp_aad_length = 12; // fixed header and the index
 
 // Bytes in front of the trailer: header and payload.
 [[nodiscard]] inline std::uint32_t body_length(const op& item) noexcept {
-    return item.length -
-           static_cast<std::uint32_t>(media::trailer_length(item.key->suite, item.rtcp, item.mki_length));
+    return item.length - static_cast<std::uint32_t>(media::trailer_length(item.key->suite, item.rtcp, item.mki_length));
 }
 
 inline void write_mki(std::uint8_t* at, std::uint32_t mki, std::size_t length) noexcept {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One side of a flow (side.hpp): epochs, streams, indices. The order of stores is the subject here: whatever a crash
-// leaves, no index that was handed on is handed on again, and what was not published does not exist.
-#include "dataplane/flow/side.hpp"
+// One side of a flow, the worker's part (side.hpp): streams and indices. The order of stores is the subject here:
+// whatever a crash leaves, no index that was handed on is handed on again, and what was not published does not exist.
+#include "dataplane/flow/side_internal.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <cstring>
 
 #include "dataplane/media/index.hpp"
 #include "dataplane/media/packet.hpp"
@@ -13,33 +11,12 @@
 
 namespace tandem::flow {
 
+using namespace detail;
+
 namespace {
 
 using api::drop;
 using media::commit_store;
-
-constexpr std::uint64_t id_in_use = std::uint64_t{1} << 32;
-
-[[nodiscard]] std::uint64_t load_epoch(const side& what, unsigned slot) noexcept {
-    return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(what.epochs[slot])).load(std::memory_order_acquire);
-}
-[[nodiscard]] constexpr std::uint32_t epoch_number(std::uint64_t entry) noexcept {
-    return static_cast<std::uint32_t>(entry);
-}
-[[nodiscard]] constexpr crypto::key_pool::index key_index(std::uint64_t entry) noexcept {
-    return static_cast<std::uint32_t>(entry >> 32) - 1;
-}
-
-[[nodiscard]] std::uint8_t load_sending(const side& what) noexcept {
-    return std::atomic_ref<std::uint8_t>(const_cast<std::uint8_t&>(what.sending)).load(std::memory_order_acquire);
-}
-void store_sending(side& what, std::uint8_t value) noexcept {
-    std::atomic_ref<std::uint8_t>(what.sending).store(value, std::memory_order_release);
-}
-
-[[nodiscard]] constexpr std::uint32_t mki_mask(std::uint8_t length) noexcept {
-    return length >= 4 ? 0xffffffffU : (std::uint32_t{1} << 8 * length) - 1;
-}
 
 [[nodiscard]] int newest_slot(const side& what) noexcept {
     int found = -1;
@@ -50,16 +27,8 @@ void store_sending(side& what, std::uint8_t value) noexcept {
     return found;
 }
 
-[[nodiscard]] int slot_of_epoch(const side& what, std::uint32_t epoch) noexcept {
-    for (unsigned slot = 0; slot < max_epochs; ++slot) {
-        const std::uint64_t entry = load_epoch(what, slot);
-        if (entry != 0 && epoch_number(entry) == epoch)
-            return static_cast<int>(slot);
-    }
-    return -1;
-}
-
-// --- streams ----------------------------------------------------------------------------------------------------------
+// --- streams
+// ----------------------------------------------------------------------------------------------------------
 
 [[nodiscard]] int find_stream(const side& what, std::uint32_t ssrc) noexcept {
     for (unsigned i = 0; i < max_streams; ++i)
@@ -92,8 +61,8 @@ void store_sending(side& what, std::uint8_t value) noexcept {
             break;
         }
         if (forgettable(what, what.streams[i]) &&
-            (found < 0 || what.clock - what.streams[i].last_use >
-                              what.clock - what.streams[static_cast<unsigned>(found)].last_use))
+            (found < 0 ||
+             what.clock - what.streams[i].last_use > what.clock - what.streams[static_cast<unsigned>(found)].last_use))
             found = static_cast<int>(i);
     }
     if (found >= 0) {
@@ -113,7 +82,8 @@ void touch(side& what, stream& used, std::uint32_t generation) noexcept {
     used.last_use = ++what.clock;
 }
 
-// --- parsing ----------------------------------------------------------------------------------------------------------
+// --- parsing
+// ----------------------------------------------------------------------------------------------------------
 
 [[nodiscard]] drop refuse(crypto::op& op, drop reason) noexcept {
     op.result = reason;
@@ -168,7 +138,8 @@ void touch(side& what, stream& used, std::uint32_t generation) noexcept {
     return at < 0 ? nullptr : &what.streams[static_cast<unsigned>(at)];
 }
 
-// --- counting ---------------------------------------------------------------------------------------------------------
+// --- counting
+// ---------------------------------------------------------------------------------------------------------
 
 // One more packet under the key; false where its limit (RFC 3711 9.2) is reached.
 [[nodiscard]] bool count_packet(crypto::key_object& key, crypto::op& op) noexcept {
@@ -233,179 +204,8 @@ void track_clear(side& in, const crypto::op& op) noexcept {
 
 } // namespace
 
-// --- control thread ---------------------------------------------------------------------------------------------------
-
-api::status init_side(side& what, api::side which, api::suite suite, std::uint8_t mki_length) noexcept {
-    if (api::find_suite(static_cast<std::uint16_t>(suite)) == nullptr)
-        return api::status::bad_suite;
-    if (mki_length > media::max_mki_length || (suite == api::suite::clear && mki_length != 0))
-        return api::status::bad_message;
-    what = {};
-    what.suite = suite;
-    what.mki_length = mki_length;
-    what.which = which;
-    return api::status::ok;
-}
-
-namespace {
-
-// Whether `epoch` may be installed beside what there is; not_a_status: go on.
-[[nodiscard]] api::status check_epoch(const side& what, const crypto::key_pool& pool, std::uint32_t epoch,
-                                      const crypto::session_keys& keys, bool& installed) noexcept {
-    installed = false;
-    for (unsigned slot = 0; slot < max_epochs; ++slot) {
-        const std::uint64_t entry = load_epoch(what, slot);
-        if (entry == 0)
-            continue;
-        const std::uint32_t mask = what.mki_length == 0 ? 0xffffffffU : mki_mask(what.mki_length);
-        if (((epoch_number(entry) ^ epoch) & mask) != 0)
-            continue;
-        installed = epoch_number(entry) == epoch &&
-                    crypto::equal_constant_time(&pool[key_index(entry)].raw, &keys, sizeof keys);
-        return installed ? api::status::ok : api::status::bad_epoch;
-    }
-    if (what.which == api::side::out && what.generation != 0 && epoch <= what.highest_epoch)
-        return api::status::bad_epoch;
-    return api::status::ok;
-}
-
-[[nodiscard]] int empty_slot(const side& what) noexcept {
-    for (unsigned slot = 0; slot < max_epochs; ++slot)
-        if (load_epoch(what, slot) == 0)
-            return static_cast<int>(slot);
-    return -1;
-}
-
-} // namespace
-
-api::status install(side& what, crypto::key_pool& pool, crypto::engine& engine, const api::epoch_key& key) noexcept {
-    const auto& row = api::info(what.suite);
-    if (what.suite == api::suite::clear)
-        return api::status::bad_suite;
-    if (key.key_length != row.key_length || key.salt_length != row.salt_length)
-        return api::status::bad_key_length;
-    if (key.epoch > mki_mask(what.mki_length) && what.mki_length != 0)
-        return api::status::bad_epoch; // the MKI field cannot carry it
-
-    crypto::session_keys keys{};
-    const auto wiped = [&keys](api::status status) {
-        crypto::wipe(&keys, sizeof keys);
-        return status;
-    };
-    if (!crypto::derive_session_keys(what.suite, {key.key, key.key_length}, {key.salt, key.salt_length}, keys))
-        return wiped(api::status::bad_key_length);
-    bool installed = false;
-    if (const auto status = check_epoch(what, pool, key.epoch, keys, installed); status != api::status::ok || installed)
-        return wiped(status);
-    const int slot = empty_slot(what);
-    if (slot < 0)
-        return wiped(api::status::too_many_epochs);
-    const auto object = pool.take();
-    if (!object)
-        return wiped(api::status::table_full);
-    if (!engine.build(what.suite, keys, pool[*object])) {
-        pool.release(*object);
-        return wiped(api::status::bad_suite);
-    }
-
-    // Built; now published. A crash before the store of `epochs` leaves an object that recover_end() wipes.
-    const auto at = static_cast<unsigned>(slot);
-    what.generations[at] = what.generation + 1;
-    what.epoch_used[at] = 0;
-    what.highest_epoch = what.generation == 0 ? key.epoch : std::max(what.highest_epoch, key.epoch);
-    ++what.generation;
-    commit_store(what.epochs[at], std::uint64_t{*object + 1} << 32 | key.epoch);
-    if (what.which == api::side::out && what.generation == 1)
-        store_sending(what, static_cast<std::uint8_t>(at + 1));
-    return wiped(api::status::ok);
-}
-
-api::status switch_to(side& what, std::uint32_t epoch) noexcept {
-    const int slot = slot_of_epoch(what, epoch);
-    if (slot < 0 || what.which != api::side::out)
-        return api::status::bad_epoch;
-    const auto at = static_cast<unsigned>(slot);
-    const std::uint8_t now = load_sending(what);
-    if (now != 0 && what.generations[at] < what.generations[now - 1])
-        return api::status::bad_epoch;
-    store_sending(what, static_cast<std::uint8_t>(at + 1));
-    return api::status::ok;
-}
-
-retired retire(side& what, std::uint32_t epoch) noexcept {
-    const int slot = slot_of_epoch(what, epoch);
-    if (slot < 0)
-        return {api::status::bad_epoch, 0};
-    const auto at = static_cast<unsigned>(slot);
-    const auto key = key_index(load_epoch(what, at));
-    if (load_sending(what) == at + 1)
-        store_sending(what, 0);
-    commit_store(what.epochs[at], 0);
-    return {api::status::ok, key};
-}
-
-unsigned retire_all(side& what, crypto::key_pool::index (&keys)[max_epochs]) noexcept {
-    unsigned count = 0;
-    store_sending(what, 0);
-    for (unsigned slot = 0; slot < max_epochs; ++slot) {
-        const std::uint64_t entry = load_epoch(what, slot);
-        if (entry == 0)
-            continue;
-        commit_store(what.epochs[slot], 0);
-        keys[count++] = key_index(entry);
-    }
-    return count;
-}
-
-unsigned list_epochs(const side& what, std::uint32_t (&epochs)[max_epochs]) noexcept {
-    unsigned order[max_epochs] = {};
-    unsigned count = 0;
-    for (unsigned slot = 0; slot < max_epochs; ++slot) {
-        if (load_epoch(what, slot) == 0)
-            continue;
-        unsigned at = count++;
-        for (; at > 0 && what.generations[order[at - 1]] < what.generations[slot]; --at)
-            order[at] = order[at - 1];
-        order[at] = slot;
-    }
-    for (unsigned i = 0; i < count; ++i)
-        epochs[i] = epoch_number(load_epoch(what, order[i]));
-    return count;
-}
-
-std::uint32_t sending_epoch(const side& what) noexcept {
-    const std::uint8_t sending = load_sending(what);
-    return sending == 0 ? 0 : epoch_number(load_epoch(what, sending - 1U));
-}
-
-void recover(side& what, crypto::key_pool& pool) noexcept {
-    for (unsigned slot = 0; slot < max_epochs; ++slot) {
-        const std::uint64_t entry = what.epochs[slot];
-        if (entry == 0)
-            continue;
-        if (key_index(entry) < pool.capacity() && pool[key_index(entry)].suite == what.suite)
-            pool.mark(key_index(entry));
-        else
-            what.epochs[slot] = 0; // not our layout: better no key than a wrong one
-    }
-    if (what.sending > max_epochs || (what.sending != 0 && what.epochs[what.sending - 1] == 0))
-        what.sending = 0;
-    // Killed between an install's two stores: the first out-key is there, but not sent under yet.
-    if (what.which == api::side::out && what.generation == 1 && what.sending == 0)
-        for (unsigned slot = 0; slot < max_epochs; ++slot)
-            if (what.epochs[slot] != 0)
-                what.sending = static_cast<std::uint8_t>(slot + 1);
-    for (unsigned i = 0; i < max_streams; ++i) {
-        if (what.ids[i] == 0) {
-            what.streams[i] = {};
-        } else {
-            what.streams[i].rtp.recover();
-            what.streams[i].rtcp.recover();
-        }
-    }
-}
-
-// --- worker: in -------------------------------------------------------------------------------------------------------
+// --- worker: in
+// -------------------------------------------------------------------------------------------------------
 
 drop prepare_unprotect(const side& in, const crypto::key_pool& pool, std::uint8_t* data, std::uint32_t length,
                        crypto::op& op) noexcept {
@@ -430,8 +230,7 @@ drop prepare_unprotect(const side& in, const crypto::key_pool& pool, std::uint8_
         return refuse(op, drop::srtp_truncated);
     // AEAD: the MKI is the last field; AES-CM: the tag follows it.
     const bool aead = api::info(in.suite).aead;
-    const std::uint8_t* mki =
-        data + length - in.mki_length - (aead ? 0 : media::tag_length(in.suite, op.rtcp));
+    const std::uint8_t* mki = data + length - in.mki_length - (aead ? 0 : media::tag_length(in.suite, op.rtcp));
     int slot = -1;
     if (const drop problem = choose_epoch(in, mki, slot); problem != drop::none)
         return refuse(op, problem);
@@ -494,7 +293,8 @@ drop commit_unprotect(side& in, crypto::key_pool& pool, crypto::engine& engine, 
     return drop::none;
 }
 
-// --- worker: out ------------------------------------------------------------------------------------------------------
+// --- worker: out
+// ------------------------------------------------------------------------------------------------------
 
 drop prepare_protect(side& out, crypto::key_pool& pool, std::uint32_t room, crypto::op& op) noexcept {
     op.key = nullptr;
@@ -512,7 +312,7 @@ drop prepare_protect(side& out, crypto::key_pool& pool, std::uint32_t room, cryp
 
     int at = find_stream(out, op.ssrc);
     const bool fresh = at < 0;
-    const std::uint64_t next = fresh ? 0
+    const std::uint64_t next = fresh     ? 0
                                : op.rtcp ? out.streams[static_cast<unsigned>(at)].rtcp.next()
                                          : out.streams[static_cast<unsigned>(at)].rtp.next();
     op.index = op.rtcp ? next : media::guess_index(next, op.sequence);

@@ -155,8 +155,8 @@ void expect_nothing_repeats(const shared& all, api::side which, crypto::engine& 
         const handed& old = all.log[i];
         crypto::op op;
         if (which == api::side::in) {
-            packet again = make(old.ssrc, old.rtcp ? static_cast<std::uint16_t>(old.index) : old.sequence, old.rtcp, true,
-                                old.epoch);
+            packet again = make(old.ssrc, old.rtcp ? static_cast<std::uint16_t>(old.index) : old.sequence, old.rtcp,
+                                true, old.epoch);
             ASSERT_NE(receive_packet(*copy, engine, again, op), drop::none)
                 << "replay accepted: ssrc " << old.ssrc << " index " << old.index;
         } else if (old.rtcp) {
@@ -192,8 +192,8 @@ void nasty_sequence(shared& all, api::side which, crypto::engine& engine) {
             static_cast<void>(switch_to(all.state.out, 1));
         crypto::op op;
         packet one = make(it.ssrc, it.sequence, it.rtcp, which == api::side::in, epoch);
-        const drop result = which == api::side::in ? receive_packet(all.state, engine, one, op)
-                                                   : send_packet(all.state, one, op);
+        const drop result =
+            which == api::side::in ? receive_packet(all.state, engine, one, op) : send_packet(all.state, one, op);
         if (result == drop::none)
             hand_on(all, op);
         ++done;
@@ -335,7 +335,8 @@ TEST(CrashCheck, ATornBitmapWithoutRecoverWouldAcceptAReplay) {
     };
     raw torn;
     std::memcpy(&torn, &window, sizeof torn);
-    torn.bits[150 / 64 % 2] &= ~(std::uint64_t{1} << 150 % 64); // cleared for a later index, the process died before `next`
+    torn.bits[150 / 64 % 2] &=
+        ~(std::uint64_t{1} << 150 % 64); // cleared for a later index, the process died before `next`
     media::replay_window left;
     std::memcpy(static_cast<void*>(&left), &torn, sizeof left);
     EXPECT_EQ(left.check(150), drop::none);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// libsrtp2 as the judge: the same clear packets go to both senders, the same protected packets to both receivers, through
-// channels that lose, reorder, duplicate and corrupt; sequence wraps and ROC steps, SSRC changes, CSRCs, extensions,
-// payloads from 0 to MTU, RTP and RTCP, re-keying by MKI in mid-stream. Every verdict and every byte must agree.
-// 100,000 packets for each suite, sealing side and MKI length (a tenth in sanitizer builds).
+// libsrtp2 as the judge: the same clear packets go to both senders, the same protected packets to both receivers,
+// through channels that lose, reorder, duplicate and corrupt; sequence wraps and ROC steps, SSRC changes, CSRCs,
+// extensions, payloads from 0 to MTU, RTP and RTCP, re-keying by MKI in mid-stream. Every verdict and every byte must
+// agree. 100,000 packets for each suite, sealing side and MKI length (a tenth in sanitizer builds).
 #include <array>
 #include <deque>
 #include <srtp2/srtp.h>
@@ -38,9 +38,9 @@ void set_policy(suite which, srtp_crypto_policy_t& rtp, srtp_crypto_policy_t& rt
     }
 }
 
-// One direction of libsrtp2 with every epoch's key known from the start. RTCP has a session of its own, whose RTP policy
-// is RTCP's: libsrtp 2.5 looks for the MKI of SRTCP with RTP's tag length (cisco/libsrtp#733), which fails where the two
-// differ (AES_CM_128_HMAC_SHA1_32).
+// One direction of libsrtp2 with every epoch's key known from the start. RTCP has a session of its own, whose RTP
+// policy is RTCP's: libsrtp 2.5 looks for the MKI of SRTCP with RTP's tag length (cisco/libsrtp#733), which fails where
+// the two differ (AES_CM_128_HMAC_SHA1_32).
 class judge {
 public:
     judge(suite which, std::uint8_t mki, bool sender) : mki_(mki) {
@@ -85,8 +85,8 @@ public:
         int length = static_cast<int>(packet.size());
         const bool report = media::parse(packet.data(), packet.size()).rtcp;
         packet.resize(packet.size() + 64);
-        const auto status = (report ? srtp_unprotect_rtcp_mki : srtp_unprotect_mki)(
-            report ? rtcp_session_ : session_, packet.data(), &length, mki_ != 0);
+        const auto status = (report ? srtp_unprotect_rtcp_mki : srtp_unprotect_mki)(report ? rtcp_session_ : session_,
+                                                                                    packet.data(), &length, mki_ != 0);
         packet.resize(static_cast<std::size_t>(length));
         return status;
     }

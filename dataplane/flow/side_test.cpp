@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One side of a flow: epochs, MKI, streams, limits, forged packets. Cross-checks are in side_libsrtp_test.cpp, crashes in
-// side_crash_test.cpp.
+// One side of a flow: epochs, MKI, streams, limits, forged packets. Cross-checks are in side_libsrtp_test.cpp, crashes
+// in side_crash_test.cpp.
 #include "dataplane/flow/side.hpp"
 
 #include <map>
@@ -85,8 +85,8 @@ TEST_F(Srtp, ForgedPacketsChangeNothing) {
         for (std::uint16_t i = 0; i < 10; ++i)
             ASSERT_EQ(take(sealed(5, i)), drop::none);
         for (const bool is_rtcp : {false, true}) {
-            const auto sent = send(world_->out, pool_, *engine_,
-                                   is_rtcp ? rtcp(5, 3, random_) : rtp(5, 11, 40, random_, true));
+            const auto sent =
+                send(world_->out, pool_, *engine_, is_rtcp ? rtcp(5, 3, random_) : rtp(5, 11, 40, random_, true));
             for (std::size_t bit = 0; bit < 8 * sent.packet.size(); ++bit) {
                 bytes broken = sent.packet;
                 broken[bit / 8] = static_cast<std::uint8_t>(broken[bit / 8] ^ 1 << bit % 8);
@@ -106,7 +106,8 @@ TEST_F(Srtp, EveryTruncationIsRefused) {
         for (const bool is_rtcp : {false, true}) {
             const auto sent = send(world_->out, pool_, *engine_, is_rtcp ? rtcp(5, 1, random_) : rtp(5, 1, 4, random_));
             for (std::size_t length = 0; length < sent.packet.size(); ++length)
-                ASSERT_NE(take(bytes(sent.packet.begin(), sent.packet.begin() + static_cast<long>(length))), drop::none);
+                ASSERT_NE(take(bytes(sent.packet.begin(), sent.packet.begin() + static_cast<long>(length))),
+                          drop::none);
         }
     }
 }
@@ -167,7 +168,8 @@ TEST_F(Srtp, NoRoomForTheTrailer) {
     give_both(0);
     bytes packet = rtp(1, 1, 10, random_);
     crypto::op op;
-    ASSERT_EQ(prepare_unprotect(side{}, pool_, packet.data(), static_cast<std::uint32_t>(packet.size()), op), drop::none);
+    ASSERT_EQ(prepare_unprotect(side{}, pool_, packet.data(), static_cast<std::uint32_t>(packet.size()), op),
+              drop::none);
     const world before = *world_;
     EXPECT_EQ(prepare_protect(world_->out, pool_, 13, op), drop::no_room);
     EXPECT_EQ(std::memcmp(&before, world_.get(), sizeof before), 0);
@@ -194,7 +196,8 @@ TEST_F(Srtp, ClearSides) {
     EXPECT_EQ(take(report), drop::rtcp_malformed);
 }
 
-// --- epochs -----------------------------------------------------------------------------------------------------------
+// --- epochs
+// -----------------------------------------------------------------------------------------------------------
 
 TEST_F(Rim13, RekeyContinuesIndicesAndWindows) {
     for (const suite which : every_suite) {
@@ -253,7 +256,8 @@ TEST_F(Rim13, EpochRules) {
     EXPECT_EQ(give(world_->out, 4), status::too_many_epochs);
     EXPECT_EQ(retire(world_->out, 9).status, status::bad_epoch);
     drop_epoch(world_->out, 1);
-    EXPECT_EQ(send(world_->out, pool_, *engine_, rtp(1, 1, 1, random_)).result, drop::srtp_no_key) << "it was sent under";
+    EXPECT_EQ(send(world_->out, pool_, *engine_, rtp(1, 1, 1, random_)).result, drop::srtp_no_key)
+        << "it was sent under";
     EXPECT_EQ(give(world_->out, 1), status::bad_epoch) << "a key never comes back";
     EXPECT_EQ(switch_to(world_->out, 3), status::ok);
     EXPECT_EQ(sending_epoch(world_->out), 3U);
@@ -274,7 +278,8 @@ TEST_F(Rim12, PoolExhaustionIsSaid) {
     EXPECT_EQ(world_->in.epochs[0], 0U);
 }
 
-// --- limits -----------------------------------------------------------------------------------------------------------
+// --- limits
+// -----------------------------------------------------------------------------------------------------------
 
 TEST_F(Srtp, StreamsAreBoundedAndNeverForgottenUnderTheirKey) {
     start(gcm, 4);
@@ -319,7 +324,8 @@ TEST_F(Srtp, KeyLimits) {
     EXPECT_EQ(send(world_->out, pool_, *engine_, rtcp(1, 1, random_)).result, drop::key_exhausted);
 }
 
-// --- two-time pads ----------------------------------------------------------------------------------------------------
+// --- two-time pads
+// ----------------------------------------------------------------------------------------------------
 
 class pad_watch final : public crypto::iv_observer {
 public:

@@ -112,8 +112,8 @@ inline std::vector<outcome> receive(side& in, crypto::key_pool pool, crypto::eng
     std::vector<crypto::op> ops(packets.size());
     for (std::size_t i = 0; i < packets.size(); ++i) {
         got[i].packet = packets[i];
-        static_cast<void>(prepare_unprotect(in, pool, got[i].packet.data(),
-                                            static_cast<std::uint32_t>(packets[i].size()), ops[i]));
+        static_cast<void>(
+            prepare_unprotect(in, pool, got[i].packet.data(), static_cast<std::uint32_t>(packets[i].size()), ops[i]));
     }
     std::vector<bool> ready;
     for (const auto& op : ops)

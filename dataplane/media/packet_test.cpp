@@ -13,14 +13,16 @@ namespace {
 
 using api::drop;
 
-constexpr std::uint8_t rtp_cc2_x[] = {0xb2, 0x60, 0x12, 0x34, 0, 0, 0, 1, 0xde, 0xad, 0xbe, 0xef, 0, 0,    0,   1,  0, 0,
-                                      0,    2,    0xbe, 0xde, 0, 1, 9, 9, 9,    9,    0x55, 0x66, 2, 2};
+constexpr std::uint8_t rtp_cc2_x[] = {0xb2, 0x60, 0x12, 0x34, 0,    0, 0, 1, 0xde, 0xad, 0xbe, 0xef, 0,    0, 0, 1, 0,
+                                      0,    0,    2,    0xbe, 0xde, 0, 1, 9, 9,    9,    9,    0x55, 0x66, 2, 2};
 static_assert(parse(rtp_cc2_x, sizeof rtp_cc2_x).problem == drop::none);
 static_assert(parse(rtp_cc2_x, sizeof rtp_cc2_x).header == 28 && parse(rtp_cc2_x, 28).header == 28);
 static_assert(parse(rtp_cc2_x, sizeof rtp_cc2_x).sequence == 0x1234);
 static_assert(parse(rtp_cc2_x, sizeof rtp_cc2_x).ssrc == 0xdeadbeef);
-static_assert(parse(rtp_cc2_x, 27).problem == drop::rtp_malformed && parse(rtp_cc2_x, 23).problem == drop::rtp_malformed);
-static_assert(parse(rtp_cc2_x, 11).problem == drop::rtp_malformed && parse(rtp_cc2_x, 0).problem == drop::rtp_malformed);
+static_assert(parse(rtp_cc2_x, 27).problem == drop::rtp_malformed &&
+              parse(rtp_cc2_x, 23).problem == drop::rtp_malformed);
+static_assert(parse(rtp_cc2_x, 11).problem == drop::rtp_malformed &&
+              parse(rtp_cc2_x, 0).problem == drop::rtp_malformed);
 static_assert(padding_valid(rtp_cc2_x, sizeof rtp_cc2_x, 28) && !padding_valid(rtp_cc2_x, sizeof rtp_cc2_x, 31));
 
 constexpr std::uint8_t report[] = {0x80, 201, 0, 1, 0, 0, 0, 7, 0x81, 202, 0, 2, 0, 0, 0, 7, 1, 1, 'a', 0};
@@ -36,9 +38,9 @@ TEST(Srtp, DemuxByFirstByteAndPayloadType) {
     for (unsigned first = 0; first < 256; ++first)
         for (unsigned second = 0; second < 256; ++second) {
             const auto kind = kind_of(static_cast<std::uint8_t>(first), static_cast<std::uint8_t>(second));
-            const auto expected = first < 4                    ? kind::stun
-                                  : first >= 20 && first <= 63 ? kind::dtls
-                                  : first < 128 || first > 191 ? kind::other
+            const auto expected = first < 4                        ? kind::stun
+                                  : first >= 20 && first <= 63     ? kind::dtls
+                                  : first < 128 || first > 191     ? kind::other
                                   : second >= 192 && second <= 223 ? kind::rtcp
                                                                    : kind::rtp;
             ASSERT_EQ(kind, expected) << first << ' ' << second;
@@ -61,7 +63,8 @@ TEST(Srtp, HostilePacketsStayWithinBounds) {
             continue;
         ASSERT_LE(view.header, length);
         ASSERT_GE(view.header, view.rtcp ? rtcp_fixed_header : rtp_fixed_header);
-        static_cast<void>(view.rtcp ? compound_valid(data.get(), length) : padding_valid(data.get(), length, view.header));
+        static_cast<void>(view.rtcp ? compound_valid(data.get(), length)
+                                    : padding_valid(data.get(), length, view.header));
     }
 }
 

@@ -5,8 +5,8 @@
 // check() never changes state, so a forged packet cannot move the window; update() only after the tag was verified.
 //
 // The object lives in memory that survives `kill -9` at any instruction. What must be true then: no index that was ever
-// handed on is taken again. `next_` (highest index + 1) is one aligned 64-bit store made before the packet is handed on,
-// and recover(), run once on restart, treats every index below `next_` as seen. So no order of the bitmap's stores
+// handed on is taken again. `next_` (highest index + 1) is one aligned 64-bit store made before the packet is handed
+// on, and recover(), run once on restart, treats every index below `next_` as seen. So no order of the bitmap's stores
 // matters; the price is only that packets which were reordered across the crash are refused.
 #pragma once
 

@@ -1,7 +1,7 @@
 // fuzz: dep_flow
 // SPDX-License-Identifier: Apache-2.0
-// Hostile SRTP and SRTCP against a side with keys: never a crash, never accepted, no state changed. The first byte chooses
-// suite and MKI length; the rest is cut into a burst of up to three packets.
+// Hostile SRTP and SRTCP against a side with keys: never a crash, never accepted, no state changed. The first byte
+// chooses suite and MKI length; the rest is cut into a burst of up to three packets.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
