@@ -32,6 +32,7 @@ def test(t):
         equal(len(c["directions"]), 2, "directions of a call")
         for way, d in c["directions"].items():
             equal((d["lost"], d["sent"] - d["received"]), (0, 0), f"packets lost {way}")
+            check(d["late_sent"] < 15, f"{way}: only the last 200 ms are apart: {d['late_sent']}")
             check(d["sent"] > 1400, f"{way}: 50 packets a second for 30 s: {d['sent']}")
     equal([c["secondaries"] for c in r["calls"]], [1, 2], "secondaries of each call (RIM-32: two keys between two units)")
     equal(r["auth_failures"], 0, "authentication failures")

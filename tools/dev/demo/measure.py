@@ -13,6 +13,7 @@ PROBE = 24  # bytes of a phone's payload that must occur nowhere on the access l
 MKI = 4
 SMALLEST_TAG = 4
 HIGHEST_EPOCH = 10_000
+IN_FLIGHT_NS = 200_000_000
 
 
 class Plain:
@@ -164,11 +165,13 @@ def stream(frames, begin, end, source=None, target=None):
 
 def direction(sent_frames, source, received_frames, target, begin, opened, closed):
     """One direction of a call: what the sender's phone sent in the window, and what of it reached the other phone unchanged.
-    `early` went out before the answer had reached the caller, when no path through the gateway was agreed yet."""
+    `early` went out before the answer had reached the caller, when no path through the gateway was agreed yet; `late` in the last
+    200 ms before the BYE: what is still under way when the call is taken down ends with it."""
     margin = 2_000_000_000
     sent = stream(sent_frames, begin, closed, source=source)
     received = stream(received_frames, begin, closed + margin, target=target)
-    inside = {k: v for k, v in sent.items() if v[0] >= opened}
+    late = {k: v for k, v in sent.items() if v[0] >= max(opened, closed - IN_FLIGHT_NS)}
+    inside = {k: v for k, v in sent.items() if v[0] >= opened and k not in late}
     early = {k: v for k, v in sent.items() if v[0] < opened}
     lost = [k for k in inside if k not in received]
     changed = [k for k in inside if k in received and received[k][1] != inside[k][1]]
@@ -176,6 +179,7 @@ def direction(sent_frames, source, received_frames, target, begin, opened, close
     return {
         "sent": len(inside), "received": len(inside) - len(lost), "lost": len(lost), "changed": len(changed),
         "early_sent": len(early), "early_received": sum(k in received for k in early),
+        "late_sent": len(late), "late_received": sum(k in received for k in late),
         "delay_ms_median": round(delays[len(delays) // 2], 3) if delays else None,
         "delay_ms_max": round(delays[-1], 3) if delays else None,
         "ssrc": sorted({k[0] for k in inside}),

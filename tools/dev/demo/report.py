@@ -41,7 +41,7 @@ def judge(demo, frames):
         "capture_losses": sum(c.lost for c in demo.captures.values()),
         "tunnels": [{k: s[k] for k in ("unit", "transport", "cipher")} for s in demo.gateway.ctl.sessions()],
         "method": "sent and received: RTP packets (SSRC, sequence, payload) captured at the phones: on the agents' TUN devices and on "
-                  "bob's interface, from the answer's arrival at the caller until its BYE; rekeys: MKIs on the access links",
+                  "bob's interface, from the answer's arrival at the caller until 200 ms before its BYE; rekeys: MKIs on the access links",
     }
     result["failures"] = list(_failures(result))
     result["passed"] = not result["failures"]
@@ -180,6 +180,8 @@ class View:
         out += ["drops: " + (", ".join(f"{k} {v}" for k, v in sorted(r["drops"].items())) or "none")]
         out += [f"early media, before the answer: {way}: {d['early_received']} of {d['early_sent']} arrived"
                 for c in r["calls"] for way, d in c["directions"].items() if d["early_sent"]]
+        out += [f"under way at the BYE: {way}: {d['late_received']} of {d['late_sent']} arrived"
+                for c in r["calls"] for way, d in c["directions"].items() if d["late_sent"] != d["late_received"]]
         out += ["", "PASSED" if r["passed"] else "NOT PASSED"] + [f"  - {line}" for line in r["failures"]]
         self._print("\n".join(out))
 
