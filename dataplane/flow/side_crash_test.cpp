@@ -269,7 +269,7 @@ void work_for_ever(shared& all, api::side which, crypto::engine& engine, std::ui
 }
 
 TEST_P(Crash, KilledAtRandomPoints) {
-    const std::size_t trials = sanitized ? 150 : 2000;
+    const std::size_t trials = sanitized ? 150 : 1200;
     std::mt19937_64 random(65535);
     std::map<std::uint32_t, std::uint16_t> sequences;
     std::set<std::pair<std::uint64_t, std::uint64_t>> every; // (ssrc, rtcp) and index, over all lives
