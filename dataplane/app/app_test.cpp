@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Configuration and stats file. The contract server, the control thread and the programs are tested by tests/system/dataplane_*.py.
+// Configuration and stats file. The contract server, the control thread and the programs are tested by
+// tests/system/dataplane_*.py.
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -12,7 +13,8 @@
 namespace tandem::app {
 namespace {
 
-const std::string good = "version = 1\n[[address]]\nname = \"access\"\nip = \"192.0.2.1\"\n[[port]]\ninterface = \"ue0\"\n";
+const std::string good =
+    "version = 1\n[[address]]\nname = \"access\"\nip = \"192.0.2.1\"\n[[port]]\ninterface = \"ue0\"\n";
 
 TEST(Config, DefaultsAndEverything) {
     const auto c = parse_config(good, "x.toml");
@@ -22,11 +24,13 @@ TEST(Config, DefaultsAndEverything) {
     EXPECT_EQ(c->max_flows, 4096u);
     EXPECT_EQ(c->handshakes_per_second, 100u);
     EXPECT_EQ(c->addresses[0].ip[15], 1);
-    const auto full = parse_config("version = 1\ninstance = \"b\"\nrun_dir = \"/tmp/r\"\nworkers = 2\nhugepages = \"never\"\n"
-                                   "engine = \"openssl\"\nidle = \"poll\"\ncontroller_uid = 0\nmax_flows = 9\n"
-                                   "[[address]]\nname = \"six\"\nip = \"2001:db8::1\"\n[[port]]\ninterface = \"a\"\n"
-                                   "[[port]]\ninterface = \"b\"\n[edge]\ntunnel_tcp = [4433, 4434]\nhandshakes_per_second = 5\n"
-                                   "handshake_burst = 6\n", "x.toml");
+    const auto full =
+        parse_config("version = 1\ninstance = \"b\"\nrun_dir = \"/tmp/r\"\nworkers = 2\nhugepages = \"never\"\n"
+                     "engine = \"openssl\"\nidle = \"poll\"\ncontroller_uid = 0\nmax_flows = 9\n"
+                     "[[address]]\nname = \"six\"\nip = \"2001:db8::1\"\n[[port]]\ninterface = \"a\"\n"
+                     "[[port]]\ninterface = \"b\"\n[edge]\ntunnel_tcp = [4433, 4434]\nhandshakes_per_second = 5\n"
+                     "handshake_burst = 6\n",
+                     "x.toml");
     ASSERT_TRUE(full.has_value()) << full.error();
     EXPECT_EQ(full->memory, config::hugepages::never);
     EXPECT_EQ(full->crypto, config::engine::openssl);
@@ -40,7 +44,8 @@ TEST(Config, ErrorsNameFileLineAndRemedy) {
         {good + "color = 1\n", "x.toml:7: unknown key \"color\" in [[port]]; known here: interface"},
         {"version = 1\nrun_dir = \"relative\"\n", "x.toml:2: run_dir must be an absolute path"},
         {"version = 1\n[[address]]\nname = \"toolonganame\"\nip = \"1.2.3.4\"\n", "needs a name of 1 to 11"},
-        {"version = 1\n[[address]]\nname = \"a\"\nip = \"1.2.3.4\"\n[[address]]\nname = \"b\"\nip = \"1.2.3.4\"\n", "given twice"},
+        {"version = 1\n[[address]]\nname = \"a\"\nip = \"1.2.3.4\"\n[[address]]\nname = \"b\"\nip = \"1.2.3.4\"\n",
+         "given twice"},
         {"instance = \"x\"\n", "the first line must be: version = 1"},
         {good + "[edge]\ntunnel_tcp = [70000]\n", "tunnel_tcp must be a whole number from 1 to 65535"},
         {"version = 1\ncontroller_uid = -1\n", "x.toml:2: controller_uid must be a whole number"},
@@ -80,7 +85,10 @@ TEST_F(Stats, CountersGoOnAfterACrash) {
 }
 
 TEST_F(Stats, AnotherShapeStartsAnew) {
-    { auto s = stats_file::open(path, 1, 10); s->workers()[0].counters[0] = 1; }
+    {
+        auto s = stats_file::open(path, 1, 10);
+        s->workers()[0].counters[0] = 1;
+    }
     auto s = stats_file::open(path, 1, 20);
     ASSERT_TRUE(s.has_value());
     EXPECT_EQ(s->workers()[0].counters[0], 0u);

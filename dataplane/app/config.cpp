@@ -62,7 +62,8 @@ public:
     }
 
     template <class E>
-    void choice(const toml::table& table, std::string_view key, std::initializer_list<std::string_view> names, E& to) const {
+    void choice(const toml::table& table, std::string_view key, std::initializer_list<std::string_view> names,
+                E& to) const {
         const toml::node* node = table.get(key);
         if (node == nullptr)
             return;
@@ -106,7 +107,8 @@ void read_addresses(const reader& r, const toml::table& root, config& c) {
         r.text(table, "name", a.name);
         r.text(table, "ip", a.text);
         if (a.name.empty() || a.name.size() >= sizeof(api::address_entry::name))
-            r.fail(node, fmt::format("[[address]] needs a name of 1 to {} letters", sizeof(api::address_entry::name) - 1));
+            r.fail(node,
+                   fmt::format("[[address]] needs a name of 1 to {} letters", sizeof(api::address_entry::name) - 1));
         if (!parse_ip(a.text, a.ip))
             r.fail(node, fmt::format("ip \"{}\" is not an IPv4 or IPv6 address", a.text));
         for (const auto& other : c.addresses)
@@ -151,14 +153,17 @@ void read_edge(const reader& r, const toml::table& root, config& c) {
 }
 
 void read_root(const reader& r, const toml::table& root, config& c) {
-    r.only(root, "", {"version", "instance", "run_dir", "workers", "hugepages", "max_flows", "engine", "idle", "controller_uid",
-                      "address", "port", "edge"});
+    r.only(root, "",
+           {"version", "instance", "run_dir", "workers", "hugepages", "max_flows", "engine", "idle", "controller_uid",
+            "address", "port", "edge"});
     std::int64_t version = 0;
     r.number(root, "version", 1, 1, version);
     if (version != 1)
         r.fail("the first line must be: version = 1");
     r.text(root, "instance", c.instance);
-    const auto plain = [](char ch) { return std::isalnum(static_cast<unsigned char>(ch)) != 0 || ch == '-' || ch == '_'; };
+    const auto plain = [](char ch) {
+        return std::isalnum(static_cast<unsigned char>(ch)) != 0 || ch == '-' || ch == '_';
+    };
     if (c.instance.empty() || c.instance.size() > 32 || !std::all_of(c.instance.begin(), c.instance.end(), plain))
         r.fail(*root.get("instance"), "instance must be 1 to 32 letters, digits, - or _");
     r.text(root, "run_dir", c.run_dir);

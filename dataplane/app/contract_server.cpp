@@ -21,13 +21,15 @@ namespace {
 
 constexpr std::size_t max_connections = 16;
 
-template <class T> T read_item(std::span<const std::byte> body, std::size_t index) noexcept {
+template <class T>
+T read_item(std::span<const std::byte> body, std::size_t index) noexcept {
     T item;
     std::memcpy(&item, body.data() + index * sizeof(T), sizeof(T));
     return item;
 }
 
-template <class T> void append(std::vector<std::byte>& to, const T& item) {
+template <class T>
+void append(std::vector<std::byte>& to, const T& item) {
     const auto* first = reinterpret_cast<const std::byte*>(&item);
     to.insert(to.end(), first, first + sizeof(T));
 }
@@ -91,7 +93,8 @@ void contract_server::ready(std::span<const pollfd> polled) {
             accept_one();
             continue;
         }
-        const auto found = std::find_if(connections_.begin(), connections_.end(), [&](auto& c) { return c.fd == p.fd; });
+        const auto found =
+            std::find_if(connections_.begin(), connections_.end(), [&](auto& c) { return c.fd == p.fd; });
         if (found != connections_.end() && !receive(*found))
             close_connection(p.fd);
     }
@@ -143,7 +146,8 @@ bool contract_server::handle(const connection& from, std::span<const std::byte> 
         return refuse(from.fd, header, api::status::bad_message, "wrong magic") && false;
     if (from.uid != permitted_uid_) {
         spdlog::warn("contract: a process of user {} was refused; controller_uid is {}", from.uid, permitted_uid_);
-        refuse(from.fd, header, api::status::not_permitted, "this user may not control the data plane (controller_uid)");
+        refuse(from.fd, header, api::status::not_permitted,
+               "this user may not control the data plane (controller_uid)");
         return false;
     }
     if (header.version != api::contract_version)
@@ -153,7 +157,8 @@ bool contract_server::handle(const connection& from, std::span<const std::byte> 
     if (header.type == api::message_type::hello)
         return hello(from.fd, header, body);
     if (from.fd != controller_)
-        return refuse(from.fd, header, api::status::not_controlling, "say HELLO first; another connection may have taken over");
+        return refuse(from.fd, header, api::status::not_controlling,
+                      "say HELLO first; another connection may have taken over");
     return dispatch(from.fd, header, body);
 }
 
@@ -189,8 +194,9 @@ bool contract_server::dispatch(int fd, const api::contract_header& header, std::
 template <class Item, class Each>
 bool contract_server::each(int fd, const api::contract_header& header, std::span<const std::byte> body, Each&& what) {
     if (body.size() != header.count * sizeof(Item))
-        return refuse(fd, header, api::status::bad_message,
-                      fmt::format("{} items of {} bytes announced, {} bytes came", header.count, sizeof(Item), body.size()));
+        return refuse(
+            fd, header, api::status::bad_message,
+            fmt::format("{} items of {} bytes announced, {} bytes came", header.count, sizeof(Item), body.size()));
     std::vector<std::byte> reply;
     reply.reserve(header.count * sizeof(api::item_status));
     for (std::size_t i = 0; i < header.count; ++i) {
@@ -199,7 +205,8 @@ bool contract_server::each(int fd, const api::contract_header& header, std::span
         append(reply, api::item_status{id, what(item), 0});
     }
     handler_.end_of_request();
-    return send(fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1), header.count, reply);
+    return send(fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1), header.count,
+                reply);
 }
 
 bool contract_server::hello(int fd, const api::contract_header& header, std::span<const std::byte> body) {
@@ -228,13 +235,15 @@ bool contract_server::list(int fd, const api::contract_header& header, std::span
     if (header.count != 1 || body.size() != sizeof(api::list_request))
         return refuse(fd, header, api::status::bad_message, "FLOW_LIST holds one list_request");
     const auto flows = handler_.flow_list(read_item<api::list_request>(body, 0));
-    return send(fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(api::message_type::flow_list) + 1),
+    return send(fd, header,
+                static_cast<api::message_type>(static_cast<std::uint16_t>(api::message_type::flow_list) + 1),
                 static_cast<std::uint16_t>(flows.size()), std::as_bytes(std::span(flows)));
 }
 
 bool contract_server::ports(int fd, const api::contract_header& header) {
     const auto found = handler_.port_list();
-    return send(fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(api::message_type::port_list) + 1),
+    return send(fd, header,
+                static_cast<api::message_type>(static_cast<std::uint16_t>(api::message_type::port_list) + 1),
                 static_cast<std::uint16_t>(found.size()), std::as_bytes(std::span(found)));
 }
 
@@ -263,7 +272,8 @@ void contract_server::send_events(std::span<const api::flow_event> events) {
     constexpr std::size_t at_once = 512;
     while (controller_ >= 0 && !events.empty()) {
         const auto part = events.first(std::min(at_once, events.size()));
-        if (!send(controller_, {}, api::message_type::event, static_cast<std::uint16_t>(part.size()), std::as_bytes(part)))
+        if (!send(controller_, {}, api::message_type::event, static_cast<std::uint16_t>(part.size()),
+                  std::as_bytes(part)))
             close_connection(controller_);
         events = events.subspan(part.size());
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract's socket (dataplane/api/contract.hpp): framing, permission, takeover. What a message does is the handler's.
-// Owner: the control thread, which polls the descriptors and calls ready(). Never blocks: a peer that does not read its
-// replies is disconnected. Requests may hold keys: the receive buffer is locked and wiped after every message.
+// The contract's socket (dataplane/api/contract.hpp): framing, permission, takeover. What a message does is the
+// handler's. Owner: the control thread, which polls the descriptors and calls ready(). Never blocks: a peer that does
+// not read its replies is disconnected. Requests may hold keys: the receive buffer is locked and wiped after every
+// message.
 #pragma once
 
 #include <cstdint>

@@ -3,6 +3,7 @@
 #include "dataplane/app/control.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -24,6 +25,7 @@ namespace {
 constexpr std::uint64_t millisecond = 1'000'000, second = 1'000'000'000;
 constexpr int poll_ms = 10; // events wait no longer than this
 constexpr std::uint64_t age_interval_ns = 100 * millisecond;
+constexpr std::uint64_t worker_silence_ns = 5 * second;
 
 std::uint64_t realtime_ns() {
     timespec t{};
@@ -57,7 +59,8 @@ tl::expected<void, std::string> control::set_up_edge() {
         for (const std::uint16_t tunnel : settings_.tunnel_tcp)
             if (auto done = port.edge->add_tunnel_port(tunnel, IPPROTO_TCP); !done)
                 return done;
-        if (auto done = port.edge->set_handshake_limit(settings_.handshakes_per_second, settings_.handshake_burst); !done)
+        if (auto done = port.edge->set_handshake_limit(settings_.handshakes_per_second, settings_.handshake_burst);
+            !done)
             return done;
     }
     return {};
@@ -82,7 +85,8 @@ void control::workers_started() {
     if (recovered_.last_heartbeat_ns != 0 && now > recovered_.last_heartbeat_ns)
         h.last_gap_ms = static_cast<std::uint32_t>((now - recovered_.last_heartbeat_ns) / millisecond);
     if (h.starts > 1)
-        spdlog::warn("restart {} on this flow state: {} flows go on, gap {} ms", h.starts - 1, recovered_.kept, h.last_gap_ms);
+        spdlog::warn("restart {} on this flow state: {} flows go on, gap {} ms", h.starts - 1, recovered_.kept,
+                     h.last_gap_ms);
 }
 
 void control::published(flow::slot_index slot, const flow::record& r) {
@@ -127,9 +131,15 @@ void control::hello(api::hello_reply& reply, std::vector<api::address_entry>& ad
     }
 }
 
-api::status control::flow_add(const api::flow_config& item) { return flows_.add(item, pipeline::monotonic_ns()); }
-api::status control::flow_update(const api::flow_update& item) { return flows_.update(item); }
-api::status control::flow_remove(const api::flow_ref& item) { return flows_.remove(item.id); }
+api::status control::flow_add(const api::flow_config& item) {
+    return flows_.add(item, pipeline::monotonic_ns());
+}
+api::status control::flow_update(const api::flow_update& item) {
+    return flows_.update(item);
+}
+api::status control::flow_remove(const api::flow_ref& item) {
+    return flows_.remove(item.id);
+}
 
 api::status control::epoch_install(const api::epoch_key& item) {
     const auto status = flows_.install(item);
@@ -148,8 +158,12 @@ api::status control::epoch_switch(const api::epoch_ref& item) {
     return status;
 }
 
-api::status control::epoch_retire(const api::epoch_ref& item) { return flows_.retire(item); }
-void control::end_of_request() { flows_.finish(); }
+api::status control::epoch_retire(const api::epoch_ref& item) {
+    return flows_.retire(item);
+}
+void control::end_of_request() {
+    flows_.finish();
+}
 
 void control::note_epoch(api::flow_id id) {
     const flow::slot_index slot = flows_.find(id);
@@ -157,7 +171,9 @@ void control::note_epoch(api::flow_id id) {
         stats_.flows()[slot].epoch_out = flow::sending_epoch(shared_.memory.outs()[slot]);
 }
 
-std::vector<api::flow_entry> control::flow_list(const api::list_request& from) { return flows_.list(from); }
+std::vector<api::flow_entry> control::flow_list(const api::list_request& from) {
+    return flows_.list(from);
+}
 
 std::vector<api::port_entry> control::port_list() {
     std::vector<api::port_entry> list;
@@ -213,7 +229,12 @@ void control::each_second(std::uint64_t now_ns) {
                     sum[i] += (*verdicts)[i];
     std::copy(sum.begin(), sum.end(), stats_.header().edge);
     routes_.tick(now_ns);
-    notify_service_manager("WATCHDOG=1");
+    // A worker that does not come round any more is a hang: the service manager is not told that all is well.
+    const std::uint64_t beat = std::atomic_ref(shared_.memory.header().heartbeat_ns).load(std::memory_order_relaxed);
+    if (now_ns > beat + worker_silence_ns)
+        spdlog::error("worker 0 has been silent for {} ms", (now_ns - beat) / millisecond);
+    else
+        notify_service_manager("WATCHDOG=1");
 }
 
 void control::run(contract_server& server, int signals) {
@@ -256,7 +277,8 @@ void notify_service_manager(const char* state) {
     if (fd < 0)
         return;
     const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
-    if (sendto(fd, state, std::strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&to), length) < 0)
+    if (sendto(fd, state, std::strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&to),
+               length) < 0)
         spdlog::debug("service manager not reached: {}", std::strerror(errno));
     close(fd);
 }

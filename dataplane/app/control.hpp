@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control thread: answers the contract, keeps XDP's open ports and the next hops in step with the flows, ages them, sums
-// the edge's verdicts, passes events on. Owner of everything here: the main thread. Workers never wait for it.
+// The control thread: answers the contract, keeps XDP's open ports and the next hops in step with the flows, ages them,
+// sums the edge's verdicts, passes events on. Owner of everything here: the main thread. Workers never wait for it.
 #pragma once
 
 #include <array>

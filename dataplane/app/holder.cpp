@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // tandem-holder: keeps the flow-state memory while the data plane dies and is started again.
 //
-// It makes one memfd, starts the program after "--" with `--state-fd N --ready-fd M` appended, and starts it again at once
-// when it dies. It never maps the memory. SIGTERM and SIGINT are passed on; a clean exit of the child is its own.
+// It makes one memfd, starts the program after "--" with `--state-fd N --ready-fd M` appended, and starts it again at
+// once when it dies. It never maps the memory. SIGTERM and SIGINT are passed on; a clean exit of the child is its own.
 // Exit status 75 of the child means: this memory's layout is not mine, give me a fresh one.
 // No threads, no configuration, nothing that could fail later.
 #include <algorithm>
@@ -139,7 +139,8 @@ bool pause_unless_stopped(int signals, int ms) {
         pollfd fd{signals, POLLIN, 0};
         if (poll(&fd, 1, static_cast<int>(left)) == 1) {
             signalfd_siginfo info{};
-            if (read(signals, &info, sizeof info) == sizeof info && (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT))
+            if (read(signals, &info, sizeof info) == sizeof info &&
+                (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT))
                 return false;
         }
     }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // tandem-dataplane: starts in this order, so that every failure is one sentence before anything was changed:
-//   configuration -> instance lock -> privileges -> state memory -> EAL -> ports (XDP) -> recovery -> workers -> contract.
-// Exit: 0 after SIGTERM/SIGINT, 1 where it could not start, 2 wrong usage, 75 where the holder's memory has another layout.
+//   configuration -> instance lock -> privileges -> state memory -> EAL -> ports (XDP) -> recovery -> workers ->
+//   contract.
+// Exit: 0 after SIGTERM/SIGINT, 1 where it could not start, 2 wrong usage, 75 where the holder's memory has another
+// layout.
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -49,9 +51,12 @@ struct failure {
     std::string text;
 };
 
-[[noreturn]] void fail(std::string text, int code = 1) { throw failure{code, std::move(text)}; }
+[[noreturn]] void fail(std::string text, int code = 1) {
+    throw failure{code, std::move(text)};
+}
 
-template <class T> T take(tl::expected<T, std::string> from) {
+template <class T>
+T take(tl::expected<T, std::string> from) {
     if (!from)
         fail(std::move(from.error()));
     if constexpr (!std::is_void_v<T>)
@@ -87,16 +92,20 @@ flow::memory open_memory(const options& given, const config& settings) {
     if (!memory) {
         if (memory.error().what == flow::memory_error::kind::layout)
             fail(fmt::format("the flow state cannot be used: {}; asking the holder for a fresh one, flows are lost",
-                             memory.error().text), exit_fresh_memory);
+                             memory.error().text),
+                 exit_fresh_memory);
         fail(memory.error().text);
     }
     if (given.state_fd < 0)
-        spdlog::warn("no holder (--state-fd): flows would not survive a kill of this process; start it by tandem-holder");
+        spdlog::warn(
+            "no holder (--state-fd): flows would not survive a kill of this process; start it by tandem-holder");
     if (!memory->locked())
-        spdlog::warn("the flow state ({} bytes a flow) could not be locked in memory: keys may reach swap", flow::memory::bytes_per_flow());
+        spdlog::warn("the flow state ({} bytes a flow) could not be locked in memory: keys may reach swap",
+                     flow::memory::bytes_per_flow());
     if (memory->header().max_flows != settings.max_flows)
-        spdlog::warn("max_flows is {} on the flow state in force; {} of the configuration counts from the next clean start",
-                     memory->header().max_flows, settings.max_flows);
+        spdlog::warn(
+            "max_flows is {} on the flow state in force; {} of the configuration counts from the next clean start",
+            memory->header().max_flows, settings.max_flows);
     return std::move(*memory);
 }
 
@@ -153,7 +162,7 @@ int worker_main(void* argument) {
 
 class running_workers {
 public:
-    running_workers(const config& settings, pipeline::shared_state& shared, const std::vector<io::port>& ports)  {
+    running_workers(const config& settings, pipeline::shared_state& shared, const std::vector<io::port>& ports) {
         for (unsigned i = 0; i < settings.workers; ++i) {
             auto engine = take(crypto::make_engine(engine_name(settings.crypto)));
             workers_.push_back(std::make_unique<pipeline::worker>(i, shared, std::move(engine),
@@ -203,8 +212,8 @@ int serve(const options& given, const config& settings, int signals) {
     stats_file stats = take(stats_file::open(settings.stats_path(), settings.workers, memory.header().max_flows));
 
     const queues q = prepare_queues(settings);
-    const io::eal eal = take(io::eal::start({settings.instance, settings.workers,
-                                             static_cast<io::hugepages>(settings.memory), q.total, false}));
+    const io::eal eal = take(io::eal::start(
+        {settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total, false}));
     for (const auto& note : eal.notes())
         spdlog::info("{}", note);
     std::vector<io::port> ports;
@@ -231,7 +240,8 @@ int serve(const options& given, const config& settings, int signals) {
         workers.launch(eal.worker_lcores());
         thread.workers_started();
         keep_running_privileges();
-        auto server = take(contract_server::listen(settings.socket_path(), settings.controller_uid.value_or(geteuid()), thread));
+        auto server =
+            take(contract_server::listen(settings.socket_path(), settings.controller_uid.value_or(geteuid()), thread));
         spdlog::info("ready: {} flows of {}, engine {}, contract {}", flows.count(), memory.header().max_flows, engine,
                      settings.socket_path());
         tell_ready(given);

@@ -77,10 +77,13 @@ tl::expected<void, std::string> check_privileges() {
 }
 
 void keep_start_privileges() {
-    keep({CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON, CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_SYS_NICE});
+    keep({CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON, CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_DAC_OVERRIDE,
+          CAP_SYS_NICE});
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-void keep_running_privileges() { keep({CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK}); }
+void keep_running_privileges() {
+    keep({CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK});
+}
 
 } // namespace tandem::app

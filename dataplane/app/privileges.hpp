@@ -11,7 +11,8 @@ namespace tandem::app {
 // No core dumps, not traceable by the same user, memory may be locked. Never fails loudly: says what did not work.
 [[nodiscard]] std::string harden_process();
 
-// AF_XDP needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF (or CAP_SYS_ADMIN) and CAP_IPC_LOCK; the error names what is missing.
+// AF_XDP needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF (or CAP_SYS_ADMIN) and CAP_IPC_LOCK; the error names what is
+// missing.
 [[nodiscard]] tl::expected<void, std::string> check_privileges();
 
 // Before the EAL makes its threads: keeps what the start needs (finding loaded BPF maps by id takes CAP_SYS_ADMIN).

@@ -75,7 +75,8 @@ void route_keeper::apply(std::vector<change>& changes) {
             for (const change& c : changes) {
                 const flow::record& r = records[c.slot];
                 const auto& remote = c.rtcp ? r.where().rtcp_remote : r.where().rtp_remote;
-                if (r.worker == worker && flow::same_address(remote, c.remote)) // it may have latched elsewhere meanwhile
+                if (r.worker == worker &&
+                    flow::same_address(remote, c.remote)) // it may have latched elsewhere meanwhile
                     (c.rtcp ? hops_[c.slot].rtcp : hops_[c.slot].rtp) = c.to;
             }
         });

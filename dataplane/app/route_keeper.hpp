@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps every flow's layer 2 way in step with the kernel's routes and neighbours: asks the resolver, hands what changed to the
-// flow's worker. Owner: the control thread.
+// Keeps every flow's layer 2 way in step with the kernel's routes and neighbours: asks the resolver, hands what changed
+// to the flow's worker. Owner: the control thread.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,8 @@ private:
         api::net_address remote; // for which it was resolved
         pipeline::hop to;
     };
-    [[nodiscard]] bool ask(api::flow_id from, const api::net_address& remote, const pipeline::hop& now, pipeline::hop& to);
+    [[nodiscard]] bool ask(api::flow_id from, const api::net_address& remote, const pipeline::hop& now,
+                           pipeline::hop& to);
     void collect(flow::slot_index slot, const flow::record& r, std::vector<change>& to);
     void apply(std::vector<change>& changes);
     void all();

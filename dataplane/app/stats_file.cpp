@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// See stats_file.hpp. The name is in a directory that anyone may write: opened without following links, and only a file of
-// our own user is taken over.
+// See stats_file.hpp. The name is in a directory that anyone may write: opened without following links, and only a file
+// of our own user is taken over.
 #include "dataplane/app/stats_file.hpp"
 
 #include <cerrno>
@@ -54,10 +54,12 @@ bool in_use(const std::string& path) {
 
 } // namespace
 
-tl::expected<stats_file, std::string> stats_file::open(const std::string& path, unsigned workers, std::uint32_t max_flows) {
+tl::expected<stats_file, std::string> stats_file::open(const std::string& path, unsigned workers,
+                                                       std::uint32_t max_flows) {
     const shape s = shape_of(workers, max_flows);
     if (in_use(path))
-        return tl::unexpected(fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
+        return tl::unexpected(
+            fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
     stats_file made;
     made.path_ = path;
     made.bytes_ = s.total;
@@ -69,13 +71,15 @@ tl::expected<stats_file, std::string> stats_file::open(const std::string& path, 
             return tl::unexpected(fmt::format("stats segment {}: {}", path, std::strerror(errno)));
     }
     if (flock(made.fd_, LOCK_EX | LOCK_NB) != 0)
-        return tl::unexpected(fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
+        return tl::unexpected(
+            fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
     void* at = mmap(nullptr, s.total, PROT_READ | PROT_WRITE, MAP_SHARED, made.fd_, 0);
     if (at == MAP_FAILED)
         return tl::unexpected(fmt::format("stats segment {}: {}", path, std::strerror(errno)));
     made.header_ = static_cast<api::stats_header*>(at);
     api::stats_header& h = *made.header_;
-    if (h.magic != api::stats_magic || h.version != api::stats_version || h.workers != workers || h.max_flows != max_flows)
+    if (h.magic != api::stats_magic || h.version != api::stats_version || h.workers != workers ||
+        h.max_flows != max_flows)
         std::memset(at, 0, s.total);
     h.version = api::stats_version;
     h.workers = static_cast<std::uint16_t>(workers);
@@ -101,6 +105,8 @@ stats_file::~stats_file() {
         close(fd_);
 }
 
-void stats_file::remove() noexcept { unlink(path_.c_str()); }
+void stats_file::remove() noexcept {
+    unlink(path_.c_str());
+}
 
 } // namespace tandem::app

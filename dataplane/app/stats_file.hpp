@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The stats segment's file (dataplane/api/stats.hpp): made or taken over at start, unlinked on a clean exit, left behind by a
-// crash so that the next data plane counts on. Locked while in use: two instances of one name cannot share it.
-// Owner: the control thread. No key is ever in it.
+// The stats segment's file (dataplane/api/stats.hpp): made or taken over at start, unlinked on a clean exit, left
+// behind by a crash so that the next data plane counts on. Locked while in use: two instances of one name cannot share
+// it. Owner: the control thread. No key is ever in it.
 #pragma once
 
 #include <span>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Silence: which flows have had no accepted packet for their timeout, and which speak (again). Each silence is reported once.
-// Owner: the control thread; it only reads what workers write (the time of the last accepted packet, from the stats).
+// Silence: which flows have had no accepted packet for their timeout, and which speak (again). Each silence is reported
+// once. Owner: the control thread; it only reads what workers write (the time of the last accepted packet, from the
+// stats).
 #pragma once
 
 #include <cstdint>

@@ -17,7 +17,9 @@ namespace tandem::flow {
 namespace {
 
 constexpr std::size_t page = 4096;
-constexpr std::size_t rounded(std::size_t bytes) noexcept { return (bytes + page - 1) & ~(page - 1); }
+constexpr std::size_t rounded(std::size_t bytes) noexcept {
+    return (bytes + page - 1) & ~(page - 1);
+}
 
 struct offsets {
     std::size_t records, ins, outs, keys, total;
@@ -43,7 +45,9 @@ tl::unexpected<memory_error> layout_error(std::string text) {
 
 } // namespace
 
-memory::memory(memory&& other) noexcept { *this = std::move(other); }
+memory::memory(memory&& other) noexcept {
+    *this = std::move(other);
+}
 
 memory& memory::operator=(memory&& other) noexcept {
     std::swap(base_, other.base_);
@@ -123,7 +127,7 @@ std::string memory::check(std::size_t bytes) const {
         return fmt::format("sizes {}/{}/{}, this program has {}/{}/{}", h.record_bytes, h.side_bytes, h.key_bytes,
                            sizeof(record), sizeof(side), sizeof(crypto::key_object));
     if (h.total_bytes != bytes || layout(h.max_flows).total != bytes || h.max_keys != h.max_flows * keys_per_flow ||
-         h.addresses > api::max_addresses)
+        h.addresses > api::max_addresses)
         return "its size and its header disagree";
     return {};
 }

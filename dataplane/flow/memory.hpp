@@ -32,10 +32,10 @@ struct alignas(64) memory_header {
     std::uint32_t addresses;
     std::uint32_t reserved;
     std::uint64_t total_bytes;
-    std::uint64_t generation;   // random; changes when flows were lost
-    std::uint32_t starts;       // data planes that have used it
-    std::uint32_t last_gap_ms;  // silence before the last restart
-    std::uint64_t heartbeat_ns; // CLOCK_MONOTONIC, by worker 0, every 10 ms or so
+    std::uint64_t generation;                     // random; changes when flows were lost
+    std::uint32_t starts;                         // data planes that have used it
+    std::uint32_t last_gap_ms;                    // silence before the last restart
+    std::uint64_t heartbeat_ns;                   // CLOCK_MONOTONIC, by worker 0, every 10 ms or so
     std::uint8_t address[api::max_addresses][16]; // flow ids are indexes into it
 };
 
@@ -52,7 +52,8 @@ class memory {
 public:
     // A fresh one, owned by this process only.
     [[nodiscard]] static tl::expected<memory, memory_error> make(std::uint32_t max_flows);
-    // The holder's. Empty (size 0) is laid out afresh; one in use is checked; kind::layout = ask the holder for another.
+    // The holder's. Empty (size 0) is laid out afresh; one in use is checked; kind::layout = ask the holder for
+    // another.
     [[nodiscard]] static tl::expected<memory, memory_error> adopt(int fd, std::uint32_t max_flows);
 
     memory(memory&& other) noexcept;

@@ -41,7 +41,7 @@ struct alignas(64) record {
     std::uint8_t route_index;  // which of routes[] is in force
     std::uint8_t source_index; // which of sources[] is in force
     std::uint8_t worker;
-    std::uint8_t seen;         // a packet was accepted: sources[source_index] is valid
+    std::uint8_t seen; // a packet was accepted: sources[source_index] is valid
     std::uint16_t timeout_s;
     std::uint32_t reserved;
     api::net_address sources[2]; // the last accepted source

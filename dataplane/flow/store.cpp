@@ -7,8 +7,8 @@
 namespace tandem::flow {
 
 store::store(memory& state, port_table& table, crypto::engine& builder, executor& workers, unsigned worker_count)
-    : memory_(state), table_(table), keys_(state.keys()), builder_(builder), workers_(workers), worker_count_(worker_count) {
-}
+    : memory_(state), table_(table), keys_(state.keys()), builder_(builder), workers_(workers),
+      worker_count_(worker_count) {}
 
 bool store::reachable(const record& r) const noexcept {
     const auto& now = table_.addresses();
@@ -292,7 +292,8 @@ std::vector<api::flow_entry> store::list(const api::list_request& from) const {
     std::vector<api::flow_entry> page;
     // In the order of ids: the port table is walked, not the slots, so that pages fit together while flows come and go.
     const std::uint64_t ids = std::uint64_t{table_.addresses().size()} << 16;
-    for (std::uint64_t id = from.has_after != 0 ? std::uint64_t{from.after} + 1 : 0; id < ids && page.size() < api::list_page; ++id)
+    for (std::uint64_t id = from.has_after != 0 ? std::uint64_t{from.after} + 1 : 0;
+         id < ids && page.size() < api::list_page; ++id)
         if (const slot_index slot = table_.find(static_cast<api::flow_id>(id)); slot != no_slot)
             page.push_back(describe(memory_, slot));
     return page;
@@ -302,9 +303,24 @@ api::flow_entry describe(const memory& state, slot_index slot) noexcept {
     const record& r = state.records()[slot];
     const route to = r.where();
     api::flow_entry e{};
-    e.config = {r.id,         r.reverse,         r.tag,           r.in_suite,    r.out_suite, r.carries,
-                r.source,     r.in_mki_length,   r.out_mki_length, r.dscp,       0,           r.timeout_s,
-                r.flags,      0,                 r.signalled_source, to.rtp_out, to.rtcp_out, to.rtp_remote,
+    e.config = {r.id,
+                r.reverse,
+                r.tag,
+                r.in_suite,
+                r.out_suite,
+                r.carries,
+                r.source,
+                r.in_mki_length,
+                r.out_mki_length,
+                r.dscp,
+                0,
+                r.timeout_s,
+                r.flags,
+                0,
+                r.signalled_source,
+                to.rtp_out,
+                to.rtcp_out,
+                to.rtp_remote,
                 to.rtcp_remote};
     e.in_epoch_count = static_cast<std::uint8_t>(list_epochs(state.ins()[slot], e.in_epochs));
     e.out_epoch_count = static_cast<std::uint8_t>(list_epochs(state.outs()[slot], e.out_epochs));

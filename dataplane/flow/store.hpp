@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the control thread does to flows: add, update, remove, epochs, list, and recovery after a restart.
 //
-// Rules of publication: a flow is built beside and appears by one store in the port table; it goes by the same store, and
-// its memory and keys are wiped only after every worker has passed between two bursts (finish(), once per request). What a worker
-// reads and moves itself (remotes, source, flags) is changed by that worker, between two bursts (executor::run).
+// Rules of publication: a flow is built beside and appears by one store in the port table; it goes by the same store,
+// and its memory and keys are wiped only after every worker has passed between two bursts (finish(), once per request).
+// What a worker reads and moves itself (remotes, source, flags) is changed by that worker, between two bursts
+// (executor::run).
 #pragma once
 
 #include <cstdint>
@@ -28,8 +29,8 @@ public:
 
 struct recovery {
     std::uint32_t kept = 0;
-    std::uint32_t wiped = 0;      // half-made or half-removed
-    std::uint32_t unreachable = 0; // their local address is no longer configured
+    std::uint32_t wiped = 0;             // half-made or half-removed
+    std::uint32_t unreachable = 0;       // their local address is no longer configured
     std::uint64_t last_heartbeat_ns = 0; // of the predecessor's workers; 0 = none
 };
 
@@ -54,7 +55,8 @@ public:
     [[nodiscard]] memory& shared() noexcept { return memory_; }
 
     // Calls back for every flow in force.
-    template <class F> void for_each(F&& what) const {
+    template <class F>
+    void for_each(F&& what) const {
         const auto records = memory_.records();
         for (slot_index slot = 0; slot < records.size(); ++slot)
             if (load_state(records[slot]) == state::active)

@@ -6,7 +6,7 @@
 #include <thread>
 #include <unistd.h>
 
-#include "dataplane/pipeline/testing.hpp"
+#include "dataplane/pipeline/testbed_test.hpp"
 
 namespace tandem::pipeline::testing {
 namespace {

@@ -16,7 +16,9 @@ constexpr std::uint16_t ether_ipv4 = 0x0800, ether_ipv6 = 0x86dd, ether_vlan = 0
 constexpr std::uint8_t protocol_udp = 17, protocol_fragment = 44;
 constexpr std::uint8_t hop_limit = 64;
 
-std::uint16_t get16(const std::uint8_t* at) noexcept { return static_cast<std::uint16_t>(at[0] << 8 | at[1]); }
+std::uint16_t get16(const std::uint8_t* at) noexcept {
+    return static_cast<std::uint16_t>(at[0] << 8 | at[1]);
+}
 void put16(std::uint8_t* at, std::uint16_t value) noexcept {
     at[0] = static_cast<std::uint8_t>(value >> 8);
     at[1] = static_cast<std::uint8_t>(value);

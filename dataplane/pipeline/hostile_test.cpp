@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frames from anywhere: cut at every byte, every byte changed, wrong versions, fragments. Each is dropped under a name; nothing
-// is forwarded that is not the true packet; no buffer leaks (the testbed's end).
+// Frames from anywhere: cut at every byte, every byte changed, wrong versions, fragments. Each is dropped under a name;
+// nothing is forwarded that is not the true packet; no buffer leaks (the testbed's end).
 #include <gtest/gtest.h>
 #include <random>
 
-#include "dataplane/pipeline/testing.hpp"
+#include "dataplane/pipeline/testbed_test.hpp"
 
 namespace tandem::pipeline::testing {
 namespace {
@@ -42,7 +42,7 @@ TEST_P(Hostile, EveryByteChangedNeverForwardsAnotherPacket) {
             if (out.empty())
                 continue;
             EXPECT_EQ(out[0].payload, rtp(1, 3, 40)) << at; // a field that we ignore: the true packet passed
-            return;                                        // from here on it is a replay
+            return;                                         // from here on it is a replay
         }
 }
 
@@ -129,8 +129,8 @@ TEST_P(Hostile, Ipv4FragmentsAndChecksum) {
 TEST_P(Hostile, PayloadCutAtEveryByte) { // lengths of IP and UDP right, SRTP cut
     const bytes whole = unit.protect(rtp(2, 3, 40));
     for (std::size_t size = 0; size < whole.size(); ++size)
-        EXPECT_TRUE(t.pass(0, {frame(bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)), v6 ? unit6 : unit4,
-                                     local(v6 ? access6 : access4, 4000))})
+        EXPECT_TRUE(t.pass(0, {frame(bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)),
+                                     v6 ? unit6 : unit4, local(v6 ? access6 : access4, 4000))})
                         .empty());
     EXPECT_EQ(t.all_drops(), whole.size());
     EXPECT_EQ(t.drops(drop::rtp_malformed), 12u);

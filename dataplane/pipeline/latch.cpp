@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Latching: an accepted packet came from a new address, so the leg is there now. The reverse flow's remotes move at once:
-// the same worker owns both. Only the newest packet of its SSRC may do so, so that a late one does not throw the leg back.
+// Latching: an accepted packet came from a new address, so the leg is there now. The reverse flow's remotes move at
+// once: the same worker owns both. Only the newest packet of its SSRC may do so, so that a late one does not throw the
+// leg back.
 #include "dataplane/pipeline/worker.hpp"
 
 #include "dataplane/media/packet.hpp"
@@ -57,7 +58,8 @@ void worker::latch(packet& p) noexcept {
     flow::switch_source(f, p.source);
     if (signalled)
         return; // where this leg is, signalling says
-    for (const api::flow_id id : {f.reverse, f.where().rtcp_out}) { // the reverse flow, and its RTCP where that is apart
+    for (const api::flow_id id :
+         {f.reverse, f.where().rtcp_out}) { // the reverse flow, and its RTCP where that is apart
         const flow::slot_index slot = id == 0 ? flow::no_slot : shared_.table.find(id);
         if (slot == flow::no_slot || (id != f.reverse && shared_.memory.records()[slot].reverse != f.id))
             continue;

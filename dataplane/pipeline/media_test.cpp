@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Media through the worker in every direction and suite, judged by libsrtp2. The testbed's end checks the account of frames.
+// Media through the worker in every direction and suite, judged by libsrtp2. The testbed's end checks the account of
+// frames.
 #include <gtest/gtest.h>
 
-#include "dataplane/pipeline/testing.hpp"
+#include "dataplane/pipeline/testbed_test.hpp"
 
 namespace tandem::pipeline::testing {
 namespace {
@@ -10,8 +11,8 @@ namespace {
 using api::suite;
 const api::net_address unit4 = address("192.0.2.77", 7000), phone4 = address("198.51.100.9", 6000);
 const api::net_address unit6 = address("2001:db8::77", 7000), phone6 = address("2001:db8:1::9", 6000);
-constexpr suite protected_suites[] = {suite::aes_cm_128_hmac_sha1_80, suite::aes_cm_128_hmac_sha1_32, suite::aead_aes_128_gcm,
-                                      suite::aead_aes_256_gcm};
+constexpr suite protected_suites[] = {suite::aes_cm_128_hmac_sha1_80, suite::aes_cm_128_hmac_sha1_32,
+                                      suite::aead_aes_128_gcm, suite::aead_aes_256_gcm};
 
 class EverySuite : public ::testing::TestWithParam<suite> {};
 INSTANTIATE_TEST_SUITE_P(Rim08, EverySuite, ::testing::ValuesIn(protected_suites),
@@ -124,8 +125,12 @@ TEST_P(EverySuite, Rim13EpochsRotateUnderTraffic) {
     std::uint16_t n = 65400;
     for (std::uint32_t epoch = 0; epoch < 12; ++epoch) {
         if (epoch != 0) {
-            ASSERT_EQ(t.flows().install(epoch_key(p.unit, api::side::in, epoch, GetParam(), static_cast<std::uint8_t>(100 + epoch))), api::status::ok);
-            ASSERT_EQ(t.flows().install(epoch_key(p.core, api::side::out, epoch, GetParam(), static_cast<std::uint8_t>(200 + epoch))), api::status::ok);
+            ASSERT_EQ(t.flows().install(
+                          epoch_key(p.unit, api::side::in, epoch, GetParam(), static_cast<std::uint8_t>(100 + epoch))),
+                      api::status::ok);
+            ASSERT_EQ(t.flows().install(
+                          epoch_key(p.core, api::side::out, epoch, GetParam(), static_cast<std::uint8_t>(200 + epoch))),
+                      api::status::ok);
         }
         for (unsigned i = 0; i < 50; ++i, ++n) {
             if (epoch != 0 && i == 25) {
@@ -186,7 +191,8 @@ TEST(Media, FamiliesAndVlan) {
                 const auto& phone = core == core4 ? phone4 : phone6;
                 for (std::size_t size = 0; size < 40; ++size) { // every alignment of the checksum
                     const auto n = static_cast<std::uint16_t>(size);
-                    const auto up = t.pass(0, {frame(unit_out.protect(rtp(n, 1, size)), unit, local(access, 4000), vlan)});
+                    const auto up =
+                        t.pass(0, {frame(unit_out.protect(rtp(n, 1, size)), unit, local(access, 4000), vlan)});
                     ASSERT_EQ(up.size(), 1u);
                     EXPECT_EQ(up[0].payload, rtp(n, 1, size));
                     EXPECT_TRUE(flow::same_address(up[0].destination, phone));
@@ -241,7 +247,8 @@ TEST(Media, SeparateRtcpOnTheCoreLeg) {
     EXPECT_TRUE(flow::same_address(up_out[0].destination, phone4));
     EXPECT_TRUE(flow::same_address(up_out[1].source, local(core4, 5001)));
     EXPECT_TRUE(flow::same_address(up_out[1].destination, phone_rtcp));
-    const auto down_out = t.pass(1, {frame(rtp(1, 9), phone4, local(core4, 5000)), frame(rtcp(9), phone_rtcp, local(core4, 5001))});
+    const auto down_out =
+        t.pass(1, {frame(rtp(1, 9), phone4, local(core4, 5000)), frame(rtcp(9), phone_rtcp, local(core4, 5001))});
     ASSERT_EQ(down_out.size(), 2u); // both flows' remotes latched by the one muxed leg
     for (const auto& o : down_out) {
         EXPECT_TRUE(flow::same_address(o.destination, unit4));

@@ -24,11 +24,11 @@ struct packet {
     std::uint32_t received_length;
     flow::slot_index slot;
     flow::record* flow;
-    std::uint8_t port;   // index of the port it came by
+    std::uint8_t port; // index of the port it came by
     bool rtcp;
-    bool accepted;       // authenticated and from a permitted source
-    bool newest;         // highest index of its SSRC so far: may move the leg
-    api::drop reason;    // none while it is in the burst
+    bool accepted;    // authenticated and from a permitted source
+    bool newest;      // highest index of its SSRC so far: may move the leg
+    api::drop reason; // none while it is in the burst
     api::net_address source;
     link_seen link;
     std::uint8_t out_port;

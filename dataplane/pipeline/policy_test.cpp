@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may send, where the leg is, what is on hold, what has no way out: each drop under its own name, and exactly counted.
+// Who may send, where the leg is, what is on hold, what has no way out: each drop under its own name, and exactly
+// counted.
 #include <gtest/gtest.h>
 
 #include "dataplane/flow/ageing.hpp"
-#include "dataplane/pipeline/testing.hpp"
+#include "dataplane/pipeline/testbed_test.hpp"
 
 namespace tandem::pipeline::testing {
 namespace {
@@ -17,7 +18,9 @@ struct Policy : ::testing::Test {
     testbed t;
     testbed::pair p = t.add_pair(access4, core4, gcm);
     srtp_end unit{gcm, {{0, master_key(gcm, 1)}}, 4, false};
-    bytes up(std::uint16_t n, const api::net_address& from) { return frame(unit.protect(rtp(n)), from, local(access4, 4000)); }
+    bytes up(std::uint16_t n, const api::net_address& from) {
+        return frame(unit.protect(rtp(n)), from, local(access4, 4000));
+    }
     bytes down(std::uint16_t n) { return frame(rtp(n, 8), phone4, local(core4, 5000)); }
     api::flow_update change(api::flow_id id, unsigned mask) {
         api::flow_update u{};
@@ -196,7 +199,11 @@ TEST_F(Policy, WrongConfigurationsAreRefused) {
     EXPECT_EQ(with([](auto& x) { x.source = api::source_policy::authenticated; }), api::status::bad_suite);
     EXPECT_EQ(with([](auto& x) { x.carries = 0; }), api::status::bad_message);
     EXPECT_EQ(with([](auto& x) { x.dscp = 64; }), api::status::bad_message);
-    EXPECT_EQ(with([](auto& x) { x.out_suite = gcm; x.out_mki_length = 5; }), api::status::bad_message);
+    EXPECT_EQ(with([](auto& x) {
+                  x.out_suite = gcm;
+                  x.out_mki_length = 5;
+              }),
+              api::status::bad_message);
     EXPECT_EQ(with([](auto& x) { x.rtp_remote = address("2001:db8::9", 1); }), api::status::bad_address);
     EXPECT_EQ(with([](auto& x) { x.rtcp_out = id(7, 5); }), api::status::bad_address);
     auto short_key = epoch_key(p.unit, api::side::in, 1, gcm, 9);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stage 1: packets from every port's queues, and those that other workers handed over, into one burst. A burst gathers over
-// all ports, because the crypto engine's lanes want company. The first port changes every round, so that none starves.
+// Stage 1: packets from every port's queues, and those that other workers handed over, into one burst. A burst gathers
+// over all ports, because the crypto engine's lanes want company. The first port changes every round, so that none
+// starves.
 #include "dataplane/pipeline/worker.hpp"
 
 #include <rte_ethdev.h>
@@ -20,7 +21,8 @@ void worker::take(rte_mbuf* mbuf, std::uint8_t port) noexcept {
 unsigned worker::receive_port(const port_use& port, std::uint8_t at) noexcept {
     std::array<rte_mbuf*, burst_size> got;
     unsigned total = 0;
-    for (std::uint16_t queue = port.first_rx; queue < port.rx_queues; queue = static_cast<std::uint16_t>(queue + port.rx_step)) {
+    for (std::uint16_t queue = port.first_rx; queue < port.rx_queues;
+         queue = static_cast<std::uint16_t>(queue + port.rx_step)) {
         const auto room = static_cast<std::uint16_t>(burst_size - burst_.count);
         if (room == 0)
             break;

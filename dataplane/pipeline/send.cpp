@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stage 5: headers written in full (the packet's own are gone; the family may change), then one transmit burst per port.
+// Stage 5: headers written in full (the packet's own are gone; the family may change), then one transmit burst per
+// port.
 #include "dataplane/pipeline/worker.hpp"
 
 #include <rte_ethdev.h>
@@ -37,7 +38,8 @@ void worker::transmit(std::uint8_t at) noexcept {
     const port_use& port = ports_[at];
     for (unsigned i = 0; i < out.count; ++i) // before they are gone
         burst_.packets[out.packets[i]].received_length = out.mbufs[i]->pkt_len;
-    const unsigned sent = rte_eth_tx_burst(port.id, port.tx_queue, out.mbufs.data(), static_cast<std::uint16_t>(out.count));
+    const unsigned sent =
+        rte_eth_tx_burst(port.id, port.tx_queue, out.mbufs.data(), static_cast<std::uint16_t>(out.count));
     for (unsigned i = 0; i < out.count; ++i) {
         packet& p = burst_.packets[out.packets[i]];
         if (i >= sent) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stage 3: is it RTP or RTCP of this flow, from whom it may come, authentic and not seen before? All packets of the burst go
-// through the engine together. What passes is "accepted": counted, and able to move the leg.
+// Stage 3: is it RTP or RTCP of this flow, from whom it may come, authentic and not seen before? All packets of the
+// burst go through the engine together. What passes is "accepted": counted, and able to move the leg.
 #include "dataplane/pipeline/worker.hpp"
 
 namespace tandem::pipeline {

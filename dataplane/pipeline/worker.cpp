@@ -42,8 +42,8 @@ std::uint64_t monotonic_ns() noexcept {
     return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-worker::worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::engine> engine, std::vector<port_use> ports,
-               bool sleep_when_idle)
+worker::worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::engine> engine,
+               std::vector<port_use> ports, bool sleep_when_idle)
     : index_(index), shared_(shared), keys_(shared.memory.keys()), engine_(std::move(engine)), ports_(std::move(ports)),
       sleep_when_idle_(sleep_when_idle), stats_(shared.worker_stats[index]),
       events_(make_ring("ev", index, sizeof(api::flow_event), event_ring, RING_F_SP_ENQ | RING_F_SC_DEQ)),

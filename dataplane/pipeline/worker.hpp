@@ -34,7 +34,7 @@ inline constexpr unsigned max_ports = 8;
 
 // What a worker needs of a port.
 struct port_use {
-    std::uint16_t id = 0;      // DPDK's
+    std::uint16_t id = 0;       // DPDK's
     std::uint16_t first_rx = 0; // receive queues first_rx, first_rx + step, ... are this worker's
     std::uint16_t rx_step = 1;
     std::uint16_t rx_queues = 0; // of the port
@@ -84,27 +84,30 @@ private:
     };
 
     // Stages, one file each.
-    void receive() noexcept;                 // receive.cpp
+    void receive() noexcept; // receive.cpp
     unsigned receive_port(const port_use& port, std::uint8_t at) noexcept;
     void take_handed() noexcept;
     void take(rte_mbuf* mbuf, std::uint8_t port) noexcept;
-    void lookup() noexcept;                  // lookup.cpp
+    void lookup() noexcept; // lookup.cpp
     api::drop look_up(packet& p) noexcept;
     bool hand_over(packet& p, unsigned to) noexcept;
-    void unprotect() noexcept;               // unprotect.cpp
+    void unprotect() noexcept; // unprotect.cpp
     api::drop permitted(const packet& p) const noexcept;
     void accept(packet& p, const crypto::op& op) noexcept;
-    void latch(packet& p) noexcept;          // latch.cpp
+    void latch(packet& p) noexcept; // latch.cpp
     void move_remote(flow::slot_index slot, const packet& p) noexcept;
-    void protect() noexcept;                 // protect.cpp
+    void protect() noexcept; // protect.cpp
     api::drop route_packet(packet& p) const noexcept;
-    void send() noexcept;                    // send.cpp
+    void send() noexcept; // send.cpp
     api::drop finish_headers(packet& p) noexcept;
     void transmit(std::uint8_t port) noexcept;
 
     void drop(packet& p, api::drop reason) noexcept;
-    void emit(api::event_type type, const flow::record& f, std::uint32_t epoch, const api::net_address& address) noexcept;
-    void count(api::counter what, std::uint64_t n = 1) noexcept { stats_.counters[static_cast<std::size_t>(what)] += n; }
+    void emit(api::event_type type, const flow::record& f, std::uint32_t epoch,
+              const api::net_address& address) noexcept;
+    void count(api::counter what, std::uint64_t n = 1) noexcept {
+        stats_.counters[static_cast<std::size_t>(what)] += n;
+    }
     void poll_commands() noexcept;
     void heartbeat(std::uint64_t now_ns) noexcept;
     void idle() noexcept;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuzz: dep_dataplane_outside
-// Messages on the contract socket: any bytes get one reply or a closed connection; the server neither crashes nor hangs.
+// Messages on the contract socket: any bytes get one reply or a closed connection; the server neither crashes nor
+// hangs.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -26,7 +27,9 @@ struct nobody final : app::contract_handler {
     api::status epoch_install(const api::epoch_key&) override { return api::status::ok; }
     api::status epoch_switch(const api::epoch_ref&) override { return api::status::ok; }
     api::status epoch_retire(const api::epoch_ref&) override { return api::status::ok; }
-    std::vector<api::flow_entry> flow_list(const api::list_request&) override { return std::vector<api::flow_entry>(3); }
+    std::vector<api::flow_entry> flow_list(const api::list_request&) override {
+        return std::vector<api::flow_entry>(3);
+    }
     std::vector<api::port_entry> port_list() override { return {}; }
 };
 
@@ -53,8 +56,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (fd < 0 || connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0)
         std::abort();
     turn(*server);
-    const struct { api::contract_header header; api::hello hello; } first{
-        {api::contract_magic, api::contract_version, api::message_type::hello, 1, 1, 0}, {api::contract_version, 1}};
+    const struct {
+        api::contract_header header;
+        api::hello hello;
+    } first{{api::contract_magic, api::contract_version, api::message_type::hello, 1, 1, 0},
+            {api::contract_version, 1}};
     if (send(fd, &first, sizeof first, 0) < 0 || (size != 0 && send(fd, data, size, 0) < 0 && errno != EMSGSIZE))
         std::abort();
     turn(*server);

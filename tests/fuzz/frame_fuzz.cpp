@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuzz: dep_pipeline
-// Frames from anywhere: the parser never reads beyond the frame, what it accepts lies within it, and headers written in front of
-// an accepted payload are read back as they were written.
+// Frames from anywhere: the parser never reads beyond the frame, what it accepts lies within it, and headers written in
+// front of an accepted payload are read back as they were written.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// contract SOCKET: speaks the data plane's contract for tests. One JSON command a line on stdin, one JSON answer a line on
-// stdout; events come as {"event": ...} lines with the answers. Own code, so that it judges the control plane's client too.
+// contract SOCKET: speaks the data plane's contract for tests. One JSON command a line on stdin, one JSON answer a line
+// on stdout; events come as {"event": ...} lines with the answers. Own code, so that it judges the control plane's
+// client too.
 //
 //   {"do":"hello"}  {"do":"ports"}  {"do":"list"}  {"do":"events","ms":500}  {"do":"raw","hex":"..."}
 //   {"do":"add","flows":[{"id":"access:4000","reverse":"core:5000","in":"AEAD_AES_128_GCM","out":"RTP","carries":3,
@@ -31,12 +32,16 @@ namespace {
 using namespace tandem;
 using nlohmann::json;
 
-constexpr const char* status_names[] = {"ok", "bad_message", "bad_version", "unknown_flow", "flow_exists", "bad_address",
-                                        "bad_port", "bad_suite", "bad_key_length", "bad_epoch", "too_many_epochs",
-                                        "table_full", "bad_timeout", "not_permitted", "not_controlling"};
-constexpr const char* event_names[] = {"?", "flow_timeout", "flow_active", "flow_latched", "key_limit", "epoch_first_use"};
+constexpr const char* status_names[] = {
+    "ok",          "bad_message",   "bad_version",    "unknown_flow", "flow_exists",     "bad_address",
+    "bad_port",    "bad_suite",     "bad_key_length", "bad_epoch",    "too_many_epochs", "table_full",
+    "bad_timeout", "not_permitted", "not_controlling"};
+constexpr const char* event_names[] = {"?",         "flow_timeout",   "flow_active", "flow_latched",
+                                       "key_limit", "epoch_first_use"};
 
-std::string name_of(api::status s) { return status_names[static_cast<std::size_t>(s) % std::size(status_names)]; }
+std::string name_of(api::status s) {
+    return status_names[static_cast<std::size_t>(s) % std::size(status_names)];
+}
 
 class session {
 public:
@@ -120,7 +125,8 @@ private:
         const std::string where = text.substr(0, colon);
         const auto port = static_cast<std::uint16_t>(std::stoul(text.substr(colon + 1)));
         const auto found = addresses_.find(where);
-        return api::make_flow_id(found != addresses_.end() ? found->second : static_cast<std::uint32_t>(std::stoul(where)), port);
+        return api::make_flow_id(
+            found != addresses_.end() ? found->second : static_cast<std::uint32_t>(std::stoul(where)), port);
     }
 
     static api::suite suite(const std::string& name) {
@@ -193,9 +199,12 @@ private:
         return k;
     }
 
-    api::epoch_ref epoch(const json& j) const { return {id(j.at("id")), j.at("epoch").get<std::uint32_t>(), side(j), {}}; }
+    api::epoch_ref epoch(const json& j) const {
+        return {id(j.at("id")), j.at("epoch").get<std::uint32_t>(), side(j), {}};
+    }
 
-    template <class Item> json items(const json& list, api::message_type type, Item (session::*make)(const json&) const) {
+    template <class Item>
+    json items(const json& list, api::message_type type, Item (session::*make)(const json&) const) {
         std::vector<Item> all;
         for (const auto& j : list)
             all.push_back((this->*make)(j));
@@ -235,8 +244,9 @@ private:
             addresses_[a.name] = a.index;
             addresses[a.name] = a.index;
         }
-        return {{"max_flows", h.max_flows}, {"flows", h.flows},           {"generation", h.generation},
-                {"restarts", h.restarts},   {"last_gap_ms", h.last_gap_ms}, {"stats_path", h.stats_path},
+        return {{"max_flows", h.max_flows},     {"flows", h.flows},
+                {"generation", h.generation},   {"restarts", h.restarts},
+                {"last_gap_ms", h.last_gap_ms}, {"stats_path", h.stats_path},
                 {"addresses", addresses}};
     }
 
@@ -246,7 +256,11 @@ private:
         for (std::size_t i = 0; i < r.header.count; ++i) {
             api::port_entry p;
             std::memcpy(&p, r.body.data() + i * sizeof p, sizeof p);
-            list.push_back({{"name", p.name}, {"ifindex", p.ifindex}, {"mtu", p.mtu}, {"xdp_mode", p.xdp_mode}, {"queues", p.queues}});
+            list.push_back({{"name", p.name},
+                            {"ifindex", p.ifindex},
+                            {"mtu", p.mtu},
+                            {"xdp_mode", p.xdp_mode},
+                            {"queues", p.queues}});
         }
         return {{"ports", list}};
     }
@@ -275,12 +289,21 @@ private:
             in.push_back(e.in_epochs[i]);
         for (unsigned i = 0; i < e.out_epoch_count; ++i)
             out.push_back(e.out_epochs[i]);
-        return {{"id", e.config.id},         {"reverse", e.config.reverse}, {"tag", e.config.tag},
-                {"in", api::info(e.config.in_suite).name}, {"out", api::info(e.config.out_suite).name},
-                {"flags", e.config.flags},   {"rtp_remote", text(e.config.rtp_remote)},
-                {"rtcp_remote", text(e.config.rtcp_remote)}, {"source", text(e.source)}, {"latched", e.latched},
-                {"in_epochs", in},           {"out_epochs", out},           {"sending", e.sending_epoch},
-                {"stats_index", e.stats_index}, {"worker", e.worker}};
+        return {{"id", e.config.id},
+                {"reverse", e.config.reverse},
+                {"tag", e.config.tag},
+                {"in", api::info(e.config.in_suite).name},
+                {"out", api::info(e.config.out_suite).name},
+                {"flags", e.config.flags},
+                {"rtp_remote", text(e.config.rtp_remote)},
+                {"rtcp_remote", text(e.config.rtcp_remote)},
+                {"source", text(e.source)},
+                {"latched", e.latched},
+                {"in_epochs", in},
+                {"out_epochs", out},
+                {"sending", e.sending_epoch},
+                {"stats_index", e.stats_index},
+                {"worker", e.worker}};
     }
 
     json events(int ms) {
@@ -300,11 +323,14 @@ private:
         if (send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0)
             return {{"closed", true}};
         const reply r = read_one();
-        return r.header.magic == 0 ? json{{"closed", true}} : r.header.type == api::message_type::error_reply ? error(r) : json{{"type", r.header.type}};
+        return r.header.magic == 0                               ? json{{"closed", true}}
+               : r.header.type == api::message_type::error_reply ? error(r)
+                                                                 : json{{"type", r.header.type}};
     }
 
     reply request(api::message_type type, std::span<const std::byte> body, std::size_t count) {
-        api::contract_header h{api::contract_magic, api::contract_version, type, ++sequence_, static_cast<std::uint16_t>(count), 0};
+        api::contract_header h{
+            api::contract_magic, api::contract_version, type, ++sequence_, static_cast<std::uint16_t>(count), 0};
         std::vector<std::byte> message(sizeof h + body.size());
         std::memcpy(message.data(), &h, sizeof h);
         if (!body.empty())
@@ -337,8 +363,11 @@ private:
         for (std::size_t i = 0; i < r.header.count; ++i) {
             api::flow_event e;
             std::memcpy(&e, r.body.data() + i * sizeof e, sizeof e);
-            pending_.push_back({{"event", event_names[static_cast<std::size_t>(e.type) % std::size(event_names)]}, {"id", e.id},
-                                {"tag", e.tag}, {"epoch", e.epoch}, {"address", text(e.address)}});
+            pending_.push_back({{"event", event_names[static_cast<std::size_t>(e.type) % std::size(event_names)]},
+                                {"id", e.id},
+                                {"tag", e.tag},
+                                {"epoch", e.epoch},
+                                {"address", text(e.address)}});
         }
     }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// srtp_peer: an RTP/SRTP end on one UDP socket for tests, on libsrtp2 (another implementation than the data plane's). Sends
-// streams of known packets, receives and verifies, and prints one line of JSON with what it counted.
+// srtp_peer: an RTP/SRTP end on one UDP socket for tests, on libsrtp2 (another implementation than the data plane's).
+// Sends streams of known packets, receives and verifies, and prints one line of JSON with what it counted.
 //
-// A sent packet's payload is: 8 bytes CLOCK_MONOTONIC ns, 4 bytes SSRC, 8 bytes index (ROC << 16 | sequence), filling. So the
-// receiver knows what the sender sent, whatever the gateway did between. Keys are test keys: key || salt in hex.
+// A sent packet's payload is: 8 bytes CLOCK_MONOTONIC ns, 4 bytes SSRC, 8 bytes index (ROC << 16 | sequence), filling.
+// So the receiver knows what the sender sent, whatever the gateway did between. Keys are test keys: key || salt in hex.
 #include <algorithm>
 #include <arpa/inet.h>
 #include <atomic>
@@ -82,7 +82,8 @@ sockaddr_storage parse_address(const std::string& text, socklen_t& length) {
 // A libsrtp2 session with all epochs' keys.
 class srtp_end {
 public:
-    srtp_end(const std::string& suite, const std::vector<std::string>& keys, unsigned mki, bool inbound) : clear_(suite == "RTP" || keys.empty()) {
+    srtp_end(const std::string& suite, const std::vector<std::string>& keys, unsigned mki, bool inbound)
+        : clear_(suite == "RTP" || keys.empty()) {
         if (clear_)
             return;
         std::memset(&policy_, 0, sizeof policy_);
@@ -151,7 +152,8 @@ public:
         auto one = policy_;
         one.ssrc.type = ssrc_specific;
         one.ssrc.value = ssrc;
-        if (srtp_add_stream(session_, &one) != srtp_err_status_ok || srtp_set_stream_roc(session_, ssrc, roc) != srtp_err_status_ok)
+        if (srtp_add_stream(session_, &one) != srtp_err_status_ok ||
+            srtp_set_stream_roc(session_, ssrc, roc) != srtp_err_status_ok)
             throw std::runtime_error("cannot set the rollover counter");
     }
 
@@ -180,7 +182,9 @@ void put64(std::uint8_t* at, std::uint64_t v) {
     put32(at, static_cast<std::uint32_t>(v >> 32));
     put32(at + 4, static_cast<std::uint32_t>(v));
 }
-std::uint64_t get64(const std::uint8_t* at) { return std::uint64_t{get32(at)} << 32 | get32(at + 4); }
+std::uint64_t get64(const std::uint8_t* at) {
+    return std::uint64_t{get32(at)} << 32 | get32(at + 4);
+}
 
 std::vector<std::uint8_t> rtp(std::uint32_t ssrc, std::uint64_t index, unsigned payload) {
     std::vector<std::uint8_t> p(12 + std::max(payload, 20u));
@@ -203,8 +207,8 @@ std::vector<std::uint8_t> rtcp(std::uint32_t ssrc) { // an empty receiver report
 }
 
 struct counts {
-    std::uint64_t sent = 0, sent_rtcp = 0, received = 0, received_rtcp = 0, auth_failed = 0, replayed = 0, malformed = 0, doubled = 0,
-                  send_errors = 0, wrong_content = 0;
+    std::uint64_t sent = 0, sent_rtcp = 0, received = 0, received_rtcp = 0, auth_failed = 0, replayed = 0,
+                  malformed = 0, doubled = 0, send_errors = 0, wrong_content = 0;
     double longest_gap_ms = 0, delay_max_us = 0;
     std::map<std::uint32_t, std::set<std::uint64_t>> seen; // SSRC -> indices as the sender wrote them
     std::uint64_t last_ns = 0;
@@ -228,7 +232,8 @@ public:
         if (!o_.record_sent.empty())
             sent_file_.open(o_.record_sent, std::ios::binary);
         for (const auto& s : o_.switches)
-            switches_[std::stoull(s.substr(0, s.find(':')))] = static_cast<std::uint32_t>(std::stoul(s.substr(s.find(':') + 1)));
+            switches_[std::stoull(s.substr(0, s.find(':')))] =
+                static_cast<std::uint32_t>(std::stoul(s.substr(s.find(':') + 1)));
         for (unsigned i = 0; i < o_.ssrcs; ++i)
             out_.set_roc(o_.ssrc + i, static_cast<std::uint32_t>(o_.first_index >> 16));
     }
@@ -369,7 +374,8 @@ private:
         for (const auto& [ssrc, indices] : c_.seen) {
             const std::uint64_t span = *indices.rbegin() - *indices.begin() + 1;
             lost += span - indices.size();
-            streams[std::to_string(ssrc)] = {{"first", *indices.begin()}, {"last", *indices.rbegin()}, {"received", indices.size()}};
+            streams[std::to_string(ssrc)] = {
+                {"first", *indices.begin()}, {"last", *indices.rbegin()}, {"received", indices.size()}};
         }
         std::cout << json{{"sent", c_.sent},
                           {"sent_rtcp", c_.sent_rtcp},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// For tests only: a worker (or two) on ports made of rings, in one process, without privileges. Frames go in and come out as
-// bytes; SRTP is made and judged by libsrtp2. When a testbed ends it checks that every frame that went in came out or was
-// dropped under a name, and that no buffer is missing.
+// For tests only: a worker (or two) on ports made of rings, in one process, without privileges. Frames go in and come
+// out as bytes; SRTP is made and judged by libsrtp2. When a testbed ends it checks that every frame that went in came
+// out or was dropped under a name, and that no buffer is missing.
 #pragma once
 
 #include <array>
@@ -37,7 +37,8 @@ inline constexpr unsigned access4 = 0, core4 = 1, access6 = 2, core6 = 3;
 [[nodiscard]] bytes rtcp(std::uint32_t ssrc = 0x11223344); // sender report
 
 // Ethernet [VLAN] IP UDP around a payload, made without the code under test.
-[[nodiscard]] bytes frame(const bytes& payload, const api::net_address& from, const api::net_address& to, int vlan = -1);
+[[nodiscard]] bytes frame(const bytes& payload, const api::net_address& from, const api::net_address& to,
+                          int vlan = -1);
 
 struct opened {
     api::net_address source, destination;
@@ -69,7 +70,8 @@ private:
 };
 
 [[nodiscard]] bytes master_key(api::suite suite, std::uint8_t seed);
-[[nodiscard]] api::epoch_key epoch_key(api::flow_id id, api::side side, std::uint32_t epoch, api::suite suite, std::uint8_t seed);
+[[nodiscard]] api::epoch_key epoch_key(api::flow_id id, api::side side, std::uint32_t epoch, api::suite suite,
+                                       std::uint8_t seed);
 
 class testbed {
 public:
@@ -96,7 +98,8 @@ public:
     struct pair {
         api::flow_id unit, core;
     };
-    pair add_pair(unsigned access, unsigned core, api::suite unit_suite, api::suite core_suite = api::suite::clear, std::uint8_t mki = 4);
+    pair add_pair(unsigned access, unsigned core, api::suite unit_suite, api::suite core_suite = api::suite::clear,
+                  std::uint8_t mki = 4);
 
     bool check_account = true;
 
