@@ -194,7 +194,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
                 co_return error_reply("Too many calls: the limit of this gateway is reached");
             live = std::make_shared<live_call>();
             live->what.call_id = r.call_id;
-            live->what.created = std::chrono::system_clock::now();
+            live->what.created = live->what.last_signal = std::chrono::system_clock::now();
             calls.emplace(r.call_id, live);
             ++count.calls_created;
         }
@@ -210,6 +210,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
     c.learn_tag(*from, r.from_tag);
     c.learn_tag(other(*from), r.to_tag);
     c.last_signal = std::chrono::system_clock::now();
+    live->offered = std::chrono::steady_clock::now();
     if (!c.answered && *from == 0) {
         if (!r.caller.empty())
             c.caller = r.caller;

@@ -26,7 +26,8 @@ protected:
 
     void boot() {
         server.reset();
-        config settings;
+        config settings = more_settings;
+        settings.listen.clear();
         settings.listen.emplace_back(asio::ip::make_address("127.0.0.1"), std::uint16_t{0});
         server.emplace(io, settings, relay, units, store);
         const auto started = server->start();
@@ -114,6 +115,7 @@ protected:
     fake_relay relay;
     fake_directory units;
     map_store store;
+    config more_settings;
     std::optional<callcontrol::server> server;
     std::optional<asio::ip::udp::socket> client;
     unsigned cookies = 0;

@@ -2,6 +2,7 @@
 // ng over UDP: sockets, cookies, retransmissions, dispatch. One thread: the control plane's io_context.
 #include "controlplane/callcontrol/ng_server.hpp"
 
+#include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/ip/v6_only.hpp>
@@ -83,6 +84,7 @@ tl::expected<void, std::string> server::start() {
     state_->recover();
     for (const auto& one : state_->listeners)
         asio::co_spawn(state_->context, state_->receive(one), asio::detached);
+    asio::co_spawn(state_->context, state_->sweep(), asio::detached);
     return {};
 }
 
@@ -93,6 +95,7 @@ void server::stop() {
         one->socket.close(ignored);
     }
     state_->listeners.clear();
+    state_->sweeper.cancel();
 }
 
 const counters& server::count() const noexcept {
@@ -131,6 +134,26 @@ bool server::end_call(const std::string& call_id, const std::string& cause) {
         return false;
     state_->forget(std::shared_ptr(at->second), cause);
     return true;
+}
+
+// A SIP proxy that died between offer and answer never deletes: its ports come back here.
+asio::awaitable<void> server::state::sweep() {
+    const auto self = shared_from_this();
+    const auto interval = std::clamp<std::chrono::milliseconds>(
+        settings.offer_timeout / 4, std::chrono::milliseconds(10), std::chrono::seconds(30));
+    while (!stopped) {
+        sweeper.expires_after(interval);
+        asio::error_code ended;
+        co_await sweeper.async_wait(asio::redirect_error(asio::use_awaitable, ended));
+        const auto limit = std::chrono::steady_clock::now() - settings.offer_timeout;
+        std::vector<std::shared_ptr<live_call>> old;
+        for (const auto& [id, live] : calls)
+            if (!live->what.answered && live->offered < limit)
+                old.push_back(live);
+        for (const auto& live : old)
+            if (!stopped)
+                forget(live, "offer was never answered");
+    }
 }
 
 void server::state::recover() {

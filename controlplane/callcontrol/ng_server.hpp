@@ -28,6 +28,8 @@ struct config {
     std::string core_interface = "core";      // name of the address of core legs where `direction` names none
     std::chrono::seconds cookie_lifetime{20}; // how long a reply is kept for retransmissions
     std::size_t max_calls = 100'000;
+    std::chrono::milliseconds offer_timeout =
+        std::chrono::hours(1); // a call never answered and never deleted is forgotten
     // Whether an address belongs to the units' inner network: one without a session is refused, not taken for the core
     // (RIM-02).
     std::function<bool(const asio::ip::address&)> is_inner;

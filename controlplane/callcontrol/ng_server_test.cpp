@@ -233,6 +233,18 @@ TEST_F(Ng, RecoveryForgetsCallsWithoutMediaAndBadEntries) {
     EXPECT_TRUE(store.calls.empty());
 }
 
+TEST_F(Ng, OfferThatIsNeverAnsweredIsForgotten) {
+    more_settings.offer_timeout = std::chrono::milliseconds(60);
+    boot();
+    establish("answered");
+    ASSERT_EQ(offer("left", sdp("198.51.100.2", 4000)).text_of("result"), "ok");
+    EXPECT_EQ(server->calls().size(), 2U);
+    receive(std::chrono::milliseconds(200));
+    ASSERT_EQ(server->calls().size(), 1U);
+    EXPECT_EQ(server->calls()[0].call_id, "answered");
+    EXPECT_EQ(relay.log.back(), "close #2 offer was never answered");
+}
+
 TEST_F(Ng, TakenPortIsSaidInWords) {
     config settings;
     settings.listen = server->endpoints();

@@ -44,6 +44,7 @@ private:
 struct live_call {
     call what;
     turnstile turns;
+    std::chrono::steady_clock::time_point offered = std::chrono::steady_clock::now(); // the wall clock may jump
     bool gone = false; // removed from the table while others waited
 };
 
@@ -55,7 +56,8 @@ struct listener {
 
 struct server::state : std::enable_shared_from_this<server::state> {
     state(asio::io_context& io, config c, media::relay& r, session::directory& d, call_store& s)
-        : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), cookies(settings.cookie_lifetime) {}
+        : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), cookies(settings.cookie_lifetime),
+          sweeper(io) {}
 
     asio::io_context& context;
     config settings;
@@ -66,6 +68,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     cookie_cache cookies;
     std::map<std::string, std::shared_ptr<live_call>, std::less<>> calls;
     std::vector<std::shared_ptr<listener>> listeners;
+    asio::steady_timer sweeper;
     bool stopped = false;
 
     // ng_server.cpp
@@ -73,6 +76,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     asio::awaitable<void> serve(std::shared_ptr<listener>, asio::ip::udp::endpoint, std::string cookie, std::string key,
                                 std::string payload);
     asio::awaitable<bencode::value> run(request);
+    asio::awaitable<void> sweep();
     void recover();
 
     // commands.cpp
