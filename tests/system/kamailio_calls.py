@@ -170,18 +170,29 @@ def test(t):
     wait_until(lambda: bob.seen("CALL_INCOMING"), "bob rings again", 5)
     bob.hang_up()
     check(re.match("4|6", alice.wait_closed_reason()), "bob's refusal reaches alice")
-    bob.stop()
     scenario = t.dir / "late.xml"
     scenario.write_text(LATE_OFFER.format(core=CORE))
     done = scene.core.run("sipp", "-sf", scenario, "-i", BOB, "-p", "5080", "-m", "1", "-timeout", "15", "-nostdin", f"{CORE}:5060",
                           check=False, timeout=30)
     check("Successful call        |        0                  |        1" in done, f"INVITE without SDP: {done[-1500:]}")
     time.sleep(0.5)
+    for phone in (alice, bob):
+        phone.clear_events()
+    alice.dial("bob")
+    wait_until(lambda: bob.seen("CALL_INCOMING"), "bob rings a third time", 5)
     scene.fake.stop()
+    heard = t.capture(scene.ue, "ue0", "no-gateway")
+    bob.answer()
+    wait_until(lambda: alice.seen("CALL_ESTABLISHED") or alice.seen("CALL_CLOSED"), "the 200 reaches alice", 20)
+    time.sleep(0.5)
+    leaked = [f for f in heard.stop() if f.is_udp and b"198.51.100.10" in f.payload and b"m=audio" in f.payload]
+    equal(len(leaked), 0, "SDP of bob's that reached alice while no gateway answered")
+    t.say("without the gateway's answer no SDP passes")
+    alice.hang_up()
     log = re.findall(r"^(?:open|update|close) .*$", scene.fake.log(), re.M)
     opened = [line.split(" ", 3)[3] for line in log if line.startswith("open")]
     equal(opened, ["unit:alice core:core alice>bob", "core:core unit:alice bob>alice", "unit:alice core:core alice>bob",
-                   "unit:alice core:core alice>bob", "unit:alice core:core trunk>alice"], "legs and names of each call")
+                   "unit:alice core:core alice>bob", "unit:alice core:core trunk>alice", "unit:alice core:core alice>bob"], "legs and names of each call")
     updates = [sum(line == f"update #{n}" for line in log) for n in range(1, 6)]
     check(updates[0] == 5, f"first call: its answer and those of four re-offers: {updates}")
     check(updates[1] >= 1 and updates[4] >= 1, f"answers reached the relay: {updates}")
