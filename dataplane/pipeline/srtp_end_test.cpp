@@ -131,5 +131,4 @@ api::epoch_key epoch_key(api::flow_id id, api::side side, std::uint32_t epoch, a
     return k;
 }
 
-
 } // namespace tandem::pipeline::testing
