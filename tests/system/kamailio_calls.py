@@ -6,6 +6,7 @@ calls both ways, hold, hang-up from either end, CANCEL, busy, unknown user, INVI
 control is seen in what the relay was asked: each call opened once, between the right legs, and closed."""
 import re
 import shutil
+import socket
 import sys
 import time
 
@@ -116,6 +117,27 @@ def netns_wav(path):
         w.writeframes(b"\0\0" * 8000 * 60)
 
 
+def invite_from(scene, user):
+    """The final reply to an INVITE with this user in From, sent from the core to alice."""
+    sdp = f"v=0\r\no=- 1 1 IN IP4 {BOB}\r\ns=-\r\nc=IN IP4 {BOB}\r\nt=0 0\r\nm=audio 7000 RTP/AVP 8\r\n"
+    text = (f"INVITE sip:alice@{CORE} SIP/2.0\r\nVia: SIP/2.0/UDP {BOB}:5090;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n"
+            f"From: <sip:{user}@{CORE}>;tag=1\r\nTo: <sip:alice@{CORE}>\r\nCall-ID: from-test\r\nCSeq: 1 INVITE\r\n"
+            f"Contact: <sip:x@{BOB}:5090>\r\nContent-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}")
+
+    def socket_there():
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.bind((BOB, 5090))
+        return s
+
+    with netns.inside(scene.core.name, socket_there) as s:
+        s.settimeout(5)
+        s.sendto(text.encode(), (CORE, 5060))
+        while True:
+            reply = s.recv(65535).decode().split("\r\n")[0]
+            if not reply.startswith("SIP/2.0 1"):
+                return reply
+
+
 def call(caller, callee, to, seconds=0.5, hang_up=None, during=lambda: None):
     for phone in (caller, callee):
         phone.clear_events()
@@ -156,6 +178,7 @@ def test(t):
     alice.clear_events()
     alice.dial("nobody")
     equal(alice.wait_closed_reason(), "404 Not Found", "an unknown user")
+    check("400 Bad User Name" in invite_from(scene, "x;callee=carol"), "a From that would name another callee is refused")
     bob.stop()
     bob = scene.phone("bob", scene.core, BOB, CORE, answer=False)
     alice.clear_events()
