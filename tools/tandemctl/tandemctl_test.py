@@ -46,6 +46,15 @@ class FakeControlPlane(threading.Thread):
         self.socket.listen()
         self.start()
 
+    def close(self):
+        # The thread leaves accept() before the descriptor's number can be another socket's.
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.join()
+        self.socket.close()
+
     def run(self):
         while True:
             try:
@@ -69,7 +78,7 @@ class Tandemctl(unittest.TestCase):
         self.gateway = FakeControlPlane(self.dir)
 
     def tearDown(self):
-        self.gateway.socket.close()
+        self.gateway.close()
         self.directory.cleanup()
 
     def ctl(self, *arguments, run_dir=None):
@@ -153,9 +162,11 @@ class Tandemctl(unittest.TestCase):
         self.assertEqual(status, 3)
         self.assertIn("tandem-dataplane running", err)
         self.gateway.override = b""  # closes without an answer
-        self.assertEqual(self.ctl("status")[0], 3)
-        self.gateway.socket.close()
-        self.assertEqual(self.ctl("status")[0], 3)
+        status, _, err = self.ctl("status")
+        self.assertEqual(status, 3, err)
+        self.gateway.close()
+        status, _, err = self.ctl("status")
+        self.assertEqual(status, 3, err)
         self.assertEqual(self.ctl("version")[0], 0)
 
     def test_help_is_no_error(self):
