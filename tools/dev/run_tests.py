@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests/lib"))
 PARTS = ["unit", "sanitize", "lint", "fuzz", "system"]
 FUZZ_SECONDS = int(os.environ.get("TANDEM_FUZZ_SECONDS", "10"))
 SIDE_BY_SIDE = int(os.environ.get("TANDEM_JOBS", "2"))
-UNIT_LIMIT_S = 300
+running, stopping = set(), threading.Event()  # system tests, for whoever ends the run
 
 
 class Results:
@@ -177,8 +177,11 @@ def _read(path):
 
 
 def _system_one(results, test):
+    if stopping.is_set():
+        return
     process = subprocess.Popen([sys.executable, str(test["path"])], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                errors="replace", env=in_dir(os.environ.get("TANDEM_BUILD", ROOT / "build")), cwd=ROOT)
+    running.add(process)
     late = False
     try:
         out, _ = process.communicate(timeout=test["timeout"])
@@ -190,6 +193,7 @@ def _system_one(results, test):
         except subprocess.TimeoutExpired:
             process.kill()
             out, _ = process.communicate()
+    running.discard(process)
     lines = [x for x in out.splitlines() if x.strip()]
     if process.returncode == 0 and not late:
         print("\n".join(lines), flush=True)
@@ -211,6 +215,9 @@ def main():
     begin, results = time.monotonic(), Results()
 
     def stop(number, _):
+        stopping.set()
+        for process in list(running):  # they clean up
+            process.send_signal(signal.SIGTERM)
         raise KeyboardInterrupt(number)
 
     signal.signal(signal.SIGTERM, stop)
