@@ -15,8 +15,8 @@
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <utility>
 #include <unistd.h>
+#include <utility>
 
 namespace tandem::tunnel {
 namespace {

@@ -50,8 +50,12 @@ const columns level_columns{{"LEVEL", "name"},
                             {"REKEY s", "rekey_s", form::number},
                             {"OVERLAP s", "overlap_s", form::number},
                             {"DEFAULT", "default", form::yes_no}};
-const columns unit_columns{{"UNIT", "id"},           {"PSK", "has_psk", form::yes_no}, {"UP", "session/up", form::yes_no},
-                           {"INNER", "session/inner"}, {"CREATED", "created"},          {"COMMENT", "comment"}};
+const columns unit_columns{{"UNIT", "id"},
+                           {"PSK", "has_psk", form::yes_no},
+                           {"UP", "session/up", form::yes_no},
+                           {"INNER", "session/inner"},
+                           {"CREATED", "created"},
+                           {"COMMENT", "comment"}};
 const columns unit_fields{{"unit", "id"},
                           {"pre-shared key", "has_psk", form::yes_no},
                           {"created", "created"},
@@ -128,12 +132,15 @@ const columns leg_columns{{"LEG", "kind"},
                           {"AUTH FAIL", "received/auth_failures", form::number},
                           {"REPLAYS", "received/replays", form::number},
                           {"SILENT", "received/seconds_since_packet", form::duration}};
-const columns port_columns{{"PORT", "name"},         {"INDEX", "ifindex", form::number}, {"MTU", "mtu", form::number}, {"MAC", "mac"},
-                           {"XDP", "xdp_mode"}, {"QUEUES", "queues", form::number}};
+const columns port_columns{
+    {"PORT", "name"},    {"INDEX", "ifindex", form::number}, {"MTU", "mtu", form::number}, {"MAC", "mac"},
+    {"XDP", "xdp_mode"}, {"QUEUES", "queues", form::number}};
 const columns drop_columns{{"PACKETS", "packets", form::number}, {"REASON", "reason"}, {"MEANING", "text"}};
 const columns verdict_columns{{"PACKETS", "packets", form::number}, {"EDGE VERDICT", "verdict"}};
-const columns counter_columns{{"TOTAL", "total", form::number}, {"COUNTER", "name"}, {"UNIT", "unit"}, {"WHAT", "text"}};
-const columns rate_columns{{"TOTAL", "total", form::number}, {"PER SECOND", "rate", form::number}, {"COUNTER", "name"}, {"WHAT", "text"}};
+const columns counter_columns{
+    {"TOTAL", "total", form::number}, {"COUNTER", "name"}, {"UNIT", "unit"}, {"WHAT", "text"}};
+const columns rate_columns{
+    {"TOTAL", "total", form::number}, {"PER SECOND", "rate", form::number}, {"COUNTER", "name"}, {"WHAT", "text"}};
 
 using view = std::function<std::string(const json&)>;
 
@@ -145,7 +152,8 @@ const std::map<std::string, view, std::less<>> views{
     {"status",
      [](const json& r) {
          return fields(r, status_fields) + "\n" +
-                table(r.value(json::json_pointer("/dataplane/addresses"), json::array()), address_columns, "no data plane, no addresses") +
+                table(r.value(json::json_pointer("/dataplane/addresses"), json::array()), address_columns,
+                      "no data plane, no addresses") +
                 "\n" + table(r.value("levels", json::array()), level_columns, "no levels");
      }},
     {"unit list", list_of("units", unit_columns, "no units; `tandemctl unit add ID --psk-file FILE` enrols one")},
@@ -157,10 +165,21 @@ const std::map<std::string, view, std::less<>> views{
      }},
     {"session list", list_of("sessions", session_columns, "no sessions")},
     {"session show", [](const json& r) { return fields(r, session_fields); }},
-    {"session drop", [](const json& r) { return fmt::format("session {} of unit {} ended\n", r.value("tsid", ""), cell(r.value("unit", json()), form::text)); }},
+    {"session drop",
+     [](const json& r) {
+         return fmt::format("session {} of unit {} ended\n", r.value("tsid", ""),
+                            cell(r.value("unit", json()), form::text));
+     }},
     {"media list", list_of("media", media_columns, "no media")},
-    {"media show", [](const json& r) { return fields(r, media_fields) + "\n" + table(r.value("legs", json::array()), leg_columns, "no legs"); }},
-    {"media rekey", [](const json& r) { return fmt::format("media {} re-keyed, epochs {}\n", r.value("id", 0U), cell(r.value("epochs", json()), form::text)); }},
+    {"media show",
+     [](const json& r) {
+         return fields(r, media_fields) + "\n" + table(r.value("legs", json::array()), leg_columns, "no legs");
+     }},
+    {"media rekey",
+     [](const json& r) {
+         return fmt::format("media {} re-keyed, epochs {}\n", r.value("id", 0U),
+                            cell(r.value("epochs", json()), form::text));
+     }},
     {"port", list_of("ports", port_columns, "no ports: the data plane is not connected")},
     {"counters", list_of("counters", counter_columns, "no counters")},
 };
@@ -177,7 +196,8 @@ std::string drops_view(const json& r) {
     for (const auto& row : r["drops"])
         if (row.value("packets", 0ULL) != 0)
             happened.push_back(row);
-    return table(happened, drop_columns, "nothing was dropped") + "\n" + table(r["edge"], verdict_columns, "no XDP edge");
+    return table(happened, drop_columns, "nothing was dropped") + "\n" +
+           table(r["edge"], verdict_columns, "no XDP edge");
 }
 
 std::string instance_of(const settings& s) {
@@ -193,7 +213,8 @@ volatile std::sig_atomic_t interrupted = 0;
 void add_rates(json& now, const json& before, double seconds) {
     for (std::size_t i = 0; i < now["counters"].size(); ++i) {
         auto& row = now["counters"][i];
-        const auto then = before.is_null() ? row["total"].get<std::uint64_t>() : before["counters"][i]["total"].get<std::uint64_t>();
+        const auto then =
+            before.is_null() ? row["total"].get<std::uint64_t>() : before["counters"][i]["total"].get<std::uint64_t>();
         const auto difference = row["total"].get<std::uint64_t>() - then;
         row["rate"] = static_cast<std::uint64_t>(static_cast<double>(difference) / seconds);
     }
@@ -201,7 +222,8 @@ void add_rates(json& now, const json& before, double seconds) {
 
 std::string watch_view(const json& r) {
     const auto silent = r.value("heartbeat_age_s", 0.0);
-    return (silent > 3 ? fmt::format("the data plane is silent for {}\n", cell(silent, form::duration)) : std::string()) +
+    return (silent > 3 ? fmt::format("the data plane is silent for {}\n", cell(silent, form::duration))
+                       : std::string()) +
            table(r["counters"], rate_columns, "no counters");
 }
 
@@ -217,7 +239,8 @@ result<void> show(const settings& s, const std::string& verb, const json& argume
 
 result<void> unit_add(const settings& s, const unit_options& o) {
     if (o.psk_file.empty() == !o.certificate)
-        return tl::unexpected(error{failure::usage, "give --psk-file FILE (made where it does not exist), or --certificate for a unit that has only a certificate"});
+        return tl::unexpected(error{failure::usage, "give --psk-file FILE (made where it does not exist), or "
+                                                    "--certificate for a unit that has only a certificate"});
     json plain{{"id", o.id}};
     if (!o.comment.empty())
         plain["comment"] = o.comment;
@@ -250,7 +273,8 @@ result<void> unit_add(const settings& s, const unit_options& o) {
     }
     print(s, *answer, [&](const json&) {
         return o.certificate ? fmt::format("unit {} added; it authenticates by certificate\n", o.id)
-                             : fmt::format("unit {} added; its key is {} {}\n", o.id, key.made ? "new, in" : "that of", o.psk_file);
+                             : fmt::format("unit {} added; its key is {} {}\n", o.id, key.made ? "new, in" : "that of",
+                                           o.psk_file);
     });
     return {};
 }
@@ -286,8 +310,9 @@ result<void> counters(const settings& s, bool watch) {
         before = std::move(now);
         if (s.rounds != 0 && round + 1 == s.rounds)
             break;
-        const timespec pause{static_cast<time_t>(s.interval_s),
-                             static_cast<long>((s.interval_s - static_cast<double>(static_cast<time_t>(s.interval_s))) * 1e9)};
+        const timespec pause{
+            static_cast<time_t>(s.interval_s),
+            static_cast<long>((s.interval_s - static_cast<double>(static_cast<time_t>(s.interval_s))) * 1e9)};
         nanosleep(&pause, nullptr);
     }
     return {};

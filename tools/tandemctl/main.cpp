@@ -39,20 +39,26 @@ void plain_verbs(CLI::App& app, arguments& a) {
     app.add_subcommand("port", "network ports of the data plane")->callback([&a] {
         a.chosen = [&a] { return show(a.common, "port", json::object()); };
     });
-    app.add_subcommand("drops", "dropped packets by reason")->callback([&a] { a.chosen = [&a] { return drops(a.common); }; });
+    app.add_subcommand("drops", "dropped packets by reason")->callback([&a] {
+        a.chosen = [&a] { return drops(a.common); };
+    });
     auto* counting = app.add_subcommand("counters", "the workers' counters, from the stats segment");
     counting->add_flag("--watch", a.watch, "again and again, with rates, until interrupted");
-    counting->add_option("--interval", a.common.interval_s, "seconds between two looks")->check(CLI::Range(0.1, 3600.0));
+    counting->add_option("--interval", a.common.interval_s, "seconds between two looks")
+        ->check(CLI::Range(0.1, 3600.0));
     counting->add_option("--count", a.common.rounds, "end after so many looks");
     counting->callback([&a] { a.chosen = [&a] { return counters(a.common, a.watch); }; });
-    app.add_subcommand("version", "of the tool and of what it reaches")->callback([&a] { a.chosen = [&a] { return version(a.common); }; });
+    app.add_subcommand("version", "of the tool and of what it reaches")->callback([&a] {
+        a.chosen = [&a] { return version(a.common); };
+    });
 }
 
 void unit_verbs(CLI::App& app, arguments& a) {
     auto* unit = app.add_subcommand("unit", "enrolled units")->require_subcommand(1);
     auto* add = unit->add_subcommand("add", "enrols a unit");
     add->add_option("ID", a.unit.id, "id code")->required();
-    add->add_option("--psk-file", a.unit.psk_file, "file of its pre-shared key (hex); made with a new key where it does not exist");
+    add->add_option("--psk-file", a.unit.psk_file,
+                    "file of its pre-shared key (hex); made with a new key where it does not exist");
     add->add_flag("--certificate", a.unit.certificate, "it authenticates by a certificate only");
     add->add_option("--comment", a.unit.comment, "for people");
     add->callback([&a] { a.chosen = [&a] { return unit_add(a.common, a.unit); }; });
@@ -60,9 +66,12 @@ void unit_verbs(CLI::App& app, arguments& a) {
         a.chosen = [&a] { return show(a.common, "unit list", json::object()); };
     });
     for (const auto* verb : {"show", "remove"}) {
-        auto* one = unit->add_subcommand(verb, std::string(verb) == "show" ? "one unit" : "ends its session and forgets it");
+        auto* one =
+            unit->add_subcommand(verb, std::string(verb) == "show" ? "one unit" : "ends its session and forgets it");
         one->add_option("ID", a.id, "id code")->required();
-        one->callback([&a, verb] { a.chosen = [&a, verb] { return show(a.common, std::string("unit ") + verb, {{"id", a.id}}); }; });
+        one->callback([&a, verb] {
+            a.chosen = [&a, verb] { return show(a.common, std::string("unit ") + verb, {{"id", a.id}}); };
+        });
     }
 }
 
@@ -92,12 +101,17 @@ void media_verbs(CLI::App& app, arguments& a) {
     auto* list = media->add_subcommand("list", "all media");
     list->add_option("--call-id", a.call_id, "of this call only");
     list->callback([&a] {
-        a.chosen = [&a] { return show(a.common, "media list", a.call_id.empty() ? json::object() : json{{"call_id", a.call_id}}); };
+        a.chosen = [&a] {
+            return show(a.common, "media list", a.call_id.empty() ? json::object() : json{{"call_id", a.call_id}});
+        };
     });
     for (const auto* verb : {"show", "rekey"}) {
-        auto* one = media->add_subcommand(verb, std::string(verb) == "show" ? "one media with both legs" : "gives it new keys now");
+        auto* one = media->add_subcommand(verb, std::string(verb) == "show" ? "one media with both legs"
+                                                                            : "gives it new keys now");
         one->add_option("ID", a.media, "its number")->required();
-        one->callback([&a, verb] { a.chosen = [&a, verb] { return show(a.common, std::string("media ") + verb, {{"id", a.media}}); }; });
+        one->callback([&a, verb] {
+            a.chosen = [&a, verb] { return show(a.common, std::string("media ") + verb, {{"id", a.media}}); };
+        });
     }
 }
 
@@ -105,7 +119,8 @@ int report(const error& e, bool as_json) {
     static constexpr const char* names[] = {"ok", "failed", "usage", "unreachable"};
     const auto kind = static_cast<int>(e.kind);
     if (as_json)
-        fmt::print(stderr, "{}\n", json{{"code", names[kind]}, {"error", e.text}}.dump(-1, ' ', false, json::error_handler_t::replace));
+        fmt::print(stderr, "{}\n",
+                   json{{"code", names[kind]}, {"error", e.text}}.dump(-1, ' ', false, json::error_handler_t::replace));
     else
         fmt::print(stderr, "tandemctl: {}\n", e.text);
     return kind;

@@ -50,11 +50,14 @@ bool ready(int fd, short events, clock_type::time_point until) {
 result<json> parse_answer(const std::string& line) {
     const auto answer = json::parse(line, nullptr, false);
     if (!answer.is_object() || !answer.contains("ok") || !answer["ok"].is_boolean())
-        return tl::unexpected(error{failure::failed, "the control plane's answer is not understood; are tandemctl and tandem-controlplane of one version?"});
+        return tl::unexpected(error{
+            failure::failed,
+            "the control plane's answer is not understood; are tandemctl and tandem-controlplane of one version?"});
     if (answer["ok"].get<bool>())
         return answer.value("result", json::object());
     const auto kind = answer.value("code", std::string("failed")) == "usage" ? failure::usage : failure::failed;
-    return tl::unexpected(error{kind, answer.value("error", std::string("refused without a reason; see the control plane's log"))});
+    return tl::unexpected(
+        error{kind, answer.value("error", std::string("refused without a reason; see the control plane's log"))});
 }
 
 } // namespace
@@ -72,17 +75,23 @@ result<json> ops_client::send_line(const std::string& line) const {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path_.size() >= sizeof address.sun_path)
-        return tl::unexpected(error{failure::usage, fmt::format("{}: the path is too long for a UNIX socket; give a shorter --run-dir", path_)});
+        return tl::unexpected(
+            error{failure::usage,
+                  fmt::format("{}: the path is too long for a UNIX socket; give a shorter --run-dir", path_)});
     std::memcpy(address.sun_path, path_.c_str(), path_.size() + 1);
     s.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (s.fd < 0 || connect(s.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
         const int why = errno;
         if (why == EACCES || why == EPERM)
-            return unreachable(fmt::format("{}: no permission; run tandemctl as root or as the control plane's user", path_));
+            return unreachable(
+                fmt::format("{}: no permission; run tandemctl as root or as the control plane's user", path_));
         if (why == ENOENT)
-            return unreachable(fmt::format("{}: no such socket; is tandem-controlplane running, and is --run-dir its run_dir?", path_));
+            return unreachable(fmt::format(
+                "{}: no such socket; is tandem-controlplane running, and is --run-dir its run_dir?", path_));
         if (why == ECONNREFUSED)
-            return unreachable(fmt::format("{}: nobody answers; tandem-controlplane is not running (systemctl status tandem-controlplane)", path_));
+            return unreachable(fmt::format(
+                "{}: nobody answers; tandem-controlplane is not running (systemctl status tandem-controlplane)",
+                path_));
         return unreachable(fmt::format("{}: {}", path_, std::strerror(why)));
     }
     const auto until = clock_type::now() + limit_;
@@ -97,10 +106,12 @@ result<json> ops_client::send_line(const std::string& line) const {
     char buffer[16384];
     while (answer.find('\n') == std::string::npos) {
         if (!ready(s.fd, POLLIN, until))
-            return unreachable(fmt::format("{}: no answer within {} s; see the control plane's log", path_, limit_.count() / 1000));
+            return unreachable(
+                fmt::format("{}: no answer within {} s; see the control plane's log", path_, limit_.count() / 1000));
         const auto n = recv(s.fd, buffer, sizeof buffer, 0);
         if (n <= 0)
-            return unreachable(fmt::format("{}: the control plane closed the connection without an answer; see its log", path_));
+            return unreachable(
+                fmt::format("{}: the control plane closed the connection without an answer; see its log", path_));
         answer.append(buffer, static_cast<std::size_t>(n));
         if (answer.size() > ops::max_line * 16)
             return tl::unexpected(error{failure::failed, "the control plane's answer has no end"});

@@ -20,7 +20,8 @@ struct error {
     failure kind = failure::failed;
     std::string text;
 };
-template <class T> using result = tl::expected<T, error>;
+template <class T>
+using result = tl::expected<T, error>;
 
 class ops_client {
 public:

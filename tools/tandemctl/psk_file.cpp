@@ -15,7 +15,9 @@
 namespace tandem::ctl {
 namespace {
 
-tl::unexpected<error> failed(std::string text) { return tl::unexpected(error{failure::failed, std::move(text)}); }
+tl::unexpected<error> failed(std::string text) {
+    return tl::unexpected(error{failure::failed, std::move(text)});
+}
 
 constexpr std::size_t new_key_bytes = 32, longest_hex = 128;
 
@@ -60,7 +62,8 @@ result<psk> make_new(const std::string& path) {
         return failed(fmt::format("{}: cannot be made: {}", path, std::strerror(errno)));
     }
     key.hex += '\n';
-    const bool written = write(fd, key.hex.data(), key.hex.size()) == static_cast<ssize_t>(key.hex.size()) && fsync(fd) == 0;
+    const bool written =
+        write(fd, key.hex.data(), key.hex.size()) == static_cast<ssize_t>(key.hex.size()) && fsync(fd) == 0;
     const int why = errno;
     close(fd);
     key.hex.pop_back();
@@ -82,7 +85,8 @@ void wipe(std::string& text) noexcept {
 result<psk> read_or_make_psk(const std::string& path) {
     const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? make_new(path) : result<psk>(failed(fmt::format("{}: {}", path, std::strerror(errno))));
+        return errno == ENOENT ? make_new(path)
+                               : result<psk>(failed(fmt::format("{}: {}", path, std::strerror(errno))));
     auto key = read_existing(fd, path);
     close(fd);
     return key;

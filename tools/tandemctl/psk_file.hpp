@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pre-shared key's file: read where it exists, made where it does not. Argv is public, so a key travels only by file.
+// The pre-shared key's file: read where it exists, made where it does not. Argv is public, so a key travels only by
+// file.
 #pragma once
 
 #include <string>
@@ -13,8 +14,8 @@ struct psk {
     bool made = false;
 };
 
-// An existing file must hold 16 to 64 bytes as hex digits and be closed to group and others. A new one gets 32 bytes from
-// the kernel's RNG, mode 0600.
+// An existing file must hold 16 to 64 bytes as hex digits and be closed to group and others. A new one gets 32 bytes
+// from the kernel's RNG, mode 0600.
 [[nodiscard]] result<psk> read_or_make_psk(const std::string& path);
 
 void wipe(std::string& text) noexcept;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the stats segment (dataplane/api/stats.hpp). Counters are single-writer 64-bit words: read by relaxed atomic loads.
+// Reads the stats segment (dataplane/api/stats.hpp). Counters are single-writer 64-bit words: read by relaxed atomic
+// loads.
 #include "tools/tandemctl/stats_view.hpp"
 
 #include <atomic>
@@ -28,9 +29,13 @@ constexpr counter_info counter_table[] = {
 #undef X
 };
 
-std::uint64_t load(const std::uint64_t& value) { return __atomic_load_n(&value, __ATOMIC_RELAXED); }
+std::uint64_t load(const std::uint64_t& value) {
+    return __atomic_load_n(&value, __ATOMIC_RELAXED);
+}
 
-const api::stats_header& header(const void* memory) { return *static_cast<const api::stats_header*>(memory); }
+const api::stats_header& header(const void* memory) {
+    return *static_cast<const api::stats_header*>(memory);
+}
 
 const api::worker_stats& worker(const void* memory, std::size_t index) {
     const auto* first = static_cast<const char*>(memory) + header(memory).worker_offset;
@@ -39,10 +44,14 @@ const api::worker_stats& worker(const void* memory, std::size_t index) {
 
 std::string_view verdict_name(std::size_t verdict) {
     switch (verdict) {
-    case TANDEM_EDGE_TO_WORKER: return "to_worker";
-    case TANDEM_EDGE_TO_KERNEL: return "to_kernel";
-    case TANDEM_EDGE_HANDSHAKE: return "handshake";
-    default: return verdict < api::drop_count ? api::drop_table[verdict].name : "";
+    case TANDEM_EDGE_TO_WORKER:
+        return "to_worker";
+    case TANDEM_EDGE_TO_KERNEL:
+        return "to_kernel";
+    case TANDEM_EDGE_HANDSHAKE:
+        return "handshake";
+    default:
+        return verdict < api::drop_count ? api::drop_table[verdict].name : "";
     }
 }
 
@@ -51,8 +60,9 @@ std::string_view verdict_name(std::size_t verdict) {
 result<stats_view> stats_view::open(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        const auto* what = errno == ENOENT ? "no such stats segment; is tandem-dataplane running, and is --instance its instance?"
-                                           : "cannot be read; run tandemctl as root or as the data plane's user";
+        const auto* what = errno == ENOENT
+                               ? "no such stats segment; is tandem-dataplane running, and is --instance its instance?"
+                               : "cannot be read; run tandemctl as root or as the data plane's user";
         return tl::unexpected(error{failure::unreachable, fmt::format("{}: {}", path, what)});
     }
     struct stat about {};
@@ -71,12 +81,14 @@ result<stats_view> stats_view::open(const std::string& path) {
         return bad("is not a stats segment, or the data plane is just starting; try again");
     if (h.version != api::stats_version)
         return bad("has another version; use the tandemctl that came with the data plane");
-    if (h.worker_offset % 64 != 0 || h.worker_offset > size || (size - h.worker_offset) / sizeof(api::worker_stats) < h.workers)
+    if (h.worker_offset % 64 != 0 || h.worker_offset > size ||
+        (size - h.worker_offset) / sizeof(api::worker_stats) < h.workers)
         return bad("says it is longer than it is; restart the data plane");
     return view;
 }
 
-stats_view::stats_view(stats_view&& other) noexcept : memory_(std::exchange(other.memory_, nullptr)), size_(other.size_) {}
+stats_view::stats_view(stats_view&& other) noexcept
+    : memory_(std::exchange(other.memory_, nullptr)), size_(other.size_) {}
 
 stats_view::~stats_view() {
     if (memory_ != nullptr)
@@ -94,8 +106,11 @@ json stats_view::counters() const {
             total += value;
             each.push_back(value);
         }
-        list.push_back({{"name", counter_table[i].name}, {"unit", counter_table[i].unit}, {"text", counter_table[i].text},
-                        {"total", total}, {"per_worker", each}});
+        list.push_back({{"name", counter_table[i].name},
+                        {"unit", counter_table[i].unit},
+                        {"text", counter_table[i].text},
+                        {"total", total},
+                        {"per_worker", each}});
     }
     return {{"workers", workers}, {"heartbeat_age_s", silence()}, {"counters", list}};
 }
@@ -108,7 +123,8 @@ json stats_view::drops() const {
         std::uint64_t packets = i < static_cast<std::size_t>(api::drop::edge_end) ? load(header(memory_).edge[i]) : 0;
         for (std::size_t w = 0; w < header(memory_).workers; ++w)
             packets += load(worker(memory_, w).drops[i]);
-        reasons.push_back({{"reason", api::drop_table[i].name}, {"text", api::drop_table[i].text}, {"packets", packets}});
+        reasons.push_back(
+            {{"reason", api::drop_table[i].name}, {"text", api::drop_table[i].text}, {"packets", packets}});
     }
     for (std::size_t i = 0; i < std::size(header(memory_).edge); ++i)
         if (i >= TANDEM_EDGE_VERDICT_BASE && !verdict_name(i).empty())

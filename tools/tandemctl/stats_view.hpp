@@ -12,7 +12,9 @@ class stats_view {
 public:
     // Maps the file read-only and checks magic, version and sizes.
     [[nodiscard]] static result<stats_view> open(const std::string& path);
-    [[nodiscard]] static std::string path_of(const std::string& instance) { return "/dev/shm/tandem-" + instance + ".stats"; }
+    [[nodiscard]] static std::string path_of(const std::string& instance) {
+        return "/dev/shm/tandem-" + instance + ".stats";
+    }
 
     stats_view(stats_view&& other) noexcept;
     stats_view& operator=(stats_view&&) = delete;

@@ -37,7 +37,8 @@ protected:
 
 TEST_F(Tandemctl, TableAlignsAndSaysWhatIsMissing) {
     constexpr std::array<column, 3> c{{{"NAME", "name"}, {"N", "deep/n", form::number}, {"UP", "up", form::yes_no}}};
-    const json rows = json::array({{{"name", "alice"}, {"deep", {{"n", 12345}}}, {"up", true}}, {{"name", "b\033[2J"}}});
+    const json rows =
+        json::array({{{"name", "alice"}, {"deep", {{"n", 12345}}}, {"up", true}}, {{"name", "b\033[2J"}}});
     EXPECT_EQ(table(rows, c, "none"), "NAME       N  UP\nalice  12345  yes\nb?[2J      -  -\n");
     EXPECT_EQ(table(json::array(), c, "none"), "none\n");
 }
