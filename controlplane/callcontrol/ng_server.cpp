@@ -28,6 +28,13 @@ std::string text_of(const udp::endpoint& e) {
                                : fmt::format("{}:{}", e.address().to_string(), e.port());
 }
 
+// A coroutine begins when the io_context comes to it, maybe after the server is gone: what it works on is held from
+// here on.
+asio::awaitable<void> keep(std::shared_ptr<void> alive, asio::awaitable<void> work) {
+    co_await std::move(work);
+    alive.reset();
+}
+
 std::uint64_t& counter_of(counters& count, command what) {
     switch (what) {
     case command::ping:
@@ -83,8 +90,8 @@ tl::expected<void, std::string> server::start() {
     }
     state_->recover();
     for (const auto& one : state_->listeners)
-        asio::co_spawn(state_->context, state_->receive(one), asio::detached);
-    asio::co_spawn(state_->context, state_->sweep(), asio::detached);
+        asio::co_spawn(state_->context, keep(state_, state_->receive(one)), asio::detached);
+    asio::co_spawn(state_->context, keep(state_, state_->sweep()), asio::detached);
     return {};
 }
 
@@ -138,7 +145,6 @@ bool server::end_call(const std::string& call_id, const std::string& cause) {
 
 // A SIP proxy that died between offer and answer never deletes: its ports come back here.
 asio::awaitable<void> server::state::sweep() {
-    const auto self = shared_from_this();
     const auto interval = std::clamp<std::chrono::milliseconds>(
         settings.offer_timeout / 4, std::chrono::milliseconds(10), std::chrono::seconds(30));
     while (!stopped) {
@@ -184,7 +190,6 @@ void server::state::recover() {
 }
 
 asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
-    const auto self = shared_from_this();
     while (!stopped) {
         udp::endpoint from;
         asio::error_code fault;
@@ -206,8 +211,8 @@ asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
         protocol::wipe(on->buffer.data(), length);
         const auto known = cookies.begin(key, cookie_cache::clock::now());
         if (known.what == cookie_cache::found::fresh) {
-            asio::co_spawn(context, serve(on, from, std::move(cookie), std::move(key), std::move(payload)),
-                           asio::detached);
+            auto work = serve(on, from, std::move(cookie), std::move(key), std::move(payload));
+            asio::co_spawn(context, keep(shared_from_this(), std::move(work)), asio::detached);
             continue;
         }
         ++count.retransmissions;
@@ -223,7 +228,6 @@ asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
 
 asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::endpoint to, std::string cookie,
                                            std::string key, std::string payload) {
-    const auto self = shared_from_this();
     auto parsed = read_request(payload);
     sdp::wipe(payload);
     bencode::value reply;
