@@ -64,14 +64,18 @@ overlap_s = 0.5
 }
 
 TEST(Config, RefusalsNameFileLineAndRemedy) {
-    EXPECT_EQ(error_of(base + "colour = 3\n").rfind("c.toml:7: unknown key \"colour\" in [tunnel]; known here: ", 0), 0u)
+    EXPECT_EQ(error_of(base + "colour = 3\n").rfind("c.toml:7: unknown key \"colour\" in [tunnel]; known here: ", 0),
+              0u)
         << error_of(base + "colour = 3\n");
     EXPECT_NE(error_of("run_dir = \"/x\"\n").find("version = 1"), std::string::npos);
     EXPECT_NE(error_of("version = 1\n").find("no [tunnel] table"), std::string::npos);
     EXPECT_EQ(error_of(base + "[media]\nports = [30000, 30000]\n").rfind("c.toml:8:", 0), 0u);
     EXPECT_NE(error_of(base + "[media]\nports = [30001, 30002]\n").find("no pair"), std::string::npos);
-    EXPECT_EQ(error_of(base + "[levels.x]\nsuite = \"ROT13\"\n").rfind("c.toml:8: suite \"ROT13\" is not known", 0), 0u);
-    EXPECT_EQ(error_of(base + "[ng]\nlisten = [\"localhost\"]\n").rfind("c.toml:8: listen: \"localhost\" is not address:port", 0), 0u);
+    EXPECT_EQ(error_of(base + "[levels.x]\nsuite = \"ROT13\"\n").rfind("c.toml:8: suite \"ROT13\" is not known", 0),
+              0u);
+    EXPECT_EQ(error_of(base + "[ng]\nlisten = [\"localhost\"]\n")
+                  .rfind("c.toml:8: listen: \"localhost\" is not address:port", 0),
+              0u);
     EXPECT_NE(error_of(base + "mtu = 100\n").find("1280 to 9000"), std::string::npos);
     EXPECT_NE(error_of("version = 1\n[tunnel\n").find("c.toml:2"), std::string::npos);
     EXPECT_NE(error_of("default_level = \"gone\"\n" + base).find("\"gone\" names no level"), std::string::npos);
@@ -101,12 +105,16 @@ bool seen_again(void* (*take)(std::size_t), void (*drop)(void*), std::size_t siz
 #if !defined(__SANITIZE_ADDRESS__) // its allocator does not give a block back at once
 TEST(WipingAllocator, DeletedMemoryIsZero) {
     for (const std::size_t size : {16u, 96u, 1000u})
-        EXPECT_FALSE(seen_again([](std::size_t n) { return ::operator new(n); }, [](void* p) { ::operator delete(p); }, size)) << size;
+        EXPECT_FALSE(
+            seen_again([](std::size_t n) { return ::operator new(n); }, [](void* p) { ::operator delete(p); }, size))
+            << size;
 }
 
 TEST(WipingAllocator, OpenSslMemoryIsZero) {
     for (const std::size_t size : {16u, 96u, 1000u})
-        EXPECT_FALSE(seen_again([](std::size_t n) { return OPENSSL_malloc(n); }, [](void* p) { OPENSSL_free(p); }, size)) << size;
+        EXPECT_FALSE(
+            seen_again([](std::size_t n) { return OPENSSL_malloc(n); }, [](void* p) { OPENSSL_free(p); }, size))
+            << size;
 }
 
 TEST(WipingAllocator, OpenSslReallocWipesTheOldBlock) {

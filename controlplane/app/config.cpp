@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads controlplane.toml with toml++; every table is checked against its list of known keys, every value against its range.
+// Reads controlplane.toml with toml++; every table is checked against its list of known keys, every value against its
+// range.
 #include "controlplane/app/config.hpp"
 
 #include <algorithm>
@@ -37,8 +38,8 @@ public:
     void only(const toml::table& table, std::string_view where, std::initializer_list<std::string_view> known) const {
         for (const auto& [key, value] : table)
             if (std::find(known.begin(), known.end(), key.str()) == known.end())
-                throw bad{fmt::format("{}:{}: unknown key \"{}\"{}; known here: {}", file_, key.source().begin.line, key.str(), where,
-                                      fmt::join(known, ", "))};
+                throw bad{fmt::format("{}:{}: unknown key \"{}\"{}; known here: {}", file_, key.source().begin.line,
+                                      key.str(), where, fmt::join(known, ", "))};
     }
     const toml::table* table(const toml::table& root, std::string_view key) const {
         const auto* node = root.get(key);
@@ -65,7 +66,8 @@ public:
             fail(node, fmt::format("{} must be a whole number from {} to {}", key, low, high));
         return node.as_integer()->get();
     }
-    template <class T> void number(const toml::table& table, std::string_view key, std::int64_t low, std::int64_t high, T& to) const {
+    template <class T>
+    void number(const toml::table& table, std::string_view key, std::int64_t low, std::int64_t high, T& to) const {
         if (const auto* node = table.get(key))
             to = T(in_range(*node, key, low, high));
     }
@@ -84,7 +86,8 @@ public:
             fail(*node, fmt::format("{} must be a list in brackets", key));
         return node == nullptr ? nullptr : node->as_array();
     }
-    template <class Endpoint> void endpoints(const toml::table& table, std::string_view key, std::vector<Endpoint>& to) const {
+    template <class Endpoint>
+    void endpoints(const toml::table& table, std::string_view key, std::vector<Endpoint>& to) const {
         const auto* items = list(table, key);
         if (items == nullptr)
             return;
@@ -107,8 +110,8 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
     if (table == nullptr)
         r.fail("no [tunnel] table; add: [tunnel] listen = [\"192.0.2.1:4433\"] inner4 = \"10.64.0.0/16\"");
     r.only(*table, " in [tunnel]",
-           {"listen", "tun", "inner4", "inner6", "keepalive_ms", "lifetime_s", "grace_ms", "linger_ms", "mtu", "certificate", "key", "ca",
-            "servers"});
+           {"listen", "tun", "inner4", "inner6", "keepalive_ms", "lifetime_s", "grace_ms", "linger_ms", "mtu",
+            "certificate", "key", "ca", "servers"});
     r.endpoints(*table, "listen", to.listen);
     if (to.listen.empty())
         r.fail(*table, "[tunnel] needs listen = [\"192.0.2.1:4433\"]: where units connect to");
@@ -121,7 +124,8 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
     if (!prefix.empty()) {
         const auto network = asio::ip::make_network_v4(prefix, error);
         if (error || network.prefix_length() < 8 || network.prefix_length() > 30)
-            r.fail(*table->get("inner4"), fmt::format("inner4 \"{}\" must be an IPv4 prefix of /8 to /30 such as 10.64.0.0/16", prefix));
+            r.fail(*table->get("inner4"),
+                   fmt::format("inner4 \"{}\" must be an IPv4 prefix of /8 to /30 such as 10.64.0.0/16", prefix));
         to.inner4 = network.canonical();
     }
     prefix.clear();
@@ -129,7 +133,8 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
     if (!prefix.empty()) {
         const auto network = asio::ip::make_network_v6(prefix, error);
         if (error || network.prefix_length() < 32 || network.prefix_length() > 120)
-            r.fail(*table->get("inner6"), fmt::format("inner6 \"{}\" must be an IPv6 prefix of /32 to /120 such as fd64::/64", prefix));
+            r.fail(*table->get("inner6"),
+                   fmt::format("inner6 \"{}\" must be an IPv6 prefix of /32 to /120 such as fd64::/64", prefix));
         to.inner6 = network.canonical();
     }
     if (!to.inner4 && !to.inner6)
@@ -179,7 +184,8 @@ void read_levels(const reader& r, const toml::table& root, config& to) {
         if (!node.is_table())
             r.fail(node, fmt::format("a level is a table: [levels.{}]", name));
         const auto& table = *node.as_table();
-        r.only(table, fmt::format(" in [levels.{}]", name), {"suite", "seed_bytes", "rekey_s", "overlap_s", "seed_is_key"});
+        r.only(table, fmt::format(" in [levels.{}]", name),
+               {"suite", "seed_bytes", "rekey_s", "overlap_s", "seed_is_key"});
         const auto* known = to.levels.find(name);
         policy::level row = known != nullptr ? *known : policy::level{};
         row.name = name;
@@ -192,7 +198,8 @@ void read_levels(const reader& r, const toml::table& root, config& to) {
                 for (const auto& s : api::suite_table)
                     if (s.key_length > 0)
                         names.push_back(s.name);
-                r.fail(*table.get("suite"), fmt::format("suite \"{}\" is not known; known: {}", suite, fmt::join(names, ", ")));
+                r.fail(*table.get("suite"),
+                       fmt::format("suite \"{}\" is not known; known: {}", suite, fmt::join(names, ", ")));
             }
             row.suite = found->id;
         }
@@ -211,8 +218,8 @@ void read_levels(const reader& r, const toml::table& root, config& to) {
 config read_all(const reader& r, const toml::table& root) {
     config to;
     r.only(root, "",
-           {"version", "instance", "run_dir", "dataplane", "database", "master_key_file", "log_level", "default_level", "tunnel", "ng",
-            "media", "levels"});
+           {"version", "instance", "run_dir", "dataplane", "database", "master_key_file", "log_level", "default_level",
+            "tunnel", "ng", "media", "levels"});
     const auto* version = root.get("version");
     if (version == nullptr)
         r.fail("no version; the first line must be: version = 1");
@@ -250,12 +257,15 @@ config read_all(const reader& r, const toml::table& root) {
 
 } // namespace
 
-std::string config::ops_socket() const { return run_dir + "/" + std::string(ops::socket_name); }
+std::string config::ops_socket() const {
+    return run_dir + "/" + std::string(ops::socket_name);
+}
 
 tl::expected<std::pair<asio::ip::address, std::uint16_t>, std::string> parse_address_port(std::string_view text) {
     const auto colon = text.rfind(':');
     const auto wrong = [&] {
-        return tl::unexpected(fmt::format("\"{}\" is not address:port, such as 192.0.2.1:4433 or [2001:db8::1]:4433", text));
+        return tl::unexpected(
+            fmt::format("\"{}\" is not address:port, such as 192.0.2.1:4433 or [2001:db8::1]:4433", text));
     };
     if (colon == std::string_view::npos || colon == 0)
         return wrong();
@@ -286,7 +296,8 @@ tl::expected<config, std::string> parse_config(std::string_view text, const std:
 tl::expected<config, std::string> load_config(const std::string& path) {
     std::ifstream file(path);
     if (!file)
-        return tl::unexpected(fmt::format("{}: cannot be read: {}; give the configuration by --config FILE", path, std::strerror(errno)));
+        return tl::unexpected(
+            fmt::format("{}: cannot be read: {}; give the configuration by --config FILE", path, std::strerror(errno)));
     std::stringstream text;
     text << file.rdbuf();
     return parse_config(text.str(), path);

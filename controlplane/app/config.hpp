@@ -37,6 +37,7 @@ struct config {
 [[nodiscard]] tl::expected<config, std::string> parse_config(std::string_view text, const std::string& path);
 
 // "192.0.2.1:4433", "[2001:db8::1]:4433"
-[[nodiscard]] tl::expected<std::pair<asio::ip::address, std::uint16_t>, std::string> parse_address_port(std::string_view text);
+[[nodiscard]] tl::expected<std::pair<asio::ip::address, std::uint16_t>, std::string>
+parse_address_port(std::string_view text);
 
 } // namespace tandem::control

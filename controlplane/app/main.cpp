@@ -50,7 +50,8 @@ void harden() {
     rlimit locked{};
     ::getrlimit(RLIMIT_MEMLOCK, &locked);
     if (::geteuid() != 0 && locked.rlim_cur != RLIM_INFINITY) // a limit would make later allocations fail
-        spdlog::warn("memory is not locked (limit {} bytes): keys may reach the swap; set LimitMEMLOCK=infinity", locked.rlim_cur);
+        spdlog::warn("memory is not locked (limit {} bytes): keys may reach the swap; set LimitMEMLOCK=infinity",
+                     locked.rlim_cur);
     else if (::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0)
         spdlog::warn("memory cannot be locked ({}): keys may reach the swap", std::strerror(errno));
 }
@@ -62,11 +63,13 @@ tl::expected<int, std::string> take_lock(const config& settings) {
     const auto path = settings.lock_file();
     const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (file < 0)
-        return tl::unexpected(fmt::format("{} cannot be written: {}; check run_dir and its owner", path, std::strerror(errno)));
+        return tl::unexpected(
+            fmt::format("{} cannot be written: {}; check run_dir and its owner", path, std::strerror(errno)));
     if (::flock(file, LOCK_EX | LOCK_NB) != 0) {
         ::close(file);
-        return tl::unexpected(fmt::format("another tandem-controlplane runs on {} (its lock: {}); stop it, or give this one another run_dir",
-                                          settings.run_dir, path));
+        return tl::unexpected(fmt::format(
+            "another tandem-controlplane runs on {} (its lock: {}); stop it, or give this one another run_dir",
+            settings.run_dir, path));
     }
     const auto pid = fmt::format("{}\n", ::getpid());
     if (::ftruncate(file, 0) != 0 || ::write(file, pid.data(), pid.size()) < 0)
@@ -96,15 +99,18 @@ int run(const config& settings) {
     ng.core_interface = settings.media.core;
     ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
         if (address.is_v4())
-            return tunnel.inner4 && asio::ip::network_v4(address.to_v4(), tunnel.inner4->prefix_length()).canonical() == tunnel.inner4->canonical();
-        return tunnel.inner6 && asio::ip::network_v6(address.to_v6(), tunnel.inner6->prefix_length()).canonical() == tunnel.inner6->canonical();
+            return tunnel.inner4 && asio::ip::network_v4(address.to_v4(), tunnel.inner4->prefix_length()).canonical() ==
+                                        tunnel.inner4->canonical();
+        return tunnel.inner6 && asio::ip::network_v6(address.to_v6(), tunnel.inner6->prefix_length()).canonical() ==
+                                    tunnel.inner6->canonical();
     };
     callcontrol::server calls(io, ng, relay, sessions, (*store)->calls());
     verbs answers(rooms{settings, **store, dataplane, stats, sessions, relay, calls});
     ops_server ops(io, settings.ops_socket(), answers);
 
     sessions.on_up = [&](const session::session_info& session) {
-        spdlog::info("unit {} is up from {}:{} ({})", session.unit, session.outer.to_string(), session.outer_port, session.cipher);
+        spdlog::info("unit {} is up from {}:{} ({})", session.unit, session.outer.to_string(), session.outer_port,
+                     session.cipher);
         relay.session_up(session);
     };
     sessions.on_down = [&](const session::session_info& session, bool final) {
@@ -137,7 +143,8 @@ int run(const config& settings) {
         sessions.stop();
         io.stop();
     });
-    spdlog::info("tandem-controlplane {} runs: instance {}, ops socket {}", TANDEM_VERSION, settings.instance, settings.ops_socket());
+    spdlog::info("tandem-controlplane {} runs: instance {}, ops socket {}", TANDEM_VERSION, settings.instance,
+                 settings.ops_socket());
     if (!dataplane.connected())
         spdlog::info("waiting for the data plane at {}", settings.dataplane);
     io.run();

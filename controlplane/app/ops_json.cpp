@@ -13,7 +13,9 @@ std::string time_text(std::chrono::system_clock::time_point when) {
     return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(when)));
 }
 
-std::string tsid_text(session::tsid id) { return fmt::format("{:016x}", id); }
+std::string tsid_text(session::tsid id) {
+    return fmt::format("{:016x}", id);
+}
 
 std::string to_text(const media::endpoint& where) {
     return where.address.is_v6() ? fmt::format("[{}]:{}", where.address.to_string(), where.port)

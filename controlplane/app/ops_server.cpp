@@ -26,7 +26,9 @@ constexpr std::size_t max_clients = 64;
 ops_server::ops_server(asio::io_context& io, std::string path, verbs& answers)
     : io_(io), path_(std::move(path)), verbs_(answers), acceptor_(io) {}
 
-ops_server::~ops_server() { stop(); }
+ops_server::~ops_server() {
+    stop();
+}
 
 tl::expected<void, std::string> ops_server::start() {
     ::unlink(path_.c_str()); // ours: the lock on run_dir says that nobody else lives here
@@ -77,7 +79,8 @@ asio::awaitable<void> ops_server::serve(asio::local::stream_protocol::socket soc
                                                             asio::redirect_error(asio::use_awaitable, error));
         if (error)
             break;
-        auto request = nlohmann::json::parse(buffer.begin(), buffer.begin() + static_cast<std::ptrdiff_t>(length), nullptr, false);
+        auto request =
+            nlohmann::json::parse(buffer.begin(), buffer.begin() + static_cast<std::ptrdiff_t>(length), nullptr, false);
         protocol::wipe(buffer.data(), length);
         buffer.erase(0, length);
         const auto reply = co_await verbs_.answer(std::move(request));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops socket: one JSON object per line each way, answered in order (ops_protocol.hpp). Mode 0600: whoever may connect may
-// operate. Owner thread: io_context.
+// The ops socket: one JSON object per line each way, answered in order (ops_protocol.hpp). Mode 0600: whoever may
+// connect may operate. Owner thread: io_context.
 #pragma once
 
 #include <asio/awaitable.hpp>

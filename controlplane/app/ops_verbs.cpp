@@ -18,8 +18,12 @@ namespace {
 
 using nlohmann::json;
 
-tl::unexpected<verb_error> usage(std::string text) { return tl::unexpected(verb_error{true, std::move(text)}); }
-tl::unexpected<verb_error> failed(std::string text) { return tl::unexpected(verb_error{false, std::move(text)}); }
+tl::unexpected<verb_error> usage(std::string text) {
+    return tl::unexpected(verb_error{true, std::move(text)});
+}
+tl::unexpected<verb_error> failed(std::string text) {
+    return tl::unexpected(verb_error{false, std::move(text)});
+}
 
 // The argument's text; empty where it is absent or something else.
 std::string text_arg(const json& args, const char* name) {
@@ -38,7 +42,8 @@ std::optional<std::uint64_t> number_arg(const json& args, const char* name) {
     const auto& text = found->get_ref<const std::string&>();
     std::uint64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc{} && end == text.data() + text.size() && !text.empty() ? std::optional(value) : std::nullopt;
+    return error == std::errc{} && end == text.data() + text.size() && !text.empty() ? std::optional(value)
+                                                                                     : std::nullopt;
 }
 
 // Hex to bytes; nothing where it is no hex of whole bytes or longer than a secret holds.
@@ -65,7 +70,10 @@ json level_json(const policy::level& level, const std::string& default_level) {
             {"default", level.name == default_level}};
 }
 
-template <class Endpoint> std::string endpoint_text(const Endpoint& where) { return to_text({where.address(), where.port()}); }
+template <class Endpoint>
+std::string endpoint_text(const Endpoint& where) {
+    return to_text({where.address(), where.port()});
+}
 
 } // namespace
 
@@ -74,10 +82,13 @@ asio::awaitable<json> verbs::answer(json request) {
         return json{{"ok", false}, {"code", is_usage ? "usage" : "failed"}, {"error", std::move(text)}};
     };
     if (!request.is_object() || text_arg(request, "verb").empty())
-        co_return refuse(true, R"(a request is one JSON object per line, such as {"version":1,"verb":"status","args":{}})");
+        co_return refuse(true,
+                         R"(a request is one JSON object per line, such as {"version":1,"verb":"status","args":{}})");
     if (request.value("version", json(0)) != ops::protocol_version)
-        co_return refuse(true, fmt::format("this program speaks version {} of the ops protocol: use the tandemctl of the same version",
-                                           ops::protocol_version));
+        co_return refuse(
+            true,
+            fmt::format("this program speaks version {} of the ops protocol: use the tandemctl of the same version",
+                        ops::protocol_version));
     auto args = request.contains("args") ? request["args"] : json::object();
     if (!args.is_object())
         co_return refuse(true, "args must be an object");
@@ -125,13 +136,16 @@ asio::awaitable<verb_result> verbs::run(std::string verb, json args) {
         co_return drops();
     if (verb == "port")
         co_return co_await port();
-    co_return usage(fmt::format("unknown verb \"{}\"; known: version, status, unit add|list|show|remove, session list|show|drop, "
-                                "media list|show|rekey, call list, counters, drops, port",
-                                verb));
+    co_return usage(
+        fmt::format("unknown verb \"{}\"; known: version, status, unit add|list|show|remove, session list|show|drop, "
+                    "media list|show|rekey, call list, counters, drops, port",
+                    verb));
 }
 
 verb_result verbs::version() const {
-    return json{{"version", TANDEM_VERSION}, {"ops_protocol", ops::protocol_version}, {"contract_version", api::contract_version}};
+    return json{{"version", TANDEM_VERSION},
+                {"ops_protocol", ops::protocol_version},
+                {"contract_version", api::contract_version}};
 }
 
 verb_result verbs::status() {
@@ -141,8 +155,9 @@ verb_result verbs::status() {
                    {"path", rooms_.dataplane.path()},
                    {"trouble", rooms_.dataplane.trouble()}};
     if (const auto& hello = rooms_.dataplane.hello()) {
-        const auto started = std::chrono::system_clock::time_point(
-            std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::nanoseconds(hello->reply.started_ns)));
+        const auto started =
+            std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                std::chrono::nanoseconds(hello->reply.started_ns)));
         json addresses = json::array();
         for (const auto& address : hello->addresses)
             addresses.push_back({{"index", address.index}, {"name", address.name}, {"ip", address.ip.to_string()}});
@@ -192,7 +207,10 @@ verb_result verbs::status() {
                 {"sessions", {{"total", sessions.size()}, {"up", up}}},
                 {"calls", rooms_.calls.calls().size()},
                 {"media", {{"total", media.size()}, {"active", active}}},
-                {"ports", {{"first", settings.media.first_port}, {"last", settings.media.last_port}, {"free", rooms_.relay.free_ports()}}},
+                {"ports",
+                 {{"first", settings.media.first_port},
+                  {"last", settings.media.last_port},
+                  {"free", rooms_.relay.free_ports()}}},
                 {"levels", levels}};
 }
 
@@ -340,13 +358,14 @@ verb_result verbs::call_list() const {
                 if (level.empty())
                     level = media->level;
             }
-        calls.push_back({{"call_id", call.call_id},
-                         {"caller", call.caller},
-                         {"callee", call.callee},
-                         {"level", level},
-                         {"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - call.created).count()},
-                         {"active", active},
-                         {"media", call.media}});
+        calls.push_back(
+            {{"call_id", call.call_id},
+             {"caller", call.caller},
+             {"callee", call.callee},
+             {"level", level},
+             {"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - call.created).count()},
+             {"active", active},
+             {"media", call.media}});
     }
     return json{{"calls", calls}};
 }
@@ -355,8 +374,9 @@ verb_result verbs::call_list() const {
 
 verb_result verbs::counters() const {
     if (!rooms_.stats.is_open())
-        return failed(rooms_.dataplane.connected() ? "the data plane's statistics segment could not be mapped: see the log"
-                                                   : rooms_.dataplane.trouble());
+        return failed(rooms_.dataplane.connected()
+                          ? "the data plane's statistics segment could not be mapped: see the log"
+                          : rooms_.dataplane.trouble());
     json rows = json::array();
     std::size_t at = 0;
     const auto add = [&](const char* name, const char* unit, const char* text) {
@@ -374,7 +394,9 @@ verb_result verbs::counters() const {
 #include "dataplane/api/counters.def"
 #undef X
     json control = json::array();
-    const auto count = [&](const char* name, std::uint64_t value) { control.push_back({{"name", name}, {"total", value}}); };
+    const auto count = [&](const char* name, std::uint64_t value) {
+        control.push_back({{"name", name}, {"total", value}});
+    };
     const auto& media = rooms_.relay.count();
     count("media_opened", media.opened);
     count("media_installed", media.installed);
@@ -405,12 +427,15 @@ verb_result verbs::counters() const {
 
 verb_result verbs::drops() const {
     if (!rooms_.stats.is_open())
-        return failed(rooms_.dataplane.connected() ? "the data plane's statistics segment could not be mapped: see the log"
-                                                   : rooms_.dataplane.trouble());
+        return failed(rooms_.dataplane.connected()
+                          ? "the data plane's statistics segment could not be mapped: see the log"
+                          : rooms_.dataplane.trouble());
     json rows = json::array();
     for (std::size_t i = 1; i < api::drop_count; ++i)
         if (const auto reason = static_cast<api::drop>(i); reason != api::drop::edge_end)
-            rows.push_back({{"reason", api::info(reason).name}, {"text", api::info(reason).text}, {"packets", rooms_.stats.drops(reason)}});
+            rows.push_back({{"reason", api::info(reason).name},
+                            {"text", api::info(reason).text},
+                            {"packets", rooms_.stats.drops(reason)}});
     const auto& edge = rooms_.stats.header()->edge;
     return json{{"drops", rows},
                 {"edge",
@@ -428,8 +453,8 @@ asio::awaitable<verb_result> verbs::port() {
         rows.push_back({{"name", std::string(port.name, strnlen(port.name, sizeof(port.name)))},
                         {"ifindex", port.ifindex},
                         {"mtu", port.mtu},
-                        {"mac", fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", port.mac[0], port.mac[1], port.mac[2], port.mac[3],
-                                            port.mac[4], port.mac[5])},
+                        {"mac", fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", port.mac[0], port.mac[1],
+                                            port.mac[2], port.mac[3], port.mac[4], port.mac[5])},
                         {"xdp_mode", std::string(port.xdp_mode, strnlen(port.xdp_mode, sizeof(port.xdp_mode)))},
                         {"queues", port.queues}});
     co_return json{{"ports", rows}};

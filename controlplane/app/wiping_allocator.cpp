@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every block that this process frees is zeroed first: operator delete in all its forms, and OpenSSL's allocator. So no seed,
-// SDES line, JSON request or TLS buffer outlives its use, whichever library held it (reliability goal 4: keys gone in 1 s).
-// Linked into tandem-controlplane only. The C library's own malloc users (SQLite) never see a key in clear.
-// Any thread.
+// Every block that this process frees is zeroed first: operator delete in all its forms, and OpenSSL's allocator. So no
+// seed, SDES line, JSON request or TLS buffer outlives its use, whichever library held it (reliability goal 4: keys
+// gone in 1 s). Linked into tandem-controlplane only. The C library's own malloc users (SQLite) never see a key in
+// clear. Any thread.
 #include <cstdlib>
 #include <cstring>
 #include <malloc.h>
@@ -38,7 +38,9 @@ void* take_aligned(std::size_t size, std::size_t alignment) {
     return block;
 }
 
-void* openssl_malloc(std::size_t size, const char*, int) { return std::malloc(size); }
+void* openssl_malloc(std::size_t size, const char*, int) {
+    return std::malloc(size);
+}
 
 // realloc() would move the bytes and free the old block as it is: here a new one is made and the old one wiped.
 void* openssl_realloc(void* block, std::size_t size, const char*, int) {
@@ -59,30 +61,66 @@ void* openssl_realloc(void* block, std::size_t size, const char*, int) {
     return larger;
 }
 
-void openssl_free(void* block, const char*, int) { wipe_and_free(block); }
+void openssl_free(void* block, const char*, int) {
+    wipe_and_free(block);
+}
 
 } // namespace
 
 namespace tandem::control {
 
-bool wipe_openssl_memory() noexcept { return CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) == 1; }
+bool wipe_openssl_memory() noexcept {
+    return CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) == 1;
+}
 
 } // namespace tandem::control
 
-void* operator new(std::size_t size) { return take(size); }
-void* operator new[](std::size_t size) { return take(size); }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size == 0 ? 1 : size); }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size == 0 ? 1 : size); }
-void* operator new(std::size_t size, std::align_val_t alignment) { return take_aligned(size, static_cast<std::size_t>(alignment)); }
-void* operator new[](std::size_t size, std::align_val_t alignment) { return take_aligned(size, static_cast<std::size_t>(alignment)); }
+void* operator new(std::size_t size) {
+    return take(size);
+}
+void* operator new[](std::size_t size) {
+    return take(size);
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return std::malloc(size == 0 ? 1 : size);
+}
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+    return std::malloc(size == 0 ? 1 : size);
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    return take_aligned(size, static_cast<std::size_t>(alignment));
+}
+void* operator new[](std::size_t size, std::align_val_t alignment) {
+    return take_aligned(size, static_cast<std::size_t>(alignment));
+}
 
-void operator delete(void* block) noexcept { wipe_and_free(block); }
-void operator delete[](void* block) noexcept { wipe_and_free(block); }
-void operator delete(void* block, std::size_t) noexcept { wipe_and_free(block); }
-void operator delete[](void* block, std::size_t) noexcept { wipe_and_free(block); }
-void operator delete(void* block, const std::nothrow_t&) noexcept { wipe_and_free(block); }
-void operator delete[](void* block, const std::nothrow_t&) noexcept { wipe_and_free(block); }
-void operator delete(void* block, std::align_val_t) noexcept { wipe_and_free(block); }
-void operator delete[](void* block, std::align_val_t) noexcept { wipe_and_free(block); }
-void operator delete(void* block, std::size_t, std::align_val_t) noexcept { wipe_and_free(block); }
-void operator delete[](void* block, std::size_t, std::align_val_t) noexcept { wipe_and_free(block); }
+void operator delete(void* block) noexcept {
+    wipe_and_free(block);
+}
+void operator delete[](void* block) noexcept {
+    wipe_and_free(block);
+}
+void operator delete(void* block, std::size_t) noexcept {
+    wipe_and_free(block);
+}
+void operator delete[](void* block, std::size_t) noexcept {
+    wipe_and_free(block);
+}
+void operator delete(void* block, const std::nothrow_t&) noexcept {
+    wipe_and_free(block);
+}
+void operator delete[](void* block, const std::nothrow_t&) noexcept {
+    wipe_and_free(block);
+}
+void operator delete(void* block, std::align_val_t) noexcept {
+    wipe_and_free(block);
+}
+void operator delete[](void* block, std::align_val_t) noexcept {
+    wipe_and_free(block);
+}
+void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
+    wipe_and_free(block);
+}
+void operator delete[](void* block, std::size_t, std::align_val_t) noexcept {
+    wipe_and_free(block);
+}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that is freed is zero. operator delete is replaced by linking wiping_allocator.cpp; OpenSSL's allocator by calling this.
+// Memory that is freed is zero. operator delete is replaced by linking wiping_allocator.cpp; OpenSSL's allocator by
+// calling this.
 #pragma once
 
 namespace tandem::control {

@@ -21,7 +21,9 @@ constexpr auto reply_timeout = std::chrono::seconds(3);
 constexpr auto retry_interval = std::chrono::milliseconds(250);
 constexpr std::size_t batch_items = 256;
 
-void wipe(std::vector<std::uint8_t>& bytes) noexcept { explicit_bzero(bytes.data(), bytes.size()); }
+void wipe(std::vector<std::uint8_t>& bytes) noexcept {
+    explicit_bzero(bytes.data(), bytes.size());
+}
 
 std::uint16_t reply_type(api::message_type request) noexcept {
     return static_cast<std::uint16_t>(static_cast<std::uint16_t>(request) + 1);
@@ -29,14 +31,16 @@ std::uint16_t reply_type(api::message_type request) noexcept {
 
 std::string remedy(const std::string& path, const asio::error_code& error) {
     if (error == asio::error::connection_refused || error.value() == ENOENT)
-        return fmt::format("data plane is not there ({}: {}): start tandem-dataplane, or set `dataplane` in controlplane.toml",
-                           path, error.message());
+        return fmt::format(
+            "data plane is not there ({}: {}): start tandem-dataplane, or set `dataplane` in controlplane.toml", path,
+            error.message());
     if (error.value() == EACCES || error.value() == EPERM)
         return fmt::format("no permission for {}: run as the data plane's user, or set its controller_uid", path);
     return fmt::format("connection to the data plane ({}) failed: {}", path, error.message());
 }
 
-template <class Item> Item item_at(std::span<const std::uint8_t> bytes, std::size_t index) noexcept {
+template <class Item>
+Item item_at(std::span<const std::uint8_t> bytes, std::size_t index) noexcept {
     Item item;
     std::memcpy(&item, bytes.data() + index * sizeof(Item), sizeof(Item));
     return item;
@@ -46,21 +50,36 @@ template <class Item> Item item_at(std::span<const std::uint8_t> bytes, std::siz
 
 std::string_view text(api::status status) noexcept {
     switch (status) {
-    case api::status::ok: return "ok";
-    case api::status::bad_message: return "message malformed";
-    case api::status::bad_version: return "contract version differs: update both programs together";
-    case api::status::unknown_flow: return "no such flow";
-    case api::status::flow_exists: return "a flow is there already";
-    case api::status::bad_address: return "address is not configured in the data plane, or its family differs from the remote's";
-    case api::status::bad_port: return "port is out of range";
-    case api::status::bad_suite: return "suite is unknown";
-    case api::status::bad_key_length: return "key length does not fit the suite";
-    case api::status::bad_epoch: return "epoch is not installed, or installed with another key";
-    case api::status::too_many_epochs: return "three epochs are in force";
-    case api::status::table_full: return "flow table is full: raise max_flows in dataplane.toml";
-    case api::status::bad_timeout: return "timeout is out of range";
-    case api::status::not_permitted: return "not permitted: run as the data plane's user, or set its controller_uid";
-    case api::status::not_controlling: return "another control plane took over";
+    case api::status::ok:
+        return "ok";
+    case api::status::bad_message:
+        return "message malformed";
+    case api::status::bad_version:
+        return "contract version differs: update both programs together";
+    case api::status::unknown_flow:
+        return "no such flow";
+    case api::status::flow_exists:
+        return "a flow is there already";
+    case api::status::bad_address:
+        return "address is not configured in the data plane, or its family differs from the remote's";
+    case api::status::bad_port:
+        return "port is out of range";
+    case api::status::bad_suite:
+        return "suite is unknown";
+    case api::status::bad_key_length:
+        return "key length does not fit the suite";
+    case api::status::bad_epoch:
+        return "epoch is not installed, or installed with another key";
+    case api::status::too_many_epochs:
+        return "three epochs are in force";
+    case api::status::table_full:
+        return "flow table is full: raise max_flows in dataplane.toml";
+    case api::status::bad_timeout:
+        return "timeout is out of range";
+    case api::status::not_permitted:
+        return "not permitted: run as the data plane's user, or set its controller_uid";
+    case api::status::not_controlling:
+        return "another control plane took over";
     }
     return "unknown status";
 }
@@ -157,7 +176,8 @@ asio::awaitable<std::string> client::connect_and_greet() {
     } request{};
     request.header = {api::contract_magic, api::contract_version, api::message_type::hello, ++sequence_, 1, 0};
     request.body = {api::contract_version, static_cast<std::uint32_t>(::getpid())};
-    co_await socket_.async_send(asio::buffer(&request, sizeof(request)), 0, asio::redirect_error(asio::use_awaitable, error));
+    co_await socket_.async_send(asio::buffer(&request, sizeof(request)), 0,
+                                asio::redirect_error(asio::use_awaitable, error));
     if (error)
         co_return remedy(path_, error);
 
@@ -200,7 +220,8 @@ asio::awaitable<std::string> client::connect_and_greet() {
     hello.stats_path.assign(hello.reply.stats_path, strnlen(hello.reply.stats_path, sizeof(hello.reply.stats_path)));
     for (std::size_t i = 0; i < header.count; ++i) {
         const auto entry = item_at<api::address_entry>(body.subspan(sizeof(api::hello_reply)), i);
-        hello.addresses.push_back({entry.index, from_net_ip(entry.ip), std::string(entry.name, strnlen(entry.name, sizeof(entry.name)))});
+        hello.addresses.push_back(
+            {entry.index, from_net_ip(entry.ip), std::string(entry.name, strnlen(entry.name, sizeof(entry.name)))});
     }
     const bool lost = generation_ != 0 && generation_ != hello.reply.generation;
     generation_ = hello.reply.generation;
@@ -217,8 +238,8 @@ asio::awaitable<std::string> client::read_until_lost() {
     for (;;) {
         asio::error_code error;
         asio::socket_base::message_flags flags = 0;
-        const auto length =
-            co_await socket_.async_receive(asio::buffer(buffer_), flags, asio::redirect_error(asio::use_awaitable, error));
+        const auto length = co_await socket_.async_receive(asio::buffer(buffer_), flags,
+                                                           asio::redirect_error(asio::use_awaitable, error));
         if (!*alive)
             co_return "";
         if (error)
@@ -302,7 +323,8 @@ client::exchange(api::message_type type, std::span<const std::uint8_t> items, st
                                 std::string(refused.text, strnlen(refused.text, sizeof(refused.text))))});
     }
     if (static_cast<std::uint16_t>(answer.type) != reply_type(type))
-        co_return tl::unexpected(failure{api::status::bad_message, true, "data plane answered with another message type"});
+        co_return tl::unexpected(
+            failure{api::status::bad_message, true, "data plane answered with another message type"});
     co_return std::move(request->reply);
 }
 
@@ -317,7 +339,8 @@ asio::awaitable<client::statuses> client::batch(api::message_type type, std::spa
                                        static_cast<std::uint16_t>(part.size()));
         if (!reply)
             co_return tl::unexpected(reply.error());
-        const std::span<const std::uint8_t> body = std::span<const std::uint8_t>(*reply).subspan(sizeof(api::contract_header));
+        const std::span<const std::uint8_t> body =
+            std::span<const std::uint8_t>(*reply).subspan(sizeof(api::contract_header));
         if (body.size() != part.size() * sizeof(api::item_status))
             co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's answer has a wrong length"});
         for (std::size_t i = 0; i < part.size(); ++i)
@@ -355,9 +378,11 @@ asio::awaitable<result<std::vector<api::flow_entry>>> client::flow_list() {
         if (!reply)
             co_return tl::unexpected(reply.error());
         const auto count = item_at<api::contract_header>(*reply, 0).count;
-        const std::span<const std::uint8_t> body = std::span<const std::uint8_t>(*reply).subspan(sizeof(api::contract_header));
+        const std::span<const std::uint8_t> body =
+            std::span<const std::uint8_t>(*reply).subspan(sizeof(api::contract_header));
         if (body.size() != count * sizeof(api::flow_entry))
-            co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's flow list has a wrong length"});
+            co_return tl::unexpected(
+                failure{api::status::bad_message, true, "data plane's flow list has a wrong length"});
         for (std::size_t i = 0; i < count; ++i)
             out.push_back(item_at<api::flow_entry>(body, i));
         if (count < api::list_page)
@@ -371,7 +396,8 @@ asio::awaitable<result<std::vector<api::port_entry>>> client::port_list() {
     if (!reply)
         co_return tl::unexpected(reply.error());
     const auto count = item_at<api::contract_header>(*reply, 0).count;
-    const std::span<const std::uint8_t> body = std::span<const std::uint8_t>(*reply).subspan(sizeof(api::contract_header));
+    const std::span<const std::uint8_t> body =
+        std::span<const std::uint8_t>(*reply).subspan(sizeof(api::contract_header));
     if (body.size() != count * sizeof(api::port_entry))
         co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's port list has a wrong length"});
     std::vector<api::port_entry> out;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The only code that speaks the contract (dataplane/api/contract.hpp): one SOCK_SEQPACKET connection to the data plane, kept
-// open (reconnect, HELLO), every request as an awaitable call over batches, events by callback. What holds a key is wiped
-// after it was handed to the socket. Owner thread: the control plane's io_context.
+// The only code that speaks the contract (dataplane/api/contract.hpp): one SOCK_SEQPACKET connection to the data plane,
+// kept open (reconnect, HELLO), every request as an awaitable call over batches, events by callback. What holds a key
+// is wiped after it was handed to the socket. Owner thread: the control plane's io_context.
 #pragma once
 
 #include <array>
@@ -31,7 +31,8 @@ struct failure {
     bool connected = true;                // false: there was no connection, or it was lost meanwhile
     std::string text;                     // a sentence for people
 };
-template <class T> using result = tl::expected<T, failure>;
+template <class T>
+using result = tl::expected<T, failure>;
 
 struct local_address {
     std::uint32_t index = 0;
@@ -101,9 +102,10 @@ private:
     asio::awaitable<std::string> read_until_lost();
     void dispatch(std::span<const std::uint8_t> message);
     void lose(const std::string& why);
-    asio::awaitable<result<std::vector<std::uint8_t>>> exchange(api::message_type type, std::span<const std::uint8_t> items,
-                                                                std::uint16_t count);
-    template <class Item> asio::awaitable<statuses> batch(api::message_type type, std::span<const Item> items);
+    asio::awaitable<result<std::vector<std::uint8_t>>>
+    exchange(api::message_type type, std::span<const std::uint8_t> items, std::uint16_t count);
+    template <class Item>
+    asio::awaitable<statuses> batch(api::message_type type, std::span<const Item> items);
 
     asio::io_context& io_;
     std::string path_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract client over a real socket: greeting, batches beyond one message, pages, events, reconnect, a data plane that
-// does not answer or refuses.
+// The contract client over a real socket: greeting, batches beyond one message, pages, events, reconnect, a data plane
+// that does not answer or refuses.
 #include "controlplane/dataplane_client/fake_dataplane.hpp"
 #include "controlplane/dataplane_client/stats_reader.hpp"
 
@@ -45,10 +45,14 @@ struct client_test : testing::Test {
         }
         return done();
     }
-    template <class T> T wait(asio::awaitable<T> work) {
+    template <class T>
+    T wait(asio::awaitable<T> work) {
         std::optional<T> out;
         asio::co_spawn(
-            io, [](asio::awaitable<T> w, std::optional<T>* to) -> asio::awaitable<void> { *to = co_await std::move(w); }(std::move(work), &out),
+            io,
+            [](asio::awaitable<T> w, std::optional<T>* to) -> asio::awaitable<void> {
+                *to = co_await std::move(w);
+            }(std::move(work), &out),
             asio::detached);
         EXPECT_TRUE(until([&] { return out.has_value(); }));
         return std::move(*out);
@@ -129,9 +133,9 @@ TEST_F(client_test, RequestsOnTheWayFailWhenTheConnectionIsLost) {
     std::optional<client::statuses> answer;
     const auto flows = some(1);
     asio::co_spawn(
-        io, [](client* c, const std::vector<api::flow_config>* f, std::optional<client::statuses>* to) -> asio::awaitable<void> {
-            *to = co_await c->flow_add(*f);
-        }(&under, &flows, &answer),
+        io,
+        [](client* c, const std::vector<api::flow_config>* f, std::optional<client::statuses>* to)
+            -> asio::awaitable<void> { *to = co_await c->flow_add(*f); }(&under, &flows, &answer),
         asio::detached);
     (void)until([] { return false; }, 50ms);
     EXPECT_FALSE(answer);

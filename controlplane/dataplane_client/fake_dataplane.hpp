@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// For tests: a data plane that speaks the contract over a real SOCK_SEQPACKET socket and only keeps books. Runs on a thread of
-// its own; what tests look at is behind one mutex. `timeline` is shared with other fakes, so that orders can be checked.
+// For tests: a data plane that speaks the contract over a real SOCK_SEQPACKET socket and only keeps books. Runs on a
+// thread of its own; what tests look at is behind one mutex. `timeline` is shared with other fakes, so that orders can
+// be checked.
 #pragma once
 
 #include <algorithm>
@@ -47,7 +48,8 @@ struct timeline {
     }
     std::size_t count(const std::string& start) {
         const std::lock_guard guard(lock);
-        return static_cast<std::size_t>(std::ranges::count_if(lines, [&](const auto& line) { return line.starts_with(start); }));
+        return static_cast<std::size_t>(
+            std::ranges::count_if(lines, [&](const auto& line) { return line.starts_with(start); }));
     }
 };
 
@@ -91,7 +93,8 @@ public:
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
         std::memcpy(address.sun_path, path().data(), path().size());
-        if (::bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 || ::listen(listener_, 4) != 0)
+        if (::bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 ||
+            ::listen(listener_, 4) != 0)
             std::abort();
         running_ = true;
         thread_ = std::thread([this] { serve(); });
@@ -136,8 +139,8 @@ public:
     std::mutex lock;
     std::map<api::flow_id, kept> flows;
     std::uint64_t generation = 7;
-    std::set<api::message_type> refuse;  // these requests' items get `table_full`
-    std::set<api::message_type> ignore;  // these are never answered
+    std::set<api::message_type> refuse; // these requests' items get `table_full`
+    std::set<api::message_type> ignore; // these are never answered
     std::string base, stats_path;
 
 private:
@@ -170,12 +173,14 @@ private:
         }
     }
 
-    template <class T> static T take(std::span<const std::uint8_t> from, std::size_t n) {
+    template <class T>
+    static T take(std::span<const std::uint8_t> from, std::size_t n) {
         T out;
         std::memcpy(&out, from.data() + sizeof(api::contract_header) + n * sizeof(T), sizeof(T));
         return out;
     }
-    template <class T> static void put(std::vector<std::uint8_t>& to, const T& item) {
+    template <class T>
+    static void put(std::vector<std::uint8_t>& to, const T& item) {
         const auto* bytes = reinterpret_cast<const std::uint8_t*>(&item);
         to.insert(to.end(), bytes, bytes + sizeof(item));
     }
@@ -202,8 +207,8 @@ private:
             timeline_.add(what);
         std::vector<std::uint8_t> reply;
         put(reply, api::contract_header{api::contract_magic, api::contract_version,
-                                        static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1), header.sequence,
-                                        count, 0});
+                                        static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1),
+                                        header.sequence, count, 0});
         reply.insert(reply.end(), body.begin(), body.end());
         return reply;
     }
@@ -216,7 +221,9 @@ private:
         std::memcpy(reply.stats_path, stats_path.data(), stats_path.size());
         put(body, reply);
         std::uint32_t index = 0;
-        for (const auto& [name, ip] : {std::pair{"access", "192.0.2.1"}, {"core", "198.51.100.1"}, {"access", "2001:db8:a::1"},
+        for (const auto& [name, ip] : {std::pair{"access", "192.0.2.1"},
+                                       {"core", "198.51.100.1"},
+                                       {"access", "2001:db8:a::1"},
                                        {"core", "2001:db8:c::1"}}) {
             api::address_entry entry{};
             const auto address = to_net_address(asio::ip::make_address(ip), 0);
@@ -247,10 +254,11 @@ private:
         return count;
     }
 
-    void item(api::message_type type, std::span<const std::uint8_t> request, std::size_t n, std::vector<std::uint8_t>& body,
-              std::string& what) {
+    void item(api::message_type type, std::span<const std::uint8_t> request, std::size_t n,
+              std::vector<std::uint8_t>& body, std::string& what) {
         const auto said = [&](const char* verb, api::flow_id id, const std::string& rest = "") {
-            what += (what.empty() ? std::string(verb) + " " : ", ") + fmt::format("{}:{}{}", id >> 16, id & 0xffff, rest);
+            what +=
+                (what.empty() ? std::string(verb) + " " : ", ") + fmt::format("{}:{}{}", id >> 16, id & 0xffff, rest);
         };
         api::flow_id id = 0;
         auto status = refuse.contains(type) ? api::status::table_full : api::status::ok;
@@ -312,7 +320,8 @@ private:
             const auto ref = take<api::epoch_ref>(request, n);
             id = ref.id;
             const bool retire = type == api::message_type::epoch_retire;
-            said(retire ? "retire" : "switch", id, fmt::format("/{}{}", ref.side == api::side::in ? "in" : "out", ref.epoch));
+            said(retire ? "retire" : "switch", id,
+                 fmt::format("/{}{}", ref.side == api::side::in ? "in" : "out", ref.epoch));
             if ((status = known()) == api::status::ok) {
                 auto& side = ref.side == api::side::in ? flows[id].in : flows[id].out;
                 if (!side.contains(ref.epoch))

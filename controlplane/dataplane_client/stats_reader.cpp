@@ -20,7 +20,8 @@ tl::expected<void, std::string> stats_reader::open(const std::string& path) {
         return tl::unexpected(fmt::format("cannot open the statistics segment {}: {}", path, std::strerror(errno)));
     struct stat info {};
     const bool sized = ::fstat(file, &info) == 0 && info.st_size >= static_cast<off_t>(sizeof(api::stats_header));
-    void* memory = sized ? ::mmap(nullptr, static_cast<std::size_t>(info.st_size), PROT_READ, MAP_SHARED, file, 0) : MAP_FAILED;
+    void* memory =
+        sized ? ::mmap(nullptr, static_cast<std::size_t>(info.st_size), PROT_READ, MAP_SHARED, file, 0) : MAP_FAILED;
     ::close(file);
     if (memory == MAP_FAILED)
         return tl::unexpected(fmt::format("the statistics segment {} is too short or cannot be mapped", path));
@@ -28,12 +29,15 @@ tl::expected<void, std::string> stats_reader::open(const std::string& path) {
     length_ = static_cast<std::size_t>(info.st_size);
 
     const auto* head = header();
-    const auto fits = [&](std::uint64_t offset, std::uint64_t bytes) { return offset <= length_ && bytes <= length_ - offset; };
+    const auto fits = [&](std::uint64_t offset, std::uint64_t bytes) {
+        return offset <= length_ && bytes <= length_ - offset;
+    };
     if (head->magic != api::stats_magic || head->version != api::stats_version ||
         !fits(head->worker_offset, head->workers * sizeof(api::worker_stats)) ||
         !fits(head->flow_offset, head->max_flows * sizeof(api::flow_stats))) {
         close();
-        return tl::unexpected(fmt::format("{} is not a statistics segment of this version: update both programs together", path));
+        return tl::unexpected(
+            fmt::format("{} is not a statistics segment of this version: update both programs together", path));
     }
     return {};
 }
@@ -50,7 +54,9 @@ const api::stats_header* stats_reader::header() const noexcept {
     return reinterpret_cast<const api::stats_header*>(base_);
 }
 
-std::size_t stats_reader::workers() const noexcept { return base_ != nullptr ? header()->workers : 0; }
+std::size_t stats_reader::workers() const noexcept {
+    return base_ != nullptr ? header()->workers : 0;
+}
 
 const api::worker_stats* stats_reader::worker(std::size_t index) const noexcept {
     if (index >= workers())

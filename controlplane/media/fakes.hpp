@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For tests: units that answer (or not) what the gateway asks, a journal in memory, and a stand in which a manager lives.
+// For tests: units that answer (or not) what the gateway asks, a journal in memory, and a stand in which a manager
+// lives.
 #pragma once
 
 #include <asio/co_spawn.hpp>
@@ -49,8 +50,8 @@ struct fake_directory final : session::directory {
     std::vector<session::session_info> all() const override { return {}; }
     bool drop(session::tsid, const std::string&) override { return false; }
 
-    asio::awaitable<tl::expected<protocol::message, session::request_error>> request(session::tsid id, protocol::message asked,
-                                                                                     std::chrono::milliseconds timeout) override {
+    asio::awaitable<tl::expected<protocol::message, session::request_error>>
+    request(session::tsid id, protocol::message asked, std::chrono::milliseconds timeout) override {
         using protocol::tlv;
         const auto info = by_tsid(id);
         const auto epoch = asked.get<tlv::epoch>();
@@ -109,14 +110,16 @@ struct fake_journal final : journal {
 };
 
 struct fake_levels final : policy::decider {
-    policy::level level{"test", api::suite::aead_aes_128_gcm, 16, std::chrono::milliseconds(300), std::chrono::milliseconds(60)};
+    policy::level level{"test", api::suite::aead_aes_128_gcm, 16, std::chrono::milliseconds(300),
+                        std::chrono::milliseconds(60)};
     policy::decision decide(std::string_view, std::string_view) const override { return {level, "test"}; }
     policy::level by_name(std::string_view) const override { return level; }
 };
 
 // One life of a control plane over a data plane, units and a journal that outlive it.
 struct life {
-    life(asio::io_context& c, dataplane_client::fake_dataplane& d, fake_directory& u, fake_levels& l, fake_journal& j, settings options)
+    life(asio::io_context& c, dataplane_client::fake_dataplane& d, fake_directory& u, fake_levels& l, fake_journal& j,
+         settings options)
         : io(c), client(io, d.path()), relay(io, std::move(options), client, stats, u, l, j) {
         relay.on_ended = [this](media_id id, const std::string& call, const std::string& cause) {
             ended.push_back(fmt::format("{} {} {}", id, call, cause));
@@ -130,11 +133,14 @@ struct life {
         io.restart();
         io.run_for(std::chrono::milliseconds(20));
     }
-    template <class Result> Result wait(asio::awaitable<Result> work) {
+    template <class Result>
+    Result wait(asio::awaitable<Result> work) {
         std::optional<Result> out;
         asio::co_spawn(
-            io, [](asio::awaitable<Result> w, std::optional<Result>* to) -> asio::awaitable<void> { *to = co_await std::move(w); }(
-                    std::move(work), &out),
+            io,
+            [](asio::awaitable<Result> w, std::optional<Result>* to) -> asio::awaitable<void> {
+                *to = co_await std::move(w);
+            }(std::move(work), &out),
             asio::detached);
         EXPECT_TRUE(until([&] { return out.has_value(); }));
         return std::move(*out);
@@ -142,7 +148,8 @@ struct life {
     void wait(asio::awaitable<void> work) {
         bool done = false;
         asio::co_spawn(
-            io, [](asio::awaitable<void> w, bool* to) -> asio::awaitable<void> {
+            io,
+            [](asio::awaitable<void> w, bool* to) -> asio::awaitable<void> {
                 co_await std::move(w);
                 *to = true;
             }(std::move(work), &done),

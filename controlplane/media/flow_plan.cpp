@@ -74,12 +74,14 @@ bool same_structure(const std::vector<api::flow_config>& a, const std::vector<ap
         return false;
     for (std::size_t i = 0; i < a.size(); ++i)
         if (a[i].id != b[i].id || a[i].in_suite != b[i].in_suite || a[i].out_suite != b[i].out_suite ||
-            a[i].carries != b[i].carries || a[i].in_mki_length != b[i].in_mki_length || a[i].out_mki_length != b[i].out_mki_length)
+            a[i].carries != b[i].carries || a[i].in_mki_length != b[i].in_mki_length ||
+            a[i].out_mki_length != b[i].out_mki_length)
             return false;
     return true;
 }
 
-std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& before, const std::vector<api::flow_config>& after) {
+std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& before,
+                                           const std::vector<api::flow_config>& after) {
     std::vector<api::flow_update> updates;
     for (std::size_t i = 0; i < after.size() && i < before.size(); ++i) {
         const auto& was = before[i];

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a media's two legs to the data plane's flows (contract.hpp). Pure, so that every combination of legs is a test.
 //
-// A leg receives at its own address and port; what arrives there is sent on from the other leg's address and port to the
-// other leg's peer. A leg that muxes RTP and RTCP has one flow, another has two (RTP at the even port, RTCP above it).
+// A leg receives at its own address and port; what arrives there is sent on from the other leg's address and port to
+// the other leg's peer. A leg that muxes RTP and RTCP has one flow, another has two (RTP at the even port, RTCP above
+// it).
 #pragma once
 
 #include <array>
@@ -23,7 +24,7 @@ struct leg_shape {
     api::suite suite = api::suite::clear;
     std::uint8_t mki_length = 0;
     api::source_policy source = api::source_policy::signalled;
-    std::optional<endpoint> remote_rtp;  // where media towards this leg goes; none = not known yet
+    std::optional<endpoint> remote_rtp; // where media towards this leg goes; none = not known yet
     std::optional<endpoint> remote_rtcp;
 
     [[nodiscard]] api::flow_id rtp() const noexcept { return api::make_flow_id(address_index, port); }
@@ -39,10 +40,12 @@ struct plan_options {
     std::uint8_t dscp = 46; // EF
 };
 
-[[nodiscard]] std::vector<api::flow_config> plan_flows(const std::array<leg_shape, 2>& legs, const plan_options& options);
+[[nodiscard]] std::vector<api::flow_config> plan_flows(const std::array<leg_shape, 2>& legs,
+                                                       const plan_options& options);
 
 // Same flows with the same crypto on both sides: a flow_update is enough to get from one plan to the other.
-[[nodiscard]] bool same_structure(const std::vector<api::flow_config>& a, const std::vector<api::flow_config>& b) noexcept;
+[[nodiscard]] bool same_structure(const std::vector<api::flow_config>& a,
+                                  const std::vector<api::flow_config>& b) noexcept;
 
 // What takes a data plane from `before` to `after` (same structure); empty where nothing changed.
 [[nodiscard]] std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& before,

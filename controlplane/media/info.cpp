@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a media looks like from outside: counters (statistics segment), info, journal row, record. Owner thread: io_context.
+// What a media looks like from outside: counters (statistics segment), info, journal row, record. Owner thread:
+// io_context.
 #include <algorithm>
 
 #include "controlplane/media/state.hpp"
@@ -8,7 +9,9 @@ namespace tandem::media {
 
 namespace {
 
-std::uint64_t below(std::uint64_t a, std::uint64_t b) noexcept { return a > b ? a - b : 0; }
+std::uint64_t below(std::uint64_t a, std::uint64_t b) noexcept {
+    return a > b ? a - b : 0;
+}
 
 void add(direction_stats& sum, const direction_stats& more) noexcept {
     sum.packets += more.packets;
@@ -24,13 +27,16 @@ double seconds_since(std::uint64_t monotonic_ns) noexcept {
     if (monotonic_ns == 0)
         return -1;
     const auto now = static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+            .count());
     return static_cast<double>(below(now, monotonic_ns)) / 1e9;
 }
 
 } // namespace
 
-std::optional<api::flow_stats> manager::stats_of(api::flow_id id) const { return stats_.find(id); }
+std::optional<api::flow_stats> manager::stats_of(api::flow_id id) const {
+    return stats_.find(id);
+}
 
 direction_stats manager::received(const state& m, std::size_t i) const {
     direction_stats sum = m.legs[i].before;
@@ -49,7 +55,8 @@ direction_stats manager::received(const state& m, std::size_t i) const {
         if (flow == shapes[i].rtp()) { // RTP; RTCP is not counted as media
             now.packets = seen->rx_packets;
             now.bytes = seen->rx_bytes;
-            now.lost = below(seen->expected, seen->rx_packets); // RFC 3550 A.3; duplicates do not count as negative loss
+            now.lost =
+                below(seen->expected, seen->rx_packets); // RFC 3550 A.3; duplicates do not count as negative loss
             now.sent_on = seen->tx_packets;
             sum.seconds_since_packet = seconds_since(seen->last_packet_ns);
         }
@@ -168,8 +175,14 @@ media_record manager::to_record(const state& m, const std::string& cause) const 
     out.rekey_failures = m.rekey_failures;
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
-        out.legs[i] = {l.is_unit() ? "unit" : "core", l.unit, std::string(api::info(l.suite).name), l.before.packets, l.before.bytes,
-                       l.before.lost, l.before.auth_failures, l.before.replays};
+        out.legs[i] = {l.is_unit() ? "unit" : "core",
+                       l.unit,
+                       std::string(api::info(l.suite).name),
+                       l.before.packets,
+                       l.before.bytes,
+                       l.before.lost,
+                       l.before.auth_failures,
+                       l.before.replays};
     }
     return out;
 }

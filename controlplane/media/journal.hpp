@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What media must remember over a `kill -9` of the control plane: everything but keys. The data plane keeps the flows and
-// their epochs; these rows say what the flows mean. Implemented by records/. Owner thread: io_context.
+// What media must remember over a `kill -9` of the control plane: everything but keys. The data plane keeps the flows
+// and their epochs; these rows say what the flows mean. Implemented by records/. Owner thread: io_context.
 #pragma once
 
 #include <array>
@@ -16,17 +16,17 @@ namespace tandem::media {
 struct leg_row {
     leg_kind kind{};
     std::string unit;
-    std::uint64_t tsid = 0;               // unit legs
+    std::uint64_t tsid = 0; // unit legs
     std::string interface;
     std::uint32_t address_index = 0;
-    asio::ip::address outer;              // our address
+    asio::ip::address outer; // our address
     std::uint16_t port = 0;
-    endpoint local_rtp, local_rtcp;       // as in the SDP
+    endpoint local_rtp, local_rtcp; // as in the SDP
     bool ipv6 = false;
-    bool mux = false;                     // in the SDP
+    bool mux = false; // in the SDP
     bool unroutable = false;
     std::optional<endpoint> remote_rtp, remote_rtcp;
-    std::optional<endpoint> hint;         // unit legs: outer address of MEDIA_OPEN's answer
+    std::optional<endpoint> hint; // unit legs: outer address of MEDIA_OPEN's answer
     api::suite suite = api::suite::clear;
     std::uint32_t epoch = 0;
 };

@@ -17,21 +17,17 @@ namespace tandem::media {
 
 namespace {
 
-constexpr std::uint8_t tandem_mki_length = 4; // of our own secondaries
-
-tl::unexpected<error> fail(std::string text) { return tl::unexpected(error{std::move(text)}); }
+tl::unexpected<error> fail(std::string text) {
+    return tl::unexpected(error{std::move(text)});
+}
 
 bool same_sdes(const std::optional<sdes>& a, const std::optional<sdes>& b) {
     if (a.has_value() != b.has_value())
         return false;
-    const auto equal = [](const protocol::secret& x, const protocol::secret& y) { return std::ranges::equal(x.view(), y.view()); };
+    const auto equal = [](const protocol::secret& x, const protocol::secret& y) {
+        return std::ranges::equal(x.view(), y.view());
+    };
     return !a || (a->suite == b->suite && equal(a->receive, b->receive) && equal(a->send, b->send));
-}
-
-asio::ip::address plain(const asio::ip::address& address) {
-    if (address.is_v6() && address.to_v6().is_v4_mapped())
-        return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
-    return address;
 }
 
 } // namespace
@@ -41,47 +37,14 @@ result<void> verdict(const dataplane_client::client::statuses& answer, std::stri
         return tl::unexpected(error{fmt::format("{}: {}", what, answer.error().text)});
     for (const auto& item : *answer)
         if (item.status != api::status::ok)
-            return tl::unexpected(error{fmt::format("{} (port {}): {}", what, item.id & 0xffff, dataplane_client::text(item.status))});
+            return tl::unexpected(
+                error{fmt::format("{} (port {}): {}", what, item.id & 0xffff, dataplane_client::text(item.status))});
     return {};
 }
 
-leg_shape manager::leg::shape() const {
-    leg_shape out;
-    out.address_index = address_index;
-    out.port = port;
-    out.suite = suite;
-    if (is_unit()) {
-        out.mux = true; // on the secondary, always
-        out.mki_length = tandem_mki_length;
-        out.source = api::source_policy::authenticated;
-        out.remote_rtp = out.remote_rtcp = hint;
-        return out;
-    }
-    out.mux = mux;
-    if (suite != api::suite::clear)
-        out.source = api::source_policy::authenticated;
-    else
-        out.source = unroutable ? api::source_policy::first : api::source_policy::signalled;
-    if (!unroutable) {
-        out.remote_rtp = remote_rtp;
-        out.remote_rtcp = remote_rtcp;
-        if (!out.remote_rtcp && remote_rtp && remote_rtp->port != 0 && remote_rtp->port != 65535)
-            out.remote_rtcp = endpoint{remote_rtp->address, static_cast<std::uint16_t>(remote_rtp->port + 1)}; // RFC 3605 default
-    }
-    return out;
-}
-
-std::vector<api::flow_config> manager::state::make_plan(const settings& options) const {
-    plan_options how;
-    how.tag = id;
-    how.forward = forward;
-    how.timeout_s = static_cast<std::uint16_t>(std::min<std::int64_t>((on_hold() ? options.hold_timeout : options.timeout).count(), 65535));
-    how.dscp = kind == "video" ? 34 : 46; // AF41, EF (RFC 4594)
-    return plan_flows(shapes(), how);
-}
-
 manager::manager(asio::io_context& io, settings options, dataplane_client::client& dataplane,
-                 dataplane_client::stats_reader& stats, session::directory& sessions, const policy::decider& levels, journal& store)
+                 dataplane_client::stats_reader& stats, session::directory& sessions, const policy::decider& levels,
+                 journal& store)
     : io_(io), options_(std::move(options)), dataplane_(dataplane), stats_(stats), sessions_(sessions), levels_(levels),
       journal_(store), sweep_timer_(io) {
     std::uint32_t start = 0;
@@ -115,95 +78,13 @@ asio::awaitable<result<void>> manager::wait_ready() {
     }
     if (ready_)
         co_return result<void>{};
-    co_return fail(dataplane_.connected() ? "data plane is connected but its flows are not read back yet: try again" : dataplane_.trouble());
+    co_return fail(dataplane_.connected() ? "data plane is connected but its flows are not read back yet: try again"
+                                          : dataplane_.trouble());
 }
 
-// --- legs and ports --------------------------------------------------------------------------------------------------
-
-result<void> manager::take_port(const media_ptr& m, std::size_t i, const std::string& name, bool v6) {
-    auto& l = m->legs[i];
-    if (l.port != 0 && l.outer.is_v6() == v6 && l.interface == name)
-        return {};
-    release_port(l);
-    bool named = false;
-    const auto now = port_pool::clock::now();
-    for (const auto& local : dataplane_.hello()->addresses) {
-        if (local.name != name || local.ip.is_v6() != v6)
-            continue;
-        named = true;
-        auto& pool = pools_.try_emplace(local.ip.to_string(), options_.first_port, options_.last_port, options_.quarantine).first->second;
-        // A unit's inner ports are numbered like the outer ones: two media of one unit must not share a number.
-        const auto usable = [&](std::uint16_t port) {
-            return !l.is_unit() || std::ranges::none_of(media_, [&](const auto& other) {
-                return std::ranges::any_of(other.second->legs,
-                                           [&](const leg& o) { return o.is_unit() && o.unit == l.unit && o.port == port; });
-            });
-        };
-        if (const auto port = pool.take(now, usable)) {
-            l.interface = name;
-            l.outer = local.ip;
-            l.address_index = local.index;
-            l.port = *port;
-            return {};
-        }
-    }
-    if (!named)
-        return fail(fmt::format("the data plane has no IPv{} address named \"{}\": add an [[address]] of that name to dataplane.toml",
-                                v6 ? 6 : 4, name));
-    return fail(fmt::format("all media ports of \"{}\" ({}-{}) are in use: widen [media] ports or add another [[address]] of that name",
-                            name, options_.first_port, options_.last_port));
+media_locals manager::locals(const state& m) const {
+    return {m.id, {m.legs[0].local, m.legs[1].local}};
 }
-
-void manager::release_port(leg& l) {
-    if (l.port == 0)
-        return;
-    if (const auto pool = pools_.find(l.outer.to_string()); pool != pools_.end())
-        pool->second.release(l.port, port_pool::clock::now());
-    l.port = 0;
-}
-
-// Brings a leg's local side to what is asked: unit or core, family, port, what the SDP shows.
-result<void> manager::shape_leg(const media_ptr& m, std::size_t i, const leg_request& request) {
-    auto& l = m->legs[i];
-    if (l.port != 0 && (l.kind != request.kind || l.unit != request.unit))
-        release_port(l);
-    l.kind = request.kind;
-    l.unit = request.unit;
-    l.ipv6 = request.ipv6;
-    l.mux = request.rtcp_mux;
-    l.unroutable = request.remote_unroutable;
-    l.remote_rtp = request.remote_rtp;
-    l.remote_rtcp = request.remote_rtcp;
-
-    if (request.kind == leg_kind::core) {
-        l.suite = request.srtp ? request.srtp->suite : api::suite::clear;
-        if (auto taken = take_port(m, i, request.interface.empty() ? options_.core : request.interface, request.ipv6); !taken)
-            return taken;
-        l.local.rtp = {l.outer, l.port};
-    } else {
-        const auto session = sessions_.by_unit(request.unit);
-        if (!session || !session->up)
-            return fail(fmt::format("unit {} has no primary tunnel up, and media needs one: see `tandemctl session show {}`",
-                                    request.unit, request.unit));
-        l.tsid = session->id;
-        l.suite = m->level.suite;
-        const auto outer = plain(session->outer);
-        if (auto taken = take_port(m, i, options_.access, outer.is_v6()); !taken)
-            return taken;
-        auto inner = session->inner_gateway;
-        if (request.ipv6 != inner.is_v6()) {
-            if (!session->inner_gateway_v6 || !request.ipv6)
-                return fail(fmt::format("the tunnel of unit {} has no inner IPv{} address: configure [tunnel] inner{}", request.unit,
-                                        request.ipv6 ? 6 : 4, request.ipv6 ? 6 : 4));
-            inner = *session->inner_gateway_v6;
-        }
-        l.local.rtp = {inner, l.port};
-    }
-    l.local.rtcp = l.mux ? l.local.rtp : endpoint{l.local.rtp.address, static_cast<std::uint16_t>(l.port + 1)};
-    return {};
-}
-
-media_locals manager::locals(const state& m) const { return {m.id, {m.legs[0].local, m.legs[1].local}}; }
 
 void manager::save(const state& m) {
     if (!m.closing)
@@ -266,7 +147,8 @@ asio::awaitable<result<media_locals>> manager::update(media_id id, const media_r
         auto& l = m->legs[i];
         const auto& wanted = request.legs[i];
         sdes_changed |= l.suite != api::suite::clear && !l.is_unit() && wanted.srtp && !same_sdes(l.srtp, wanted.srtp);
-        phone_changed |= l.is_unit() && (l.remote_rtp != wanted.remote_rtp || l.remote_rtcp != wanted.remote_rtcp || l.mux != wanted.rtcp_mux);
+        phone_changed |= l.is_unit() && (l.remote_rtp != wanted.remote_rtp || l.remote_rtcp != wanted.remote_rtcp ||
+                                         l.mux != wanted.rtcp_mux);
         if (auto shaped = shape_leg(m, i, wanted); !shaped)
             co_return tl::unexpected(shaped.error());
         l.srtp.reset();
@@ -281,9 +163,13 @@ asio::awaitable<result<media_locals>> manager::update(media_id id, const media_r
     result<void> done;
     if (!m->installed && known(m->legs[0]) && known(m->legs[1])) {
         done = co_await install(m);
-        if (done)
+        if (done) {
             ++counters_.installed;
-        else
+            spdlog::info("media {} of call {} is up: {} {}, {} {}{}", id, m->call_id,
+                         m->legs[0].is_unit() ? "unit" : "core", api::info(m->legs[0].suite).name,
+                         m->legs[1].is_unit() ? "unit" : "core", api::info(m->legs[1].suite).name,
+                         m->has_unit() ? ", level " + m->level.name : "");
+        } else
             ++counters_.open_failures;
     } else if (m->installed) {
         done = co_await change(m, sdes_changed, phone_changed);
@@ -298,6 +184,8 @@ asio::awaitable<result<media_locals>> manager::update(media_id id, const media_r
 
 // Flows, keys, secondaries from nothing; also after the data plane or a unit lost its state (epochs go on counting).
 asio::awaitable<result<void>> manager::install(media_ptr m) {
+    if (m->closing)
+        co_return fail("media was ended meanwhile");
     const auto era = ++m->era;
     auto plan = m->make_plan(options_);
     for (std::size_t i = 0; i < 2; ++i) {
@@ -323,7 +211,8 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
             for (const auto flow : flows_towards(m->shapes(), i))
                 for (auto& config : plan)
                     if (config.id == flow && m->legs[i].latched) {
-                        config.rtp_remote = dataplane_client::to_net_address(m->legs[i].latched->address, m->legs[i].latched->port);
+                        config.rtp_remote =
+                            dataplane_client::to_net_address(m->legs[i].latched->address, m->legs[i].latched->port);
                         if (m->legs[i].shape().mux)
                             config.rtcp_remote = config.rtp_remote;
                     }
@@ -331,7 +220,8 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
     auto added = verdict(co_await dataplane_.flow_add(plan), "flows could not be added");
     if (!added && era == m->era) { // left over from an earlier life at the same ports
         co_await remove_flows(m);
-        added = verdict(co_await dataplane_.flow_add(plan), "flows could not be added");
+        if (era == m->era)
+            added = verdict(co_await dataplane_.flow_add(plan), "flows could not be added");
     }
     if (added && era == m->era)
         added = co_await install_keys(m, era);
@@ -359,7 +249,8 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
     co_return result<void>{};
 }
 
-// Installed already: new remotes, hold, new SDES keys, a phone that moved; or, where the crypto itself changes, all anew.
+// Installed already: new remotes, hold, new SDES keys, a phone that moved; or, where the crypto itself changes, all
+// anew.
 asio::awaitable<result<void>> manager::change(media_ptr m, bool sdes_changed, bool phone_changed) {
     const auto plan = m->make_plan(options_);
     if (!same_structure(m->plan, plan)) {
@@ -378,30 +269,9 @@ asio::awaitable<result<void>> manager::change(media_ptr m, bool sdes_changed, bo
     if (!updates.empty())
         if (auto done = verdict(co_await dataplane_.update_flows(updates), "flows could not be changed"); !done)
             co_return done;
-    if (sdes_changed && era == m->era) {
-        for (auto& l : m->legs)
-            if (!l.is_unit() && l.srtp)
-                ++l.epoch;
-        key_batch keys;
-        std::vector<api::epoch_ref> begin, end;
-        for (std::size_t i = 0; i < 2; ++i)
-            if (!m->legs[i].is_unit() && m->legs[i].srtp) {
-                add_sdes_keys(keys.items, *m, i);
-                for (const auto flow : flows_towards(m->shapes(), i)) {
-                    begin.push_back({flow, m->legs[i].epoch, api::side::out, {}});
-                    end.push_back({flow, m->legs[i].epoch - 1, api::side::out, {}});
-                }
-                for (const auto flow : flows_from(m->shapes(), i))
-                    end.push_back({flow, m->legs[i].epoch - 1, api::side::in, {}});
-            }
-        auto done = verdict(co_await dataplane_.epoch_install(keys.items), "SDES keys could not be changed");
-        if (done)
-            done = verdict(co_await dataplane_.epoch_switch(begin), "SDES keys could not be changed");
-        if (done)
-            (void)co_await dataplane_.epoch_retire(end); // new SDES keys hold at once (RFC 4568 6.4)
-        if (!done)
+    if (sdes_changed && era == m->era)
+        if (auto done = co_await change_sdes(m); !done)
             co_return done;
-    }
     if (phone_changed)
         for (std::size_t i = 0; i < 2 && era == m->era; ++i)
             if (m->legs[i].is_unit()) {
@@ -412,6 +282,31 @@ asio::awaitable<result<void>> manager::change(media_ptr m, bool sdes_changed, bo
                     co_return moved;
             }
     co_return result<void>{};
+}
+
+// A re-offer's new SDES keys, under the next number on both directions of every such leg.
+asio::awaitable<result<void>> manager::change_sdes(media_ptr m) {
+    for (auto& l : m->legs)
+        if (!l.is_unit() && l.srtp)
+            ++l.epoch;
+    key_batch keys;
+    std::vector<api::epoch_ref> begin, end;
+    for (std::size_t i = 0; i < 2; ++i)
+        if (!m->legs[i].is_unit() && m->legs[i].srtp) {
+            add_sdes_keys(keys.items, *m, i);
+            for (const auto flow : flows_towards(m->shapes(), i)) {
+                begin.push_back({flow, m->legs[i].epoch, api::side::out, {}});
+                end.push_back({flow, m->legs[i].epoch - 1, api::side::out, {}});
+            }
+            for (const auto flow : flows_from(m->shapes(), i))
+                end.push_back({flow, m->legs[i].epoch - 1, api::side::in, {}});
+        }
+    auto done = verdict(co_await dataplane_.epoch_install(keys.items), "SDES keys could not be changed");
+    if (done)
+        done = verdict(co_await dataplane_.epoch_switch(begin), "SDES keys could not be changed");
+    if (done)
+        (void)co_await dataplane_.epoch_retire(end); // new SDES keys hold at once (RFC 4568 6.4)
+    co_return done;
 }
 
 asio::awaitable<void> manager::remove_flows(media_ptr m) {

@@ -36,28 +36,29 @@ struct settings {
     std::uint16_t first_port = 20000, last_port = 40000;
     std::string access = "access", core = "core"; // logical address names
     std::chrono::seconds timeout{60};
-    std::chrono::seconds hold_timeout{3600};       // while both directions are on hold
-    std::chrono::milliseconds quarantine{5000};    // of released ports
-    std::chrono::milliseconds unit_timeout{2000};  // for a unit's answer
-    std::chrono::milliseconds retry{1000};         // after a failed SEED
-    std::chrono::milliseconds ready_wait{2000};    // for a data plane that is just coming back
-    std::chrono::milliseconds sweep{1000};         // silence check
+    std::chrono::seconds hold_timeout{3600};      // while both directions are on hold
+    std::chrono::milliseconds quarantine{5000};   // of released ports
+    std::chrono::milliseconds unit_timeout{2000}; // for a unit's answer
+    std::chrono::milliseconds retry{1000};        // after a failed SEED
+    std::chrono::milliseconds ready_wait{2000};   // for a data plane that is just coming back
+    std::chrono::milliseconds sweep{1000};        // silence check
 };
 
 struct media_counters {
     std::uint64_t opened = 0, installed = 0, ended = 0, timeouts = 0;
-    std::uint64_t open_failures = 0;      // refused: ports, session, data plane
+    std::uint64_t open_failures = 0; // refused: ports, session, data plane
     std::uint64_t seeds_sent = 0, rekeys = 0, rekey_failures = 0;
     std::uint64_t media_opens = 0, media_open_failures = 0;
-    std::uint64_t taken_over = 0;         // media found again in the data plane
-    std::uint64_t reinstalled = 0;        // media put into a data plane that had lost it, or a unit that had
-    std::uint64_t foreign_flows = 0;      // flows removed because no media is known for them
+    std::uint64_t taken_over = 0;    // media found again in the data plane
+    std::uint64_t reinstalled = 0;   // media put into a data plane that had lost it, or a unit that had
+    std::uint64_t foreign_flows = 0; // flows removed because no media is known for them
 };
 
 class manager final : public relay {
 public:
-    manager(asio::io_context& io, settings options, dataplane_client::client& dataplane, dataplane_client::stats_reader& stats,
-            session::directory& sessions, const policy::decider& levels, journal& store);
+    manager(asio::io_context& io, settings options, dataplane_client::client& dataplane,
+            dataplane_client::stats_reader& stats, session::directory& sessions, const policy::decider& levels,
+            journal& store);
     ~manager() override;
     manager(const manager&) = delete;
     manager& operator=(const manager&) = delete;
@@ -93,13 +94,15 @@ private:
     using media_ptr = std::shared_ptr<state>;
     enum class seed_outcome { ok, no_session, no_answer, refused };
 
-    // manager.cpp: ports, legs, flows
-    asio::awaitable<result<void>> wait_ready();
+    // legs.cpp: ports, what a leg looks like
     result<void> shape_leg(const media_ptr& m, std::size_t i, const leg_request& request);
     result<void> take_port(const media_ptr& m, std::size_t i, const std::string& name, bool v6);
     void release_port(leg& l);
+    // manager.cpp: flows
+    asio::awaitable<result<void>> wait_ready();
     asio::awaitable<result<void>> install(media_ptr m);
     asio::awaitable<result<void>> change(media_ptr m, bool sdes_changed, bool phone_changed);
+    asio::awaitable<result<void>> change_sdes(media_ptr m);
     asio::awaitable<void> remove_flows(media_ptr m);
     void forget(const media_ptr& m);
     void end_by_itself(const media_ptr& m, const std::string& cause);
@@ -113,6 +116,8 @@ private:
     asio::awaitable<result<void>> install_keys(media_ptr m, std::uint32_t era);
     asio::awaitable<result<void>> send_media_open(media_ptr m, std::size_t i, std::uint32_t era);
     asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);
+    asio::awaitable<result<void>> prepare_next(media_ptr m, std::size_t i, std::uint32_t era);
+    asio::awaitable<result<void>> take_into_use(media_ptr m, std::size_t i, std::uint32_t era);
     asio::awaitable<result<std::uint32_t>> rekey_leg(media_ptr m, std::size_t i);
     asio::awaitable<void> rekey_loop(media_ptr m, std::size_t i);
     asio::awaitable<void> retire_later(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Life of a media over a fake data plane and fake units: which flows, keys and messages each combination of legs gives, what
-// is refused and how, that a re-key loses nothing, and that both sides' restarts are survived.
+// Life of a media over a fake data plane and fake units: which flows, keys and messages each combination of legs gives,
+// what is refused and how, that a re-key loses nothing, and that both sides' restarts are survived.
 #include "controlplane/media/fakes.hpp"
 
 #include "controlplane/protocol/seed_keys.hpp"
@@ -13,9 +13,10 @@ using media_test = stand;
 using protocol::direction;
 using protocol::tlv;
 
-std::vector<std::uint8_t> derived(const std::vector<std::uint8_t>& seed, session::tsid id, media_id media, direction way,
-                                  std::uint32_t epoch) {
-    const auto keys = protocol::derive_keys(protocol::secret(seed), {id, media, way, epoch, api::suite::aead_aes_128_gcm});
+std::vector<std::uint8_t> derived(const std::vector<std::uint8_t>& seed, session::tsid id, media_id media,
+                                  direction way, std::uint32_t epoch) {
+    const auto keys =
+        protocol::derive_keys(protocol::secret(seed), {id, media, way, epoch, api::suite::aead_aes_128_gcm});
     return {keys->view().begin(), keys->view().end()};
 }
 
@@ -92,7 +93,7 @@ TEST_F(media_test, NewSdesKeysInAReofferReplaceTheOldOnes) {
     auto again = call(core_leg(), core_leg());
     again.legs[1].srtp = keys(9);
     ASSERT_TRUE(now->wait(now->relay.update(id, again)));
-    const auto& out = dataplane.copy().at(flow(id, 0));
+    const auto out = dataplane.copy().at(flow(id, 0));
     EXPECT_EQ(out.sending, 1u);
     ASSERT_EQ(out.out.size(), 1u);
     EXPECT_EQ(out.out.at(1), std::vector<std::uint8_t>(30, 10));
@@ -134,10 +135,12 @@ TEST_F(media_test, RefusedMediaOpenLeavesNothingBehind) {
 TEST_F(media_test, PortsRunOutWithWordsAndComeBackAfterQuarantine) {
     options.last_port = 20003; // two pairs per address
     restart();
-    const auto a = set_up(call(unit_leg("alice"), core_leg(), "a")), b = set_up(call(unit_leg("alice"), core_leg(), "b"));
+    const auto a = set_up(call(unit_leg("alice"), core_leg(), "a")),
+               b = set_up(call(unit_leg("alice"), core_leg(), "b"));
     ASSERT_TRUE(a != 0 && b != 0) << last_error;
     EXPECT_EQ(set_up(call(unit_leg("alice"), core_leg(), "c")), 0u);
-    EXPECT_NE(last_error.find("all media ports of \"access\" (20000-20003) are in use"), std::string::npos) << last_error;
+    EXPECT_NE(last_error.find("all media ports of \"access\" (20000-20003) are in use"), std::string::npos)
+        << last_error;
     now->wait(now->relay.close(a, "bye"));
     EXPECT_EQ(set_up(call(unit_leg("alice"), core_leg(), "c")), 0u) << "in quarantine";
     now->run_for(150ms);

@@ -14,7 +14,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-endpoint at(const char* ip, std::uint16_t port) { return {asio::ip::make_address(ip), port}; }
+endpoint at(const char* ip, std::uint16_t port) {
+    return {asio::ip::make_address(ip), port};
+}
 
 bool is(const api::net_address& wire, const char* ip, std::uint16_t port) {
     const auto wanted = dataplane_client::to_net_address(asio::ip::make_address(ip), port);

@@ -18,7 +18,8 @@ std::size_t random_below(std::size_t bound) {
 
 } // namespace
 
-port_pool::port_pool(std::uint16_t first, std::uint16_t last, std::chrono::milliseconds quarantine) : quarantine_(quarantine) {
+port_pool::port_pool(std::uint16_t first, std::uint16_t last, std::chrono::milliseconds quarantine)
+    : quarantine_(quarantine) {
     for (std::uint32_t port = (std::uint32_t{first} + 1) & ~std::uint32_t{1}; port + 1 <= last; port += 2)
         if (port != 0)
             free_.push_back(static_cast<std::uint16_t>(port));
@@ -47,7 +48,9 @@ std::optional<std::uint16_t> port_pool::take(clock::time_point now, const std::f
     return std::nullopt;
 }
 
-void port_pool::release(std::uint16_t port, clock::time_point now) { resting_.emplace_back(now + quarantine_, port); }
+void port_pool::release(std::uint16_t port, clock::time_point now) {
+    resting_.emplace_back(now + quarantine_, port);
+}
 
 bool port_pool::mark(std::uint16_t port) {
     const auto found = std::find(free_.begin(), free_.end(), port);

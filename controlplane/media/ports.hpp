@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Media ports of one local address: pairs of an even port (RTP) and the odd one above it (RTCP). Chosen at random, so that
-// they cannot be guessed from the last call's; kept out of use for a while after release, so that a late packet of the old
-// call never meets the new one's flow. Owner thread: io_context.
+// Media ports of one local address: pairs of an even port (RTP) and the odd one above it (RTCP). Chosen at random, so
+// that they cannot be guessed from the last call's; kept out of use for a while after release, so that a late packet of
+// the old call never meets the new one's flow. Owner thread: io_context.
 #pragma once
 
 #include <chrono>
@@ -22,7 +22,8 @@ public:
     port_pool(std::uint16_t first, std::uint16_t last, std::chrono::milliseconds quarantine);
 
     // Nothing where all pairs are in use, in quarantine or refused by `usable`.
-    [[nodiscard]] std::optional<std::uint16_t> take(clock::time_point now, const std::function<bool(std::uint16_t)>& usable = {});
+    [[nodiscard]] std::optional<std::uint16_t> take(clock::time_point now,
+                                                    const std::function<bool(std::uint16_t)>& usable = {});
     void release(std::uint16_t port, clock::time_point now);
     // In use already (take-over after a restart). False where it is not free.
     bool mark(std::uint16_t port);

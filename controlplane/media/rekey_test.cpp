@@ -18,7 +18,8 @@ TEST_F(rekey_test, Rim13_InstallThenSeedThenSwitchThenRetire) {
     EXPECT_LT(install, seed);
     EXPECT_LT(seed, change);
     EXPECT_LT(change, retire);
-    EXPECT_LT(log.find("switch", log.find("media_open")), log.find("seed alice e2") == -1 ? 1000 : log.find("seed alice e2"));
+    EXPECT_LT(log.find("switch", log.find("media_open")),
+              log.find("seed alice e2") == -1 ? 1000 : log.find("seed alice e2"));
     const auto row = store.rows.at(id);
     EXPECT_GE(row.legs[0].epoch, 1u);
     EXPECT_GE(row.rekeys, 1u);
@@ -49,7 +50,8 @@ TEST_F(rekey_test, UnansweredSeedKeepsTheOldEpochAndIsOfferedAgain) {
     ASSERT_TRUE(now->until([&] { return log.count("seed alice e1") >= 2; }));
     EXPECT_EQ(dataplane.copy().at(flow(id, 1)).sending, 0u);
     EXPECT_TRUE(dataplane.copy().at(flow(id, 0)).in.contains(0));
-    EXPECT_TRUE(dataplane.copy().at(flow(id, 0)).in.contains(1)) << "the unit may have got it: what it sends must be taken";
+    EXPECT_TRUE(dataplane.copy().at(flow(id, 0)).in.contains(1))
+        << "the unit may have got it: what it sends must be taken";
     EXPECT_EQ(units.seeds[1], units.seeds[2]) << "the same epoch is offered with the same seed";
     EXPECT_GE(now->relay.info(id)->rekey_failures, 1u);
     units.silent = false;
@@ -117,7 +119,8 @@ TEST_F(rekey_test, NewControlPlaneTakesTheFlowsOverAndRekeysOn) {
 
 TEST_F(rekey_test, FlowsThatNobodyKnowsAreRemovedOthersKept) {
     levels.level.rekey = 60s;
-    const auto a = set_up(call(unit_leg("alice"), core_leg(), "a")), b = set_up(call(unit_leg("alice"), core_leg(), "b"));
+    const auto a = set_up(call(unit_leg("alice"), core_leg(), "a")),
+               b = set_up(call(unit_leg("alice"), core_leg(), "b"));
     store.rows.erase(b); // its row was lost
     restart();
     ASSERT_TRUE(now->until([&] { return now->relay.ready(); }));
@@ -154,7 +157,8 @@ TEST_F(rekey_test, DataPlaneThatLostItsFlowsGetsThemAgain) {
     const auto flows = dataplane.copy();
     ASSERT_EQ(flows.size(), 3u);
     EXPECT_EQ(units.opens.at(1).get<protocol::tlv::epoch>(), 1u) << "the old keys are gone: the next epoch";
-    EXPECT_EQ(flows.at(flow(id, 0)).out.begin()->second, std::vector<std::uint8_t>(30, 8)) << "SDES keys stay the call's";
+    EXPECT_EQ(flows.at(flow(id, 0)).out.begin()->second, std::vector<std::uint8_t>(30, 8))
+        << "SDES keys stay the call's";
 }
 
 TEST_F(rekey_test, ClosedMeanwhileNothingComesBack) {
@@ -164,7 +168,9 @@ TEST_F(rekey_test, ClosedMeanwhileNothingComesBack) {
     units.silent = true; // the update hangs in MEDIA_OPEN
     std::optional<result<media_locals>> updated;
     asio::co_spawn(
-        io, [](manager* relay, media_id which, const media_request* what, std::optional<result<media_locals>>* to) -> asio::awaitable<void> {
+        io,
+        [](manager* relay, media_id which, const media_request* what,
+           std::optional<result<media_locals>>* to) -> asio::awaitable<void> {
             *to = co_await relay->update(which, *what);
         }(&now->relay, opened->id, &request, &updated),
         asio::detached);

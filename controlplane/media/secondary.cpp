@@ -35,8 +35,8 @@ bool make_seeds(epoch_seeds& seeds, const policy::level& level) {
 }
 
 // `key || salt` into the contract's item, once per flow.
-void append_keys(std::vector<api::epoch_key>& keys, const std::vector<api::flow_id>& flows, api::side side, std::uint32_t epoch,
-                 api::suite suite, const protocol::secret& key_and_salt) {
+void append_keys(std::vector<api::epoch_key>& keys, const std::vector<api::flow_id>& flows, api::side side,
+                 std::uint32_t epoch, api::suite suite, const protocol::secret& key_and_salt) {
     const auto& row = api::info(suite);
     if (key_and_salt.size() < std::size_t{row.key_length} + row.salt_length)
         return; // the data plane's answer would be srtp_no_key; SDES lengths are checked where they are parsed
@@ -61,7 +61,9 @@ void add_seeds(protocol::message& request, const epoch_seeds& seeds) {
             request.add<tlv::seed>(seed.view());
 }
 
-endpoint next_port(const endpoint& where) { return {where.address, static_cast<std::uint16_t>(where.port + 1)}; }
+endpoint next_port(const endpoint& where) {
+    return {where.address, static_cast<std::uint16_t>(where.port + 1)};
+}
 
 } // namespace
 
@@ -71,18 +73,20 @@ bool manager::new_seeds(leg& l, const policy::level& level) {
 }
 
 // Keys of one epoch for a unit leg: what it sends us and what we send it, each direction its own.
-bool manager::add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i, std::uint32_t epoch) const {
+bool manager::add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i,
+                            std::uint32_t epoch) const {
     const auto& l = m.legs[i];
     const auto& seeds = l.next.known() && l.next.epoch == epoch ? l.next : l.current;
     const auto shapes = m.shapes();
     for (const auto way : {protocol::direction::to_gateway, protocol::direction::to_unit}) {
         const bool in = way == protocol::direction::to_gateway;
-        const auto derived = m.level.seed_is_key ? protocol::seed_as_keys(seeds.seed[in ? 0 : 1], l.suite)
-                                                 : protocol::derive_keys(seeds.seed[0], {l.tsid, m.id, way, epoch, l.suite});
+        const auto derived = m.level.seed_is_key
+                                 ? protocol::seed_as_keys(seeds.seed[in ? 0 : 1], l.suite)
+                                 : protocol::derive_keys(seeds.seed[0], {l.tsid, m.id, way, epoch, l.suite});
         if (!derived)
             return false;
-        append_keys(keys, in ? flows_from(shapes, i) : flows_towards(shapes, i), in ? api::side::in : api::side::out, epoch, l.suite,
-                    *derived);
+        append_keys(keys, in ? flows_from(shapes, i) : flows_towards(shapes, i), in ? api::side::in : api::side::out,
+                    epoch, l.suite, *derived);
     }
     return true;
 }
@@ -109,7 +113,8 @@ asio::awaitable<result<void>> manager::install_keys(media_ptr m, std::uint32_t e
         } else if (l.srtp) {
             add_sdes_keys(keys.items, *m, i);
         } else {
-            co_return tl::unexpected(error{"SDES keys of this call are not known any more: the call must be set up again"});
+            co_return tl::unexpected(
+                error{"SDES keys of this call are not known any more: the call must be set up again"});
         }
         for (const auto flow : flows_towards(m->shapes(), i))
             begin.push_back({flow, l.epoch, api::side::out, {}});
@@ -151,7 +156,8 @@ asio::awaitable<result<void>> manager::send_media_open(media_ptr m, std::size_t 
         const auto why = answer.error() == session::request_error::timeout   ? "did not answer in time"
                          : answer.error() == session::request_error::refused ? "refused it (see the log)"
                                                                              : "has no primary tunnel up";
-        co_return tl::unexpected(error{fmt::format("secondary tunnel of unit {} could not be made: the unit {}", l.unit, why)});
+        co_return tl::unexpected(
+            error{fmt::format("secondary tunnel of unit {} could not be made: the unit {}", l.unit, why)});
     }
     const auto session = sessions_.by_tsid(l.tsid);
     const auto where = answer->get<tlv::unit_media>();
@@ -188,9 +194,12 @@ asio::awaitable<manager::seed_outcome> manager::send_seed(media_ptr m, std::size
     const auto answer = co_await sessions_.request(l.tsid, std::move(request), options_.unit_timeout);
     if (!answer) {
         switch (answer.error()) {
-        case session::request_error::timeout: co_return seed_outcome::no_answer;
-        case session::request_error::refused: co_return seed_outcome::refused;
-        default: co_return seed_outcome::no_session;
+        case session::request_error::timeout:
+            co_return seed_outcome::no_answer;
+        case session::request_error::refused:
+            co_return seed_outcome::refused;
+        default:
+            co_return seed_outcome::no_session;
         }
     }
     co_return answer->get<tlv::epoch>() == epoch ? seed_outcome::ok : seed_outcome::refused;
@@ -203,78 +212,42 @@ void manager::adopt_next_seed(leg& l) {
     l.epoch = l.current.epoch;
 }
 
-asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size_t i) {
+// The next epoch's keys on both sides of the leg, ready before the unit hears of them.
+asio::awaitable<result<void>> manager::prepare_next(media_ptr m, std::size_t i, std::uint32_t era) {
     auto& l = m->legs[i];
-    auto guard = co_await l.lock.acquire();
-    const auto gone = [&] { return tl::unexpected(error{fmt::format("media {} was changed or ended meanwhile", m->id)}); };
-    if (m->closing || !m->installed)
-        co_return gone();
-    const auto era = m->era;
-    const auto failed = [&](std::string why) {
-        ++m->rekey_failures;
-        ++counters_.rekey_failures;
-        spdlog::warn("media {}: re-key towards unit {} failed: {}; epoch {} stays in force", m->id, l.unit, why, l.epoch);
-        return tl::unexpected(error{std::move(why)});
-    };
-    const auto session = sessions_.by_tsid(l.tsid);
-    if (!session || !session->up)
-        co_return failed("its primary tunnel is down");
-
-    if (m->lost || l.stale) {
-        guard.release();
-        co_await reinstall(m, m->lost ? "its flows are gone" : "a re-key of an earlier run was half made");
-        if (m->installed && !m->closing && !m->lost)
-            co_return l.epoch;
-        co_return failed("its secondary could not be made anew");
-    }
     if (!l.next.known()) {
         if (!make_seeds(l.next, m->level))
-            co_return failed("the kernel's random generator failed");
+            co_return tl::unexpected(error{"the kernel's random generator failed"});
         l.next.epoch = l.epoch + 1;
         l.highest = std::max(l.highest, l.next.epoch);
         l.next_installed = false;
     }
-    const auto epoch = l.next.epoch;
     while (l.retiring.size() > 1) { // the ring holds three: old, current, next
         const auto oldest = l.retiring.front();
         co_await retire(m, i, oldest);
         if (era != m->era)
-            co_return gone();
+            co_return tl::unexpected(error{"media was changed or ended meanwhile"});
     }
-    if (!l.next_installed) {
-        key_batch keys;
-        if (!add_unit_keys(keys.items, *m, i, epoch))
-            co_return failed("keys could not be derived from the seed");
-        const auto done = verdict(co_await dataplane_.epoch_install(keys.items), "new keys could not be installed");
-        if (era != m->era)
-            co_return gone();
-        if (!done)
-            co_return failed(done.error().text);
+    if (l.next_installed)
+        co_return result<void>{};
+    key_batch keys;
+    if (!add_unit_keys(keys.items, *m, i, l.next.epoch))
+        co_return tl::unexpected(error{"keys could not be derived from the seed"});
+    auto done = verdict(co_await dataplane_.epoch_install(keys.items), "new keys could not be installed");
+    if (done && era == m->era)
         l.next_installed = true;
-    }
+    co_return done;
+}
 
-    const auto outcome = co_await send_seed(m, i, epoch);
-    if (era != m->era)
-        co_return gone();
-    if (outcome == seed_outcome::refused) { // the unit does not know this media, or counts epochs otherwise: begin anew
-        auto why = failed("the unit refused the seed; its secondary is made anew");
-        guard.release();
-        co_await reinstall(m, "the unit lost its state");
-        if (m->installed && !m->closing && !m->lost)
-            co_return l.epoch;
-        co_return why;
-    }
-    if (outcome != seed_outcome::ok)
-        co_return failed(outcome == seed_outcome::no_answer ? "the unit did not answer in time" : "its primary tunnel is down");
-
+// The unit has answered: sent under the new epoch from now on, the old one ends with the overlap.
+asio::awaitable<result<void>> manager::take_into_use(media_ptr m, std::size_t i, std::uint32_t era) {
+    auto& l = m->legs[i];
     std::vector<api::epoch_ref> begin;
     for (const auto flow : flows_towards(m->shapes(), i))
-        begin.push_back({flow, epoch, api::side::out, {}});
-    const auto done = verdict(co_await dataplane_.epoch_switch(begin), "new keys could not be taken into use");
-    if (era != m->era)
-        co_return gone();
-    if (!done)
-        co_return failed(done.error().text);
+        begin.push_back({flow, l.next.epoch, api::side::out, {}});
+    auto done = verdict(co_await dataplane_.epoch_switch(begin), "new keys could not be taken into use");
+    if (!done || era != m->era)
+        co_return done;
     l.retiring.push_back(l.epoch);
     asio::co_spawn(io_, retire_later(m, i, l.epoch, era), asio::detached);
     adopt_next_seed(l);
@@ -282,7 +255,59 @@ asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size
     ++counters_.rekeys;
     save(*m);
     spdlog::debug("media {}: unit {} is on epoch {}", m->id, l.unit, l.epoch);
-    co_return l.epoch;
+    co_return done;
+}
+
+asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size_t i) {
+    auto& l = m->legs[i];
+    auto guard = co_await l.lock.acquire();
+    const auto era = m->era;
+    const auto gone = [&] { return era != m->era || m->closing || !m->installed; };
+    const auto over = [&] {
+        return tl::unexpected(error{fmt::format("media {} was changed or ended meanwhile", m->id)});
+    };
+    const auto failed = [&](std::string why) {
+        ++m->rekey_failures;
+        ++counters_.rekey_failures;
+        spdlog::warn("media {}: re-key towards unit {} failed: {}; epoch {} stays in force", m->id, l.unit, why,
+                     l.epoch);
+        return tl::unexpected(error{std::move(why)});
+    };
+    if (gone())
+        co_return over();
+    const auto session = sessions_.by_tsid(l.tsid);
+    if (!session || !session->up)
+        co_return failed("its primary tunnel is down");
+
+    bool anew = m->lost || l.stale;
+    std::string why = m->lost ? "its flows are gone" : "a re-key of an earlier run was half made";
+    if (!anew) {
+        if (auto ready = co_await prepare_next(m, i, era); gone())
+            co_return over();
+        else if (!ready)
+            co_return failed(ready.error().text);
+        const auto outcome = co_await send_seed(m, i, l.next.epoch);
+        if (gone())
+            co_return over();
+        if (outcome == seed_outcome::no_answer || outcome == seed_outcome::no_session)
+            co_return failed(outcome == seed_outcome::no_answer ? "the unit did not answer in time"
+                                                                : "its primary tunnel is down");
+        if (outcome == seed_outcome::ok) {
+            if (auto used = co_await take_into_use(m, i, era); gone())
+                co_return over();
+            else if (!used)
+                co_return failed(used.error().text);
+            co_return l.epoch;
+        }
+        anew = true; // the unit does not know this media, or counts epochs otherwise
+        why = "the unit refused the seed";
+        (void)failed(why);
+    }
+    guard.release();
+    co_await reinstall(m, why);
+    if (m->installed && !m->closing && !m->lost)
+        co_return l.epoch;
+    co_return failed("its secondary could not be made anew");
 }
 
 asio::awaitable<void> manager::retire_later(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era) {

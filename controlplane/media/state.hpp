@@ -32,34 +32,34 @@ struct manager::leg {
     session::tsid tsid = 0;
     std::string interface;
     bool ipv6 = false;
-    asio::ip::address outer;          // our address
+    asio::ip::address outer; // our address
     std::uint32_t address_index = 0;
-    std::uint16_t port = 0;           // 0 = none taken
-    leg_local local;                  // what the SDP shows
-    bool mux = false;                 // in the SDP
+    std::uint16_t port = 0; // 0 = none taken
+    leg_local local;        // what the SDP shows
+    bool mux = false;       // in the SDP
     bool unroutable = false;
     std::optional<endpoint> remote_rtp, remote_rtcp; // from the SDP; of a unit leg: the phone's inner address
-    std::optional<endpoint> hint;     // unit legs: where the unit says that its media comes from
-    std::optional<endpoint> latched;  // where it really comes from
+    std::optional<endpoint> hint;                    // unit legs: where the unit says that its media comes from
+    std::optional<endpoint> latched;                 // where it really comes from
     std::optional<sdes> srtp;
     api::suite suite = api::suite::clear;
 
-    std::uint32_t epoch = 0;          // in force (sending); SDES legs count their keys here too
-    std::uint32_t highest = 0;        // ever installed: the data plane takes no lower one again
-    bool keyed = false;               // an epoch was installed in this flow's life
-    bool stale = false;               // an earlier life left a half-made re-key: its seed is lost, only a new start helps
-    epoch_seeds current, next;        // next: sent or to be sent, not acknowledged
+    std::uint32_t epoch = 0;   // in force (sending); SDES legs count their keys here too
+    std::uint32_t highest = 0; // ever installed: the data plane takes no lower one again
+    bool keyed = false;        // an epoch was installed in this flow's life
+    bool stale = false;        // an earlier life left a half-made re-key: its seed is lost, only a new start helps
+    epoch_seeds current, next; // next: sent or to be sent, not acknowledged
     bool next_installed = false;
     std::vector<std::uint32_t> retiring;
-    async_lock lock;                  // one re-key at a time
+    async_lock lock; // one re-key at a time
     asio::steady_timer tick;
-    bool kicked = false;              // re-key now
+    bool kicked = false; // re-key now
     bool looping = false;
 
-    direction_stats before;           // of earlier flows of this media
-    std::uint64_t last_rtp = 0;       // silence check
+    direction_stats before;     // of earlier flows of this media
+    std::uint64_t last_rtp = 0; // silence check
     std::chrono::steady_clock::time_point last_progress;
-    bool silent = false;              // data plane said so
+    bool silent = false; // data plane said so
 
     [[nodiscard]] bool is_unit() const noexcept { return kind == leg_kind::unit; }
     [[nodiscard]] leg_shape shape() const;
@@ -77,11 +77,11 @@ struct manager::state {
     bool installed = false;
     bool closing = false;
     std::optional<std::chrono::steady_clock::time_point> lost; // flows are gone and could not be put in again yet
-    std::uint32_t era = 0;            // counts installations: what awaited over a change of it gives up
+    std::uint32_t era = 0;              // counts installations: what awaited over a change of it gives up
     std::vector<api::flow_config> plan; // in force, as signalled (not as latched)
     std::chrono::system_clock::time_point opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;
-    async_lock lock;                  // one update at a time
+    async_lock lock; // one update at a time
     std::array<leg, 2> legs;
 
     [[nodiscard]] std::array<leg_shape, 2> shapes() const { return {legs[0].shape(), legs[1].shape()}; }

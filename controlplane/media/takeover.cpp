@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens around media: the data plane comes back (flows matched with what we know), units come back, events, silence.
-// Owner thread: io_context.
+// What happens around media: the data plane comes back (flows matched with what we know), units come back, events,
+// silence. Owner thread: io_context.
 #include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
@@ -20,8 +20,8 @@ void manager::start() {
         spdlog::info("{} media of an earlier run are known; waiting for the data plane's flow list", media_.size());
     dataplane_.expect_generation(journal_.generation());
     dataplane_.on_connect = [this](const dataplane_client::greeting& hello, bool lost) {
-        spdlog::info("data plane connected: {} flows, restarts {}, last gap {} ms{}", hello.reply.flows, hello.reply.restarts,
-                     hello.reply.last_gap_ms, lost ? ", its earlier flows are lost" : "");
+        spdlog::info("data plane connected: {} flows, restarts {}, last gap {} ms{}", hello.reply.flows,
+                     hello.reply.restarts, hello.reply.last_gap_ms, lost ? ", its earlier flows are lost" : "");
         if (auto mapped = stats_.open(hello.stats_path); !mapped)
             spdlog::warn("{}", mapped.error());
         journal_.set_generation(hello.reply.generation);
@@ -73,7 +73,8 @@ void manager::restore(const media_row& row) {
         l.keyed = row.installed && l.is_unit();
         l.last_progress = std::chrono::steady_clock::now();
         auto& pool =
-            pools_.try_emplace(l.outer.to_string(), options_.first_port, options_.last_port, options_.quarantine).first->second;
+            pools_.try_emplace(l.outer.to_string(), options_.first_port, options_.last_port, options_.quarantine)
+                .first->second;
         (void)pool.mark(l.port);
     }
     m->plan = m->make_plan(options_);
@@ -117,12 +118,14 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
             continue;
         }
         for (std::size_t n = 0; n < entry->in_epoch_count && n < 3; ++n) // whatever is neither in force nor next
-            if (const auto& l = m->legs[*leg_of(*m, flow)];
-                l.suite != api::suite::clear && !l.stale && entry->in_epochs[n] != l.epoch && !(l.next.known() && entry->in_epochs[n] == l.next.epoch))
+            if (const auto& l = m->legs[*leg_of(*m, flow)]; l.suite != api::suite::clear && !l.stale &&
+                                                            entry->in_epochs[n] != l.epoch &&
+                                                            !(l.next.known() && entry->in_epochs[n] == l.next.epoch))
                 over.push_back({flow, entry->in_epochs[n], api::side::in, {}});
         for (std::size_t n = 0; n < entry->out_epoch_count && n < 3; ++n)
             if (const auto& l = m->legs[1 - *leg_of(*m, flow)];
-                l.suite != api::suite::clear && !l.stale && entry->out_epochs[n] != l.epoch && !(l.next.known() && entry->out_epochs[n] == l.next.epoch))
+                l.suite != api::suite::clear && !l.stale && entry->out_epochs[n] != l.epoch &&
+                !(l.next.known() && entry->out_epochs[n] == l.next.epoch))
                 over.push_back({flow, entry->out_epochs[n], api::side::out, {}});
     }
     counters_.foreign_flows += foreign.size();
@@ -134,8 +137,8 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         co_return;
     ready_ = true;
     if (!found.empty() || !lost.empty() || flows_lost)
-        spdlog::info("took over {} flows, removed {} unknown ones, {} media must be put in again", found.size() - foreign.size(),
-                     foreign.size(), lost.size());
+        spdlog::info("took over {} flows, removed {} unknown ones, {} media must be put in again",
+                     found.size() - foreign.size(), foreign.size(), lost.size());
     for (const auto& [id, m] : media_)
         if (m->installed && !m->closing && std::ranges::find(lost, m) == lost.end())
             start_loops(m);
@@ -148,8 +151,8 @@ bool manager::adopt(const media_ptr& m, const std::unordered_map<api::flow_id, c
     const auto plan = m->make_plan(options_);
     for (const auto& config : plan) {
         const auto entry = found.find(config.id);
-        if (entry == found.end() || entry->second->config.tag != m->id || entry->second->config.in_suite != config.in_suite ||
-            entry->second->config.out_suite != config.out_suite)
+        if (entry == found.end() || entry->second->config.tag != m->id ||
+            entry->second->config.in_suite != config.in_suite || entry->second->config.out_suite != config.out_suite)
             return false;
     }
     m->plan = plan;
@@ -252,8 +255,12 @@ void manager::on_event(const api::flow_event& event) {
             end_by_itself(m, "media timeout");
         }
         break;
-    case api::event_type::flow_active: l.silent = false; break;
-    case api::event_type::flow_latched: on_latched(m, event); break;
+    case api::event_type::flow_active:
+        l.silent = false;
+        break;
+    case api::event_type::flow_latched:
+        on_latched(m, event);
+        break;
     case api::event_type::key_limit:
         for (std::size_t i = 0; i < 2; ++i) // whichever side's key it is, both may change
             if (m->legs[i].is_unit()) {
@@ -261,7 +268,8 @@ void manager::on_event(const api::flow_event& event) {
                 m->legs[i].tick.cancel();
             }
         break;
-    case api::event_type::epoch_first_use: break;
+    case api::event_type::epoch_first_use:
+        break;
     }
 }
 

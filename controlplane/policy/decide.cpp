@@ -7,7 +7,9 @@ namespace tandem::policy {
 default_decider::default_decider(level_table table, std::string default_level)
     : table_(std::move(table)), default_(std::move(default_level)) {}
 
-decision default_decider::decide(std::string_view, std::string_view) const { return {by_name(default_), "default level"}; }
+decision default_decider::decide(std::string_view, std::string_view) const {
+    return {by_name(default_), "default level"};
+}
 
 level default_decider::by_name(std::string_view name) const {
     if (const auto* row = table_.find(name))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which level a call gets. For now: the default one, behind the interface that the security database, device contacts and
-// call profiles will implement. A store that fails gives the default, never a lost call (design section 9).
+// Which level a call gets. For now: the default one, behind the interface that the security database, device contacts
+// and call profiles will implement. A store that fails gives the default, never a lost call (design section 9).
 #pragma once
 
 #include <string>

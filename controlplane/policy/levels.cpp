@@ -16,7 +16,9 @@ tl::unexpected<std::string> bad(const level& row, std::string_view what) {
     return tl::unexpected(fmt::format("level {}: {}", row.name, what));
 }
 
-std::string seconds(std::chrono::milliseconds value) { return fmt::format("{:g} s", static_cast<double>(value.count()) / 1000.0); }
+std::string seconds(std::chrono::milliseconds value) {
+    return fmt::format("{:g} s", static_cast<double>(value.count()) / 1000.0);
+}
 
 } // namespace
 
@@ -27,16 +29,19 @@ tl::expected<void, std::string> check(const level& row, const limits& bounds) {
     if (suite.key_length < 16) // the operator's floor: AES-128
         return bad(row, "suite must be an AES one of 128 bits or more (AEAD_AES_128_GCM, for example)");
     if (row.seed_bytes < min_seed || row.seed_bytes > max_seed)
-        return bad(row, fmt::format("seed_bytes = {} is out of range: choose {} to {}", row.seed_bytes, min_seed, max_seed));
+        return bad(row,
+                   fmt::format("seed_bytes = {} is out of range: choose {} to {}", row.seed_bytes, min_seed, max_seed));
     if (row.rekey < std::chrono::milliseconds(500))
         return bad(row, fmt::format("rekey_s = {} is too short: choose 0.5 s or more", seconds(row.rekey)));
     if (row.rekey >= bounds.primary_lifetime)
-        return bad(row, fmt::format("rekey_s = {} is not below the primary tunnel's lifetime of {} s: media keys must change more "
-                                    "often than the primary's; lower rekey_s or raise [tunnel] lifetime_s",
-                                    seconds(row.rekey), bounds.primary_lifetime.count()));
+        return bad(
+            row,
+            fmt::format("rekey_s = {} is not below the primary tunnel's lifetime of {} s: media keys must change more "
+                        "often than the primary's; lower rekey_s or raise [tunnel] lifetime_s",
+                        seconds(row.rekey), bounds.primary_lifetime.count()));
     if (row.overlap < std::chrono::milliseconds(50) || row.overlap >= row.rekey)
-        return bad(row, fmt::format("overlap_s = {} must be at least 0.05 s and below rekey_s = {}", seconds(row.overlap),
-                                    seconds(row.rekey)));
+        return bad(row, fmt::format("overlap_s = {} must be at least 0.05 s and below rekey_s = {}",
+                                    seconds(row.overlap), seconds(row.rekey)));
     return {};
 }
 
@@ -70,8 +75,9 @@ tl::expected<void, std::string> level_table::check_all(const limits& bounds, std
         if (auto fine = check(row, bounds); !fine)
             return fine;
     if (find(default_level) == nullptr)
-        return tl::unexpected(fmt::format("default_level = \"{}\" names no level: add [levels.{}] or name an existing one", default_level,
-                                          default_level));
+        return tl::unexpected(
+            fmt::format("default_level = \"{}\" names no level: add [levels.{}] or name an existing one", default_level,
+                        default_level));
     return {};
 }
 

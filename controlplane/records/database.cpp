@@ -35,7 +35,9 @@ bool valid_id(const std::string& id) {
     });
 }
 
-std::string psk_context(std::string_view id) { return fmt::format("psk:{}", id); }
+std::string psk_context(std::string_view id) {
+    return fmt::format("psk:{}", id);
+}
 
 } // namespace
 
@@ -43,7 +45,8 @@ std::string psk_context(std::string_view id) { return fmt::format("psk:{}", id);
 struct store_base {
     connection& db;
     std::uint64_t& failures;
-    template <class Work> auto guarded(const char* what, Work&& work) -> decltype(work()) {
+    template <class Work>
+    auto guarded(const char* what, Work&& work) -> decltype(work()) {
         try {
             return work();
         } catch (const sqlite_error& error) {
@@ -137,11 +140,15 @@ struct media_rows final : media::journal, store_base {
     media_rows(connection& c, std::uint64_t& f) : store_base{c, f} {}
     void put(const media::media_row& row) override {
         guarded("saving a media", [&] {
-            statement(db, "INSERT OR REPLACE INTO media(id, body) VALUES(?, ?)").bind(std::int64_t{row.id}).bind(to_json(row)).step();
+            statement(db, "INSERT OR REPLACE INTO media(id, body) VALUES(?, ?)")
+                .bind(std::int64_t{row.id})
+                .bind(to_json(row))
+                .step();
         });
     }
     void erase(media::media_id id) override {
-        guarded("erasing a media", [&] { statement(db, "DELETE FROM media WHERE id = ?").bind(std::int64_t{id}).step(); });
+        guarded("erasing a media",
+                [&] { statement(db, "DELETE FROM media WHERE id = ?").bind(std::int64_t{id}).step(); });
     }
     std::vector<media::media_row> load() override {
         return guarded("reading media", [&] {
@@ -183,8 +190,8 @@ struct media_rows final : media::journal, store_base {
 
 struct database::impl : store_base {
     explicit impl(identity::sealer k)
-        : store_base{link, failed}, keys(std::move(k)), identities(link, failed, keys), sessions(link, failed), calls(link, failed),
-          media(link, failed) {}
+        : store_base{link, failed}, keys(std::move(k)), identities(link, failed, keys), sessions(link, failed),
+          calls(link, failed), media(link, failed) {}
     connection link;
     std::uint64_t failed = 0;
     identity::sealer keys;
@@ -197,11 +204,21 @@ struct database::impl : store_base {
 database::database(std::unique_ptr<impl> made) : impl_(std::move(made)) {}
 database::~database() = default;
 
-identity::psk_store& database::identities() noexcept { return impl_->identities; }
-session::session_store& database::sessions() noexcept { return impl_->sessions; }
-callcontrol::call_store& database::calls() noexcept { return impl_->calls; }
-media::journal& database::media() noexcept { return impl_->media; }
-std::uint64_t database::failures() const noexcept { return impl_->failed; }
+identity::psk_store& database::identities() noexcept {
+    return impl_->identities;
+}
+session::session_store& database::sessions() noexcept {
+    return impl_->sessions;
+}
+callcontrol::call_store& database::calls() noexcept {
+    return impl_->calls;
+}
+media::journal& database::media() noexcept {
+    return impl_->media;
+}
+std::uint64_t database::failures() const noexcept {
+    return impl_->failed;
+}
 
 tl::expected<std::unique_ptr<database>, std::string> database::open(const std::string& path, identity::sealer keys) {
     const auto parent = std::filesystem::path(path).parent_path();
@@ -213,9 +230,10 @@ tl::expected<std::unique_ptr<database>, std::string> database::open(const std::s
     const bool opened = made->link.open(path);
     ::umask(before);
     if (!opened)
-        return tl::unexpected(fmt::format("database {} cannot be opened ({}): check `database` in controlplane.toml and the "
-                                          "directory's owner",
-                                          path, sqlite3_errmsg(made->link.get())));
+        return tl::unexpected(
+            fmt::format("database {} cannot be opened ({}): check `database` in controlplane.toml and the "
+                        "directory's owner",
+                        path, sqlite3_errmsg(made->link.get())));
     try {
         sqlite3_busy_timeout(made->link.get(), 2000);
         // A process killed at any point loses nothing; a power cut may lose the last moments, never consistency.
@@ -226,8 +244,9 @@ tl::expected<std::unique_ptr<database>, std::string> database::open(const std::s
             version = query.step() ? static_cast<int>(query.number(0)) : 0;
         }
         if (version > schema_version)
-            return tl::unexpected(fmt::format("database {} has schema {}, this program knows {}: run a newer tandem-controlplane", path,
-                                              version, schema_version));
+            return tl::unexpected(
+                fmt::format("database {} has schema {}, this program knows {}: run a newer tandem-controlplane", path,
+                            version, schema_version));
         made->link.run("BEGIN IMMEDIATE");
         made->link.run(schema);
         made->link.run(fmt::format("PRAGMA user_version = {}", schema_version).c_str());
@@ -239,7 +258,8 @@ tl::expected<std::unique_ptr<database>, std::string> database::open(const std::s
     return std::unique_ptr<database>(new database(std::move(made)));
 }
 
-tl::expected<void, std::string> database::add_unit(const std::string& id, std::span<const std::uint8_t> psk, const std::string& comment) {
+tl::expected<void, std::string> database::add_unit(const std::string& id, std::span<const std::uint8_t> psk,
+                                                   const std::string& comment) {
     if (!valid_id(id))
         return tl::unexpected(std::string("a unit's id has 1 to 64 letters, digits or . _ - + @ :"));
     if (!psk.empty() && (psk.size() < 16 || psk.size() > 64))
@@ -254,7 +274,8 @@ tl::expected<void, std::string> database::add_unit(const std::string& id, std::s
         if (sealed.empty())
             return tl::unexpected(std::string("the key could not be sealed (OpenSSL failed)"));
     }
-    const auto now = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    const auto now =
+        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
     const bool done = impl_->guarded("adding a unit", [&] {
         statement(impl_->link, "INSERT INTO unit(id, psk, comment, created) VALUES(?, ?, ?, ?)")
             .bind(id)

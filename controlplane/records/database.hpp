@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The embedded store (SQLite, WAL): units with sealed keys, sessions, calls and media in progress, records of ended media.
-// Hands out the stores that other rooms ask for, so that they know no database. Never a key in clear: PSKs are sealed by
-// identity::sealer, journals hold no key at all. A write that fails is logged and counted, never a lost call.
+// The embedded store (SQLite, WAL): units with sealed keys, sessions, calls and media in progress, records of ended
+// media. Hands out the stores that other rooms ask for, so that they know no database. Never a key in clear: PSKs are
+// sealed by identity::sealer, journals hold no key at all. A write that fails is logged and counted, never a lost call.
 // Owner thread: io_context.
 #pragma once
 
@@ -34,13 +34,15 @@ struct unit {
 class database {
 public:
     // Makes the file (0600) and the schema where missing. The error is a sentence.
-    [[nodiscard]] static tl::expected<std::unique_ptr<database>, std::string> open(const std::string& path, identity::sealer keys);
+    [[nodiscard]] static tl::expected<std::unique_ptr<database>, std::string> open(const std::string& path,
+                                                                                   identity::sealer keys);
     ~database();
     database(const database&) = delete;
     database& operator=(const database&) = delete;
 
     // Units. An empty PSK: certificate only. The error is a sentence.
-    tl::expected<void, std::string> add_unit(const std::string& id, std::span<const std::uint8_t> psk, const std::string& comment);
+    tl::expected<void, std::string> add_unit(const std::string& id, std::span<const std::uint8_t> psk,
+                                             const std::string& comment);
     bool remove_unit(const std::string& id);
     [[nodiscard]] std::vector<unit> units();
     [[nodiscard]] std::optional<unit> find_unit(const std::string& id);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The store: what is written is read back by another process's life, keys never lie there in clear, words where it fails.
+// The store: what is written is read back by another process's life, keys never lie there in clear, words where it
+// fails.
 #include "controlplane/records/database.hpp"
 
 #include <filesystem>
@@ -83,7 +84,8 @@ TEST_F(store_test, SealedKeyMovedToAnotherRowDoesNotOpen) {
     db.reset();
     sqlite3* raw = nullptr;
     ASSERT_EQ(sqlite3_open((dir + "/t.db").c_str(), &raw), SQLITE_OK);
-    ASSERT_EQ(sqlite3_exec(raw, "UPDATE unit SET psk = (SELECT psk FROM unit WHERE id='alice') WHERE id='mallory'", nullptr, nullptr, nullptr),
+    ASSERT_EQ(sqlite3_exec(raw, "UPDATE unit SET psk = (SELECT psk FROM unit WHERE id='alice') WHERE id='mallory'",
+                           nullptr, nullptr, nullptr),
               SQLITE_OK);
     sqlite3_close(raw);
     open();
@@ -92,7 +94,8 @@ TEST_F(store_test, SealedKeyMovedToAnotherRowDoesNotOpen) {
 }
 
 TEST_F(store_test, SessionsSurvive) {
-    db->sessions().save({"alice", 0xfedcba9876543210, {asio::ip::make_address("10.64.0.2"), asio::ip::make_address("fd64::2")}});
+    db->sessions().save(
+        {"alice", 0xfedcba9876543210, {asio::ip::make_address("10.64.0.2"), asio::ip::make_address("fd64::2")}});
     db->sessions().save({"carol", 1, {}});
     db->sessions().forget("carol");
     open();

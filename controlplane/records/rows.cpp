@@ -14,13 +14,19 @@ using std::chrono::system_clock;
 std::int64_t ms(system_clock::time_point when) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(when.time_since_epoch()).count();
 }
-system_clock::time_point from_ms(std::int64_t value) { return system_clock::time_point(std::chrono::milliseconds(value)); }
+system_clock::time_point from_ms(std::int64_t value) {
+    return system_clock::time_point(std::chrono::milliseconds(value));
+}
 
-json endpoint_json(const media::endpoint& where) { return json::array({where.address.to_string(), where.port}); }
+json endpoint_json(const media::endpoint& where) {
+    return json::array({where.address.to_string(), where.port});
+}
 media::endpoint endpoint_from(const json& value) {
     return {asio::ip::make_address(value.at(0).get<std::string>()), value.at(1).get<std::uint16_t>()};
 }
-json optional_json(const std::optional<media::endpoint>& where) { return where ? endpoint_json(*where) : json(); }
+json optional_json(const std::optional<media::endpoint>& where) {
+    return where ? endpoint_json(*where) : json();
+}
 std::optional<media::endpoint> optional_from(const json& value) {
     return value.is_null() ? std::nullopt : std::optional(endpoint_from(value));
 }
@@ -68,7 +74,8 @@ media::leg_row leg_from(const json& value) {
     return leg;
 }
 
-template <class Row, class Parse> std::optional<Row> parsed(const std::string& text, Parse&& parse) {
+template <class Row, class Parse>
+std::optional<Row> parsed(const std::string& text, Parse&& parse) {
     try {
         return parse(json::parse(text));
     } catch (const std::exception&) {

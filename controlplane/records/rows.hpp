@@ -10,7 +10,8 @@
 namespace tandem::records {
 
 [[nodiscard]] std::string to_json(const media::media_row& row);
-[[nodiscard]] std::optional<media::media_row> media_row_from_json(const std::string& text); // nothing where it is not one
+[[nodiscard]] std::optional<media::media_row>
+media_row_from_json(const std::string& text); // nothing where it is not one
 [[nodiscard]] std::string to_json(const media::media_record& row);
 [[nodiscard]] std::optional<media::media_record> media_record_from_json(const std::string& text);
 

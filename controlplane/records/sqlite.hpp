@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A thin RAII layer over SQLite: connection, statement with bind and columns. Private to this room.
-// Owner thread: io_context. A statement that fails throws `sqlite_error`; database.cpp turns it into a sentence or a log line.
+// Owner thread: io_context. A statement that fails throws `sqlite_error`; database.cpp turns it into a sentence or a
+// log line.
 #pragma once
 
 #include <cstdint>
