@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuzz: dep_agent_packet
-// The TUN packet parser of the agent: nothing is read beyond the packet, and what it calls a whole UDP datagram can be built
-// again to the same addresses and payload.
+// The TUN packet parser of the agent: nothing is read beyond the packet, and what it calls a whole UDP datagram can be
+// built again to the same addresses and payload.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -13,8 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     using namespace tandem::agent;
     const std::vector<std::uint8_t> packet(data, data + size); // its own allocation: ASan sees each byte beyond
     const packet_view view = parse_packet(packet);
-    if (!view.payload.empty() &&
-        (view.payload.data() < packet.data() || view.payload.data() + view.payload.size() > packet.data() + packet.size()))
+    if (!view.payload.empty() && (view.payload.data() < packet.data() ||
+                                  view.payload.data() + view.payload.size() > packet.data() + packet.size()))
         std::abort();
     if (view.kind != packet_kind::udp)
         return 0;

@@ -21,16 +21,16 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr int batch = 32;          // packets of the TUN before others have their turn
-constexpr auto pause_step = 5ms;   // how often a full primary is looked at again
-constexpr auto down_step = 50ms;   // and a TUN that is down
+constexpr int batch = 32;        // packets of the TUN before others have their turn
+constexpr auto pause_step = 5ms; // how often a full primary is looked at again
+constexpr auto down_step = 50ms; // and a TUN that is down
 
 } // namespace
 
 agent::agent(asio::io_context& io, const agent_config& config, asio::ssl::context tls, tun_device tun,
              std::unique_ptr<status_server> status)
-    : io_(io), config_(config), tun_(std::move(tun)), tun_stream_(io, tun_.fd()), signals_(io, SIGTERM, SIGINT), pause_(io),
-      media_(io, [this](std::span<const std::uint8_t> packet) { return write_tun(packet); }),
+    : io_(io), config_(config), tun_(std::move(tun)), tun_stream_(io, tun_.fd()), signals_(io, SIGTERM, SIGINT),
+      pause_(io), media_(io, [this](std::span<const std::uint8_t> packet) { return write_tun(packet); }),
       primary_(io, config, std::move(tls), media_,
                {.packet =
                     [this](std::span<const std::uint8_t> packet) {
@@ -90,7 +90,8 @@ asio::awaitable<void> agent::pump() {
     std::array<std::uint8_t, 65536> packet;
     while (!stopping_) {
         asio::error_code error;
-        if (privileged_ || primary_.wants_pause()) { // before it has addresses the TUN is down: poll(2) says error, always
+        if (privileged_ ||
+            primary_.wants_pause()) { // before it has addresses the TUN is down: poll(2) says error, always
             pause_.expires_after(privileged_ ? down_step : pause_step);
             co_await pause_.async_wait(asio::redirect_error(asio::use_awaitable, error));
             continue;
@@ -117,16 +118,15 @@ asio::awaitable<void> agent::pump() {
 }
 
 std::string agent::describe() const {
-    const nlohmann::json out{{"version", 1},
-                             {"program", "tandem-agent " TANDEM_VERSION},
-                             {"id", config_.id},
-                             {"tun", config_.tun},
-                             {"primary", primary_.describe()},
-                             {"media", media_.describe()},
-                             {"tun_packets",
-                              {{"from_phone", count_.from_phone},
-                               {"to_phone", count_.to_phone},
-                               {"refused", count_.tun_refused}}}};
+    const nlohmann::json out{
+        {"version", 1},
+        {"program", "tandem-agent " TANDEM_VERSION},
+        {"id", config_.id},
+        {"tun", config_.tun},
+        {"primary", primary_.describe()},
+        {"media", media_.describe()},
+        {"tun_packets",
+         {{"from_phone", count_.from_phone}, {"to_phone", count_.to_phone}, {"refused", count_.tun_refused}}}};
     return out.dump(); // one line
 }
 

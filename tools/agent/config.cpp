@@ -186,8 +186,8 @@ tl::expected<protocol::secret, config_error> read_psk(const std::string& file) {
     psk_buffer buffer;
     buffer.fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
     if (buffer.fd < 0)
-        return tl::unexpected(
-            fmt::format("psk_file {}: {}; put the unit's key there as hex digits, mode 0600", file, std::strerror(errno)));
+        return tl::unexpected(fmt::format("psk_file {}: {}; put the unit's key there as hex digits, mode 0600", file,
+                                          std::strerror(errno)));
     struct stat info {};
     if (::fstat(buffer.fd, &info) != 0 || !S_ISREG(info.st_mode))
         return tl::unexpected(fmt::format("psk_file {}: not a regular file", file));
@@ -197,7 +197,8 @@ tl::expected<protocol::secret, config_error> read_psk(const std::string& file) {
     const ssize_t got = ::read(buffer.fd, buffer.bytes.data(), buffer.bytes.size());
     auto psk = protocol::parse_psk({buffer.bytes.data(), got > 0 ? static_cast<std::size_t>(got) : 0});
     if (!psk)
-        return tl::unexpected(fmt::format("psk_file {}: must hold 32 to 128 hex digits (16 to 64 bytes) on one line", file));
+        return tl::unexpected(
+            fmt::format("psk_file {}: must hold 32 to 128 hex digits (16 to 64 bytes) on one line", file));
     return std::move(*psk);
 }
 

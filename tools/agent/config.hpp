@@ -21,8 +21,8 @@ struct agent_config {
     std::string psk_file;                          // or the three below
     std::string certificate, key, ca;
     std::string tun = "tandem0";
-    std::string user = "nobody"; // dropped to after set-up; empty = stay
-    std::string run_dir;         // status socket <run_dir>/agent.sock; empty = none
+    std::string user = "nobody";             // dropped to after set-up; empty = stay
+    std::string run_dir;                     // status socket <run_dir>/agent.sock; empty = none
     std::optional<std::uint32_t> lifetime_s; // wished for the primary; the gateway decides
 
     [[nodiscard]] bool uses_psk() const noexcept { return !psk_file.empty(); }

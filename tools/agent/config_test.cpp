@@ -22,7 +22,9 @@ std::string error_of(const std::string& text) {
     const auto config = parse_config(text, "agent.toml");
     return config ? "" : config.error();
 }
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool has(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
 
 struct key_file {
     std::string name = "/tmp/tandem-agent-test-XXXXXX";
@@ -65,7 +67,8 @@ TEST(Rim37Config, RefusalsNameLineAndRemedy) {
     EXPECT_TRUE(has(error_of("version = 1\nid = \"a\"\npsk_file = \"x\"\n"), "gateway is missing; write"));
     EXPECT_TRUE(has(error_of("version = 1\nid = \"a\"\npsk_file = \"x\"\ngateway = [\"gw.example:1\"]\n"),
                     "agent.toml:4: a gateway is written"));
-    EXPECT_TRUE(has(error_of("version = 1\nid = \"a\"\ngateway = [\"192.0.2.1:1\"]\n"), "no credentials; set psk_file"));
+    EXPECT_TRUE(
+        has(error_of("version = 1\nid = \"a\"\ngateway = [\"192.0.2.1:1\"]\n"), "no credentials; set psk_file"));
     EXPECT_TRUE(has(error_of(good + "ca = \"x\"\n"), "agent.toml:4: psk_file and certificate/key/ca exclude"));
     EXPECT_TRUE(has(error_of("version = 1\nid = \"a\"\ngateway = [\"192.0.2.1:1\"]\nca = \"x\"\n"), "belong together"));
     EXPECT_TRUE(has(error_of(good + "tun = \"a name that is too long\"\n"), "agent.toml:5: tun must be"));
@@ -77,7 +80,8 @@ TEST(Rim37Config, RefusalsNameLineAndRemedy) {
 TEST(Rim37Config, Gateways) {
     EXPECT_TRUE(parse_gateway("192.0.2.1:4433"));
     EXPECT_TRUE(parse_gateway("[::1]:1"));
-    for (const char* bad : {"", ":", "192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:1x", "::1:1", "[192.0.2.1]:1", "a:1"})
+    for (const char* bad :
+         {"", ":", "192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:1x", "::1:1", "[192.0.2.1]:1", "a:1"})
         EXPECT_FALSE(parse_gateway(bad)) << bad;
 }
 
@@ -92,7 +96,8 @@ TEST(Rim04Psk, HexFileOfTheRightMode) {
 TEST(Rim04Psk, RefusalsSayWhatToDo) {
     const key_file open_to_all(std::string(64, 'a'), 0644);
     EXPECT_TRUE(has(read_psk(open_to_all.name).error(), "mode 0644 lets others read the key; run chmod 600"));
-    const key_file too_short("aabb\n"), odd(std::string(33, 'a')), no_hex(std::string(64, 'g')), too_long(std::string(200, 'a'));
+    const key_file too_short("aabb\n"), odd(std::string(33, 'a')), no_hex(std::string(64, 'g')),
+        too_long(std::string(200, 'a'));
     for (const auto* file : {&too_short, &odd, &no_hex, &too_long})
         EXPECT_TRUE(has(read_psk(file->name).error(), "must hold 32 to 128 hex digits"));
     EXPECT_TRUE(has(read_psk("/nonexistent/psk").error(), "No such file or directory; put the unit's key there"));

@@ -25,7 +25,9 @@ namespace {
 constexpr std::size_t write_chunk = 16 * 1024; // one TLS record; what control may have to wait for in our queue
 constexpr int unsent_limit = 32 * 1024;        // and in the kernel's
 
-auto with(asio::error_code& error) { return asio::redirect_error(asio::use_awaitable, error); }
+auto with(asio::error_code& error) {
+    return asio::redirect_error(asio::use_awaitable, error);
+}
 
 bool is_alert(const asio::error_code& error) {
     return error.category() == asio::error::get_ssl_category() &&
@@ -40,13 +42,15 @@ connection::connection(asio::io_context& io, asio::ssl::context& tls, std::strin
 failure connection::explain(const asio::error_code& error, bool timed_out) const {
     const std::string where = fmt::format("gateway {}:{}", gateway_.address().to_string(), gateway_.port());
     if (timed_out)
-        return {fmt::format("{} did not answer in time; check the network and the gateway's address", where), false, {}};
+        return {
+            fmt::format("{} did not answer in time; check the network and the gateway's address", where), false, {}};
     if (is_alert(error))
-        return {fmt::format("gateway refused the key of id '{}' ({}, at {}); check id and psk_file or certificate against "
-                            "`tandemctl unit show {}` on the gateway",
-                            id_code_, error.message(), where, id_code_),
-                true,
-                {}};
+        return {
+            fmt::format("gateway refused the key of id '{}' ({}, at {}); check id and psk_file or certificate against "
+                        "`tandemctl unit show {}` on the gateway",
+                        id_code_, error.message(), where, id_code_),
+            true,
+            {}};
     if (error.category() == asio::error::get_ssl_category())
         return {fmt::format("{} could not prove who it is ({}); check that it knows id '{}', and ca where certificates "
                             "are used",
@@ -56,7 +60,8 @@ failure connection::explain(const asio::error_code& error, bool timed_out) const
     return {fmt::format("{}: {}", where, error.message()), false, {}};
 }
 
-asio::awaitable<tl::expected<void, failure>> connection::open(tcp::endpoint gateway, std::chrono::milliseconds patience) {
+asio::awaitable<tl::expected<void, failure>> connection::open(tcp::endpoint gateway,
+                                                              std::chrono::milliseconds patience) {
     const auto self = shared_from_this();
     gateway_ = gateway;
     auto timed_out = std::make_shared<bool>(false);
@@ -121,7 +126,8 @@ asio::awaitable<void> connection::read_loop() {
         if (error) {
             close(error == asio::error::eof || error == asio::ssl::error::stream_truncated
                       ? std::string("the gateway closed the connection")
-                      : is_alert(error) ? explain(error, false).text : error.message());
+                  : is_alert(error) ? explain(error, false).text
+                                    : error.message());
             break;
         }
         framer_.commit(got);
@@ -204,7 +210,9 @@ void connection::queue(const message& what) {
     wake_.cancel();
 }
 
-void connection::respond(const message& answer) { queue(answer); }
+void connection::respond(const message& answer) {
+    queue(answer);
+}
 
 void connection::notify(message what) {
     what.set_tsid(tsid_);
@@ -231,7 +239,8 @@ asio::awaitable<tl::expected<message, failure>> connection::request(message what
         co_return tl::unexpected(
             failure{closed_ ? why_ : fmt::format("the gateway did not answer the {} request", name), false, {}});
     if (item->answer->code() != status::ok) {
-        const auto reason = item->answer->get<protocol::tlv::reason>().value_or(protocol::text_of(item->answer->code()));
+        const auto reason =
+            item->answer->get<protocol::tlv::reason>().value_or(protocol::text_of(item->answer->code()));
         co_return tl::unexpected(
             failure{fmt::format("the gateway refused the {} request: {}", name, reason), true, item->answer->code()});
     }
@@ -255,7 +264,8 @@ void connection::compose() {
         control_.pop_front();
     }
     while (bulk_sent_ < bulk_.size() && writing_.size() < write_chunk) {
-        const std::size_t length = (std::size_t{bulk_[bulk_sent_]} << 8 | bulk_[bulk_sent_ + 1]) + protocol::frame_prefix;
+        const std::size_t length =
+            (std::size_t{bulk_[bulk_sent_]} << 8 | bulk_[bulk_sent_ + 1]) + protocol::frame_prefix;
         if (!writing_.empty() && writing_.size() + length > write_chunk)
             break;
         const auto begin = bulk_.begin() + static_cast<std::ptrdiff_t>(bulk_sent_);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One TLS connection to a gateway: handshake, framing, requests matched with responses by sequence, control ahead of bulk.
-// It lives until close(); who wants the next one makes it (primary.hpp).
+// One TLS connection to a gateway: handshake, framing, requests matched with responses by sequence, control ahead of
+// bulk. It lives until close(); who wants the next one makes it (primary.hpp).
 //
 // Owner: the agent's io_context, one thread. Coroutines hold the connection by shared_ptr.
 #pragma once
@@ -55,8 +55,8 @@ public:
     [[nodiscard]] asio::awaitable<tl::expected<void, failure>> open(tcp::endpoint gateway,
                                                                     std::chrono::milliseconds patience);
     // Fills in TSID and sequence. The error is a time-out, the loss of the connection, or a status that is not ok.
-    [[nodiscard]] asio::awaitable<tl::expected<protocol::message, failure>>
-    request(protocol::message what, std::chrono::milliseconds patience);
+    [[nodiscard]] asio::awaitable<tl::expected<protocol::message, failure>> request(protocol::message what,
+                                                                                    std::chrono::milliseconds patience);
     // Does not wait for the response; it counts as a sign of life all the same.
     void notify(protocol::message what);
     void respond(const protocol::message& answer);

@@ -51,7 +51,7 @@ secondary* media_table::find(std::uint32_t media) noexcept {
 void media_table::send(entry& item, packet_class what, std::span<const std::uint8_t> datagram,
                        std::uint8_t traffic_class) {
     if (datagram.empty())
-        return; // dropped and counted already
+        return;                                                         // dropped and counted already
     const auto dscp = static_cast<std::uint8_t>(traffic_class & 0xfcU); // ECN is between the ends of one path
     if (dscp != item.traffic_class) {
         const int value = dscp;
@@ -78,7 +78,7 @@ bool media_table::belongs_to_dropped_fragment(const packet_view& view) const noe
 }
 
 captured media_table::capture(std::span<const std::uint8_t> packet) {
-    if (by_inner_.empty())
+    if (by_inner_.empty() && closed_inner_.empty())
         return captured::not_media;
     const packet_view view = parse_packet(packet);
     if (view.kind == packet_kind::later_fragment)
@@ -86,8 +86,12 @@ captured media_table::capture(std::span<const std::uint8_t> packet) {
     if (view.kind != packet_kind::udp && view.kind != packet_kind::first_fragment)
         return captured::not_media;
     const auto found = by_inner_.find(view.destination);
-    if (found == by_inner_.end())
-        return captured::not_media;
+    if (found == by_inner_.end()) {
+        if (!lately_closed(view.destination))
+            return captured::not_media;
+        after_close_++;
+        return captured::media;
+    }
     entry& item = *found->second;
     const secondary_config& config = item.tunnel->config();
     if (view.kind == packet_kind::first_fragment) {
@@ -158,7 +162,14 @@ void media_table::tick(const entry_ptr& item) {
     arm(item);
 }
 
+bool media_table::lately_closed(const endpoint& inner) const {
+    const auto found = closed_inner_.find(inner);
+    return found != closed_inner_.end() && found->second > clock::now();
+}
+
 void media_table::index(const entry_ptr& item) {
+    closed_inner_.erase(item->tunnel->config().inner_media);
+    closed_inner_.erase(item->tunnel->config().inner_rtcp);
     by_inner_[item->tunnel->config().inner_media] = item;
     by_inner_[item->tunnel->config().inner_rtcp] = item;
 }
@@ -173,10 +184,15 @@ void media_table::remove(std::uint32_t media, const std::string& why) {
         return;
     const entry_ptr item = found->second;
     const auto& counters = item->tunnel->counters;
-    spdlog::info("media {} closed ({}): sent {}, received {}, authentication failures {}, replays {}, re-keys {}", media,
-                 why, counters.sent, counters.received, counters.auth_failures, counters.replays, counters.rekeys);
+    spdlog::info("media {} closed ({}): sent {}, received {}, authentication failures {}, replays {}, re-keys {}",
+                 media, why, counters.sent, counters.received, counters.auth_failures, counters.replays,
+                 counters.rekeys);
     media_.erase(found);
     unindex(*item);
+    const auto now = clock::now();
+    std::erase_if(closed_inner_, [now](const auto& closed) { return closed.second <= now; });
+    for (const endpoint& inner : {item->tunnel->config().inner_media, item->tunnel->config().inner_rtcp})
+        closed_inner_[inner] = now + remembered_after_close;
     item->stop();
     item->tunnel->wipe();
     closed_++;

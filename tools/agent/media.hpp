@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// All secondaries of this unit: MEDIA_OPEN, SEED, MEDIA_CLOSE from the gateway; which packet of the TUN is media (RIM-06);
-// one outer UDP socket per media, not connected, so that it follows the kernel's routes when the unit's address changes.
+// All secondaries of this unit: MEDIA_OPEN, SEED, MEDIA_CLOSE from the gateway; which packet of the TUN is media
+// (RIM-06); one outer UDP socket per media, not connected, so that it follows the kernel's routes when the unit's
+// address changes.
 //
-// While a media is open, what goes to its inner addresses never goes anywhere else: what cannot be protected is dropped.
-// Owner: the agent's io_context, one thread.
+// While a media is open, what goes to its inner addresses never goes anywhere else: what cannot be protected is
+// dropped. Owner: the agent's io_context, one thread.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,8 @@ enum class captured : std::uint8_t { media, not_media };
 class media_table {
 public:
     static constexpr std::size_t max_media = 64;
+    // What a phone still sends to the inner addresses of a media that is over is dropped for so long: it is not data.
+    static constexpr std::chrono::seconds remembered_after_close{30};
     // A media whose gateway is gone (primary down) and silent for so long is wiped.
     static constexpr std::chrono::seconds orphan_after{60};
 
@@ -68,6 +71,7 @@ private:
     void remove(std::uint32_t media, const std::string& why);
     void index(const entry_ptr& item);
     void unindex(const entry& item);
+    [[nodiscard]] bool lately_closed(const endpoint& inner) const;
     void receive(const entry_ptr& item);
     void drain(entry& item);
     void send(entry& item, packet_class what, std::span<const std::uint8_t> datagram, std::uint8_t traffic_class);
@@ -78,7 +82,8 @@ private:
     asio::io_context& io_;
     packet_sink to_phone_;
     std::map<std::uint32_t, entry_ptr> media_;
-    std::map<endpoint, entry_ptr> by_inner_; // inner_media and inner_rtcp
+    std::map<endpoint, entry_ptr> by_inner_;             // inner_media and inner_rtcp
+    std::map<endpoint, clock::time_point> closed_inner_; // of media that are over, until when
     clock::time_point primary_lost_{};
     bool primary_up_ = false;
     std::vector<std::uint8_t> scratch_;
@@ -87,7 +92,7 @@ private:
         ip_bytes source{}, destination{};
         bool set = false;
     } dropped_fragment_;
-    std::uint64_t opened_ = 0, closed_ = 0;
+    std::uint64_t opened_ = 0, closed_ = 0, after_close_ = 0;
 };
 
 } // namespace tandem::agent

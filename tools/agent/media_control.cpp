@@ -19,10 +19,15 @@ using protocol::tlv;
 
 namespace {
 
-endpoint from_wire(const protocol::endpoint& wire) { return {wire.address.bytes, wire.port}; }
-protocol::endpoint to_wire(const endpoint& local) { return {{local.ip}, local.port}; }
+endpoint from_wire(const protocol::endpoint& wire) {
+    return {wire.address.bytes, wire.port};
+}
+protocol::endpoint to_wire(const endpoint& local) {
+    return {{local.ip}, local.port};
+}
 
-template <tlv T> std::optional<endpoint> get_endpoint(const message& from) {
+template <tlv T>
+std::optional<endpoint> get_endpoint(const message& from) {
     const auto wire = from.get<T>();
     return wire ? std::optional(from_wire(*wire)) : std::nullopt;
 }
@@ -247,7 +252,7 @@ nlohmann::json media_table::describe() const {
                         {"send_failures", c.send_failures},
                         {"phone_failures", c.phone_failures}});
     }
-    return {{"opened", opened_}, {"closed", closed_}, {"open", std::move(list)}};
+    return {{"opened", opened_}, {"closed", closed_}, {"after_close", after_close_}, {"open", std::move(list)}};
 }
 
 } // namespace tandem::agent

@@ -125,7 +125,9 @@ std::uint16_t udp_checksum(std::span<const std::uint8_t> source, std::span<const
 
 } // namespace
 
-bool is_ipv4(const ip_bytes& ip) noexcept { return std::equal(mapped_prefix.begin(), mapped_prefix.end(), ip.begin()); }
+bool is_ipv4(const ip_bytes& ip) noexcept {
+    return std::equal(mapped_prefix.begin(), mapped_prefix.end(), ip.begin());
+}
 
 std::uint32_t add_checksum(std::span<const std::uint8_t> bytes, std::uint32_t sum) noexcept {
     std::size_t at = 0;

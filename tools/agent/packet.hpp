@@ -35,8 +35,8 @@ enum class packet_kind : std::uint8_t {
 
 struct packet_view {
     packet_kind kind = packet_kind::malformed;
-    std::uint8_t traffic_class = 0;  // DSCP and ECN as they stand in the header
-    std::uint32_t fragment_id = 0;   // fragments only
+    std::uint8_t traffic_class = 0; // DSCP and ECN as they stand in the header
+    std::uint32_t fragment_id = 0;  // fragments only
     endpoint source;
     endpoint destination;
     std::span<const std::uint8_t> payload; // of UDP
@@ -45,14 +45,17 @@ struct packet_view {
 [[nodiscard]] packet_view parse_packet(std::span<const std::uint8_t> packet) noexcept;
 
 // Length of IP and UDP header together for this family.
-[[nodiscard]] constexpr std::size_t udp_overhead(bool ipv4) noexcept { return ipv4 ? 28 : 48; }
+[[nodiscard]] constexpr std::size_t udp_overhead(bool ipv4) noexcept {
+    return ipv4 ? 28 : 48;
+}
 
 // IP + UDP + payload into `out`, checksums complete. Returns the length; 0 where families differ or it does not fit.
 // The payload may already stand in `out` at udp_overhead(): then it is not copied.
 [[nodiscard]] std::size_t build_udp(const endpoint& source, const endpoint& destination,
                                     std::span<const std::uint8_t> payload, std::span<std::uint8_t> out) noexcept;
 
-// RFC 1071 over `bytes`, continuing `sum`; fold with finish_checksum. An odd length is padded: only the last part may be odd.
+// RFC 1071 over `bytes`, continuing `sum`; fold with finish_checksum. An odd length is padded: only the last part may
+// be odd.
 [[nodiscard]] std::uint32_t add_checksum(std::span<const std::uint8_t> bytes, std::uint32_t sum) noexcept;
 [[nodiscard]] std::uint16_t finish_checksum(std::uint32_t sum) noexcept;
 

@@ -75,7 +75,8 @@ tl::expected<session_settings, std::string> read_settings(const message& respons
     return settings;
 }
 
-primary::primary(asio::io_context& io, const agent_config& config, asio::ssl::context tls, media_table& media, hooks hook)
+primary::primary(asio::io_context& io, const agent_config& config, asio::ssl::context tls, media_table& media,
+                 hooks hook)
     : io_(io), config_(config), tls_(std::move(tls)), media_(media), hook_(std::move(hook)), gateways_(config.gateways),
       timer_(io) {}
 
@@ -152,7 +153,8 @@ asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect
     trying_.reset();
     if (!response) {
         fresh->close("not configured");
-        if (response.error().code == status::bad_tsid && settings_.tsid != protocol::no_tsid) { // it is no more: begin anew
+        if (response.error().code == status::bad_tsid &&
+            settings_.tsid != protocol::no_tsid) { // it is no more: begin anew
             media_.close_all("the gateway does not know the session any more");
             settings_.tsid = protocol::no_tsid;
         }
@@ -161,7 +163,8 @@ asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect
     auto settings = read_settings(*response);
     if (!settings) {
         fresh->close("bad CONFIG response");
-        co_return tl::unexpected(failure{fmt::format("the gateway's CONFIG response is of no use: {}", settings.error()), true, {}});
+        co_return tl::unexpected(
+            failure{fmt::format("the gateway's CONFIG response is of no use: {}", settings.error()), true, {}});
     }
     fresh->set_tsid(settings->tsid);
     if (auto taken = take_settings(std::move(*settings)); !taken) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The unit's primary: keeps one configured connection to one of its gateways, for ever. CONFIG (resumed after a loss),
-// KEEPALIVE, renewal before the lifetime ends (the next connection is ready before the old one goes), RELEASE at the end,
-// exponential back-off with jitter over the list of gateways. Media outlive a connection; they end with the session.
+// KEEPALIVE, renewal before the lifetime ends (the next connection is ready before the old one goes), RELEASE at the
+// end, exponential back-off with jitter over the list of gateways. Media outlive a connection; they end with the
+// session.
 //
 // Owner: the agent's io_context, one thread.
 #pragma once

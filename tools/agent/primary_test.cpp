@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The primary and its media against a small gateway in the same process: real TLS 1.3 on loopback, real control messages, a
-// gateway's end of a secondary on a UDP socket. Rows RIM-02 to RIM-05, RIM-10, RIM-13, ORA-05, ORA-09, ORA-15.
+// The primary and its media against a small gateway in the same process: real TLS 1.3 on loopback, real control
+// messages, a gateway's end of a secondary on a UDP socket. Rows RIM-02 to RIM-05, RIM-10, RIM-13, ORA-05, ORA-09,
+// ORA-15.
 #include "tools/agent/primary.hpp"
 
 #include <gtest/gtest.h>
@@ -37,7 +38,9 @@ const bytes right_key(32, 7);
 endpoint mapped(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::uint8_t d, std::uint16_t port) {
     return {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d}, port};
 }
-protocol::endpoint wire(const endpoint& from) { return {{from.ip}, from.port}; }
+protocol::endpoint wire(const endpoint& from) {
+    return {{from.ip}, from.port};
+}
 
 // One connection that the fake gateway accepted.
 struct peer {
@@ -84,7 +87,8 @@ struct fake_gateway {
     }
     asio::awaitable<void> serve(std::shared_ptr<peer> p) {
         asio::error_code error;
-        co_await p->stream.async_handshake(asio::ssl::stream_base::server, asio::redirect_error(asio::use_awaitable, error));
+        co_await p->stream.async_handshake(asio::ssl::stream_base::server,
+                                           asio::redirect_error(asio::use_awaitable, error));
         if (error)
             co_return;
         peers.push_back(p);
@@ -140,11 +144,12 @@ struct fake_gateway {
         p->writing = !p->out.empty();
         if (!p->writing)
             return;
-        asio::async_write(p->stream, asio::buffer(p->out.front()), [this, p](const asio::error_code& error, std::size_t) {
-            p->out.pop_front();
-            if (!error)
-                flush(p);
-        });
+        asio::async_write(p->stream, asio::buffer(p->out.front()),
+                          [this, p](const asio::error_code& error, std::size_t) {
+                              p->out.pop_front();
+                              if (!error)
+                                  flush(p);
+                          });
     }
     void request(message what) { // on the newest connection
         what.set_tsid(tsid);
@@ -152,7 +157,8 @@ struct fake_gateway {
         send(peers.back(), what.encode());
     }
     std::size_t count(exchange what) const {
-        return static_cast<std::size_t>(std::count_if(requests.begin(), requests.end(), [&](const auto& m) { return m.is(what); }));
+        return static_cast<std::size_t>(
+            std::count_if(requests.begin(), requests.end(), [&](const auto& m) { return m.is(what); }));
     }
 };
 
@@ -178,7 +184,8 @@ protected:
             config.gateways.push_back(gateway.acceptor.local_endpoint());
         gateway_media.non_blocking(true);
         unit = std::make_unique<primary>(
-            io, config, asio::ssl::context(protocol::make_client_context("alice", protocol::secret(key)).value().release()), media,
+            io, config,
+            asio::ssl::context(protocol::make_client_context("alice", protocol::secret(key)).value().release()), media,
             primary::hooks{.packet = [this](auto packet) { to_phone.emplace_back(packet.begin(), packet.end()); },
                            .configured =
                                [this](const session_settings&) {
@@ -209,8 +216,10 @@ protected:
         return request;
     }
     message seed_request(std::uint32_t epoch) {
-        return message::request(exchange::seed).add<tlv::media_id>(5).add<tlv::epoch>(epoch).add<tlv::seed>(
-            bytes(16, static_cast<std::uint8_t>(epoch)));
+        return message::request(exchange::seed)
+            .add<tlv::media_id>(5)
+            .add<tlv::epoch>(epoch)
+            .add<tlv::seed>(bytes(16, static_cast<std::uint8_t>(epoch)));
     }
     status ask(message what) {
         const auto before = gateway.responses.size();
@@ -284,7 +293,8 @@ TEST_F(Primary, Rim04WrongKeyIsSaidInWords) {
 }
 
 TEST_F(Primary, AGatewayThatDoesNotKnowTheKeyIsNoGateway) {
-    tcp::acceptor deaf(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)); // the list's first: nobody answers there
+    tcp::acceptor deaf(io,
+                       tcp::endpoint(asio::ip::address_v4::loopback(), 0)); // the list's first: nobody answers there
     config.gateways = {deaf.local_endpoint(), gateway.acceptor.local_endpoint()};
     deaf.close();
     start();
@@ -337,8 +347,10 @@ TEST_F(Primary, Rim13SeedIsAnsweredAndUsedAtOnce) {
     EXPECT_EQ(media.find(5)->send_epoch(), 1U);
     EXPECT_EQ(media.find(5)->epochs_held(), 2U);
     EXPECT_EQ(ask(seed_request(1)), status::ok); // our answer was lost
-    ASSERT_TRUE(until([&] { return media.find(5)->epochs_held() == 1; }, 1s)) << "the old epoch must go after overlap_ms";
-    auto unknown = message::request(exchange::seed).add<tlv::media_id>(6).add<tlv::epoch>(1).add<tlv::seed>(bytes(16, 1));
+    ASSERT_TRUE(until([&] { return media.find(5)->epochs_held() == 1; }, 1s))
+        << "the old epoch must go after overlap_ms";
+    auto unknown =
+        message::request(exchange::seed).add<tlv::media_id>(6).add<tlv::epoch>(1).add<tlv::seed>(bytes(16, 1));
     EXPECT_EQ(ask(std::move(unknown)), status::unknown_media);
 }
 
@@ -348,8 +360,14 @@ TEST_F(Primary, Rim10MediaCloseEndsIt) {
     ASSERT_EQ(ask(open_request()), status::ok);
     ASSERT_EQ(ask(message::request(exchange::media_close).add<tlv::media_id>(5)), status::ok);
     EXPECT_TRUE(media.empty());
-    EXPECT_EQ(media.capture(phone_packet(phone, inner, rtp(1))), captured::not_media);
+    // RIM-06: what the phone still sends is no data for the primary.
+    EXPECT_EQ(media.capture(phone_packet(phone, inner, rtp(1))), captured::media);
+    EXPECT_EQ(media.describe()["after_close"], 1);
+    EXPECT_EQ(media.capture(phone_packet(phone, mapped(10, 64, 0, 1, 20002), rtp(1))), captured::not_media);
     EXPECT_EQ(ask(message::request(exchange::media_close).add<tlv::media_id>(5)), status::unknown_media);
+    ASSERT_EQ(ask(open_request()), status::ok); // the port is taken again
+    EXPECT_EQ(media.capture(phone_packet(phone, inner, rtp(1))), captured::media);
+    EXPECT_EQ(media.find(5)->counters.sent, 1U);
 }
 
 TEST_F(Primary, MediaOpenRefusesWhatItCannotDo) {
@@ -375,7 +393,8 @@ TEST_F(Primary, MediaSurviveAReconnectThatResumes) {
     ASSERT_TRUE(until([&] { return unit->up() && gateway.count(exchange::config) == 2; }));
     EXPECT_EQ(media.size(), 1U);
     EXPECT_EQ(configured, 1); // same addresses: nothing to set, no privilege needed
-    const auto resumed = std::find_if(gateway.requests.rbegin(), gateway.requests.rend(), [](const auto& m) { return m.is(exchange::config); });
+    const auto resumed = std::find_if(gateway.requests.rbegin(), gateway.requests.rend(),
+                                      [](const auto& m) { return m.is(exchange::config); });
     EXPECT_EQ(resumed->get<tlv::resume_tsid>(), session_id);
     EXPECT_EQ(resumed->tsid(), protocol::no_tsid);
     gateway.sequence = 0; // sequences begin anew on each connection

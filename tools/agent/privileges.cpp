@@ -24,12 +24,14 @@ std::string harden() {
 }
 
 std::string lock_memory() {
-    // MCL_FUTURE only without a limit: once CAP_IPC_LOCK is gone, a limit would turn every later allocation into a failure.
+    // MCL_FUTURE only without a limit: once CAP_IPC_LOCK is gone, a limit would turn every later allocation into a
+    // failure.
     const rlimit all{RLIM_INFINITY, RLIM_INFINITY};
     const bool unlimited = ::setrlimit(RLIMIT_MEMLOCK, &all) == 0;
     if (::mlockall(unlimited ? MCL_CURRENT | MCL_FUTURE : MCL_CURRENT) != 0)
-        return fmt::format("memory is not locked ({}): keys could reach the swap; start as root, or set LimitMEMLOCK=infinity",
-                           std::strerror(errno));
+        return fmt::format(
+            "memory is not locked ({}): keys could reach the swap; start as root, or set LimitMEMLOCK=infinity",
+            std::strerror(errno));
     if (!unlimited)
         return "only the memory of now is locked, not what comes: keys could reach the swap; set LimitMEMLOCK=infinity";
     return {};
@@ -40,7 +42,8 @@ tl::expected<void, std::string> become(const std::string& user) {
         return {};
     const passwd* entry = ::getpwnam(user.c_str());
     if (entry == nullptr)
-        return tl::unexpected(fmt::format("no such user '{}'; set user = in the configuration to one that exists", user));
+        return tl::unexpected(
+            fmt::format("no such user '{}'; set user = in the configuration to one that exists", user));
     capng_clear(CAPNG_SELECT_BOTH);
     const auto kinds = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
     if (capng_update(CAPNG_ADD, kinds, CAP_NET_ADMIN) != 0)
@@ -48,7 +51,8 @@ tl::expected<void, std::string> become(const std::string& user) {
     const auto flags = static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING);
     const int result = capng_change_id(static_cast<int>(entry->pw_uid), static_cast<int>(entry->pw_gid), flags);
     if (result != 0)
-        return tl::unexpected(fmt::format("cannot become user '{}' (step {}): {}", user, -result, std::strerror(errno)));
+        return tl::unexpected(
+            fmt::format("cannot become user '{}' (step {}): {}", user, -result, std::strerror(errno)));
     ::prctl(PR_SET_DUMPABLE, 0); // a change of user sets it anew
     return {};
 }
@@ -70,7 +74,8 @@ tl::expected<void, std::string> prepare_run_dir(const std::string& directory, co
         return {}; // one that was there keeps its owner: others may live in it
     const passwd* entry = ::getpwnam(user.c_str());
     if (entry == nullptr)
-        return tl::unexpected(fmt::format("no such user '{}'; set user = in the configuration to one that exists", user));
+        return tl::unexpected(
+            fmt::format("no such user '{}'; set user = in the configuration to one that exists", user));
     if (::chown(directory.c_str(), entry->pw_uid, entry->pw_gid) != 0)
         return tl::unexpected(fmt::format("run_dir {}: {}", directory, std::strerror(errno)));
     return {};

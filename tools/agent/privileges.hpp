@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From root to nobody: harden (no core, not dumpable); lock_memory; become(user) keeping CAP_NET_ADMIN only, while the TUN
-// waits for its addresses; drop_all once it has them.
+// From root to nobody: harden (no core, not dumpable); lock_memory; become(user) keeping CAP_NET_ADMIN only, while the
+// TUN waits for its addresses; drop_all once it has them.
 #pragma once
 
 #include <string>
@@ -14,7 +14,8 @@ namespace tandem::agent {
 // After the key was read, before become(). The same kind of warning.
 [[nodiscard]] std::string lock_memory();
 
-// Nothing to do where we are not root (then the capabilities we were started with stay until drop_all), or user is empty.
+// Nothing to do where we are not root (then the capabilities we were started with stay until drop_all), or user is
+// empty.
 [[nodiscard]] tl::expected<void, std::string> become(const std::string& user);
 
 // No capability is left, and none can come back.

@@ -54,7 +54,7 @@ tl::expected<secondary::pair_of_keys, secondary_error> secondary::keys(const sec
 }
 
 tl::expected<std::unique_ptr<secondary>, secondary_error> secondary::open(secondary_config config,
-                                                                         const epoch_seeds& first) {
+                                                                          const epoch_seeds& first) {
     if (config.suite == api::suite::clear)
         return tl::unexpected(secondary_error::bad_suite);
     auto pair = keys(config, first);
@@ -108,7 +108,9 @@ bool secondary::same_keys(const secondary_config& config, const epoch_seeds& see
     return pair && receiver_.holds(pair->receive, seeds.epoch);
 }
 
-void secondary::move(const secondary_config& config) { config_ = config; }
+void secondary::move(const secondary_config& config) {
+    config_ = config;
+}
 
 std::span<const std::uint8_t> secondary::protect(packet_class what, std::span<const std::uint8_t> payload,
                                                  clock::time_point now) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One secondary: the media of one call between the phone behind the agent and the gateway, RTP and RTCP.
 //
-// Inner UDP payload <-> SRTP datagram, with epochs, counters and the times that keepalives need. No socket and no TUN in
-// here: two of these back to back are a test. Keys are derived here (design section 7) and wiped with it.
-// Owner: the agent's only thread.
+// Inner UDP payload <-> SRTP datagram, with epochs, counters and the times that keepalives need. No socket and no TUN
+// in here: two of these back to back are a test. Keys are derived here (design section 7) and wiped with it. Owner: the
+// agent's only thread.
 #pragma once
 
 #include <array>
@@ -35,10 +35,10 @@ struct secondary_config {
     agent::key_use use = key_use::derive;
     std::string level;
     std::chrono::milliseconds overlap{2000};
-    endpoint gateway_media;                // outer
-    std::optional<endpoint> gateway_rtcp;  // outer; none = muxed on gateway_media
-    endpoint inner_media, inner_rtcp;      // the gateway as the phone sees it
-    endpoint phone_media, phone_rtcp;      // the phone
+    endpoint gateway_media;               // outer
+    std::optional<endpoint> gateway_rtcp; // outer; none = muxed on gateway_media
+    endpoint inner_media, inner_rtcp;     // the gateway as the phone sees it
+    endpoint phone_media, phone_rtcp;     // the phone
     // Which end this is. The unit's is the default; the other one exists for tests.
     protocol::direction sends = protocol::direction::to_gateway;
 };
@@ -56,11 +56,11 @@ struct secondary_counters {
     std::uint64_t sent_rtcp = 0, received_rtcp = 0;                           // of these
     std::uint64_t keepalives = 0;
     std::uint64_t auth_failures = 0, replays = 0, unknown_epoch = 0, malformed = 0;
-    std::uint64_t not_protected = 0; // from the phone, dropped: not RTP, too many SSRCs, key limit
-    std::uint64_t wrong_source = 0;  // to an inner media address, but not from this call's phone: dropped
-    std::uint64_t fragments = 0;     // from the phone, dropped
-    std::uint64_t too_big = 0;       // would not fit the outer path
-    std::uint64_t send_failures = 0; // the outer socket refused
+    std::uint64_t not_protected = 0;  // from the phone, dropped: not RTP, too many SSRCs, key limit
+    std::uint64_t wrong_source = 0;   // to an inner media address, but not from this call's phone: dropped
+    std::uint64_t fragments = 0;      // from the phone, dropped
+    std::uint64_t too_big = 0;        // would not fit the outer path
+    std::uint64_t send_failures = 0;  // the outer socket refused
     std::uint64_t phone_failures = 0; // TUN refused
     std::uint64_t rekeys = 0;
 };
@@ -71,7 +71,7 @@ public:
     static constexpr std::size_t buffer_size = 65536 + max_trailer;
 
     [[nodiscard]] static tl::expected<std::unique_ptr<secondary>, secondary_error> open(secondary_config config,
-                                                                                       const epoch_seeds& first);
+                                                                                        const epoch_seeds& first);
 
     // A re-key in two steps, so that the answer can go out between them: receive under it; then send under it.
     // An epoch that is not the next one is bad_epoch, except the current one repeated with the same seed.
@@ -114,13 +114,13 @@ private:
     };
     explicit secondary(secondary_config config);
     [[nodiscard]] static tl::expected<pair_of_keys, secondary_error> keys(const secondary_config& config,
-                                                                         const epoch_seeds& seeds);
+                                                                          const epoch_seeds& seeds);
 
     secondary_config config_;
     std::unique_ptr<srtp_sender> sender_;
     srtp_receiver receiver_;
-    std::uint32_t newest_ = 0;            // of what we receive
-    protocol::secret prepared_;           // send key of newest_, until switch_to_prepared()
+    std::uint32_t newest_ = 0;  // of what we receive
+    protocol::secret prepared_; // send key of newest_, until switch_to_prepared()
     std::uint32_t keepalive_ssrc_ = 0;
     clock::time_point last_sent_{};
     std::vector<std::uint8_t> out_, in_; // scratch: towards the gateway, towards the phone

@@ -65,7 +65,9 @@ bytes rtcp(std::uint32_t ssrc) {
     return packet;
 }
 
-bytes copy(std::span<const std::uint8_t> from) { return {from.begin(), from.end()}; }
+bytes copy(std::span<const std::uint8_t> from) {
+    return {from.begin(), from.end()};
+}
 bytes protect(secondary& by, const bytes& packet) {
     const auto what = looks_like_rtcp(packet) ? packet_class::rtcp : packet_class::rtp;
     return copy(by.protect(what, packet, clock::now()));
@@ -164,8 +166,8 @@ TEST(Rim13Secondary, RekeyNearTheWrapWithReorderingLosesNothing) {
                 sent.push_back(rtp(9, static_cast<std::uint16_t>(start + i)));
                 wire.push_back(protect(*e.unit, sent.back()));
                 ASSERT_FALSE(wire.back().empty());
-                // Ten late and in reverse, so that old epochs arrive after new ones. The stream's very first packet comes
-                // first: before one has authenticated, RFC 3711 knows no other ROC than 0.
+                // Ten late and in reverse, so that old epochs arrive after new ones. The stream's very first packet
+                // comes first: before one has authenticated, RFC 3711 knows no other ROC than 0.
                 if (i == 0 || wire.size() == 10 || i == 199) {
                     for (std::size_t j = wire.size(); j-- > 0;)
                         EXPECT_EQ(unprotect(*e.gateway, wire[j]), sent[j]) << start << " " << i << " " << j;

@@ -75,8 +75,12 @@ std::uint32_t read32(std::span<const std::uint8_t> bytes, std::size_t at) noexce
            static_cast<std::uint32_t>(bytes[at + 2]) << 8 | bytes[at + 3];
 }
 
-constexpr std::size_t least_header(packet_class what) noexcept { return what == packet_class::rtp ? 12 : 8; }
-constexpr std::size_t ssrc_at(packet_class what) noexcept { return what == packet_class::rtp ? 8 : 4; }
+constexpr std::size_t least_header(packet_class what) noexcept {
+    return what == packet_class::rtp ? 12 : 8;
+}
+constexpr std::size_t ssrc_at(packet_class what) noexcept {
+    return what == packet_class::rtp ? 8 : 4;
+}
 
 bool sane(packet_class what, std::span<const std::uint8_t> packet) noexcept {
     return packet.size() >= least_header(what) && packet[0] >> 6 == 2;
@@ -106,7 +110,9 @@ srtp_error to_error(srtp_err_status_t status) noexcept {
 
 } // namespace
 
-void srtp_deleter::operator()(srtp_ctx_t_* session) const noexcept { srtp_dealloc(session); }
+void srtp_deleter::operator()(srtp_ctx_t_* session) const noexcept {
+    srtp_dealloc(session);
+}
 
 std::uint64_t guess_index(std::uint64_t highest, std::uint16_t sequence) noexcept {
     const std::uint64_t roc = highest >> 16;
@@ -161,9 +167,8 @@ tl::expected<std::size_t, srtp_error> srtp_sender::protect(packet_class what, st
     if (stream == streams_.end() && streams_.size() >= max_streams)
         return tl::unexpected(srtp_error::ssrc_limit);
     int size = static_cast<int>(length);
-    const auto status = what == packet_class::rtp
-                            ? srtp_protect_mki(session_.get(), buffer.data(), &size, 1, 0)
-                            : srtp_protect_rtcp_mki(session_.get(), buffer.data(), &size, 1, 0);
+    const auto status = what == packet_class::rtp ? srtp_protect_mki(session_.get(), buffer.data(), &size, 1, 0)
+                                                  : srtp_protect_rtcp_mki(session_.get(), buffer.data(), &size, 1, 0);
     if (status != srtp_err_status_ok)
         return tl::unexpected(to_error(status));
     if (stream == streams_.end())
@@ -195,7 +200,8 @@ void srtp_receiver::retire_below(std::uint32_t epoch) noexcept {
 }
 
 srtp_receiver::epoch_state* srtp_receiver::find(std::uint32_t epoch) noexcept {
-    const auto found = std::find_if(epochs_.begin(), epochs_.end(), [epoch](const auto& s) { return s.epoch == epoch; });
+    const auto found =
+        std::find_if(epochs_.begin(), epochs_.end(), [epoch](const auto& s) { return s.epoch == epoch; });
     return found == epochs_.end() ? nullptr : &*found;
 }
 

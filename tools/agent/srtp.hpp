@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SRTP of a secondary by libsrtp2, with epochs: the MKI on the wire (4 bytes, network order) is the epoch.
 //
-// Why two shapes (libsrtp2 2.5): srtp_update() keeps a stream's ROC and its SRTCP index but forgets the bits of its replay
-// window, and it replaces the key at once. So the sender is one libsrtp2 session that srtp_update() re-keys (ROC and SRTCP
-// index go on, RFC 3711 3.3.1 and 3.4), and the receiver is one session per epoch, chosen by the MKI, into which the ROC
-// is carried: a packet that comes late under the old epoch still finds its key and its own replay window.
+// Why two shapes (libsrtp2 2.5): srtp_update() keeps a stream's ROC and its SRTCP index but forgets the bits of its
+// replay window, and it replaces the key at once. So the sender is one libsrtp2 session that srtp_update() re-keys (ROC
+// and SRTCP index go on, RFC 3711 3.3.1 and 3.4), and the receiver is one session per epoch, chosen by the MKI, into
+// which the ROC is carried: a packet that comes late under the old epoch still finds its key and its own replay window.
 //
 // Owner: the agent's only thread. Buffers are worked on in place and must have room for max_trailer more bytes.
 #pragma once

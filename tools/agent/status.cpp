@@ -21,7 +21,9 @@ namespace {
 
 using stream = asio::local::stream_protocol;
 
-std::string path_in(const std::string& directory) { return fmt::format("{}/{}", directory, status_socket_name); }
+std::string path_in(const std::string& directory) {
+    return fmt::format("{}/{}", directory, status_socket_name);
+}
 
 constexpr std::size_t longest_path = sizeof(sockaddr_un::sun_path) - 1;
 
@@ -54,7 +56,9 @@ status_server::open(asio::io_context& io, const std::string& directory, const st
     return server;
 }
 
-status_server::~status_server() { close(); }
+status_server::~status_server() {
+    close();
+}
 
 void status_server::close() {
     asio::error_code ignored;
@@ -105,8 +109,8 @@ tl::expected<std::string, std::string> read_status(const std::string& directory)
     }
     ::close(fd);
     if (error != 0)
-        return tl::unexpected(fmt::format("no agent answers at {} ({}); is it running with this run_dir?", path,
-                                          std::strerror(error)));
+        return tl::unexpected(
+            fmt::format("no agent answers at {} ({}); is it running with this run_dir?", path, std::strerror(error)));
     return text;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The status socket <run_dir>/agent.sock: whoever connects gets one JSON object and the end of the stream. No key is in it.
-// Server half on the agent's io_context; client half for `tandem-agent status`.
+// The status socket <run_dir>/agent.sock: whoever connects gets one JSON object and the end of the stream. No key is in
+// it. Server half on the agent's io_context; client half for `tandem-agent status`.
 #pragma once
 
 #include <functional>

@@ -49,8 +49,8 @@ struct address_request {
 };
 
 void add_attribute(address_request& request, std::uint16_t type, const void* data, std::size_t length) {
-    auto* attribute = reinterpret_cast<rtattr*>(reinterpret_cast<std::uint8_t*>(&request) +
-                                                NLMSG_ALIGN(request.header.nlmsg_len));
+    auto* attribute =
+        reinterpret_cast<rtattr*>(reinterpret_cast<std::uint8_t*>(&request) + NLMSG_ALIGN(request.header.nlmsg_len));
     attribute->rta_type = type;
     attribute->rta_len = static_cast<std::uint16_t>(RTA_LENGTH(length));
     std::memcpy(RTA_DATA(attribute), data, length);
@@ -135,7 +135,9 @@ tun_device::~tun_device() {
         ::close(fd_);
 }
 
-int tun_device::release() noexcept { return std::exchange(fd_, -1); }
+int tun_device::release() noexcept {
+    return std::exchange(fd_, -1);
+}
 
 tl::expected<void, std::string> tun_device::configure(const std::vector<inner_address>& addresses, std::uint16_t mtu) {
     const unsigned index = ::if_nametoindex(name_.c_str());
