@@ -42,7 +42,7 @@ using api::suite;
 constexpr std::size_t burst = 64;
 constexpr std::size_t chunk = 64; // bursts of one contender before the next has its turn
 constexpr std::size_t group = 8;  // packets of evp and libsrtp timed at once
-// NSS finds a key by search: 100,000 TSC a packet at 1,000 AES-CM sessions, many minutes of set-up at 20,000.
+// With NSS: 100,000 TSC a packet at 1,000 AES-CM sessions, many minutes of set-up at 20,000.
 constexpr std::uint64_t libsrtp_budget = 30'000'000; // TSC a turn
 constexpr std::size_t libsrtp_max_sessions = 1000;
 constexpr std::size_t header = 12;
