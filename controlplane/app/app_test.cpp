@@ -78,6 +78,8 @@ TEST(Config, RefusalsNameFileLineAndRemedy) {
               0u);
     EXPECT_NE(error_of(base + "mtu = 100\n").find("1280 to 9000"), std::string::npos);
     EXPECT_NE(error_of("version = 1\n[tunnel\n").find("c.toml:2"), std::string::npos);
+    EXPECT_EQ(error_of("version = 1\n# \xc3\xa9\nd\xcc\x8b = 1\n").rfind("c.toml:3: only plain (ASCII)", 0), 0u);
+    EXPECT_EQ(error_of("version = 1\nrun_dir = \"\"\"x\"\"\"\n").rfind("c.toml:2: strings over several lines", 0), 0u);
     EXPECT_NE(error_of("default_level = \"gone\"\n" + base).find("\"gone\" names no level"), std::string::npos);
 }
 
