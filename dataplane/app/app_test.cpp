@@ -75,6 +75,7 @@ TEST_F(Stats, CountersGoOnAfterACrash) {
         ASSERT_EQ(stat(path.c_str(), &status), 0);
         EXPECT_EQ(status.st_mode & 0777, 0644u);
         EXPECT_FALSE(stats_file::open(path, 2, 10).has_value()); // in use
+        s->in_service();
     }
     auto again = stats_file::open(path, 2, 10);
     ASSERT_TRUE(again.has_value());
@@ -84,10 +85,16 @@ TEST_F(Stats, CountersGoOnAfterACrash) {
     EXPECT_FALSE(std::filesystem::exists(path));
 }
 
+TEST_F(Stats, AFailedStartLeavesNothing) {
+    (void)stats_file::open(path, 1, 10);
+    EXPECT_FALSE(std::filesystem::exists(path));
+}
+
 TEST_F(Stats, AnotherShapeStartsAnew) {
     {
         auto s = stats_file::open(path, 1, 10);
         s->workers()[0].counters[0] = 1;
+        s->in_service();
     }
     auto s = stats_file::open(path, 1, 20);
     ASSERT_TRUE(s.has_value());

@@ -244,6 +244,7 @@ int serve(const options& given, const config& settings, int signals) {
             take(contract_server::listen(settings.socket_path(), settings.controller_uid.value_or(geteuid()), thread));
         spdlog::info("ready: {} flows of {}, engine {}, contract {}", flows.count(), memory.header().max_flows, engine,
                      settings.socket_path());
+        stats.in_service();
         tell_ready(given);
         thread.run(*server, signals);
         notify_service_manager("STOPPING=1");

@@ -67,6 +67,7 @@ tl::expected<stats_file, std::string> stats_file::open(const std::string& path, 
     if (made.fd_ < 0) {
         unlink(path.c_str());
         made.fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+        made.made_here_ = made.fd_ >= 0;
         if (made.fd_ < 0 || fchmod(made.fd_, 0644) != 0 || ftruncate(made.fd_, static_cast<off_t>(s.total)) != 0)
             return tl::unexpected(fmt::format("stats segment {}: {}", path, std::strerror(errno)));
     }
@@ -95,10 +96,13 @@ tl::expected<stats_file, std::string> stats_file::open(const std::string& path, 
 }
 
 stats_file::stats_file(stats_file&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), bytes_(other.bytes_),
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)),
+      made_here_(std::exchange(other.made_here_, false)), bytes_(other.bytes_),
       header_(std::exchange(other.header_, nullptr)), workers_(other.workers_), flows_(other.flows_) {}
 
 stats_file::~stats_file() {
+    if (made_here_)
+        remove();
     if (header_ != nullptr)
         munmap(header_, bytes_);
     if (fd_ >= 0)

@@ -25,13 +25,15 @@ public:
     [[nodiscard]] std::span<api::worker_stats> workers() const noexcept { return workers_; }
     [[nodiscard]] std::span<api::flow_stats> flows() const noexcept { return flows_; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
-    void remove() noexcept; // clean exit
+    void in_service() noexcept { made_here_ = false; } // from now on it outlives a crash of this process
+    void remove() noexcept;                            // clean exit
 
 private:
     stats_file() = default;
 
     std::string path_;
     int fd_ = -1;
+    bool made_here_ = false; // and not in service yet: a failed start takes it away again
     std::size_t bytes_ = 0;
     api::stats_header* header_ = nullptr;
     std::span<api::worker_stats> workers_;

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the data plane says where it cannot start: a taken socket, an interface of another gateway, no such interface, missing
 privileges, no hugepages, wrong configurations. One line, exit status 1, nothing changed for the one that runs."""
+import os
 import sys
 
 sys.path.insert(0, sys.path[0] + "/../lib")
@@ -9,7 +10,7 @@ from flows import Dataplane
 from harness import check, equal, main
 
 
-def refused(dp, words, prefix=()):
+def refused(dp, words, prefix=(), live=False):
     for holder in (False, True):
         dp.holder = holder
         status, said = dp.fails(prefix)
@@ -18,16 +19,18 @@ def refused(dp, words, prefix=()):
         equal(status, 1, f"exit status (it said: {said})")
         equal(len(errors), 1, f"lines that it said: {said}")
         check(words in errors[0], f"'{words}' in: {errors[0]}")
+        own = f"/dev/shm/tandem-{dp.instance}.stats"
+        check(live or not os.path.exists(own), f"a failed start leaves no {own}")
 
 
 def test(t):
     net = t.network(ue2=False)
     first = Dataplane(t, net, "first").start()
-    refused(first, "another data plane runs on")
+    refused(first, "another data plane runs on", live=True)
     other = Dataplane(t, net, "second")
     refused(other, "another")  # same interfaces, own run directory
     same_name = Dataplane(t, net, "third", instance=first.instance)
-    refused(same_name, "instance")
+    refused(same_name, "instance", live=True)
     equal(first.contract()("hello")["restarts"], 0, "restarts of the one that runs")
 
     refused(Dataplane(t, net, "fourth", ports=["nothere0"]), "nothere0")
