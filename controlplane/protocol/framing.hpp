@@ -42,7 +42,7 @@ class framer {
 public:
     explicit framer(std::size_t initial = 16384) : buffer_(initial) {}
 
-    // Room for a read, at least two bytes. Doubles where a frame is longer than it: to 128 KiB at most, if next() is drained.
+    // Room for a read, at least two bytes. Doubles where a frame is longer than it: to 128 KiB where next() is drained.
     [[nodiscard]] std::span<std::uint8_t> prepare();
     void commit(std::size_t read) noexcept { end_ += read; }
     // The next whole frame. The control frame given before is wiped: it may have held a seed.

@@ -27,28 +27,28 @@ inline constexpr std::size_t contract_max_message = 64 * 1024;
 inline constexpr std::size_t max_addresses = 64;
 
 enum class message_type : std::uint16_t {
-    hello = 0,         // hello                -> hello_reply + address_entry[count]
-    flow_add = 2,      // flow_config[count]   -> item_status[count]
-    flow_update = 4,   // flow_update[count]   -> item_status[count]   remotes, source policy, timeout; keys untouched
-    flow_remove = 6,   // flow_ref[count]      -> item_status[count]   keys are wiped before the reply
-    flow_list = 8,     // list_request         -> flow_entry[count]    pages; the last page has count < list_page
+    hello = 0,          // hello                -> hello_reply + address_entry[count]
+    flow_add = 2,       // flow_config[count]   -> item_status[count]
+    flow_update = 4,    // flow_update[count]   -> item_status[count]   remotes, source policy, timeout; keys untouched
+    flow_remove = 6,    // flow_ref[count]      -> item_status[count]   keys are wiped before the reply
+    flow_list = 8,      // list_request         -> flow_entry[count]    pages; the last page has count < list_page
     epoch_install = 10, // epoch_key[count]    -> item_status[count]   in: accepted at once; out: held ready
-    epoch_switch = 12, // epoch_ref[count]     -> item_status[count]   out-side sends under this epoch from now on
-    epoch_retire = 14, // epoch_ref[count]     -> item_status[count]   key wiped before the reply
-    port_list = 16,    // (none)               -> port_entry[count]
-    error_reply = 255, // contract_error       the request as a whole was refused
-    event = 256,       // flow_event[count]    data plane -> control plane, sequence 0
+    epoch_switch = 12,  // epoch_ref[count]     -> item_status[count]   out-side sends under this epoch from now on
+    epoch_retire = 14,  // epoch_ref[count]     -> item_status[count]   key wiped before the reply
+    port_list = 16,     // (none)               -> port_entry[count]
+    error_reply = 255,  // contract_error       the request as a whole was refused
+    event = 256,        // flow_event[count]    data plane -> control plane, sequence 0
 };
 // A reply's type is its request's + 1.
 
 enum class status : std::uint16_t {
     ok = 0,
-    bad_message,     // lengths, count, magic
+    bad_message, // lengths, count, magic
     bad_version,
     unknown_flow,
     flow_exists,
-    bad_address,     // address index not configured, or family mismatch between flow and remote
-    bad_port,        // port 0, or outside the range
+    bad_address, // address index not configured, or family mismatch between flow and remote
+    bad_port,    // port 0, or outside the range
     bad_suite,
     bad_key_length,
     bad_epoch,       // epoch not installed, or installed already with another key
@@ -84,12 +84,12 @@ struct hello {
 
 struct hello_reply {
     std::uint32_t max_flows;
-    std::uint32_t flows;         // now in force
-    std::uint64_t generation;    // of the flow-state memory: changes when flows were lost (fresh memory)
-    std::uint64_t started_ns;    // CLOCK_REALTIME of this process's start
-    std::uint32_t restarts;      // of the data plane on this flow-state memory
-    std::uint32_t last_gap_ms;   // workers' silence at the last restart
-    char stats_path[64];         // the read-only stats segment
+    std::uint32_t flows;       // now in force
+    std::uint64_t generation;  // of the flow-state memory: changes when flows were lost (fresh memory)
+    std::uint64_t started_ns;  // CLOCK_REALTIME of this process's start
+    std::uint32_t restarts;    // of the data plane on this flow-state memory
+    std::uint32_t last_gap_ms; // workers' silence at the last restart
+    char stats_path[64];       // the read-only stats segment
 };
 static_assert(sizeof(hello_reply) == 96);
 
@@ -118,25 +118,25 @@ enum class source_policy : std::uint8_t {
 };
 
 struct flow_config {
-    flow_id id;                    // in-side local address and port
-    flow_id reverse;               // flow whose out remote follows this flow's source when it latches; 0 = none. Only what
-                                   // this flow carries moves: rtp_remote by carries_rtp, rtcp_remote by carries_rtcp
-    std::uint64_t tag;             // the control plane's own mark (media id), returned in lists and events
+    flow_id id;        // in-side local address and port
+    flow_id reverse;   // flow whose out remote follows this flow's source when it latches; 0 = none. Only what
+                       // this flow carries moves: rtp_remote by carries_rtp, rtcp_remote by carries_rtcp
+    std::uint64_t tag; // the control plane's own mark (media id), returned in lists and events
     suite in_suite;
     suite out_suite;
-    std::uint8_t carries;          // carries_rtp | carries_rtcp
+    std::uint8_t carries; // carries_rtp | carries_rtcp
     source_policy source;
-    std::uint8_t in_mki_length;    // 0 = no MKI on the wire, else 1..4 (Tandem's own secondaries: 4)
+    std::uint8_t in_mki_length; // 0 = no MKI on the wire, else 1..4 (Tandem's own secondaries: 4)
     std::uint8_t out_mki_length;
-    std::uint8_t dscp;             // 0..63, of what is sent
+    std::uint8_t dscp; // 0..63, of what is sent
     std::uint8_t reserved0;
-    std::uint16_t timeout_s;       // silence after which flow_timeout is reported; 0 = never
-    std::uint8_t flags;            // flow_flags
+    std::uint16_t timeout_s; // silence after which flow_timeout is reported; 0 = never
+    std::uint8_t flags;      // flow_flags
     std::uint8_t reserved1;
-    net_address signalled_source;  // source_policy::signalled
-    flow_id rtp_out;               // local address and port that RTP leaves from (the reverse flow's in-side)
-    flow_id rtcp_out;              // likewise RTCP; equals rtp_out where the out-leg muxes
-    net_address rtp_remote;        // port 0 = not known yet (drop no_remote until learned or updated)
+    net_address signalled_source; // source_policy::signalled
+    flow_id rtp_out;              // local address and port that RTP leaves from (the reverse flow's in-side)
+    flow_id rtcp_out;             // likewise RTCP; equals rtp_out where the out-leg muxes
+    net_address rtp_remote;       // port 0 = not known yet (drop no_remote until learned or updated)
     net_address rtcp_remote;
 };
 static_assert(sizeof(flow_config) == 32 + 24 + 8 + 48);
@@ -163,8 +163,8 @@ struct flow_update {
 static_assert(sizeof(flow_update) == 16 + 24 + 8 + 48);
 
 enum update_mask : std::uint8_t {
-    update_source = 1,  // source, signalled_source; re-arms `first`
-    update_remote = 2,  // rtp_remote, rtcp_remote, rtp_out, rtcp_out
+    update_source = 1, // source, signalled_source; re-arms `first`
+    update_remote = 2, // rtp_remote, rtcp_remote, rtp_out, rtcp_out
     update_flags = 4,
     update_timeout = 8,
     update_dscp = 16,
@@ -203,15 +203,15 @@ struct item_status {
 };
 
 struct list_request {
-    std::uint32_t after;       // flow ids above this; 0 = from the start
-    std::uint32_t has_after;   // 0 = from the start
+    std::uint32_t after;     // flow ids above this; 0 = from the start
+    std::uint32_t has_after; // 0 = from the start
 };
 
 inline constexpr std::size_t list_page = 256;
 
 struct flow_entry {
-    flow_config config;        // remotes as they are now (latched)
-    std::uint32_t in_epochs[3];  // installed epochs, newest first
+    flow_config config;         // remotes as they are now (latched)
+    std::uint32_t in_epochs[3]; // installed epochs, newest first
     std::uint32_t out_epochs[3];
     std::uint8_t in_epoch_count;
     std::uint8_t out_epoch_count;
@@ -220,7 +220,7 @@ struct flow_entry {
     std::uint32_t sending_epoch; // of the out-side
     std::uint32_t stats_index;   // slot in the stats segment's flow array
     std::uint32_t reserved;
-    net_address source;          // the last accepted one; port 0 = none yet
+    net_address source; // the last accepted one; port 0 = none yet
 };
 static_assert(sizeof(flow_entry) == sizeof(flow_config) + 24 + 16 + 24);
 static_assert(sizeof(contract_header) + list_page * sizeof(flow_entry) <= contract_max_message);

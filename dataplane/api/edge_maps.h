@@ -23,8 +23,8 @@ struct tandem_edge_address {
 };
 
 struct tandem_edge_service {
-    __u16 port;     /* host byte order */
-    __u8 protocol;  /* IPPROTO_TCP or IPPROTO_UDP */
+    __u16 port;    /* host byte order */
+    __u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
     __u8 reserved;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stats segment: a file in /dev/shm that the data plane writes and anyone permitted maps read-only.
-// Layout: stats_header, worker_stats[workers], flow_stats[max_flows]. Every 64-bit counter has one writer (its worker) and
-// is read without a lock; a reader may see two counters of one flow a packet apart. No key, no seed, no payload, ever.
+// Layout: stats_header, worker_stats[workers], flow_stats[max_flows]. Every 64-bit counter has one writer (its worker)
+// and is read without a lock; a reader may see two counters of one flow a packet apart. Never a key, seed or payload.
 #pragma once
 
 #include <cstdint>
@@ -29,13 +29,13 @@ struct alignas(64) stats_header {
     std::uint16_t version;
     std::uint16_t workers;
     std::uint32_t max_flows;
-    std::uint32_t flow_bytes;     // flow-state memory per flow, for `tandemctl status`
+    std::uint32_t flow_bytes; // flow-state memory per flow, for `tandemctl status`
     std::uint64_t pid;
-    std::uint64_t started_ns;     // CLOCK_REALTIME
-    std::uint64_t heartbeat_ns;   // CLOCK_MONOTONIC, by the control thread
-    std::uint64_t worker_offset;  // from the segment's start
+    std::uint64_t started_ns;    // CLOCK_REALTIME
+    std::uint64_t heartbeat_ns;  // CLOCK_MONOTONIC, by the control thread
+    std::uint64_t worker_offset; // from the segment's start
     std::uint64_t flow_offset;
-    std::uint64_t edge[256];      // sums of the XDP edge's verdicts (edge_maps.h), refreshed each second by the control thread
+    std::uint64_t edge[256]; // sums of the XDP edge's verdicts (edge_maps.h), refreshed each second
 };
 
 struct alignas(64) worker_stats {
@@ -46,23 +46,23 @@ struct alignas(64) worker_stats {
 // One flow's counters. `slot` numbers are in flow_entry::stats_index; `id` is 0 in a slot that is not in use.
 struct alignas(64) flow_stats {
     flow_id id;
-    std::uint32_t epoch_in;        // newest epoch that authenticated
-    std::uint32_t epoch_out;       // epoch now sent under
+    std::uint32_t epoch_in;  // newest epoch that authenticated
+    std::uint32_t epoch_out; // epoch now sent under
     suite suite_in;
     suite suite_out;
     std::uint64_t tag;
-    std::uint64_t rx_packets;      // accepted (authenticated where the in-side is SRTP), RTP
-    std::uint64_t rx_bytes;        // UDP payload
-    std::uint64_t tx_packets;      // RTP
+    std::uint64_t rx_packets; // accepted (authenticated where the in-side is SRTP), RTP
+    std::uint64_t rx_bytes;   // UDP payload
+    std::uint64_t tx_packets; // RTP
     std::uint64_t tx_bytes;
     std::uint64_t rtcp_rx_packets;
     std::uint64_t rtcp_tx_packets;
     std::uint64_t auth_failures;
-    std::uint64_t replays;         // already seen or too old
+    std::uint64_t replays; // already seen or too old
     std::uint64_t other_drops;
-    std::uint64_t expected;        // RTP packets by sequence numbers, per RFC 3550 A.3, summed over SSRCs
-    std::uint64_t last_packet_ns;  // CLOCK_MONOTONIC of the last accepted packet, coarse (<= 10 ms)
-    std::uint64_t tx_dropped;      // accepted but not sent
+    std::uint64_t expected;       // RTP packets by sequence numbers, per RFC 3550 A.3, summed over SSRCs
+    std::uint64_t last_packet_ns; // CLOCK_MONOTONIC of the last accepted packet, coarse (<= 10 ms)
+    std::uint64_t tx_dropped;     // accepted but not sent
 };
 static_assert(sizeof(flow_stats) == 128);
 

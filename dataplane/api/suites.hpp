@@ -53,7 +53,9 @@ inline constexpr std::size_t max_salt_length = 14;
     return nullptr;
 }
 
-[[nodiscard]] constexpr const suite_info& info(suite s) noexcept { return suite_table[static_cast<std::size_t>(s)]; }
+[[nodiscard]] constexpr const suite_info& info(suite s) noexcept {
+    return suite_table[static_cast<std::size_t>(s)];
+}
 
 static_assert(info(suite::aead_aes_256_gcm).id == suite::aead_aes_256_gcm, "suites.def is ordered by number");
 

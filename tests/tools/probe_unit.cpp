@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // probe_unit: many units in one process, for tests that must know what a real agent never tells.
 //
-// Speaks the real control protocol over real TLS 1.3 (external PSK), answers MEDIA_OPEN, SEED and MEDIA_CLOSE, sends SRTP on
-// each media at 50 packets/s and checks what returns by libsrtp2. It has no TUN: inner addresses are only told. On demand it
-// writes every seed and master key that it learned (--reveal), so that a test can look for them in the gateway's memory.
+// Speaks the real control protocol over real TLS 1.3 (external PSK), answers MEDIA_OPEN, SEED and MEDIA_CLOSE, sends
+// SRTP on each media at 50 packets/s and checks what returns by libsrtp2. It has no TUN: inner addresses are only told.
+// On demand it writes every seed and master key that it learned (--reveal), so that a test can look for them in the
+// gateway's memory.
 //
 //   probe_unit --gateway 192.0.2.1:4433 --keys DIR --units a,b,c [--reveal FILE] [--first-sequence N]
-//   DIR holds ID.psk (hex). Prints a JSON object per line: configured, media_open, seed, media_close; at the end, totals.
+//   DIR holds ID.psk (hex). Prints a JSON object per line: configured, media_open, seed, media_close; at the end,
+//   totals.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -99,9 +101,11 @@ public:
         if (!up || !down)
             return false;
         if (reveal_ != nullptr)
-            *reveal_ << fmt::format("{{\"media\":{},\"epoch\":{},\"suite\":\"{}\",\"seed\":\"{}\",\"up\":\"{}\",\"down\":\"{}\"}}\n", id_,
-                                    epoch, api::info(suite_).name, hex(seed.view()), hex(up->view()), hex(down->view()))
-                     << std::flush;
+            *reveal_
+                << fmt::format(
+                       "{{\"media\":{},\"epoch\":{},\"suite\":\"{}\",\"seed\":\"{}\",\"up\":\"{}\",\"down\":\"{}\"}}\n",
+                       id_, epoch, api::info(suite_).name, hex(seed.view()), hex(up->view()), hex(down->view()))
+                << std::flush;
         if (!receiver_.install(*down, epoch))
             return false;
         if (!sender_)
@@ -285,7 +289,8 @@ private:
             } else {
                 ++sum.seeds;
                 (void)media->second->rekey(*m.get_secret<tlv::seed>(), *m.get<tlv::epoch>());
-                fmt::print("{{\"event\":\"seed\",\"unit\":\"{}\",\"media\":{},\"epoch\":{},\"at\":{:.3f}}}\n", id_, *id, *m.get<tlv::epoch>(),
+                fmt::print("{{\"event\":\"seed\",\"unit\":\"{}\",\"media\":{},\"epoch\":{},\"at\":{:.3f}}}\n", id_, *id,
+                           *m.get<tlv::epoch>(),
                            std::chrono::duration<double>(clock_type::now().time_since_epoch()).count());
             }
             std::fflush(stdout);
@@ -301,8 +306,8 @@ private:
     void configured(const message& m) {
         tsid_ = m.tsid();
         const auto inner = m.get<tlv::inner_address>();
-        fmt::print("{{\"event\":\"configured\",\"unit\":\"{}\",\"tsid\":\"{:016x}\",\"inner\":\"{}\",\"status\":{}}}\n", id_, tsid_,
-                   inner ? text({*inner, 0}) : "", static_cast<int>(m.code()));
+        fmt::print("{{\"event\":\"configured\",\"unit\":\"{}\",\"tsid\":\"{:016x}\",\"inner\":\"{}\",\"status\":{}}}\n",
+                   id_, tsid_, inner ? text({*inner, 0}) : "", static_cast<int>(m.code()));
         std::fflush(stdout);
     }
 
@@ -311,8 +316,9 @@ private:
         auto media = std::make_unique<probe_media>(m, tsid_, reveal_, options_.first_sequence);
         auto answer = m.response(status::ok);
         answer.add<tlv::media_id>(id).add<tlv::unit_media>(media->local());
-        fmt::print("{{\"event\":\"media_open\",\"unit\":\"{}\",\"media\":{},\"gateway\":\"{}\",\"suite\":\"{}\",\"seed_length\":{}}}\n", id_, id,
-                   text(media->gateway()), api::info(media->suite()).name, m.get<tlv::seed>()->size());
+        fmt::print("{{\"event\":\"media_open\",\"unit\":\"{}\",\"media\":{},\"gateway\":\"{}\",\"suite\":\"{}\",\"seed_"
+                   "length\":{}}}\n",
+                   id_, id, text(media->gateway()), api::info(media->suite()).name, m.get<tlv::seed>()->size());
         std::fflush(stdout);
         media_[id] = std::move(media);
         send(std::move(answer));
@@ -392,7 +398,8 @@ int main(int argc, char** argv) {
         all.refused += unit->sum.refused;
         all.seeds += unit->sum.seeds;
     }
-    fmt::print("{{\"event\":\"totals\",\"sent\":{},\"received\":{},\"refused\":{},\"seeds\":{}}}\n", all.sent, all.received, all.refused, all.seeds);
+    fmt::print("{{\"event\":\"totals\",\"sent\":{},\"received\":{},\"refused\":{},\"seeds\":{}}}\n", all.sent,
+               all.received, all.refused, all.seeds);
     units.clear();
     SSL_CTX_free(context);
 }
