@@ -68,6 +68,9 @@ struct secondary_counters {
 class secondary {
 public:
     static constexpr std::chrono::seconds keepalive_after{15};
+    // Until something came from the gateway: the first one, on which it latches, may have been lost.
+    static constexpr std::chrono::milliseconds keepalive_unheard{500};
+    static constexpr std::uint64_t keepalives_unheard = 6;
     static constexpr std::size_t buffer_size = 65536 + max_trailer;
 
     [[nodiscard]] static tl::expected<std::unique_ptr<secondary>, secondary_error> open(secondary_config config,
@@ -87,7 +90,10 @@ public:
     [[nodiscard]] std::span<const std::uint8_t> unprotect(std::span<const std::uint8_t> datagram);
     // An empty RTCP receiver report, protected: opens NATs and lets the gateway latch before the phone speaks.
     [[nodiscard]] std::span<const std::uint8_t> keepalive(clock::time_point now);
-    [[nodiscard]] clock::time_point next_keepalive() const noexcept { return last_sent_ + keepalive_after; }
+    [[nodiscard]] clock::time_point next_keepalive() const noexcept {
+        const bool unheard = counters.received == 0 && counters.keepalives < keepalives_unheard;
+        return last_sent_ + (unheard ? clock::duration(keepalive_unheard) : clock::duration(keepalive_after));
+    }
     [[nodiscard]] bool keepalive_due(clock::time_point now) const noexcept { return now >= next_keepalive(); }
     // Where what goes, out of doors.
     [[nodiscard]] const endpoint& destination(packet_class what) const noexcept {

@@ -357,8 +357,22 @@ TEST(Rim10Secondary, KeepaliveIsAReceiverReportThatAuthenticates) {
     const bytes plain = unprotect(*e.gateway, packet);
     ASSERT_EQ(plain.size(), 8U);
     EXPECT_EQ(plain[1], 201);
-    EXPECT_FALSE(e.unit->keepalive_due(clock::now()));
-    EXPECT_TRUE(e.unit->keepalive_due(clock::now() + secondary::keepalive_after));
+    // Nothing heard yet: again soon, but not for ever.
+    const auto start = clock::now();
+    auto now = start;
+    for (std::uint64_t i = 1; i < secondary::keepalives_unheard; i++) {
+        EXPECT_FALSE(e.unit->keepalive_due(now));
+        now += secondary::keepalive_unheard + std::chrono::milliseconds(100);
+        EXPECT_TRUE(e.unit->keepalive_due(now)) << i;
+        EXPECT_FALSE(e.unit->keepalive(now).empty());
+    }
+    EXPECT_FALSE(e.unit->keepalive_due(now + std::chrono::seconds(10)));
+    EXPECT_TRUE(e.unit->keepalive_due(now + secondary::keepalive_after));
+    // Heard: only against silence.
+    ends heard(api::suite::aes_cm_128_hmac_sha1_80);
+    ASSERT_FALSE(heard.unit->keepalive(start).empty());
+    ASSERT_FALSE(unprotect(*heard.unit, protect(*heard.gateway, rtp(1, 1))).empty());
+    EXPECT_FALSE(heard.unit->keepalive_due(start + std::chrono::seconds(14)));
 }
 
 TEST(Rim13Secondary, GuessedIndexFollowsRfc3711AppendixA) {
