@@ -102,9 +102,10 @@ TEST_P(Hostile, WrongVersionAndProtocol) {
     EXPECT_EQ(t.drops(drop::bad_udp), 1u);
 }
 
-TEST_P(Hostile, Ipv4FragmentsAndChecksum) {
-    if (v6)
-        GTEST_SKIP() << "IPv4 only";
+class HostileIpv4 : public Hostile {};
+INSTANTIATE_TEST_SUITE_P(Families, HostileIpv4, ::testing::Values(false), [](const auto&) { return "IPv4"; });
+
+TEST_P(HostileIpv4, FragmentsAndChecksum) {
     const auto with_flags = [&](unsigned flags) {
         bytes f = good;
         f[ip + 6] = static_cast<std::uint8_t>(flags >> 8);
