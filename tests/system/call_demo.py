@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 240
-"""RIM-05, RIM-32, RIM-37: tools/demo itself, in namespaces of its own: passes, its JSON is complete, and what it computed is
+"""RIM-05, RIM-32, RIM-37, ORA-02 (tls): tools/demo itself, in namespaces of its own: passes, its JSON is complete, and what it computed is
 computed again here from the parts. After it nothing is left."""
 import json
 import os
