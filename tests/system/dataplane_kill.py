@@ -92,4 +92,4 @@ def back(dp, restarts):
         return None
 
 
-main(test, "RIM-13 kill -9 of the data plane near sequence 65,535")
+main(test, "data plane: kill -9 near sequence 65,535")
