@@ -80,6 +80,9 @@ std::string_view text(api::status status) noexcept {
         return "not permitted: run as the data plane's user, or set its controller_uid";
     case api::status::not_controlling:
         return "another control plane took over";
+    case api::status::busy:
+    case api::status::not_possible:
+        return "refused"; // answers to observers only
     }
     return "unknown status";
 }

@@ -27,17 +27,22 @@ inline constexpr std::size_t contract_max_message = 64 * 1024;
 inline constexpr std::size_t max_addresses = 64;
 
 enum class message_type : std::uint16_t {
-    hello = 0,          // hello                -> hello_reply + address_entry[count]
-    flow_add = 2,       // flow_config[count]   -> item_status[count]
-    flow_update = 4,    // flow_update[count]   -> item_status[count]   remotes, source policy, timeout; keys untouched
-    flow_remove = 6,    // flow_ref[count]      -> item_status[count]   keys are wiped before the reply
-    flow_list = 8,      // list_request         -> flow_entry[count]    pages; the last page has count < list_page
-    epoch_install = 10, // epoch_key[count]    -> item_status[count]   in: accepted at once; out: held ready
-    epoch_switch = 12,  // epoch_ref[count]     -> item_status[count]   out-side sends under this epoch from now on
-    epoch_retire = 14,  // epoch_ref[count]     -> item_status[count]   key wiped before the reply
-    port_list = 16,     // (none)               -> port_entry[count]
-    error_reply = 255,  // contract_error       the request as a whole was refused
-    event = 256,        // flow_event[count]    data plane -> control plane, sequence 0
+    hello = 0,           // hello                -> hello_reply + address_entry[count]
+    flow_add = 2,        // flow_config[count]   -> item_status[count]
+    flow_update = 4,     // flow_update[count]   -> item_status[count]   remotes, source policy, timeout; keys untouched
+    flow_remove = 6,     // flow_ref[count]      -> item_status[count]   keys are wiped before the reply
+    flow_list = 8,       // list_request         -> flow_entry[count]    pages; the last page has count < list_page
+    epoch_install = 10,  // epoch_key[count]    -> item_status[count]   in: accepted at once; out: held ready
+    epoch_switch = 12,   // epoch_ref[count]     -> item_status[count]   out-side sends under this epoch from now on
+    epoch_retire = 14,   // epoch_ref[count]     -> item_status[count]   key wiped before the reply
+    port_list = 16,      // (none)               -> port_entry[count]
+    trace_start = 64,    // trace_request        -> observe_reply + port_entry[count]   observers: sight.hpp
+    capture_start = 66,  // capture_request      -> observe_reply + port_entry[count]
+    error_reply = 255,   // contract_error       the request as a whole was refused
+    event = 256,         // flow_event[count]    data plane -> control plane, sequence 0
+    trace_records = 257, // trace_record[count]   data plane -> observer, sequence 0
+    capture_records = 258, // capture_record + bytes, count times
+    observe_end = 259,     // observe_end
 };
 // A reply's type is its request's + 1.
 
@@ -57,6 +62,8 @@ enum class status : std::uint16_t {
     bad_timeout,
     not_permitted,   // peer is not the configured user
     not_controlling, // another connection took over
+    busy,            // another observer's trace or capture runs
+    not_possible,    // what was asked cannot be done now; the text says why
 };
 
 struct contract_header {

@@ -19,7 +19,7 @@ enum class counter : std::uint16_t {
 };
 
 inline constexpr std::uint32_t stats_magic = 0x54535431; // "TST1"
-inline constexpr std::uint16_t stats_version = 1;
+inline constexpr std::uint16_t stats_version = 2;
 inline constexpr std::size_t max_counters = 64;
 inline constexpr std::size_t max_drops = 64;
 static_assert(static_cast<std::size_t>(counter::count) <= max_counters && drop_count <= max_drops);
@@ -36,11 +36,38 @@ struct alignas(64) stats_header {
     std::uint64_t worker_offset; // from the segment's start
     std::uint64_t flow_offset;
     std::uint64_t edge[256]; // sums of the XDP edge's verdicts (edge_maps.h), refreshed each second
+    std::uint32_t flows;     // in force now, of max_flows; by the control thread
+    std::uint32_t keys;      // key objects in use; by the control thread
+    std::uint64_t tsc_hz;    // of all *_tsc fields
 };
+
+// Stages of a worker's round, in their order (dataplane/pipeline).
+enum class stage : std::uint8_t { receive, lookup, unprotect, protect, send, count };
+inline constexpr std::size_t stage_count = static_cast<std::size_t>(stage::count);
+inline constexpr std::size_t burst_classes = 7; // 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64 packets
+
+// How a worker spends its time, since it was started: TSC cycles, written once per burst by the worker alone. Its busy
+// share over an interval is the growth of busy_tsc over that of the TSC.
+struct alignas(64) worker_sight {
+    std::uint64_t started_tsc; // 0 = not started
+    std::uint64_t busy_tsc;    // in rounds that took packets
+    // From one poll of the ports to the next while there were packets or the control thread's changes to be done; sleep
+    // is not in it. What the kernel takes away (other threads on the core) is.
+    std::uint64_t longest_gap_tsc;
+    std::uint64_t longest_gap_second_tsc; // of the last full second of work
+    std::uint32_t lcore;
+    std::uint32_t cpu; // where it was when it was started
+    std::uint64_t reserved[3];
+    std::uint64_t stage_tsc[8];     // by stage; rounds without packets are not in it
+    std::uint64_t stage_packets[8]; // that entered the stage
+    std::uint64_t burst_sizes[8];   // rounds by burst class
+};
+static_assert(sizeof(worker_sight) == 256 && stage_count <= 8 && burst_classes <= 8);
 
 struct alignas(64) worker_stats {
     std::uint64_t counters[max_counters];
     std::uint64_t drops[max_drops]; // by api::drop
+    worker_sight sight;
 };
 
 // One flow's counters. `slot` numbers are in flow_entry::stats_index; `id` is 0 in a slot that is not in use.

@@ -70,11 +70,12 @@ class Dataplane:
                  (ROOT / "dataplane/api/drops.def").read_text().splitlines() if line.startswith("X(")]
         data = Path(f"/dev/shm/tandem-{self.instance}.stats").read_bytes()
         workers = struct.unpack_from("<H", data, 6)[0]
-        worker_offset = struct.unpack_from("<Q", data, 40)[0]
+        worker_offset, flow_offset = struct.unpack_from("<QQ", data, 40)
+        size = (flow_offset - worker_offset) // workers
         edge = struct.unpack_from("<256Q", data, 56)
         out = {}
         for i, name in enumerate(names):
-            n = edge[i] + sum(struct.unpack_from("<Q", data, worker_offset + w * 1024 + 512 + 8 * i)[0] for w in range(workers))
+            n = edge[i] + sum(struct.unpack_from("<Q", data, worker_offset + w * size + 512 + 8 * i)[0] for w in range(workers))
             if n:
                 out[name] = n
         return out
