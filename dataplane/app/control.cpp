@@ -39,7 +39,7 @@ control::control(const config& settings, flow::store& flows, pipeline::shared_st
                  std::vector<io::port>& ports, io::nexthop_resolver& resolver, flow::executor& workers)
     : settings_(settings), flows_(flows), shared_(shared), stats_(stats), ports_(ports), resolver_(resolver),
       routes_(resolver, flows, workers, shared.hops, shared.table.addresses()), ageing_(shared.memory.records().size()),
-      started_ns_(realtime_ns()) {
+      ring_drops_(stats.workers()), started_ns_(realtime_ns()) {
     flows_.on_publish = [this](auto slot, const auto& r) { published(slot, r); };
     flows_.on_withdraw = [this](auto slot, const auto& r) { withdrawn(slot, r); };
     flows_.on_change = [this](auto slot, const auto&) { routes_.follow(slot); };
@@ -228,6 +228,7 @@ void control::each_second(std::uint64_t now_ns) {
                 for (std::size_t i = 0; i < sum.size(); ++i)
                     sum[i] += (*verdicts)[i];
     std::copy(sum.begin(), sum.end(), stats_.header().edge);
+    ring_drops_.refresh(ports_);
     routes_.tick(now_ns);
     // A worker that does not come round any more is a hang: the service manager is not told that all is well.
     const std::uint64_t beat = std::atomic_ref(shared_.memory.header().heartbeat_ns).load(std::memory_order_relaxed);

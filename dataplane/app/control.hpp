@@ -17,6 +17,7 @@
 #include "dataplane/flow/store.hpp"
 #include "dataplane/io/nexthop.hpp"
 #include "dataplane/io/port.hpp"
+#include "dataplane/io/ring_drops.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
 namespace tandem::app {
@@ -63,6 +64,7 @@ private:
     route_keeper routes_;
     flow::ageing ageing_;
     flow::recovery recovered_;
+    io::ring_drop_counters ring_drops_;
     std::uint64_t started_ns_;
     std::array<std::uint64_t, 256> edge_before_{}; // verdicts that a predecessor counted
     std::uint64_t next_second_ns_ = 0;

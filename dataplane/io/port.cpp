@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -21,6 +22,7 @@
 #include "bpf/loader/edge.hpp"
 #include "dataplane/io/capture.hpp"
 #include "dataplane/io/interface.hpp"
+#include "dataplane/io/ring_drops.hpp"
 
 namespace tandem::io {
 
@@ -99,7 +101,11 @@ status start_af_xdp(port& p, const std::string& args, rte_mempool* pool) {
                 return made;
             if (auto clear = make_way(p); !clear)
                 return clear;
+            const std::vector<int> others = open_xdp_sockets();
             started = start_device(p, pool, said);
+            const std::vector<int> all = open_xdp_sockets();
+            p.sockets.clear();
+            std::set_difference(all.begin(), all.end(), others.begin(), others.end(), std::back_inserter(p.sockets));
         }
         if (started || pause == 0)
             break;
@@ -249,6 +255,7 @@ port& port::operator=(port&& other) noexcept {
     tx_queues = other.tx_queues;
     edge = std::move(other.edge);
     claim = std::move(other.claim);
+    sockets = std::move(other.sockets);
     notes = std::move(other.notes);
     to_worker = std::exchange(other.to_worker, {});
     from_worker = std::exchange(other.from_worker, {});

@@ -59,6 +59,7 @@ struct port {
     std::unique_ptr<bpf::interface_claim> claim;
     std::vector<rte_ring*> to_worker;   // ring: the test enqueues mbufs here, one ring per queue ...
     std::vector<rte_ring*> from_worker; // ... and dequeues here what was sent
+    std::vector<int> sockets;           // af_xdp: net_af_xdp's own, one a queue; only asked for statistics
     std::vector<std::string> notes;     // what an operator should hear, e.g. that the mode is generic
 };
 
