@@ -21,6 +21,8 @@ namespace tandem::app {
 
 namespace {
 
+constexpr std::initializer_list<std::string_view> idle_names = {"adaptive", "poll", "interrupt"};
+
 // Thrown inside this file only; load_config turns it into a value.
 struct bad {
     std::string text;
@@ -154,10 +156,28 @@ void read_edge(const reader& r, const toml::table& root, config& c) {
     }
 }
 
+// That they are there, and ours to use, is checked where they are used (io::eal).
+void read_cpus(const reader& r, const toml::table& root, config& c) {
+    const toml::node* node = root.get("cpus");
+    if (node == nullptr)
+        return;
+    if (!node->is_array())
+        r.fail(*node, "cpus must be a list with one CPU for each worker: cpus = [2, 3]");
+    for (const toml::node& cpu : *node->as_array()) {
+        const auto number = static_cast<unsigned>(r.in_range(cpu, "cpus", 0, 1023));
+        if (std::find(c.cpus.begin(), c.cpus.end(), number) != c.cpus.end())
+            r.fail(cpu, fmt::format("cpus names CPU {} twice: each worker needs one of its own", number));
+        c.cpus.push_back(number);
+    }
+    if (c.cpus.size() != c.workers)
+        r.fail(*node, fmt::format("cpus names {} CPU(s) and workers = {}: name one for each worker", c.cpus.size(),
+                                  c.workers));
+}
+
 void read_root(const reader& r, const toml::table& root, config& c) {
     r.only(root, "",
-           {"version", "instance", "run_dir", "workers", "hugepages", "max_flows", "engine", "idle", "controller_uid",
-            "address", "port", "edge"});
+           {"version", "instance", "run_dir", "workers", "cpus", "hugepages", "max_flows", "engine", "idle",
+            "idle_poll_us", "controller_uid", "address", "port", "edge"});
     std::int64_t version = 0;
     r.number(root, "version", 1, 1, version);
     if (version != 1)
@@ -175,7 +195,9 @@ void read_root(const reader& r, const toml::table& root, config& c) {
     r.number(root, "max_flows", 1, 4'194'304, c.max_flows);
     r.choice(root, "hugepages", {"auto", "never", "require"}, c.memory);
     r.choice(root, "engine", {"auto", "ipsecmb", "openssl"}, c.crypto);
-    r.choice(root, "idle", {"adaptive", "poll"}, c.when_idle);
+    r.choice(root, "idle", idle_names, c.when_idle);
+    r.number(root, "idle_poll_us", 0, 1'000'000, c.idle_poll_us);
+    read_cpus(r, root, c);
     if (const toml::node* uid = root.get("controller_uid"))
         c.controller_uid = static_cast<std::uint32_t>(r.in_range(*uid, "controller_uid", 0, 0xfffffffe));
     read_addresses(r, root, c);
@@ -184,6 +206,13 @@ void read_root(const reader& r, const toml::table& root, config& c) {
 }
 
 } // namespace
+
+tl::expected<config::idle, std::string> parse_idle(std::string_view word) {
+    const auto* const found = std::find(idle_names.begin(), idle_names.end(), word);
+    if (found == idle_names.end())
+        return tl::unexpected(fmt::format("idle must be one of: {}; not \"{}\"", fmt::join(idle_names, ", "), word));
+    return static_cast<config::idle>(found - idle_names.begin());
+}
 
 tl::expected<config, std::string> parse_config(std::string_view text, const std::string& path) {
     try {

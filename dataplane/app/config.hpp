@@ -20,7 +20,7 @@ struct config {
     };
     enum class hugepages { automatic, never, require };
     enum class engine { automatic, ipsecmb, openssl };
-    enum class idle { adaptive, poll };
+    enum class idle { adaptive, poll, interrupt };
 
     std::string instance = "main";
     std::string run_dir = "/run/tandem";
@@ -29,6 +29,8 @@ struct config {
     std::uint32_t max_flows = 4096;
     engine crypto = engine::automatic;
     idle when_idle = idle::adaptive;
+    std::uint32_t idle_poll_us = 100;
+    std::vector<unsigned> cpus; // of the workers, in their order; empty = chosen
     std::optional<std::uint32_t> controller_uid;
     std::vector<address> addresses;
     std::vector<std::string> ports; // interfaces
@@ -44,5 +46,6 @@ struct config {
 // The error is one line: "file:line: what is wrong; what to do".
 [[nodiscard]] tl::expected<config, std::string> load_config(const std::string& path);
 [[nodiscard]] tl::expected<config, std::string> parse_config(std::string_view text, const std::string& path);
+[[nodiscard]] tl::expected<config::idle, std::string> parse_idle(std::string_view word);
 
 } // namespace tandem::app

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <string>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,6 +44,7 @@ struct options {
     int state_fd = -1;
     int ready_fd = -1;
     bool check = false;
+    std::string idle{}; // empty: as the configuration says
 };
 
 // Why the program ends before it forwards. Thrown and caught in this file only.
@@ -154,6 +156,21 @@ std::vector<pipeline::port_use> ports_of_worker(const std::vector<io::port>& por
     return list;
 }
 
+// What wakes a sleeping worker: the sockets of its queues. A port that has none (or hides one) makes it nap instead.
+pipeline::idle_config idle_of_worker(const config& settings, const std::vector<io::port>& ports, unsigned worker) {
+    pipeline::idle_config idle(static_cast<pipeline::idle_mode>(settings.when_idle));
+    static_assert(static_cast<int>(pipeline::idle_mode::interrupt) == static_cast<int>(config::idle::interrupt) &&
+                  static_cast<int>(pipeline::idle_mode::poll) == static_cast<int>(config::idle::poll));
+    idle.budget_us = settings.idle_poll_us;
+    idle.every_queue = true;
+    for (const auto& port : ports) {
+        idle.every_queue = idle.every_queue && port.sockets.size() == port.rx_queues;
+        for (std::size_t queue = worker; queue < port.sockets.size(); queue += settings.workers)
+            idle.descriptors.push_back(port.sockets[queue]);
+    }
+    return idle;
+}
+
 int worker_main(void* argument) {
     keep_running_privileges(); // capabilities are a thread's own
     static_cast<pipeline::worker*>(argument)->run();
@@ -167,7 +184,7 @@ public:
             auto engine = take(crypto::make_engine(engine_name(settings.crypto)));
             workers_.push_back(std::make_unique<pipeline::worker>(i, shared, std::move(engine),
                                                                   ports_of_worker(ports, i, settings.workers),
-                                                                  settings.when_idle == config::idle::adaptive));
+                                                                  idle_of_worker(settings, ports, i)));
             shared.workers.push_back(workers_.back().get());
         }
     }
@@ -207,6 +224,7 @@ int serve(const options& given, const config& settings, int signals) {
     if (auto wrong = harden_process(); !wrong.empty())
         spdlog::warn("hardening: {}", wrong);
     keep_start_privileges();
+    prctl(PR_SET_TIMERSLACK, 1); // ns, inherited by all threads: a worker's short nap is short
     flow::memory memory = open_memory(given, settings);
     auto builder = take(crypto::make_engine(engine_name(settings.crypto)));
     stats_file stats = take(stats_file::open(settings.stats_path(), settings.workers, memory.header().max_flows));
@@ -254,7 +272,9 @@ int serve(const options& given, const config& settings, int signals) {
 }
 
 int start(const options& given) {
-    const config settings = take(load_config(given.config_path));
+    config settings = take(load_config(given.config_path));
+    if (!given.idle.empty())
+        settings.when_idle = *parse_idle(given.idle);
     if (given.check) {
         fmt::print("{}: ok\n", given.config_path);
         return 0;
@@ -274,6 +294,11 @@ int main(int argc, char** argv) {
     cli.add_option("--state-fd", given.state_fd, "descriptor of the flow-state memory (given by tandem-holder)");
     cli.add_option("--ready-fd", given.ready_fd, "descriptor to report readiness on (given by tandem-holder)");
     cli.add_flag("--check", given.check, "check the configuration and exit");
+    cli.add_option("--idle", given.idle, "when a worker's queues are empty: poll, interrupt or adaptive")
+        ->check([](const std::string& word) {
+            const auto known = parse_idle(word);
+            return known ? std::string{} : known.error();
+        });
     try {
         cli.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

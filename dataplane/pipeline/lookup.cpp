@@ -33,11 +33,32 @@ api::drop worker::look_up(packet& p) noexcept {
     return api::drop::none;
 }
 
-bool worker::hand_over(packet& p, unsigned to) noexcept {
-    if (rte_ring_mp_enqueue(shared_.workers[to]->handed_.get(), p.mbuf) != 0)
-        return false;
-    p.mbuf = nullptr;
-    return true;
+// All packets of the burst that are `to`'s, in their order: to its ring at once, and one look whether it sleeps.
+void worker::hand_over(unsigned to) noexcept {
+    std::array<void*, burst_size> mbufs;
+    std::array<packet*, burst_size> packets;
+    unsigned n = 0;
+    for (unsigned i = 0; i < burst_.count; ++i) {
+        packet& p = burst_.packets[i];
+        if (p.reason != api::drop::none || p.flow->worker != to)
+            continue;
+        p.flow = nullptr; // its counters are the owner's
+        mbufs[n] = p.mbuf;
+        packets[n++] = &p;
+    }
+    worker& owner = *shared_.workers[to];
+    const unsigned taken = rte_ring_mp_enqueue_burst(owner.handed_.get(), mbufs.data(), n, nullptr);
+    for (unsigned i = 0; i < n; ++i) {
+        if (i >= taken) {
+            drop(*packets[i], api::drop::handoff_full);
+            continue;
+        }
+        packets[i]->mbuf = nullptr;
+        packets[i]->reason = api::drop::handoff_full; // left this burst; nothing was dropped
+    }
+    count(api::counter::handed_over, taken);
+    if (taken != 0 && owner.sleeper_.wake())
+        count(api::counter::wakeups);
 }
 
 void worker::lookup() noexcept {
@@ -49,15 +70,12 @@ void worker::lookup() noexcept {
             drop(p, wrong);
             continue;
         }
-        if (p.flow->worker != index_ && shared_.workers.size() > 1) {
-            const unsigned owner = p.flow->worker;
-            p.flow = nullptr; // its counters are the owner's
-            if (!hand_over(p, owner))
-                drop(p, api::drop::handoff_full);
-            else
-                p.reason = api::drop::handoff_full; // left this burst; nothing was dropped
-        }
     }
+    if (shared_.workers.size() == 1)
+        return;
+    for (unsigned i = 0; i < burst_.count; ++i)
+        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->worker != index_)
+            hand_over(p.flow->worker);
 }
 
 } // namespace tandem::pipeline

@@ -232,7 +232,8 @@ testbed::testbed(unsigned workers, std::optional<flow::memory> memory)
             use.push_back({p.id, static_cast<std::uint16_t>(i), static_cast<std::uint16_t>(workers), 2,
                            static_cast<std::uint16_t>(i), 1500, p.mac});
         workers_.push_back(
-            std::make_unique<pipeline::worker>(i, *shared_, std::move(*crypto::make_engine("auto")), use, true));
+            std::make_unique<pipeline::worker>(i, *shared_, std::move(*crypto::make_engine("auto")), use,
+                                                              idle_mode::adaptive));
         shared_->workers.push_back(workers_.back().get());
     }
     store_->recover();

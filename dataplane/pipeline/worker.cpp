@@ -9,6 +9,7 @@
 #include <string>
 #include <unistd.h>
 
+#include <rte_cycles.h>
 #include <rte_errno.h>
 #include <rte_mbuf.h>
 #include <rte_pause.h>
@@ -18,8 +19,9 @@ namespace tandem::pipeline {
 
 namespace {
 
-constexpr unsigned event_ring = 4096, command_ring = 64, hand_ring = 4096;
+constexpr unsigned event_ring = 4096, command_ring = 64, hand_ring = 2048;
 constexpr std::uint64_t heartbeat_interval_ns = 10'000'000;
+constexpr std::uint64_t longest_sleep_ns = 100'000'000; // of the others; nobody waits for their heartbeat
 constexpr std::uint64_t command_timeout_ns = 10'000'000'000;
 
 std::string ring_name(const char* what, unsigned index) {
@@ -43,9 +45,11 @@ std::uint64_t monotonic_ns() noexcept {
 }
 
 worker::worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::engine> engine,
-               std::vector<port_use> ports, bool sleep_when_idle)
+               std::vector<port_use> ports, idle_config idle)
     : index_(index), shared_(shared), keys_(shared.memory.keys()), engine_(std::move(engine)), ports_(std::move(ports)),
-      sleep_when_idle_(sleep_when_idle), stats_(shared.worker_stats[index]),
+      idle_mode_(idle.mode),
+      idle_budget_tsc_(idle.mode == idle_mode::interrupt ? 0 : rte_get_tsc_hz() / 1'000'000 * idle.budget_us),
+      sleeper_(idle.descriptors, idle.every_queue), stats_(shared.worker_stats[index]),
       events_(make_ring("ev", index, sizeof(api::flow_event), event_ring, RING_F_SP_ENQ | RING_F_SC_DEQ)),
       commands_(make_ring("cmd", index, sizeof(void*), command_ring, RING_F_SP_ENQ | RING_F_SC_DEQ)),
       handed_(make_ring("hand", index, sizeof(void*), hand_ring, RING_F_SC_DEQ)) {
@@ -56,11 +60,10 @@ worker::worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::eng
 void worker::run() noexcept {
     running_.store(true, std::memory_order_release);
     while (!stopping_.load(std::memory_order_acquire)) {
-        if (run_once() != 0) {
-            empty_polls_ = 0;
-            continue;
-        }
-        idle();
+        if (run_once() != 0)
+            idle_since_tsc_ = 0;
+        else
+            idle();
     }
     running_.store(false, std::memory_order_release);
     poll_commands(); // one that came in between
@@ -86,12 +89,29 @@ unsigned worker::run_once() noexcept {
 }
 
 void worker::idle() noexcept {
-    if (++empty_polls_ % 256 == 0 || empty_polls_ > idle_polls)
+    if (idle_mode_ != idle_mode::poll) {
+        const std::uint64_t now = rte_rdtsc();
+        if (idle_since_tsc_ == 0)
+            idle_since_tsc_ = now;
+        if (now - idle_since_tsc_ >= idle_budget_tsc_)
+            return doze();
+    }
+    if (++empty_polls_ % 256 == 0)
         heartbeat(monotonic_ns());
-    if (sleep_when_idle_ && empty_polls_ > idle_polls)
-        usleep(idle_sleep_us);
-    else
-        rte_pause();
+    rte_pause();
+}
+
+// Looks once more after it said that it sleeps: what was brought before that, nobody wakes it for.
+void worker::doze() noexcept {
+    sleeper_.announce();
+    if (run_once() != 0) {
+        idle_since_tsc_ = 0;
+    } else if (!stopping_.load(std::memory_order_acquire)) {
+        count(api::counter::sleeps);
+        sleeper_.sleep(index_ == 0 ? heartbeat_interval_ns : longest_sleep_ns);
+    }
+    sleeper_.awake();
+    heartbeat(monotonic_ns());
 }
 
 void worker::heartbeat(std::uint64_t now_ns) noexcept {
@@ -118,6 +138,7 @@ void worker::call(const std::function<void()>& what) {
     command c{&what};
     while (rte_ring_sp_enqueue(commands_.get(), &c) != 0)
         rte_pause();
+    sleeper_.wake();
     const std::uint64_t begin = monotonic_ns();
     for (unsigned spins = 0; !c.done.load(std::memory_order_acquire); ++spins) {
         if (spins < 2000) {

@@ -4,8 +4,8 @@
 //   receive -> lookup (parse, flow, policy) -> unprotect (SRTP in, latch) -> protect (SRTP out) -> send
 //
 // Threads: run() and the stages on the worker's own lcore; call(), set_hop() and drain_events() on the control thread.
-// The loop makes no system call while packets come. After idle_polls empty rounds it sleeps idle_sleep_us between polls
-// (idle = "adaptive"): that sleep is the only one.
+// The loop makes no system call while packets come, except to wake a worker that sleeps. When its queues are empty it
+// polls on or sleeps until something comes (sleeper.hpp).
 #pragma once
 
 #include <array>
@@ -25,11 +25,10 @@
 #include "dataplane/flow/store.hpp"
 #include "dataplane/pipeline/hops.hpp"
 #include "dataplane/pipeline/packet.hpp"
+#include "dataplane/pipeline/sleeper.hpp"
 
 namespace tandem::pipeline {
 
-inline constexpr unsigned idle_polls = 1000;
-inline constexpr unsigned idle_sleep_us = 50;
 inline constexpr unsigned max_ports = 8;
 
 // What a worker needs of a port.
@@ -64,13 +63,16 @@ class worker {
 public:
     // Throws std::bad_alloc where the rings cannot be made (start only).
     worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::engine> engine, std::vector<port_use> ports,
-           bool sleep_when_idle);
+           idle_config idle);
 
     // --- its own thread
     void run() noexcept;          // until stop()
     unsigned run_once() noexcept; // one round: packets taken
     // --- control thread
-    void stop() noexcept { stopping_.store(true, std::memory_order_release); }
+    void stop() noexcept {
+        stopping_.store(true, std::memory_order_release);
+        sleeper_.wake();
+    }
     // Runs `what` between two bursts and returns after it; at once where the worker is not running (tests, start).
     void call(const std::function<void()>& what);
     unsigned drain_events(std::span<api::flow_event> to) noexcept;
@@ -90,7 +92,7 @@ private:
     void take(rte_mbuf* mbuf, std::uint8_t port) noexcept;
     void lookup() noexcept; // lookup.cpp
     api::drop look_up(packet& p) noexcept;
-    bool hand_over(packet& p, unsigned to) noexcept;
+    void hand_over(unsigned to) noexcept;
     void unprotect() noexcept; // unprotect.cpp
     api::drop permitted(const packet& p) const noexcept;
     void accept(packet& p, const crypto::op& op) noexcept;
@@ -111,13 +113,16 @@ private:
     void poll_commands() noexcept;
     void heartbeat(std::uint64_t now_ns) noexcept;
     void idle() noexcept;
+    void doze() noexcept;
 
     unsigned index_;
     shared_state& shared_;
     crypto::key_pool keys_;
     std::unique_ptr<crypto::engine> engine_;
     std::vector<port_use> ports_;
-    bool sleep_when_idle_;
+    idle_mode idle_mode_;
+    std::uint64_t idle_budget_tsc_;
+    sleeper sleeper_;
     api::worker_stats& stats_;
     ring_pointer events_;
     ring_pointer commands_;
@@ -135,6 +140,7 @@ private:
     std::array<leaving, max_ports> leaving_;
     unsigned next_port_ = 0;
     unsigned empty_polls_ = 0;
+    std::uint64_t idle_since_tsc_ = 0; // 0 = the last round had packets
     std::uint64_t last_heartbeat_ns_ = 0;
 };
 
