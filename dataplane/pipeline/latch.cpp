@@ -67,6 +67,7 @@ void worker::latch(packet& p) noexcept {
         if (f.reverse == f.where().rtcp_out)
             break;
     }
+    p.latched = true;
     count(api::counter::latches);
     emit(api::event_type::flow_latched, f, 0, p.source);
 }

@@ -54,6 +54,8 @@ void worker::hand_over(unsigned to) noexcept {
             continue;
         }
         packets[i]->mbuf = nullptr;
+        packets[i]->handed = true;
+        ++burst_.gone;
         packets[i]->reason = api::drop::handoff_full; // left this burst; nothing was dropped
     }
     count(api::counter::handed_over, taken);

@@ -28,6 +28,8 @@ struct packet {
     bool rtcp;
     bool accepted;    // authenticated and from a permitted source
     bool newest;      // highest index of its SSRC so far: may move the leg
+    bool latched;     // moved the leg
+    bool handed;      // left the burst for the worker that owns its flow; `reason` only says that it is gone
     api::drop reason; // none while it is in the burst
     api::net_address source;
     link_seen link;
@@ -37,6 +39,7 @@ struct packet {
 struct burst {
     std::array<packet, burst_size> packets;
     unsigned count = 0;
+    unsigned gone = 0; // of them: dropped or handed over
     std::uint64_t now_ns = 0; // CLOCK_MONOTONIC, once per burst
 };
 

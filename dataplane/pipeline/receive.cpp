@@ -14,7 +14,7 @@ void worker::take(rte_mbuf* mbuf, std::uint8_t port) noexcept {
     p.mbuf = mbuf;
     p.flow = nullptr;
     p.port = port;
-    p.accepted = false;
+    p.accepted = p.latched = p.handed = false;
     p.reason = api::drop::none;
 }
 
@@ -51,7 +51,7 @@ void worker::take_handed() noexcept {
 }
 
 void worker::receive() noexcept {
-    burst_.count = 0;
+    burst_.count = burst_.gone = 0;
     if (shared_.workers.size() > 1)
         take_handed();
     for (unsigned i = 0; i < ports_.size(); ++i) {

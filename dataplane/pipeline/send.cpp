@@ -36,8 +36,12 @@ api::drop worker::finish_headers(packet& p) noexcept {
 void worker::transmit(std::uint8_t at) noexcept {
     leaving& out = leaving_[at];
     const port_use& port = ports_[at];
-    for (unsigned i = 0; i < out.count; ++i) // before they are gone
-        burst_.packets[out.packets[i]].received_length = out.mbufs[i]->pkt_len;
+    for (unsigned i = 0; i < out.count; ++i) { // before they are gone
+        packet& p = burst_.packets[out.packets[i]];
+        p.received_length = out.mbufs[i]->pkt_len;
+        if (capture_ != nullptr) [[unlikely]]
+            capture_->leaving(out.packets[i], p, *out.mbufs[i]);
+    }
     const unsigned sent =
         rte_eth_tx_burst(port.id, port.tx_queue, out.mbufs.data(), static_cast<std::uint16_t>(out.count));
     for (unsigned i = 0; i < out.count; ++i) {

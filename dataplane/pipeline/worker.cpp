@@ -6,11 +6,13 @@
 #include <cstdlib>
 #include <ctime>
 #include <new>
+#include <sched.h>
 #include <string>
 #include <unistd.h>
 
 #include <rte_cycles.h>
 #include <rte_errno.h>
+#include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_pause.h>
 #include <rte_ring_elem.h>
@@ -49,7 +51,7 @@ worker::worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::eng
     : index_(index), shared_(shared), keys_(shared.memory.keys()), engine_(std::move(engine)), ports_(std::move(ports)),
       idle_mode_(idle.mode),
       idle_budget_tsc_(idle.mode == idle_mode::interrupt ? 0 : rte_get_tsc_hz() / 1'000'000 * idle.budget_us),
-      sleeper_(idle.descriptors, idle.every_queue), stats_(shared.worker_stats[index]),
+      sleeper_(idle.descriptors, idle.every_queue), stats_(shared.worker_stats[index]), watch_(stats_.sight),
       events_(make_ring("ev", index, sizeof(api::flow_event), event_ring, RING_F_SP_ENQ | RING_F_SC_DEQ)),
       commands_(make_ring("cmd", index, sizeof(void*), command_ring, RING_F_SP_ENQ | RING_F_SC_DEQ)),
       handed_(make_ring("hand", index, sizeof(void*), hand_ring, RING_F_SC_DEQ)) {
@@ -58,6 +60,7 @@ worker::worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::eng
 }
 
 void worker::run() noexcept {
+    watch_.start(rte_lcore_id(), static_cast<unsigned>(sched_getcpu()));
     running_.store(true, std::memory_order_release);
     while (!stopping_.load(std::memory_order_acquire)) {
         if (run_once() != 0)
@@ -71,6 +74,7 @@ void worker::run() noexcept {
 
 unsigned worker::run_once() noexcept {
     poll_commands();
+    watch_.poll();
     receive();
     if (burst_.count == 0) {
         count(api::counter::idle_polls);
@@ -79,13 +83,29 @@ unsigned worker::run_once() noexcept {
     burst_.now_ns = monotonic_ns();
     heartbeat(burst_.now_ns);
     count(api::counter::bursts);
+    alive_ = burst_.count;
+    passed(api::stage::receive);
     lookup();
+    passed(api::stage::lookup);
     unprotect();
+    passed(api::stage::unprotect);
     protect();
+    passed(api::stage::protect);
     send();
+    passed(api::stage::send);
     const unsigned taken = burst_.count;
+    watch_.round_done(taken);
     burst_.count = 0;
     return taken;
+}
+
+void worker::passed(api::stage stage) noexcept {
+    watch_.passed(stage, alive_);
+    alive_ = burst_.count - burst_.gone;
+    if (trace_ != nullptr) [[unlikely]]
+        trace_->after(stage, burst_, ops_);
+    if (capture_ != nullptr) [[unlikely]]
+        capture_->after(stage, burst_);
 }
 
 void worker::idle() noexcept {
@@ -124,6 +144,7 @@ void worker::heartbeat(std::uint64_t now_ns) noexcept {
 void worker::poll_commands() noexcept {
     void* next = nullptr;
     while (rte_ring_sc_dequeue(commands_.get(), &next) == 0) {
+        watch_.hold();
         auto* const c = static_cast<command*>(next);
         (*c->what)();
         c->done.store(true, std::memory_order_release);
@@ -168,6 +189,7 @@ void worker::emit(api::event_type type, const flow::record& f, std::uint32_t epo
 // The only place where a packet leaves early: named, counted, per worker and per flow.
 void worker::drop(packet& p, api::drop reason) noexcept {
     p.reason = reason;
+    ++burst_.gone;
     ++stats_.drops[static_cast<std::size_t>(reason)];
     if (p.flow != nullptr) {
         api::flow_stats& f = shared_.flow_stats[p.slot];

@@ -26,6 +26,8 @@
 #include "dataplane/pipeline/hops.hpp"
 #include "dataplane/pipeline/packet.hpp"
 #include "dataplane/pipeline/sleeper.hpp"
+#include "dataplane/pipeline/stopwatch.hpp"
+#include "dataplane/pipeline/taps.hpp"
 
 namespace tandem::pipeline {
 
@@ -76,6 +78,9 @@ public:
     // Runs `what` between two bursts and returns after it; at once where the worker is not running (tests, start).
     void call(const std::function<void()>& what);
     unsigned drain_events(std::span<api::flow_event> to) noexcept;
+    // By call(): what looks at packets from now on; null = nothing. The caller keeps it until it was taken away.
+    void tap(trace_tap* with) noexcept { trace_ = with; }
+    void tap(capture_tap* with) noexcept { capture_ = with; }
     [[nodiscard]] bool running() const noexcept { return running_.load(std::memory_order_acquire); }
 
 private:
@@ -110,6 +115,7 @@ private:
     void count(api::counter what, std::uint64_t n = 1) noexcept {
         stats_.counters[static_cast<std::size_t>(what)] += n;
     }
+    void passed(api::stage stage) noexcept; // the burst is through it
     void poll_commands() noexcept;
     void heartbeat(std::uint64_t now_ns) noexcept;
     void idle() noexcept;
@@ -124,6 +130,10 @@ private:
     std::uint64_t idle_budget_tsc_;
     sleeper sleeper_;
     api::worker_stats& stats_;
+    stopwatch watch_;
+    trace_tap* trace_ = nullptr;
+    capture_tap* capture_ = nullptr;
+    unsigned alive_ = 0; // packets of the burst that are still in it
     ring_pointer events_;
     ring_pointer commands_;
     ring_pointer handed_; // packets whose flow is ours, received by other workers
