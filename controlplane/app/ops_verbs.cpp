@@ -185,6 +185,12 @@ verb_result verbs::status() {
     }
     if (rooms_.dataplane.connected())
         dataplane["flows"] = flows; // HELLO's number is from when it was said
+    if (rooms_.dataplane.connected() && rooms_.stats.is_open()) {
+        const auto* now_there = rooms_.stats.header();
+        dataplane["flows"] = __atomic_load_n(&now_there->flows, __ATOMIC_RELAXED); // others' flows too
+        dataplane["keys"] = __atomic_load_n(&now_there->keys, __ATOMIC_RELAXED);
+        dataplane["flow_bytes"] = now_there->flow_bytes;
+    }
     json tunnel = json::array(), ng = json::array(), levels = json::array();
     for (const auto& where : rooms_.sessions.listening())
         tunnel.push_back(endpoint_text(where));

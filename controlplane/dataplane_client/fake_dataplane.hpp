@@ -332,7 +332,8 @@ private:
                     flows[id].sending = ref.epoch;
             }
         }
-        put(body, api::item_status{id, status, 0});
+        const bool added = type == api::message_type::flow_add && status == api::status::ok;
+        put(body, api::item_status{id, status, 0, added ? flows[id].slot : 0});
     }
 
     timeline& timeline_;

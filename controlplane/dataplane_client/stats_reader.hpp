@@ -32,8 +32,10 @@ public:
     [[nodiscard]] const api::worker_stats* worker(std::size_t index) const noexcept;
     // The slot's counters, only while it belongs to `id`.
     [[nodiscard]] std::optional<api::flow_stats> flow(std::uint32_t slot, api::flow_id id) const noexcept;
-    // By the flow's id alone: its slot is searched once and remembered (FLOW_ADD's answer does not name it).
+    // By the flow's id alone: through its slot as remembered, else searched once (a flow that another process added).
     [[nodiscard]] std::optional<api::flow_stats> find(api::flow_id id) const;
+    // What FLOW_ADD's answer or FLOW_LIST said, so that nothing has to be searched.
+    void remember(api::flow_id id, std::uint32_t slot) const { slots_[id] = slot; }
 
     // Sums over workers.
     [[nodiscard]] std::uint64_t counter(api::counter which) const noexcept;

@@ -217,11 +217,11 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
                             config.rtcp_remote = config.rtp_remote;
                     }
 
-    auto added = verdict(co_await dataplane_.flow_add(plan), "flows could not be added");
+    auto added = co_await add_flows(plan);
     if (!added && era == m->era) { // left over from an earlier life at the same ports
         co_await remove_flows(m);
         if (era == m->era)
-            added = verdict(co_await dataplane_.flow_add(plan), "flows could not be added");
+            added = co_await add_flows(plan);
     }
     if (added && era == m->era)
         added = co_await install_keys(m, era);
@@ -307,6 +307,14 @@ asio::awaitable<result<void>> manager::change_sdes(media_ptr m) {
     if (done)
         (void)co_await dataplane_.epoch_retire(end); // new SDES keys hold at once (RFC 4568 6.4)
     co_return done;
+}
+
+asio::awaitable<result<void>> manager::add_flows(const std::vector<api::flow_config>& plan) {
+    const auto answer = co_await dataplane_.flow_add(plan);
+    for (const auto& item : answer.value_or(std::vector<api::item_status>{}))
+        if (item.status == api::status::ok)
+            stats_.remember(item.id, item.value);
+    co_return verdict(answer, "flows could not be added");
 }
 
 asio::awaitable<void> manager::remove_flows(media_ptr m) {

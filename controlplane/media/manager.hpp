@@ -103,6 +103,7 @@ private:
     asio::awaitable<result<void>> install(media_ptr m);
     asio::awaitable<result<void>> change(media_ptr m, bool sdes_changed, bool phone_changed);
     asio::awaitable<result<void>> change_sdes(media_ptr m);
+    asio::awaitable<result<void>> add_flows(const std::vector<api::flow_config>& plan);
     asio::awaitable<void> remove_flows(media_ptr m);
     void forget(const media_ptr& m);
     void end_by_itself(const media_ptr& m, const std::string& cause);

@@ -92,8 +92,10 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         co_return; // a lost connection brings us here again
     }
     std::unordered_map<api::flow_id, const api::flow_entry*> found;
-    for (const auto& entry : *listed)
+    for (const auto& entry : *listed) {
         found.emplace(entry.config.id, &entry);
+        stats_.remember(entry.config.id, entry.stats_index);
+    }
 
     std::vector<media_ptr> lost;
     std::vector<api::flow_ref> foreign;

@@ -22,7 +22,7 @@
 namespace tandem::api {
 
 inline constexpr std::uint32_t contract_magic = 0x544e444d; // "TNDM"
-inline constexpr std::uint16_t contract_version = 1;
+inline constexpr std::uint16_t contract_version = 2;
 inline constexpr std::size_t contract_max_message = 64 * 1024;
 inline constexpr std::size_t max_addresses = 64;
 
@@ -207,7 +207,9 @@ struct item_status {
     std::uint32_t id; // of the request's item
     api::status status;
     std::uint16_t reserved;
+    std::uint32_t value; // FLOW_ADD, ok: the flow's slot in the stats segment (flow_entry::stats_index); else 0
 };
+static_assert(sizeof(item_status) == 12);
 
 struct list_request {
     std::uint32_t after;     // flow ids above this; 0 = from the start

@@ -166,21 +166,22 @@ bool contract_server::dispatch(int fd, const api::contract_header& header, std::
     using type = api::message_type;
     switch (header.type) {
     case type::flow_add:
-        return each<api::flow_config>(fd, header, body, [&](auto& item) { return handler_.flow_add(item); });
+        return each<api::flow_config>(fd, header, body,
+                                      [&](auto& item, auto& value) { return handler_.flow_add(item, value); });
     case type::flow_update:
-        return each<api::flow_update>(fd, header, body, [&](auto& item) { return handler_.flow_update(item); });
+        return each<api::flow_update>(fd, header, body, [&](auto& item, auto&) { return handler_.flow_update(item); });
     case type::flow_remove:
-        return each<api::flow_ref>(fd, header, body, [&](auto& item) { return handler_.flow_remove(item); });
+        return each<api::flow_ref>(fd, header, body, [&](auto& item, auto&) { return handler_.flow_remove(item); });
     case type::epoch_install:
-        return each<api::epoch_key>(fd, header, body, [&](auto& item) {
+        return each<api::epoch_key>(fd, header, body, [&](auto& item, auto&) {
             const auto status = handler_.epoch_install(item);
             explicit_bzero(&item, sizeof item);
             return status;
         });
     case type::epoch_switch:
-        return each<api::epoch_ref>(fd, header, body, [&](auto& item) { return handler_.epoch_switch(item); });
+        return each<api::epoch_ref>(fd, header, body, [&](auto& item, auto&) { return handler_.epoch_switch(item); });
     case type::epoch_retire:
-        return each<api::epoch_ref>(fd, header, body, [&](auto& item) { return handler_.epoch_retire(item); });
+        return each<api::epoch_ref>(fd, header, body, [&](auto& item, auto&) { return handler_.epoch_retire(item); });
     case type::flow_list:
         return list(fd, header, body);
     case type::port_list:
@@ -202,7 +203,9 @@ bool contract_server::each(int fd, const api::contract_header& header, std::span
     for (std::size_t i = 0; i < header.count; ++i) {
         auto item = read_item<Item>(body, i);
         const api::flow_id id = item.id;
-        append(reply, api::item_status{id, what(item), 0});
+        std::uint32_t value = 0;
+        const auto status = what(item, value);
+        append(reply, api::item_status{id, status, 0, value});
     }
     handler_.end_of_request();
     return send(fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1), header.count,

@@ -24,7 +24,7 @@ class contract_handler {
 public:
     virtual ~contract_handler() = default;
     virtual void hello(api::hello_reply& reply, std::vector<api::address_entry>& addresses) = 0;
-    virtual api::status flow_add(const api::flow_config& item) = 0;
+    virtual api::status flow_add(const api::flow_config& item, std::uint32_t& stats_index) = 0;
     virtual api::status flow_update(const api::flow_update& item) = 0;
     virtual api::status flow_remove(const api::flow_ref& item) = 0;
     virtual api::status epoch_install(const api::epoch_key& item) = 0;

@@ -131,8 +131,11 @@ void control::hello(api::hello_reply& reply, std::vector<api::address_entry>& ad
     }
 }
 
-api::status control::flow_add(const api::flow_config& item) {
-    return flows_.add(item, pipeline::monotonic_ns());
+api::status control::flow_add(const api::flow_config& item, std::uint32_t& stats_index) {
+    const auto status = flows_.add(item, pipeline::monotonic_ns());
+    if (status == api::status::ok)
+        stats_index = flows_.find(item.id);
+    return status;
 }
 api::status control::flow_update(const api::flow_update& item) {
     return flows_.update(item);
@@ -254,6 +257,8 @@ void control::run(contract_server& server, int signals) {
         drain(server);
         const std::uint64_t now = pipeline::monotonic_ns();
         stats_.header().heartbeat_ns = now;
+        stats_.header().flows = flows_.count();
+        stats_.header().keys = flows_.keys_used();
         if (now >= next_age_ns_) {
             next_age_ns_ = now + age_interval_ns;
             age(server, now);

@@ -36,7 +36,7 @@ public:
 
     // contract_handler
     void hello(api::hello_reply& reply, std::vector<api::address_entry>& addresses) override;
-    api::status flow_add(const api::flow_config& item) override;
+    api::status flow_add(const api::flow_config& item, std::uint32_t& stats_index) override;
     api::status flow_update(const api::flow_update& item) override;
     api::status flow_remove(const api::flow_ref& item) override;
     api::status epoch_install(const api::epoch_key& item) override;

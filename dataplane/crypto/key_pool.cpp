@@ -33,6 +33,7 @@ std::optional<key_pool::index> key_pool::take() noexcept {
         hint_ = hint_ + 1 == capacity_ ? 0 : hint_ + 1;
         if (states_[at] == free_) {
             states_[at] = taken_;
+            ++in_use_;
             return at;
         }
     }
@@ -43,6 +44,8 @@ void key_pool::release(index at) noexcept {
     if (at >= capacity_)
         return;
     wipe(&objects_[at], sizeof(key_object));
+    if (states_[at] != free_ && in_use_ != 0)
+        --in_use_;
     states_[at] = free_;
     hint_ = at; // a warm object is the next one taken
 }
@@ -59,6 +62,7 @@ void key_pool::mark(index at) noexcept {
 }
 
 void key_pool::recover_end(engine& with) noexcept {
+    std::uint32_t kept = 0;
     for (index at = 0; at < capacity_; ++at) {
         if (states_[at] == taken_) {
             release(at);
@@ -74,8 +78,10 @@ void key_pool::recover_end(engine& with) noexcept {
                 wipe(const_cast<session_keys*>(&raw), sizeof raw);
             }
             states_[at] = taken_;
+            ++kept;
         }
     }
+    in_use_ = kept;
 }
 
 } // namespace tandem::crypto

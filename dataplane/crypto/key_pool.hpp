@@ -25,6 +25,8 @@ public:
 
     [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
     [[nodiscard]] std::uint32_t used() const noexcept; // walks the states: control thread, rarely
+    // The same number without a walk, where only this view takes and releases, since its recover_end().
+    [[nodiscard]] std::uint32_t in_use() const noexcept { return in_use_; }
 
     [[nodiscard]] key_object& operator[](index at) noexcept { return objects_[at]; }
     [[nodiscard]] const key_object& operator[](index at) const noexcept { return objects_[at]; }
@@ -47,6 +49,7 @@ private:
     key_object* objects_;
     std::uint32_t capacity_;
     std::uint32_t hint_ = 0;
+    std::uint32_t in_use_ = 0;
 };
 
 } // namespace tandem::crypto

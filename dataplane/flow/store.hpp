@@ -52,6 +52,7 @@ public:
     [[nodiscard]] std::vector<api::flow_entry> list(const api::list_request& from) const;
     [[nodiscard]] slot_index find(api::flow_id id) const noexcept { return table_.find(id); }
     [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+    [[nodiscard]] std::uint32_t keys_used() const noexcept { return keys_.in_use(); }
     [[nodiscard]] memory& shared() noexcept { return memory_; }
 
     // Calls back for every flow in force.

@@ -21,7 +21,7 @@ namespace {
 
 struct nobody final : app::contract_handler {
     void hello(api::hello_reply&, std::vector<api::address_entry>&) override {}
-    api::status flow_add(const api::flow_config&) override { return api::status::ok; }
+    api::status flow_add(const api::flow_config&, std::uint32_t&) override { return api::status::ok; }
     api::status flow_update(const api::flow_update&) override { return api::status::ok; }
     api::status flow_remove(const api::flow_ref&) override { return api::status::unknown_flow; }
     api::status epoch_install(const api::epoch_key&) override { return api::status::ok; }

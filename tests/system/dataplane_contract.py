@@ -10,7 +10,7 @@ from flows import Dataplane, Peer, key_of
 from harness import check, equal, main
 
 
-def header(kind, count=0, magic=0x544e444d, version=1, sequence=9):
+def header(kind, count=0, magic=0x544e444d, version=2, sequence=9):
     return struct.pack("<IHHIHH", magic, version, kind, sequence, count, 0).hex()
 
 
@@ -19,7 +19,7 @@ def test(t):
     dp = Dataplane(t, net, max_flows=600).start()
     a = dp.contract()
     equal(a("list")["error"], "not_controlling", "answer before HELLO")
-    equal(a("hello", version=2)["error"], "bad_version", "answer to another contract version")
+    equal(a("hello", version=1)["error"], "bad_version", "answer to another contract version")
     equal(a("hello")["max_flows"], 600, "max_flows")
 
     for raw, status in ((header(4)[:20], "bad_message"), (header(4, version=7), "bad_version"), (header(77), "bad_message"),

@@ -214,13 +214,14 @@ private:
     json statuses(const reply& r) const {
         if (r.header.type == api::message_type::error_reply)
             return error(r);
-        json list = json::array();
+        json list = json::array(), values = json::array();
         for (std::size_t i = 0; i < r.header.count; ++i) {
             api::item_status s;
             std::memcpy(&s, r.body.data() + i * sizeof s, sizeof s);
             list.push_back(name_of(s.status));
+            values.push_back(s.value);
         }
-        return {{"status", list}};
+        return {{"status", list}, {"value", values}};
     }
 
     static json error(const reply& r) {

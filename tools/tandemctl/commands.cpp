@@ -42,7 +42,9 @@ const columns status_fields{{"version", "version"},
                             {"  last gap, ms", "dataplane/last_gap_ms"},
                             {"  workers", "dataplane/workers"},
                             {"  flows", "dataplane/flows"},
-                            {"  flows, most", "dataplane/max_flows"}};
+                            {"  flows, most", "dataplane/max_flows"},
+                            {"  keys", "dataplane/keys"},
+                            {"  bytes a flow", "dataplane/flow_bytes"}};
 const columns address_columns{{"ADDRESS", "name"}, {"INDEX", "index", form::number}, {"IP", "ip"}};
 const columns level_columns{{"LEVEL", "name"},
                             {"SUITE", "suite"},

@@ -25,7 +25,7 @@ SESSION = {"tsid": "00112233445566aa", "unit": "alice", "up": True, "inner": ["1
            "tx_bytes": 2, "rx_packets": 1, "tx_packets": 1, "reconnects": 0}
 UNIT = {"id": "alice", "comment": "", "created": "2024-01-01T00:00:00Z", "has_psk": True, "session": SESSION}
 ANSWERS = {
-    "version": {"version": "0.1.0", "ops_protocol": 1, "contract_version": 1},
+    "version": {"version": "0.1.0", "ops_protocol": 1, "contract_version": 2},
     "status": {"version": "0.1.0", "instance": "nosuch", "pid": 1, "uptime_s": 70, "dataplane": {"connected": True},
                "sessions": {"total": 1, "up": 1}, "levels": []},
     "unit add": UNIT, "unit list": {"units": [UNIT]}, "unit show": UNIT, "unit remove": {"id": "alice", "session_dropped": True},
