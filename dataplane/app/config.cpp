@@ -21,7 +21,7 @@ namespace tandem::app {
 
 namespace {
 
-constexpr std::initializer_list<std::string_view> idle_names = {"adaptive", "poll", "interrupt"};
+const std::initializer_list<std::string_view> idle_names = {"adaptive", "poll", "interrupt"};
 
 // Thrown inside this file only; load_config turns it into a value.
 struct bad {
