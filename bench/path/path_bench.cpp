@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// path_bench: TSC cycles per packet of the whole way through a worker, mbuf to mbuf: parse, lookup, policy, replay,
+// cryptography, route, headers and checksums, on a ring port. The same worker, flows and packets with Tandem's engine,
+// OpenSSL EVP (a context per session), libsrtp2 and none; they take turns batch by batch, so that a noisy neighbour
+// hits all. A figure is the median over bursts of 64. See bench/README.md for how to read it.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <x86intrin.h>
+
+#include "bench/path/rig.hpp"
+
+using namespace tandem;
+using namespace tandem::bench;
+
+namespace {
+
+constexpr std::uint32_t million = 1'000'000;
+constexpr std::uint32_t libsrtp_max_flows = 1000; // with NSS the set-up of 20,000 sessions takes many minutes
+constexpr std::uint64_t libsrtp_budget = 60'000'000;
+
+struct options {
+    std::string json;
+    bool quick = false;
+    std::vector<std::string> suites, directions, engines;
+    std::vector<std::uint32_t> payloads, flows;
+    unsigned batches = 0;
+};
+
+struct report {
+    nlohmann::json rows = nlohmann::json::array();
+    void add(std::string_view engine, std::string_view suite, std::string_view way, std::size_t payload,
+             std::uint32_t flows, double value, const char* unit, const std::string& note = {}) {
+        nlohmann::json row{{"bench", "path"},    {"engine", engine}, {"suite", suite}, {"direction", way},
+                           {"payload", payload}, {"flows", flows},   {"value", value}, {"unit", unit}};
+        if (!note.empty())
+            row["note"] = note;
+        rows.push_back(std::move(row));
+    }
+};
+
+double median(std::vector<double>& of) {
+    if (of.empty())
+        return 0;
+    const auto middle = of.begin() + static_cast<std::ptrdiff_t>(of.size() / 2);
+    std::nth_element(of.begin(), middle, of.end());
+    return *middle;
+}
+
+bool wanted(const options& o, contender who) {
+    return o.engines.empty() || std::count(o.engines.begin(), o.engines.end(), contender_names[who]) != 0;
+}
+
+void measure(rig& on, const rig::shape& s, std::size_t payload, const options& o, report& to) {
+    std::array<std::vector<double>, contenders> cycles;
+    const unsigned rounds = o.batches != 0 ? o.batches : o.quick ? 8 : 20;
+    for (unsigned round = 0; round < rounds; ++round)
+        for (unsigned who = 0; who < contenders; ++who)
+            if (s.with[who])
+                on.run(static_cast<contender>(who), payload, cycles[who],
+                       who == libsrtp2 ? libsrtp_budget : ~std::uint64_t{0});
+    std::array<double, contenders> value{};
+    const auto name = api::info(s.suite).name;
+    const auto way = direction_names[static_cast<unsigned>(s.way)];
+    std::printf("%-24.*s %-9.*s %5zu %8u |", static_cast<int>(name.size()), name.data(), static_cast<int>(way.size()),
+                way.data(), payload, s.flows);
+    for (unsigned who = 0; who < contenders; ++who) {
+        value[who] = median(cycles[who]);
+        if (!s.with[who]) {
+            std::printf(" %8s", "-");
+            continue;
+        }
+        std::printf(" %8.0f", value[who]);
+        to.add(contender_names[who], name, way, payload, s.flows, value[who], "tsc",
+               who == libsrtp2 ? libsrtp_backend()
+               : who == evp    ? "OpenSSL EVP, a context per session"
+                               : "");
+    }
+    if (s.with[evp]) {
+        std::printf(" | %6.1f", value[evp] / value[tandem_engine]);
+        to.add("tandem", name, way, payload, s.flows, value[evp] / value[tandem_engine], "ratio",
+               "evp / tandem, same path and run");
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+}
+
+template <class T>
+bool in(const std::vector<T>& chosen, const T& what) {
+    return chosen.empty() || std::count(chosen.begin(), chosen.end(), what) != 0;
+}
+
+void run_shape(world& w, rig::shape s, const std::vector<std::uint32_t>& payloads, const options& o, report& to) {
+    for (unsigned who = 0; who < contenders; ++who)
+        s.with[who] = s.with[who] && wanted(o, static_cast<contender>(who));
+    rig on(w, s);
+    on.warm(payloads.front());
+    for (const std::uint32_t payload : payloads)
+        measure(on, s, payload, o, to);
+}
+
+void footprint(report& to) {
+    const auto bytes = static_cast<double>(flow::memory::bytes_per_flow());
+    std::printf("\nstate memory: %.0f bytes per flow\n", bytes);
+    to.add("tandem", "-", "-", 0, 0, bytes, "B", "state memory per flow");
+}
+
+void run_all(const options& o, report& to) {
+    world w = world::make();
+    const auto& quick_suites = std::vector<std::string>{"AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80"};
+    const auto suites = !o.suites.empty() ? o.suites : o.quick ? quick_suites : std::vector<std::string>{};
+    const auto payloads = !o.payloads.empty() ? o.payloads
+                          : o.quick           ? std::vector<std::uint32_t>{33, 160}
+                                              : std::vector<std::uint32_t>{33, 60, 160, 1200};
+    const auto counts = !o.flows.empty() ? o.flows
+                        : o.quick        ? std::vector<std::uint32_t>{1, 1000, 20'000}
+                                         : std::vector<std::uint32_t>{1, 1000, 20'000, million};
+    std::printf("%-24s %-9s %5s %8s | %8s %8s %8s %8s | %s\n", "suite", "direction", "bytes", "flows", "none", "tandem",
+                "evp", "libsrtp2", "evp/tandem");
+    for (const auto& row : api::suite_table) {
+        if (row.id == api::suite::clear || !in(suites, std::string(row.name)))
+            continue;
+        for (unsigned way = 0; way < direction_names.size(); ++way) {
+            if (!in(o.directions, std::string(direction_names[way])) || (o.quick && way == 2 && o.directions.empty()))
+                continue;
+            for (const std::uint32_t flows : counts)
+                run_shape(w,
+                          {row.id,
+                           static_cast<direction>(way),
+                           flows,
+                           {true, true, !o.quick || flows < million, flows <= libsrtp_max_flows}},
+                          payloads, o, to);
+        }
+    }
+    if (o.quick && o.flows.empty() && in(suites, std::string("AEAD_AES_128_GCM")))
+        run_shape(w, {api::suite::aead_aes_128_gcm, direction::srtp_rtp, million, {true, true, false, false}}, {160}, o,
+                  to);
+    footprint(to);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    options o;
+    CLI::App app{
+        "TSC cycles per packet through a worker, mbuf to mbuf, beside OpenSSL EVP, libsrtp2 and no cryptography"};
+    app.add_option("--json", o.json, "write the rows there");
+    app.add_flag("--quick", o.quick, "two suites, two sizes, fewer batches");
+    app.add_option("--suite", o.suites, "only these (names as in suites.def)")->delimiter(',');
+    app.add_option("--direction", o.directions, "only these: srtp-rtp, rtp-srtp, srtp-srtp")->delimiter(',');
+    app.add_option("--engine", o.engines, "only these: none, tandem, evp, libsrtp2")->delimiter(',');
+    app.add_option("--payload", o.payloads, "only these sizes in bytes (12 to 1400)")
+        ->delimiter(',')
+        ->check(CLI::Range(12, 1400));
+    app.add_option("--flows", o.flows, "only these numbers of flows")
+        ->delimiter(',')
+        ->check(CLI::Range(1u, 3'000'000u));
+    app.add_option("--batches", o.batches, "batches of 4,032 packets per figure");
+    CLI11_PARSE(app, argc, argv);
+    report to;
+    run_all(o, to);
+    if (!o.json.empty())
+        std::ofstream(o.json) << nlohmann::json{{"rows", to.rows}}.dump(1) << '\n';
+    return 0;
+}
