@@ -39,6 +39,7 @@ struct config {
     std::uint32_t handshake_burst = 200;
 
     [[nodiscard]] std::string socket_path() const { return run_dir + "/dataplane.sock"; }
+    [[nodiscard]] std::string audit_path() const { return run_dir + "/audit.log"; }
     [[nodiscard]] std::string lock_path() const { return run_dir + "/dataplane.lock"; }
     [[nodiscard]] std::string stats_path() const { return "/dev/shm/tandem-" + instance + ".stats"; }
 };

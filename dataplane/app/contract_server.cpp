@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -20,6 +21,7 @@ namespace tandem::app {
 namespace {
 
 constexpr std::size_t max_connections = 16;
+constexpr auto turn = std::chrono::milliseconds(5); // of one connection's messages; begun ones are finished
 
 template <class T>
 T read_item(std::span<const std::byte> body, std::size_t index) noexcept {
@@ -112,12 +114,13 @@ void contract_server::accept_one() {
     }
     const int bytes = 4 << 20; // many replies and events before a slow reader is given up
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    connections_.push_back({fd, peer.uid});
+    connections_.push_back({fd, peer.uid, static_cast<std::uint32_t>(peer.pid)});
 }
 
 bool contract_server::receive(const connection& from) {
     const connection peer = from; // handling may move the list
-    for (int burst = 0; burst < 32; ++burst) {
+    const auto begin = std::chrono::steady_clock::now();
+    while (std::chrono::steady_clock::now() - begin < turn) { // events, ageing and news wait for nobody's batch
         iovec part{buffer_.data(), buffer_.size()};
         msghdr message{};
         message.msg_iov = &part;
@@ -144,7 +147,9 @@ bool contract_server::handle(const connection& from, std::span<const std::byte> 
     std::memcpy(&header, message.data(), sizeof header);
     if (header.magic != api::contract_magic)
         return refuse(from.fd, header, api::status::bad_message, "wrong magic") && false;
-    if (from.uid != permitted_uid_) {
+    const bool observes = observer_ != nullptr && (header.type == api::message_type::trace_start ||
+                                                   header.type == api::message_type::capture_start);
+    if (from.uid != permitted_uid_ && !(observes && from.uid == 0)) {
         spdlog::warn("contract: a process of user {} was refused; controller_uid is {}", from.uid, permitted_uid_);
         refuse(from.fd, header, api::status::not_permitted,
                "this user may not control the data plane (controller_uid)");
@@ -154,6 +159,8 @@ bool contract_server::handle(const connection& from, std::span<const std::byte> 
         return refuse(from.fd, header, api::status::bad_version,
                       fmt::format("contract version {} here, {} asked", api::contract_version, header.version));
     const auto body = message.subspan(sizeof header);
+    if (observes)
+        return observe(from, header, body);
     if (header.type == api::message_type::hello)
         return hello(from.fd, header, body);
     if (from.fd != controller_)
@@ -250,6 +257,24 @@ bool contract_server::ports(int fd, const api::contract_header& header) {
                 static_cast<std::uint16_t>(found.size()), std::as_bytes(std::span(found)));
 }
 
+bool contract_server::observe(const connection& from, const api::contract_header& header,
+                              std::span<const std::byte> body) {
+    const observe_handler::peer who{from.fd, from.uid, from.pid};
+    const bool trace = header.type == api::message_type::trace_start;
+    if (header.count != 1 || body.size() != (trace ? sizeof(api::trace_request) : sizeof(api::capture_request)))
+        return refuse(from.fd, header, api::status::bad_message, "TRACE_START and CAPTURE_START hold one request");
+    const auto answer = trace ? observer_->trace(who, read_item<api::trace_request>(body, 0))
+                              : observer_->capture(who, read_item<api::capture_request>(body, 0));
+    if (!answer)
+        return refuse(from.fd, header, answer.error().status, answer.error().text);
+    std::vector<std::byte> bytes;
+    append(bytes, answer->reply);
+    for (const auto& port : answer->ports)
+        append(bytes, port);
+    return send(from.fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1),
+                static_cast<std::uint16_t>(answer->ports.size()), bytes);
+}
+
 bool contract_server::refuse(int fd, const api::contract_header& header, api::status status, std::string_view text) {
     api::contract_error error{};
     error.status = status;
@@ -286,6 +311,8 @@ void contract_server::close_connection(int fd) {
     std::erase_if(connections_, [&](const auto& c) { return c.fd == fd; });
     if (fd == controller_)
         controller_ = -1;
+    if (observer_ != nullptr)
+        observer_->closed(fd);
     close(fd);
 }
 

@@ -16,6 +16,7 @@
 #include <tl/expected.hpp>
 
 #include "dataplane/api/contract.hpp"
+#include "dataplane/app/observe_handler.hpp"
 
 namespace tandem::app {
 
@@ -46,6 +47,7 @@ public:
 
     void add_descriptors(std::vector<pollfd>& to) const;
     void ready(std::span<const pollfd> polled); // any order, foreign ones are ignored
+    void observe_by(observe_handler& observer) noexcept { observer_ = &observer; }
     void send_events(std::span<const api::flow_event> events);
     [[nodiscard]] bool controlled() const noexcept { return controller_ >= 0; }
 
@@ -53,6 +55,7 @@ private:
     struct connection {
         int fd;
         std::uint32_t uid;
+        std::uint32_t pid;
     };
     contract_server(std::string path, int fd, std::uint32_t permitted_uid, contract_handler& handler);
     void accept_one();
@@ -62,6 +65,7 @@ private:
     bool hello(int fd, const api::contract_header& header, std::span<const std::byte> body);
     bool list(int fd, const api::contract_header& header, std::span<const std::byte> body);
     bool ports(int fd, const api::contract_header& header);
+    bool observe(const connection& from, const api::contract_header& header, std::span<const std::byte> body);
     template <class Item, class Each>
     bool each(int fd, const api::contract_header& header, std::span<const std::byte> body, Each&& what);
     bool refuse(int fd, const api::contract_header& header, api::status status, std::string_view text);
@@ -73,6 +77,7 @@ private:
     int listen_fd_;
     std::uint32_t permitted_uid_;
     contract_handler& handler_;
+    observe_handler* observer_ = nullptr;
     std::vector<connection> connections_;
     int controller_ = -1;
     std::span<std::byte> buffer_; // locked pages

@@ -14,9 +14,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <rte_cycles.h>
 #include <spdlog/spdlog.h>
 
 #include "bpf/loader/edge.hpp"
+#include "dataplane/api/probes.hpp"
 
 namespace tandem::app {
 
@@ -24,6 +26,7 @@ namespace {
 
 constexpr std::uint64_t millisecond = 1'000'000, second = 1'000'000'000;
 constexpr int poll_ms = 10; // events wait no longer than this
+constexpr int observed_poll_ms = 1;
 constexpr std::uint64_t age_interval_ns = 100 * millisecond;
 constexpr std::uint64_t worker_silence_ns = 5 * second;
 
@@ -38,13 +41,15 @@ std::uint64_t realtime_ns() {
 control::control(const config& settings, flow::store& flows, pipeline::shared_state& shared, stats_file& stats,
                  std::vector<io::port>& ports, io::nexthop_resolver& resolver, flow::executor& workers)
     : settings_(settings), flows_(flows), shared_(shared), stats_(stats), ports_(ports), resolver_(resolver),
-      routes_(resolver, flows, workers, shared.hops, shared.table.addresses()), ageing_(shared.memory.records().size()),
+      routes_(resolver, flows, workers, shared.hops, shared.table.addresses()),
+      sight_(shared, ports, settings.audit_path()), ageing_(shared.memory.records().size()),
       ring_drops_(stats.workers()), started_ns_(realtime_ns()) {
     flows_.on_publish = [this](auto slot, const auto& r) { published(slot, r); };
     flows_.on_withdraw = [this](auto slot, const auto& r) { withdrawn(slot, r); };
     flows_.on_change = [this](auto slot, const auto&) { routes_.follow(slot); };
     api::stats_header& h = stats_.header();
     h.started_ns = started_ns_;
+    h.tsc_hz = rte_get_tsc_hz();
     h.flow_bytes = static_cast<std::uint32_t>(flow::memory::bytes_per_flow());
     std::copy(std::begin(h.edge), std::end(h.edge), edge_before_.begin());
 }
@@ -96,6 +101,7 @@ void control::published(flow::slot_index slot, const flow::record& r) {
         s.id = r.id;
         s.tag = r.tag;
     }
+    api::probe_flow_create(r.id, r.tag, r.in_suite, r.out_suite);
     s.suite_in = r.in_suite;
     s.suite_out = r.out_suite;
     s.epoch_out = flow::sending_epoch(shared_.memory.outs()[slot]);
@@ -107,6 +113,7 @@ void control::published(flow::slot_index slot, const flow::record& r) {
 }
 
 void control::withdrawn(flow::slot_index slot, const flow::record& r) {
+    api::probe_flow_remove(r.id, r.tag);
     for (const auto& port : ports_)
         if (port.edge)
             port.edge->close_port(r.id >> 16, static_cast<std::uint16_t>(r.id));
@@ -146,6 +153,8 @@ api::status control::flow_remove(const api::flow_ref& item) {
 
 api::status control::epoch_install(const api::epoch_key& item) {
     const auto status = flows_.install(item);
+    if (status == api::status::ok)
+        api::probe_rekey(item.id, item.side, item.epoch, api::rekey_step::installed);
     if (status == api::status::ok && item.side == api::side::out)
         note_epoch(item.id);
     return status;
@@ -154,6 +163,7 @@ api::status control::epoch_install(const api::epoch_key& item) {
 api::status control::epoch_switch(const api::epoch_ref& item) {
     const auto status = flows_.switch_to(item);
     if (status == api::status::ok) {
+        api::probe_rekey(item.id, item.side, item.epoch, api::rekey_step::switched);
         note_epoch(item.id);
         const auto worker = shared_.memory.records()[flows_.find(item.id)].worker;
         ++stats_.workers()[worker].counters[static_cast<std::size_t>(api::counter::epoch_switches)];
@@ -162,7 +172,10 @@ api::status control::epoch_switch(const api::epoch_ref& item) {
 }
 
 api::status control::epoch_retire(const api::epoch_ref& item) {
-    return flows_.retire(item);
+    const auto status = flows_.retire(item);
+    if (status == api::status::ok)
+        api::probe_rekey(item.id, item.side, item.epoch, api::rekey_step::retired);
+    return status;
 }
 void control::end_of_request() {
     flows_.finish();
@@ -243,12 +256,14 @@ void control::each_second(std::uint64_t now_ns) {
 
 void control::run(contract_server& server, int signals) {
     std::vector<pollfd> polled;
+    server.observe_by(sight_);
     for (;;) {
         polled.assign({{signals, POLLIN, 0}, {resolver_.fd(), POLLIN, 0}});
         server.add_descriptors(polled);
-        ::poll(polled.data(), polled.size(), poll_ms);
+        ::poll(polled.data(), polled.size(), sight_.active() ? observed_poll_ms : poll_ms);
         if (signalfd_siginfo info{}; polled[0].revents != 0 && read(signals, &info, sizeof info) == sizeof info) {
             spdlog::info("signal {}: ending; flows end with this process", info.ssi_signo);
+            sight_.end();
             return;
         }
         if (polled[1].revents != 0)
@@ -256,6 +271,8 @@ void control::run(contract_server& server, int signals) {
         server.ready(std::span(polled).subspan(2));
         drain(server);
         const std::uint64_t now = pipeline::monotonic_ns();
+        if (sight_.active())
+            sight_.pump(now);
         stats_.header().heartbeat_ns = now;
         stats_.header().flows = flows_.count();
         stats_.header().keys = flows_.keys_used();

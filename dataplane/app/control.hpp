@@ -11,6 +11,7 @@
 
 #include "dataplane/app/config.hpp"
 #include "dataplane/app/contract_server.hpp"
+#include "dataplane/app/observation.hpp"
 #include "dataplane/app/route_keeper.hpp"
 #include "dataplane/app/stats_file.hpp"
 #include "dataplane/flow/ageing.hpp"
@@ -62,6 +63,7 @@ private:
     std::vector<io::port>& ports_;
     io::nexthop_resolver& resolver_;
     route_keeper routes_;
+    observation sight_;
     flow::ageing ageing_;
     flow::recovery recovered_;
     io::ring_drop_counters ring_drops_;

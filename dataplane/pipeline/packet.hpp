@@ -39,7 +39,7 @@ struct packet {
 struct burst {
     std::array<packet, burst_size> packets;
     unsigned count = 0;
-    unsigned gone = 0; // of them: dropped or handed over
+    unsigned gone = 0;        // of them: dropped or handed over
     std::uint64_t now_ns = 0; // CLOCK_MONOTONIC, once per burst
 };
 

@@ -17,6 +17,8 @@
 #include <rte_pause.h>
 #include <rte_ring_elem.h>
 
+#include "dataplane/api/probes.hpp"
+
 namespace tandem::pipeline {
 
 namespace {
@@ -191,6 +193,7 @@ void worker::drop(packet& p, api::drop reason) noexcept {
     p.reason = reason;
     ++burst_.gone;
     ++stats_.drops[static_cast<std::size_t>(reason)];
+    api::probe_drop(p.flow != nullptr ? p.flow->id : 0, reason);
     if (p.flow != nullptr) {
         api::flow_stats& f = shared_.flow_stats[p.slot];
         if (p.accepted)
