@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // tandem-holder: keeps the flow-state memory while the data plane dies and is started again.
 //
-// It makes one memfd, starts the program after "--" with `--state-fd N --ready-fd M` appended, and starts it again at
-// once when it dies. It never maps the memory. SIGTERM and SIGINT are passed on; a clean exit of the child is its own.
-// Exit status 75 of the child means: this memory's layout is not mine, give me a fresh one.
-// No threads, no configuration, nothing that could fail later.
+// It makes one memfd and starts the program after "--" with `--state-fd N --ready-fd M` appended. Once that forwards, a
+// second one is started with `--standby-fd K`: it gets ready and waits, and takes over when the first dies (without it,
+// --no-standby, the program is started again at once). The holder never maps the memory. SIGTERM and SIGINT are passed
+// on; a clean exit of the child is its own. Exit status 75 of the child means: this memory's layout is not mine, give
+// me a fresh one. No threads, no configuration, nothing that could fail later.
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
@@ -28,10 +29,19 @@ namespace {
 constexpr int exit_fresh_memory = 75;
 constexpr int first_delay_ms = 100, longest_delay_ms = 5000;
 
+// A started data plane. A standby waits for a byte on `go_fd` before it takes over.
 struct child {
     pid_t pid = -1;
     int ready_fd = -1; // read end; a byte comes once the child forwards
+    int go_fd = -1;    // write end; standby only
     bool ready = false;
+
+    [[nodiscard]] bool running() const noexcept { return pid > 0; }
+};
+
+struct orders {
+    std::vector<std::string> command;
+    bool standby = true;
 };
 
 int make_memory() {
@@ -43,38 +53,54 @@ int make_memory() {
     return fd;
 }
 
-child start(const std::vector<std::string>& command, int state_fd, const sigset_t& old_signals) {
-    int ready[2];
-    if (pipe(ready) != 0) {
-        std::fprintf(stderr, "tandem-holder: pipe: %s\n", std::strerror(errno));
-        return {};
-    }
-    fcntl(ready[0], F_SETFD, FD_CLOEXEC);
-    fcntl(ready[0], F_SETFL, O_NONBLOCK);
-    std::vector<std::string> words = command;
-    words.insert(words.end(), {"--state-fd", std::to_string(state_fd), "--ready-fd", std::to_string(ready[1])});
+void close_fd(int& fd) {
+    if (fd >= 0)
+        close(fd);
+    fd = -1;
+}
+
+[[noreturn]] void become(std::vector<std::string> words, pid_t parent, const sigset_t& old_signals) {
     std::vector<char*> argv;
     for (auto& word : words)
         argv.push_back(word.data());
     argv.push_back(nullptr);
+    prctl(PR_SET_PDEATHSIG, SIGTERM); // without the holder nobody would restart it
+    if (getppid() != parent)
+        _exit(1);
+    sigprocmask(SIG_SETMASK, &old_signals, nullptr);
+    execvp(argv[0], argv.data());
+    std::fprintf(stderr, "tandem-holder: %s: %s\n", argv[0], std::strerror(errno));
+    _exit(127);
+}
+
+child start(const orders& given, int state_fd, bool standby, const sigset_t& old_signals) {
+    int ready[2], go[2] = {-1, -1};
+    if (pipe2(ready, O_CLOEXEC) != 0 || (standby && pipe2(go, O_CLOEXEC) != 0)) {
+        std::fprintf(stderr, "tandem-holder: pipe: %s\n", std::strerror(errno));
+        return {};
+    }
+    fcntl(ready[0], F_SETFL, O_NONBLOCK);
+    std::vector<std::string> words = given.command;
+    words.insert(words.end(), {"--state-fd", std::to_string(state_fd), "--ready-fd", std::to_string(ready[1])});
+    if (standby)
+        words.insert(words.end(), {"--standby-fd", std::to_string(go[0])});
     const pid_t parent = getpid();
     const pid_t pid = fork();
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM); // without the holder nobody would restart it
-        if (getppid() != parent)
-            _exit(1);
-        sigprocmask(SIG_SETMASK, &old_signals, nullptr);
-        execvp(argv[0], argv.data());
-        std::fprintf(stderr, "tandem-holder: %s: %s\n", argv[0], std::strerror(errno));
-        _exit(127);
+        fcntl(ready[1], F_SETFD, 0); // the child's own ends stay open over exec
+        if (standby)
+            fcntl(go[0], F_SETFD, 0);
+        become(std::move(words), parent, old_signals);
     }
     close(ready[1]);
+    close_fd(go[0]);
     if (pid < 0) {
         std::fprintf(stderr, "tandem-holder: fork: %s\n", std::strerror(errno));
         close(ready[0]);
+        close_fd(go[1]);
         return {};
     }
-    return {pid, ready[0], false};
+    return {pid, ready[0], go[1], false};
 }
 
 void say_end(int status, bool was_ready) {
@@ -85,45 +111,98 @@ void say_end(int status, bool was_ready) {
         std::fprintf(stderr, "tandem-holder: data plane exited with status %d\n", WEXITSTATUS(status));
 }
 
-// Waits until the child ends; passes signals on. Returns its wait status.
-int watch(child& c, int signals, bool& stopping) {
-    for (;;) {
-        pollfd fds[2] = {{signals, POLLIN, 0}, {c.ready ? -1 : c.ready_fd, POLLIN, 0}};
-        poll(fds, 2, -1);
-        if ((fds[1].revents & (POLLIN | POLLHUP)) != 0) {
-            char byte = 0;
-            const auto got = read(c.ready_fd, &byte, 1);
-            if (got == 1)
-                c.ready = true;
-            if (got == 0) { // the child ended: SIGCHLD follows
-                close(c.ready_fd);
-                c.ready_fd = -1;
+void read_ready(child& c) {
+    char byte = 0;
+    const auto got = c.ready_fd < 0 ? -1 : read(c.ready_fd, &byte, 1);
+    if (got == 1)
+        c.ready = true;
+    if (got == 0) // the child ended: SIGCHLD follows
+        close_fd(c.ready_fd);
+}
+
+void forget(child& c) {
+    close_fd(c.ready_fd);
+    close_fd(c.go_fd);
+    c = {};
+}
+
+// The children of one holder, and what it does for them until the data plane in force has ended.
+class watcher {
+public:
+    watcher(const orders& given, int signals, const sigset_t& old_signals)
+        : given_(given), signals_(signals), old_signals_(old_signals) {}
+
+    // Returns the wait status of the data plane in force; `was_ready` tells whether it forwarded.
+    int until_end(child& active, int state_fd, bool& stopping) {
+        for (;;) {
+            if (active.ready && given_.standby && !spare_.running() && !spare_failed_ && !stopping)
+                spare_ = start(given_, state_fd, true, old_signals_);
+            pollfd fds[2] = {{signals_, POLLIN, 0}, {active.ready ? -1 : active.ready_fd, POLLIN, 0}};
+            poll(fds, 2, -1);
+            if ((fds[1].revents & (POLLIN | POLLHUP)) != 0)
+                read_ready(active);
+            if ((fds[0].revents & POLLIN) != 0)
+                pass_on(active, stopping);
+            reap_spare(stopping);
+            int status = 0;
+            if (waitpid(active.pid, &status, WNOHANG) == active.pid) {
+                if (!active.ready)
+                    read_ready(active);
+                return status;
             }
-        }
-        if ((fds[0].revents & POLLIN) != 0) {
-            signalfd_siginfo info{};
-            if (read(signals, &info, sizeof info) != sizeof info)
-                continue;
-            if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
-                stopping = true;
-                kill(c.pid, SIGTERM);
-            } else if (info.ssi_signo == SIGHUP) {
-                kill(c.pid, SIGHUP);
-            }
-        }
-        int status = 0;
-        const pid_t ended = waitpid(c.pid, &status, WNOHANG);
-        if (ended == c.pid) {
-            if (c.ready_fd >= 0 && !c.ready) {
-                char byte = 0;
-                c.ready = read(c.ready_fd, &byte, 1) == 1;
-            }
-            if (c.ready_fd >= 0)
-                close(c.ready_fd);
-            return status;
         }
     }
-}
+
+    // The standby takes over; nothing where there is none.
+    child take_over() {
+        child next;
+        if (spare_.running() && write(spare_.go_fd, "g", 1) == 1)
+            std::swap(next, spare_);
+        close_fd(next.go_fd);
+        return next;
+    }
+
+    // It goes before its state memory does.
+    void end_spare() {
+        if (!spare_.running())
+            return;
+        kill(spare_.pid, SIGTERM);
+        waitpid(spare_.pid, nullptr, 0);
+        forget(spare_);
+    }
+
+private:
+    void pass_on(const child& active, bool& stopping) {
+        signalfd_siginfo info{};
+        if (read(signals_, &info, sizeof info) != sizeof info)
+            return;
+        if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
+            stopping = true;
+            kill(active.pid, SIGTERM);
+            end_spare();
+        } else if (info.ssi_signo == SIGHUP) {
+            kill(active.pid, SIGHUP);
+        }
+    }
+
+    void reap_spare(bool stopping) {
+        int status = 0;
+        if (!spare_.running() || waitpid(spare_.pid, &status, WNOHANG) != spare_.pid)
+            return;
+        forget(spare_);
+        // One that was killed is started again; one that cannot start has said why, and would say it for ever.
+        spare_failed_ = WIFEXITED(status);
+        if (spare_failed_ && !stopping)
+            std::fprintf(stderr, "tandem-holder: no standby: it exited with status %d; a restart will take longer\n",
+                         WEXITSTATUS(status));
+    }
+
+    const orders& given_;
+    int signals_;
+    const sigset_t& old_signals_;
+    child spare_;
+    bool spare_failed_ = false;
+};
 
 // Sleeps, but not through a request to stop.
 bool pause_unless_stopped(int signals, int ms) {
@@ -146,30 +225,40 @@ bool pause_unless_stopped(int signals, int ms) {
     }
 }
 
-int keep(const std::vector<std::string>& command, int signals, const sigset_t& old_signals) {
+int keep(const orders& given, int signals, const sigset_t& old_signals) {
     int state_fd = make_memory();
     bool ever_ready = false, stopping = false;
     int delay_ms = 0;
+    watcher children(given, signals, old_signals);
+    child active = start(given, state_fd, false, old_signals);
     for (;;) {
-        child c = start(command, state_fd, old_signals);
-        if (c.pid < 0)
+        if (!active.running())
             return 1;
-        const int status = watch(c, signals, stopping);
-        ever_ready = ever_ready || c.ready;
-        if (stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+        const int status = children.until_end(active, state_fd, stopping);
+        const bool was_ready = active.ready;
+        ever_ready = ever_ready || was_ready;
+        forget(active);
+        if (stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
+            children.end_spare();
             return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+        }
         if (WIFEXITED(status) && WEXITSTATUS(status) == exit_fresh_memory) {
             std::fprintf(stderr, "tandem-holder: giving the data plane a fresh state memory; flows are lost\n");
+            children.end_spare();
             close(state_fd);
             state_fd = make_memory();
         } else {
-            say_end(status, c.ready);
+            active = children.take_over(); // before anything else: media waits
+            say_end(status, was_ready);
             if (!ever_ready && WIFEXITED(status))
                 return WEXITSTATUS(status); // it never worked: it has said why
         }
-        delay_ms = c.ready ? 0 : std::clamp(delay_ms * 2, first_delay_ms, longest_delay_ms);
+        delay_ms = was_ready ? 0 : std::clamp(delay_ms * 2, first_delay_ms, longest_delay_ms);
+        if (active.running())
+            continue;
         if (delay_ms != 0 && !pause_unless_stopped(signals, delay_ms))
             return 0;
+        active = start(given, state_fd, false, old_signals);
     }
 }
 
@@ -177,16 +266,22 @@ int keep(const std::vector<std::string>& command, int signals, const sigset_t& o
 
 int main(int argc, char** argv) {
     int first = 1;
+    orders given;
     if (argc > 1 && std::strcmp(argv[1], "--version") == 0) {
         std::printf("tandem-holder %s\n", TANDEM_VERSION);
         return 0;
     }
+    if (first < argc && std::strcmp(argv[first], "--no-standby") == 0) {
+        given.standby = false;
+        ++first;
+    }
     if (first < argc && std::strcmp(argv[first], "--") == 0)
         ++first;
     if (first >= argc || argv[first][0] == '-') {
-        std::fprintf(stderr, "usage: tandem-holder [--] tandem-dataplane --config FILE\n");
+        std::fprintf(stderr, "usage: tandem-holder [--no-standby] [--] tandem-dataplane --config FILE\n");
         return 2;
     }
+    given.command.assign(argv + first, argv + argc);
     prctl(PR_SET_DUMPABLE, 0);
     const rlimit none{0, 0};
     setrlimit(RLIMIT_CORE, &none);
@@ -201,5 +296,5 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "tandem-holder: signalfd: %s\n", std::strerror(errno));
         return 1;
     }
-    return keep(std::vector<std::string>(argv + first, argv + argc), signals, old_signals);
+    return keep(given, signals, old_signals);
 }

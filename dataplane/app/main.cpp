@@ -2,6 +2,7 @@
 // tandem-dataplane: starts in this order, so that every failure is one sentence before anything was changed:
 //   configuration -> instance lock -> privileges -> state memory -> EAL -> ports (XDP) -> recovery -> workers ->
 //   contract.
+// A standby (--standby-fd) waits between EAL and ports, and takes the lock after it.
 // Exit: 0 after SIGTERM/SIGINT, 1 where it could not start, 2 wrong usage, 75 where the holder's memory has another
 // layout.
 #include <csignal>
@@ -30,6 +31,7 @@
 #include "dataplane/app/contract_server.hpp"
 #include "dataplane/app/control.hpp"
 #include "dataplane/app/privileges.hpp"
+#include "dataplane/app/standby.hpp"
 #include "dataplane/app/stats_file.hpp"
 #include "dataplane/crypto/engine.hpp"
 #include "dataplane/io/eal.hpp"
@@ -43,6 +45,7 @@ struct options {
     std::string config_path = "/etc/tandem/dataplane.toml";
     int state_fd = -1;
     int ready_fd = -1;
+    int standby_fd = -1;
     bool check = false;
     std::string idle{}; // empty: as the configuration says
 };
@@ -219,7 +222,9 @@ void tell_ready(const options& given) {
 }
 
 int serve(const options& given, const config& settings, int signals) {
-    take_lock(settings);
+    const bool standby = given.standby_fd >= 0;
+    if (!standby)
+        take_lock(settings);
     take(check_privileges());
     if (auto wrong = harden_process(); !wrong.empty())
         spdlog::warn("hardening: {}", wrong);
@@ -227,13 +232,18 @@ int serve(const options& given, const config& settings, int signals) {
     prctl(PR_SET_TIMERSLACK, 1); // ns, inherited by all threads: a worker's short nap is short
     flow::memory memory = open_memory(given, settings);
     auto builder = take(crypto::make_engine(engine_name(settings.crypto)));
-    stats_file stats = take(stats_file::open(settings.stats_path(), settings.workers, memory.header().max_flows));
-
     const queues q = prepare_queues(settings);
     const io::eal eal = take(io::eal::start(
         {settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total, false}));
-    for (const auto& note : eal.notes())
-        spdlog::info("{}", note);
+    if (standby) {
+        if (!stand_by(given.standby_fd, signals))
+            return 0;
+        take_lock(settings);
+    } else {
+        for (const auto& note : eal.notes())
+            spdlog::info("{}", note);
+    }
+    stats_file stats = take(stats_file::open(settings.stats_path(), settings.workers, memory.header().max_flows));
     std::vector<io::port> ports;
     std::vector<unsigned> ifindexes;
     for (const auto& port : q.ports) {
@@ -293,6 +303,8 @@ int main(int argc, char** argv) {
     cli.add_option("--config", given.config_path, "configuration file")->capture_default_str();
     cli.add_option("--state-fd", given.state_fd, "descriptor of the flow-state memory (given by tandem-holder)");
     cli.add_option("--ready-fd", given.ready_fd, "descriptor to report readiness on (given by tandem-holder)");
+    cli.add_option("--standby-fd", given.standby_fd,
+                   "get ready, then wait for this descriptor (given by tandem-holder)");
     cli.add_flag("--check", given.check, "check the configuration and exit");
     cli.add_option("--idle", given.idle, "when a worker's queues are empty: poll, interrupt or adaptive")
         ->check([](const std::string& word) {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import netns
 from process import Process
-from programs import ROOT, program, run, write_toml
+from programs import ROOT, pid_in_force, program, write_toml
 
 SUITES = {"AES_CM_128_HMAC_SHA1_80": (16, 14), "AES_CM_128_HMAC_SHA1_32": (16, 14), "AEAD_AES_128_GCM": (16, 12),
           "AEAD_AES_256_GCM": (32, 12)}
@@ -55,9 +55,8 @@ class Dataplane:
         return done.returncode, done.stdout.strip()
 
     def pid(self):
-        """The data plane's own pid."""
-        children = run("pgrep", "-P", self.process.pid, check=False).split() if self.holder else []
-        return int(children[0]) if children else self.process.pid
+        """The pid of the data plane in force."""
+        return pid_in_force(self.instance) if self.holder else self.process.pid
 
     def contract(self):
         c = Contract(self.run_dir / "dataplane.sock")
