@@ -29,7 +29,11 @@ def build_dir():
 
 
 def program(name):
-    """The built program's path; TANDEM_BUILD says in which build directory (default: build/ of the checkout)."""
+    """The built program's path; TANDEM_BUILD says in which build directory (default: build/ of the checkout). Where
+    TANDEM_INSTALLED names a directory, the programs that are there are taken instead."""
+    installed = Path(os.environ.get("TANDEM_INSTALLED", "/nonexistent")) / name
+    if installed.exists():
+        return str(installed)
     path = build_dir() / _rooms[name] / name
     if not path.exists():
         for found in build_dir().rglob(name):
