@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <utility>
 
 #include <rte_cycles.h>
 #include <spdlog/spdlog.h>
@@ -28,6 +29,7 @@ constexpr std::uint64_t millisecond = 1'000'000, second = 1'000'000'000;
 constexpr int poll_ms = 10; // events wait no longer than this
 constexpr int observed_poll_ms = 1;
 constexpr std::uint64_t age_interval_ns = 100 * millisecond;
+constexpr flow::slot_index aged_at_once = 4096; // a million flows take 2.5 s and less than a tenth of this thread
 constexpr std::uint64_t worker_silence_ns = 5 * second;
 
 std::uint64_t realtime_ns() {
@@ -46,7 +48,7 @@ control::control(const config& settings, flow::store& flows, pipeline::shared_st
       ring_drops_(stats.workers()), started_ns_(realtime_ns()) {
     flows_.on_publish = [this](auto slot, const auto& r) { published(slot, r); };
     flows_.on_withdraw = [this](auto slot, const auto& r) { withdrawn(slot, r); };
-    flows_.on_change = [this](auto slot, const auto&) { routes_.follow(slot); };
+    flows_.on_change = [this](auto slot, const auto&) { moved_.push_back(slot); };
     api::stats_header& h = stats_.header();
     h.started_ns = started_ns_;
     h.tsc_hz = rte_get_tsc_hz();
@@ -145,7 +147,7 @@ api::status control::flow_add(const api::flow_config& item, std::uint32_t& stats
     return status;
 }
 api::status control::flow_update(const api::flow_update& item) {
-    return flows_.update(item);
+    return flows_.update_later(item);
 }
 api::status control::flow_remove(const api::flow_ref& item) {
     return flows_.remove(item.id);
@@ -179,6 +181,8 @@ api::status control::epoch_retire(const api::epoch_ref& item) {
 }
 void control::end_of_request() {
     flows_.finish();
+    routes_.follow(moved_);
+    moved_.clear();
 }
 
 void control::note_epoch(api::flow_id id) {
@@ -206,7 +210,7 @@ void control::followed(const api::flow_event& latched) {
     const flow::record& r = shared_.memory.records()[slot];
     for (const api::flow_id id : {r.reverse, r.where().rtcp_out})
         if (const flow::slot_index other = id == 0 ? flow::no_slot : flows_.find(id); other != flow::no_slot)
-            routes_.follow(other);
+            moved_.push_back(other);
 }
 
 void control::drain(contract_server& server) {
@@ -218,11 +222,21 @@ void control::drain(contract_server& server) {
                     followed(events[i]);
             server.send_events({events.data(), n});
         }
+    routes_.follow(moved_);
+    moved_.clear();
 }
 
+// Every flow once in age_interval_ns, or as often as the walk in parts comes round where there are many.
 void control::age(contract_server& server, std::uint64_t now_ns) {
+    if (next_aged_ >= flows_.top()) {
+        if (now_ns < next_age_ns_)
+            return;
+        next_age_ns_ = now_ns + age_interval_ns;
+        next_aged_ = 0;
+    }
     std::vector<api::flow_event> events;
-    flows_.for_each([&](flow::slot_index slot, const flow::record& r) {
+    const flow::slot_index from = std::exchange(next_aged_, next_aged_ + aged_at_once);
+    flows_.for_each(from, next_aged_, [&](flow::slot_index slot, const flow::record& r) {
         const auto what = ageing_.look(slot, stats_.flows()[slot].last_packet_ns, r.timeout_s, now_ns);
         if (!what)
             return;
@@ -256,11 +270,13 @@ void control::each_second(std::uint64_t now_ns) {
 
 void control::run(contract_server& server, int signals) {
     std::vector<pollfd> polled;
+    bool sweeping = false;
     server.observe_by(sight_);
     for (;;) {
         polled.assign({{signals, POLLIN, 0}, {resolver_.fd(), POLLIN, 0}});
         server.add_descriptors(polled);
-        ::poll(polled.data(), polled.size(), sight_.active() ? observed_poll_ms : poll_ms);
+        const int wait_ms = sweeping ? 0 : sight_.active() ? observed_poll_ms : poll_ms;
+        ::poll(polled.data(), polled.size(), wait_ms);
         if (signalfd_siginfo info{}; polled[0].revents != 0 && read(signals, &info, sizeof info) == sizeof info) {
             spdlog::info("signal {}: ending; flows end with this process", info.ssi_signo);
             sight_.end();
@@ -276,10 +292,8 @@ void control::run(contract_server& server, int signals) {
         stats_.header().heartbeat_ns = now;
         stats_.header().flows = flows_.count();
         stats_.header().keys = flows_.keys_used();
-        if (now >= next_age_ns_) {
-            next_age_ns_ = now + age_interval_ns;
-            age(server, now);
-        }
+        age(server, now);
+        sweeping = routes_.sweep();
         if (now >= next_second_ns_) {
             next_second_ns_ = now + second;
             each_second(now);

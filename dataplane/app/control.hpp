@@ -71,6 +71,8 @@ private:
     std::array<std::uint64_t, 256> edge_before_{}; // verdicts that a predecessor counted
     std::uint64_t next_second_ns_ = 0;
     std::uint64_t next_age_ns_ = 0;
+    flow::slot_index next_aged_ = 0;      // of the walk that looks for silence
+    std::vector<flow::slot_index> moved_; // flows whose remotes moved in this turn: their ways are asked for together
 };
 
 // sd_notify(3) without the library: nothing where NOTIFY_SOCKET is not set.

@@ -2,13 +2,18 @@
 // See route_keeper.hpp. While a neighbour is being asked for, the way in force stays; when it fails, the flow has none.
 #include "dataplane/app/route_keeper.hpp"
 
+#include <algorithm>
 #include <cstring>
+
+#include "dataplane/pipeline/worker.hpp"
 
 namespace tandem::app {
 
 namespace {
 
 constexpr std::uint64_t second = 1'000'000'000;
+constexpr std::uint64_t sweep_ns = 2'000'000;   // of this thread's time, then other work
+constexpr flow::slot_index slots_at_once = 256; // between two looks at the clock
 
 bool same(const pipeline::hop& a, const pipeline::hop& b) noexcept {
     return a.state == b.state && a.port == b.port && a.mtu == b.mtu && a.link.vlan == b.link.vlan &&
@@ -69,31 +74,53 @@ void route_keeper::collect(flow::slot_index slot, const flow::record& r, std::ve
 
 void route_keeper::apply(std::vector<change>& changes) {
     const auto records = flows_.shared().records();
-    while (!changes.empty()) {
-        const unsigned worker = records[changes.front().slot].worker;
+    const auto worker_of = [&](const change& c) { return records[c.slot].worker; };
+    std::stable_sort(changes.begin(), changes.end(),
+                     [&](const change& a, const change& b) { return worker_of(a) < worker_of(b); });
+    for (std::size_t at = 0; at < changes.size();) {
+        const unsigned worker = worker_of(changes[at]);
+        std::size_t end = at;
+        while (end < changes.size() && end - at < flow::flows_per_command && worker_of(changes[end]) == worker)
+            ++end;
         workers_.run(worker, [&] {
-            for (const change& c : changes) {
+            for (; at < end; ++at) {
+                const change& c = changes[at];
                 const flow::record& r = records[c.slot];
                 const auto& remote = c.rtcp ? r.where().rtcp_remote : r.where().rtp_remote;
-                if (r.worker == worker &&
-                    flow::same_address(remote, c.remote)) // it may have latched elsewhere meanwhile
+                if (flow::same_address(remote, c.remote)) // it may have latched elsewhere meanwhile
                     (c.rtcp ? hops_[c.slot].rtcp : hops_[c.slot].rtp) = c.to;
             }
         });
-        std::erase_if(changes, [&](const change& c) { return records[c.slot].worker == worker; });
+        at = end;
     }
+    changes.clear();
 }
 
-void route_keeper::follow(flow::slot_index slot) {
+void route_keeper::follow(std::span<const flow::slot_index> slots) {
     std::vector<change> changes;
-    collect(slot, flows_.shared().records()[slot], changes);
+    for (const flow::slot_index slot : slots)
+        if (const flow::record& r = flows_.shared().records()[slot]; flow::load_state(r) == flow::state::active)
+            collect(slot, r, changes);
     apply(changes);
 }
 
-void route_keeper::all() {
+bool route_keeper::sweep() {
+    if (left_ == 0)
+        return false;
+    const std::uint64_t begin = pipeline::monotonic_ns();
     std::vector<change> changes;
-    flows_.for_each([&](flow::slot_index slot, const flow::record& r) { collect(slot, r, changes); });
-    apply(changes);
+    do {
+        const flow::slot_index top = std::max<flow::slot_index>(flows_.top(), 1);
+        if (next_ >= top)
+            next_ = 0;
+        const flow::slot_index count = std::min({slots_at_once, left_, top - next_});
+        flows_.for_each(next_, next_ + count,
+                        [&](flow::slot_index slot, const flow::record& r) { collect(slot, r, changes); });
+        next_ += count;
+        left_ -= count;
+        apply(changes);
+    } while (left_ != 0 && pipeline::monotonic_ns() - begin < sweep_ns);
+    return left_ != 0;
 }
 
 void route_keeper::process() {
@@ -101,7 +128,8 @@ void route_keeper::process() {
     if (generation_ == resolver_.generation())
         return;
     generation_ = resolver_.generation();
-    all();
+    left_ = flows_.top(); // once round from here: a walk that is under way has seen some of it already changed
+    sweep();
 }
 
 void route_keeper::tick(std::uint64_t now_ns) {
@@ -111,7 +139,8 @@ void route_keeper::tick(std::uint64_t now_ns) {
     }
     if (now_ns >= next_all_ns_) {
         next_all_ns_ = now_ns + 60 * second;
-        all();
+        left_ = flows_.top();
+        sweep();
     }
     process();
 }

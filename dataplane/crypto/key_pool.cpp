@@ -3,6 +3,7 @@
 #include "dataplane/crypto/key_pool.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 namespace tandem::crypto {
 
@@ -28,26 +29,31 @@ std::uint32_t key_pool::used() const noexcept {
 }
 
 std::optional<key_pool::index> key_pool::take() noexcept {
-    for (std::uint32_t tried = 0; tried < capacity_; ++tried) {
-        const index at = hint_;
-        hint_ = hint_ + 1 == capacity_ ? 0 : hint_ + 1;
-        if (states_[at] == free_) {
-            states_[at] = taken_;
-            ++in_use_;
-            return at;
-        }
+    const auto taken = [this](index at) {
+        states_[at] = taken_;
+        ++in_use_;
+        return at;
+    };
+    while (!released_.empty()) {
+        const index at = released_.back();
+        released_.pop_back();
+        if (states_[at] == free_)
+            return taken(at);
     }
+    for (; next_ < capacity_; ++next_)
+        if (states_[next_] == free_)
+            return taken(next_++);
     return std::nullopt;
 }
 
 void key_pool::release(index at) noexcept {
-    if (at >= capacity_)
+    if (at >= capacity_ || states_[at] == free_)
         return;
     wipe(&objects_[at], sizeof(key_object));
-    if (states_[at] != free_ && in_use_ != 0)
-        --in_use_;
     states_[at] = free_;
-    hint_ = at; // a warm object is the next one taken
+    if (in_use_ != 0)
+        --in_use_;
+    released_.push_back(at);
 }
 
 void key_pool::recover_begin() noexcept {
@@ -62,26 +68,37 @@ void key_pool::mark(index at) noexcept {
 }
 
 void key_pool::recover_end(engine& with) noexcept {
-    std::uint32_t kept = 0;
-    for (index at = 0; at < capacity_; ++at) {
-        if (states_[at] == taken_) {
-            release(at);
-        } else if (states_[at] == marked_) {
-            key_object& key = objects_[at];
-            if (key.fingerprint != with.fingerprint()) {
-                const session_keys raw = key.raw;
-                const std::uint64_t rtp = key.rtp_packets;
-                const std::uint64_t rtcp = key.rtcp_packets;
-                static_cast<void>(with.build(key.suite, raw, key));
-                key.rtp_packets = rtp;
-                key.rtcp_packets = rtcp;
-                wipe(const_cast<session_keys*>(&raw), sizeof raw);
+    constexpr index at_once = 8; // the states are padded to 64
+    in_use_ = 0;
+    next_ = 0;
+    released_.clear();
+    for (index word = 0; word < capacity_; word += at_once) {
+        std::uint64_t states = 0;
+        std::memcpy(&states, states_ + word, sizeof states);
+        for (index at = word; states != 0 && at < std::min(word + at_once, capacity_); ++at) {
+            if (states_[at] == taken_) { // no side names it
+                wipe(&objects_[at], sizeof(key_object));
+                states_[at] = free_;
+            } else if (states_[at] == marked_) {
+                keep(objects_[at], with);
+                states_[at] = taken_;
+                ++in_use_;
             }
-            states_[at] = taken_;
-            ++kept;
         }
     }
-    in_use_ = kept;
+}
+
+// Expanded by another engine, or another version of it: once more.
+void key_pool::keep(key_object& key, engine& with) noexcept {
+    if (key.fingerprint == with.fingerprint())
+        return;
+    session_keys raw = key.raw;
+    const std::uint64_t rtp = key.rtp_packets;
+    const std::uint64_t rtcp = key.rtcp_packets;
+    static_cast<void>(with.build(key.suite, raw, key));
+    key.rtp_packets = rtp;
+    key.rtcp_packets = rtcp;
+    wipe(&raw, sizeof raw);
 }
 
 } // namespace tandem::crypto

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "dataplane/crypto/engine.hpp"
 #include "dataplane/crypto/keys.hpp"
@@ -43,12 +44,15 @@ public:
     void recover_end(engine& with) noexcept;
 
 private:
+    static void keep(key_object& key, engine& with) noexcept;
+
     enum state : std::uint8_t { free_ = 0, taken_ = 1, marked_ = 2 };
 
     std::uint8_t* states_;
     key_object* objects_;
     std::uint32_t capacity_;
-    std::uint32_t hint_ = 0;
+    std::uint32_t next_ = 0;      // free keys are at or behind it, or in released_
+    std::vector<index> released_; // the last released, still warm, is the next one taken
     std::uint32_t in_use_ = 0;
 };
 

@@ -44,7 +44,9 @@ recovery store::recover() {
         }
     }
     keys_.recover_end(builder_);
-    for (slot_index i = static_cast<slot_index>(records.size()); i-- > 0;) {
+    free_.reserve(records.size());
+    top_ = 0;
+    for (slot_index i = static_cast<slot_index>(records.size()); i-- > 0;) { // low slots are given out first
         if (load_state(records[i]) == state::free)
             free_.push_back(i);
         else
@@ -62,6 +64,7 @@ void store::publish(slot_index slot) {
     on_publish(slot, r);
     table_.set(r.id, slot);
     ++count_;
+    top_ = std::max(top_, slot + 1);
 }
 
 api::status store::check_out(api::flow_id from, const api::net_address& to) const noexcept {
@@ -168,11 +171,11 @@ api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
     return api::status::ok;
 }
 
-api::status store::update(const api::flow_update& u) {
+api::status store::check_update(const api::flow_update& u) const noexcept {
     const slot_index slot = table_.find(u.id);
     if (slot == no_slot)
         return api::status::unknown_flow;
-    record& r = memory_.records()[slot];
+    const record& r = memory_.records()[slot];
     if ((u.mask & api::update_dscp) != 0 && u.dscp > 63)
         return api::status::bad_message;
     if ((u.mask & api::update_source) != 0) {
@@ -181,35 +184,72 @@ api::status store::update(const api::flow_update& u) {
         if (u.source == api::source_policy::authenticated && r.in_suite == api::suite::clear)
             return api::status::bad_suite;
     }
-    route to{u.rtp_out, u.rtcp_out, u.rtp_remote, u.rtcp_remote};
-    if ((u.mask & api::update_remote) != 0)
-        if (const auto wrong = check_route(r.carries, to); wrong != api::status::ok)
-            return wrong;
-    workers_.run(r.worker, [&] {
-        if ((u.mask & api::update_source) != 0) {
-            r.signalled_source = u.signalled_source;
-            r.source = u.source;
-            r.seen = 0; // re-arms `first`; an authenticated leg latches again by its next packet
+    return (u.mask & api::update_remote) == 0
+               ? api::status::ok
+               : check_route(r.carries, {u.rtp_out, u.rtcp_out, u.rtp_remote, u.rtcp_remote});
+}
+
+api::status store::update_later(const api::flow_update& u) {
+    const auto status = check_update(u);
+    if (status == api::status::ok)
+        updates_.push_back(u);
+    return status;
+}
+
+api::status store::update(const api::flow_update& u) {
+    const auto status = update_later(u);
+    apply_updates();
+    return status;
+}
+
+// On the flow's worker, between two bursts.
+void store::apply(const api::flow_update& u, slot_index slot) const noexcept {
+    record& r = memory_.records()[slot];
+    if ((u.mask & api::update_source) != 0) {
+        r.signalled_source = u.signalled_source;
+        r.source = u.source;
+        r.seen = 0; // re-arms `first`; an authenticated leg latches again by its next packet
+    }
+    if ((u.mask & api::update_reverse) != 0)
+        r.reverse = u.reverse;
+    if ((u.mask & api::update_remote) != 0) {
+        route to{u.rtp_out, u.rtcp_out, u.rtp_remote, u.rtcp_remote};
+        learn_from_partner(r, to);
+        switch_route(r, to);
+        const slot_index other = r.reverse == 0 ? no_slot : table_.find(r.reverse);
+        if (other != no_slot && memory_.records()[other].source == api::source_policy::authenticated)
+            memory_.records()[other].seen = 0; // who authenticates decides where the leg is
+    }
+    if ((u.mask & api::update_flags) != 0)
+        r.flags = u.flags;
+    if ((u.mask & api::update_timeout) != 0)
+        r.timeout_s = u.timeout_s;
+    if ((u.mask & api::update_dscp) != 0)
+        r.dscp = u.dscp;
+}
+
+// In order for each worker; a command holds so few that the worker's next burst does not wait for it.
+void store::apply_updates() {
+    struct item {
+        const api::flow_update* what;
+        slot_index slot;
+    };
+    std::vector<std::vector<item>> by_worker(worker_count_);
+    for (const auto& u : updates_)
+        if (const slot_index slot = table_.find(u.id); slot != no_slot)
+            by_worker[memory_.records()[slot].worker % worker_count_].push_back({&u, slot});
+    for (unsigned worker = 0; worker < worker_count_; ++worker)
+        for (std::size_t at = 0; at < by_worker[worker].size(); at += flows_per_command) {
+            const auto part = std::span(by_worker[worker]).subspan(at);
+            workers_.run(worker, [&] {
+                for (const item& i : part.first(std::min(flows_per_command, part.size())))
+                    apply(*i.what, i.slot);
+            });
         }
-        if ((u.mask & api::update_reverse) != 0)
-            r.reverse = u.reverse;
-        if ((u.mask & api::update_remote) != 0) {
-            learn_from_partner(r, to);
-            switch_route(r, to);
-            const slot_index other = r.reverse == 0 ? no_slot : table_.find(r.reverse);
-            if (other != no_slot && memory_.records()[other].source == api::source_policy::authenticated)
-                memory_.records()[other].seen = 0; // who authenticates decides where the leg is
-        }
-        if ((u.mask & api::update_flags) != 0)
-            r.flags = u.flags;
-        if ((u.mask & api::update_timeout) != 0)
-            r.timeout_s = u.timeout_s;
-        if ((u.mask & api::update_dscp) != 0)
-            r.dscp = u.dscp;
-    });
-    if ((u.mask & api::update_remote) != 0)
-        on_change(slot, r);
-    return api::status::ok;
+    for (const auto& u : updates_)
+        if (const slot_index slot = table_.find(u.id); slot != no_slot && (u.mask & api::update_remote) != 0)
+            on_change(slot, memory_.records()[slot]);
+    updates_.clear();
 }
 
 api::status store::remove(api::flow_id id) {
@@ -226,6 +266,7 @@ api::status store::remove(api::flow_id id) {
 }
 
 void store::finish() {
+    apply_updates();
     if (leaving_.empty() && retired_keys_.empty())
         return;
     workers_.quiesce();

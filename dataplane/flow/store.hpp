@@ -7,6 +7,7 @@
 // (executor::run).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -18,6 +19,9 @@
 #include "dataplane/flow/port_table.hpp"
 
 namespace tandem::flow {
+
+// A command to a worker changes at most this many flows: some microseconds between two of its bursts.
+inline constexpr std::size_t flows_per_command = 32;
 
 // How the control thread reaches workers. The pipeline implements it; tests without a thread call at once.
 class executor {
@@ -42,7 +46,9 @@ public:
     recovery recover();
 
     [[nodiscard]] api::status add(const api::flow_config& config, std::uint64_t now_ns);
-    [[nodiscard]] api::status update(const api::flow_update& change);
+    [[nodiscard]] api::status update(const api::flow_update& change); // in force on return
+    // Checked now, in force after finish(): a request's updates reach each worker in few, short commands.
+    [[nodiscard]] api::status update_later(const api::flow_update& change);
     [[nodiscard]] api::status remove(api::flow_id id);
     [[nodiscard]] api::status install(const api::epoch_key& key);
     [[nodiscard]] api::status switch_to(const api::epoch_ref& epoch);
@@ -55,11 +61,13 @@ public:
     [[nodiscard]] std::uint32_t keys_used() const noexcept { return keys_.in_use(); }
     [[nodiscard]] memory& shared() noexcept { return memory_; }
 
-    // Calls back for every flow in force.
+    // Slots below this one may hold a flow: a few flows in a large memory cost no walk over all of it.
+    [[nodiscard]] slot_index top() const noexcept { return top_; }
+    // Calls back for every flow in force in [from, to): a walk over many is done in parts, between other work.
     template <class F>
-    void for_each(F&& what) const {
+    void for_each(slot_index from, slot_index to, F&& what) const {
         const auto records = memory_.records();
-        for (slot_index slot = 0; slot < records.size(); ++slot)
+        for (slot_index slot = from; slot < std::min(to, top_); ++slot)
             if (load_state(records[slot]) == state::active)
                 what(slot, records[slot]);
     }
@@ -74,6 +82,9 @@ private:
     [[nodiscard]] api::status check_route(std::uint8_t carries, const route& to) const noexcept;
     [[nodiscard]] api::status check_out(api::flow_id from, const api::net_address& to) const noexcept;
     [[nodiscard]] std::uint8_t choose_worker(const api::flow_config& config);
+    [[nodiscard]] api::status check_update(const api::flow_update& change) const noexcept;
+    void apply_updates();
+    void apply(const api::flow_update& change, slot_index slot) const noexcept;
     void learn_from_partner(const record& r, route& to) const noexcept;
     void wipe(slot_index slot) noexcept;
     [[nodiscard]] bool reachable(const record& r) const noexcept;
@@ -88,7 +99,9 @@ private:
     unsigned worker_count_;
     unsigned next_worker_ = 0;
     std::uint32_t count_ = 0;
+    slot_index top_ = 0;
     std::vector<slot_index> free_;
+    std::vector<api::flow_update> updates_;             // to be applied by finish()
     std::vector<slot_index> leaving_;                   // withdrawn, to be wiped by finish()
     std::vector<crypto::key_pool::index> retired_keys_; // likewise
 };

@@ -82,8 +82,10 @@ struct neighbour {
 
 struct cached {
     hop_result result;
-    neighbour_key via;
+    route way;
+    bool routed; // `way` is the kernel's answer
     std::uint64_t generation;
+    std::uint64_t routes; // generation of routes and links that it was asked in
     std::uint64_t used_s;
 };
 
@@ -125,7 +127,7 @@ public:
 private:
     [[nodiscard]] bool is_local(const ip_bytes& ip) const;
     int find_route(const pair_key& pair, route& found);
-    hop_result look_up(const pair_key& pair, neighbour_key& via);
+    void look_up(const pair_key& pair, cached& entry);
     void ask(const neighbour_key& key);
     void take(const nlmsghdr* message);
     void take_link(const nlmsghdr* message);
@@ -140,7 +142,10 @@ private:
     std::unordered_map<neighbour_key, neighbour, key_hash> neighbours_;
     std::unordered_map<pair_key, cached, key_hash> cache_;
     std::uint64_t generation_ = 1;
-    bool changed_ = false; // since process() began
+    std::uint64_t routes_ = 1; // moves with routes, rules, addresses and links only, not with a neighbour's answer
+    std::uint64_t forgotten_s_ = 0;
+    bool changed_ = false;        // since process() began
+    bool routes_changed_ = false; // likewise
 };
 
 // Links and neighbours from the start; errno, 0 = done.
@@ -162,6 +167,7 @@ int kernel_resolver::read_all() {
         if (n.state == answer::unknown && n.used_s != 0)
             ask(key);
     ++generation_;
+    ++routes_;
     return 0;
 }
 
@@ -202,47 +208,55 @@ int kernel_resolver::find_route(const pair_key& pair, route& found) {
     return rc != 0 ? rc : code;
 }
 
-hop_result kernel_resolver::look_up(const pair_key& pair, neighbour_key& via) {
+// The route is asked for only where routes may have changed since: news of a neighbour touch every flow behind it, and
+// there may be a million.
+void kernel_resolver::look_up(const pair_key& pair, cached& entry) {
+    entry.result = {hop_state::no_route, {}};
+    entry.generation = generation_;
     if (is_ipv4(pair.local.data()) != is_ipv4(pair.remote.data()))
-        return {hop_state::no_route, {}};
-    route r{};
-    if (find_route(pair, r) != 0)
-        return {hop_state::no_route, {}};
-    auto l = links_.find(r.ifindex);
-    if (l == links_.end())
-        return {hop_state::not_a_port, {}};
+        return;
+    if (!entry.routed || entry.routes != routes_) {
+        entry.routes = routes_;
+        entry.routed = find_route(pair, entry.way) == 0;
+    }
+    if (!entry.routed)
+        return;
+    auto l = links_.find(entry.way.ifindex);
+    if (l == links_.end()) {
+        entry.result.state = hop_state::not_a_port;
+        return;
+    }
     if (!l->second.up)
-        return {hop_state::no_route, {}};
+        return;
 
-    via = {r.next, r.ifindex};
+    const neighbour_key via{entry.way.next, entry.way.ifindex};
     neighbour& n = neighbours_[via];
-    n.used_s = now_s();
+    n.used_s = entry.used_s;
     if (n.state == answer::unknown) {
         n.state = answer::asked;
         ask(via);
     }
-    hop_result result;
-    result.hop = {l->second.port, l->second.vlan, l->second.mac, n.mac, l->second.mtu};
-    if (r.mtu != 0)
-        result.hop.mtu = static_cast<std::uint16_t>(std::min<std::uint32_t>(r.mtu, l->second.mtu));
-    result.state = n.state == answer::usable   ? hop_state::resolved
-                   : n.state == answer::failed ? hop_state::failed
-                                               : hop_state::pending;
-    return result;
+    entry.result.hop = {l->second.port, l->second.vlan, l->second.mac, n.mac, l->second.mtu};
+    if (entry.way.mtu != 0)
+        entry.result.hop.mtu = static_cast<std::uint16_t>(std::min<std::uint32_t>(entry.way.mtu, l->second.mtu));
+    entry.result.state = n.state == answer::usable   ? hop_state::resolved
+                         : n.state == answer::failed ? hop_state::failed
+                                                     : hop_state::pending;
 }
 
 hop_result kernel_resolver::resolve(const api::net_address& local, const api::net_address& remote) {
     pair_key pair{to_ip(local.ip), to_ip(remote.ip)};
-    auto known = cache_.find(pair);
-    if (known != cache_.end() && known->second.generation == generation_) {
-        known->second.used_s = now_s();
-        if (auto n = neighbours_.find(known->second.via); n != neighbours_.end())
-            n->second.used_s = known->second.used_s;
-        return known->second.result;
+    cached& entry = cache_.try_emplace(pair).first->second;
+    const std::uint64_t now = now_s();
+    if (entry.generation != generation_) {
+        entry.used_s = now;
+        look_up(pair, entry);
+    } else if (entry.used_s != now) {
+        entry.used_s = now;
+        if (entry.routed)
+            if (auto n = neighbours_.find({entry.way.next, entry.way.ifindex}); n != neighbours_.end())
+                n->second.used_s = now;
     }
-    cached entry{{}, {}, generation_, now_s()};
-    entry.result = look_up(pair, entry.via);
-    cache_.insert_or_assign(pair, entry);
     return entry.result;
 }
 
@@ -257,14 +271,15 @@ void kernel_resolver::ask(const neighbour_key& key) {
 }
 
 bool kernel_resolver::process() {
-    changed_ = false;
+    changed_ = routes_changed_ = false;
     if (!news_.drain([this](const nlmsghdr* m) { take(m); })) {
         if (read_all() == 0)
             return true;
-        changed_ = true;
+        routes_changed_ = true;
     }
-    if (changed_)
-        ++generation_;
+    routes_ += routes_changed_ ? 1 : 0;
+    changed_ |= routes_changed_;
+    generation_ += changed_ ? 1 : 0;
     return changed_;
 }
 
@@ -286,7 +301,7 @@ void kernel_resolver::take(const nlmsghdr* message) {
     case RTM_DELROUTE:
     case RTM_NEWRULE:
     case RTM_DELRULE:
-        changed_ = true;
+        routes_changed_ = true;
         break;
     default:
         break;
@@ -299,14 +314,14 @@ void kernel_resolver::take_link(const nlmsghdr* message) {
     if (!l)
         return;
     if (message->nlmsg_type == RTM_DELLINK) {
-        changed_ |= links_.erase(ifindex) != 0;
+        routes_changed_ |= links_.erase(ifindex) != 0;
         return;
     }
     // The kernel does not tell of IPv4 routes that go with a link that goes down: the link's own news must do.
     auto known = links_.find(ifindex);
     if (known == links_.end() || known->second != *l) {
         links_.insert_or_assign(ifindex, *l);
-        changed_ = true;
+        routes_changed_ = true;
     }
 }
 
@@ -315,7 +330,7 @@ void kernel_resolver::take_address(const nlmsghdr* message) {
     attributes a(message, sizeof(ifaddrmsg));
     // On a point-to-point link IFA_ADDRESS is the other end's; IPv6 without a peer has only IFA_ADDRESS.
     std::pair key{to_ip(a.bytes(a[IFA_LOCAL] != nullptr ? IFA_LOCAL : IFA_ADDRESS)), unsigned{header->ifa_index}};
-    changed_ |= message->nlmsg_type == RTM_DELADDR ? addresses_.erase(key) != 0 : addresses_.insert(key).second;
+    routes_changed_ |= message->nlmsg_type == RTM_DELADDR ? addresses_.erase(key) != 0 : addresses_.insert(key).second;
 }
 
 void kernel_resolver::take_neighbour(const nlmsghdr* message) {
@@ -363,6 +378,9 @@ void kernel_resolver::refresh() {
         else
             ask(key);
     }
+    if (forgotten_s_ + use_timeout_s / 4 > now)
+        return; // a walk over every pair in use: rarely
+    forgotten_s_ = now;
     std::erase_if(cache_, [now](const auto& c) { return c.second.used_s + use_timeout_s < now; });
 }
 
