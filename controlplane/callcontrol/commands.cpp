@@ -289,14 +289,22 @@ asio::awaitable<outcome<std::string>> server::state::run_answer(live_call& live,
     co_return sdp::rewrite(*answered, out, rewrite_options_of(r));
 }
 
-asio::awaitable<bencode::value> server::state::answer(request r) {
-    const auto at = calls.find(r.call_id);
+asio::awaitable<std::optional<held_call>> server::state::hold(const std::string& call_id) {
+    const auto at = calls.find(call_id);
     if (at == calls.end())
-        co_return error_reply("Unknown call-id");
-    const auto live = at->second;
-    const auto turn = co_await live->turns.enter();
+        co_return std::nullopt;
+    auto live = at->second;
+    auto turn = co_await live->turns.enter();
     if (live->gone)
+        co_return std::nullopt;
+    co_return held_call{std::move(live), std::move(turn)};
+}
+
+asio::awaitable<bencode::value> server::state::answer(request r) {
+    const auto held = co_await hold(r.call_id);
+    if (!held)
         co_return error_reply("Unknown call-id");
+    const auto& live = held->live;
     auto& c = live->what;
     if (!c.side_of(r.from_tag) && !c.side_of(r.to_tag))
         co_return error_reply("Call exists with other tags: from-tag is unknown");
@@ -345,13 +353,10 @@ void server::state::close_media(call& c, const std::string& cause) {
 }
 
 asio::awaitable<bencode::value> server::state::remove(request r) {
-    const auto at = calls.find(r.call_id);
-    if (at == calls.end())
+    const auto held = co_await hold(r.call_id);
+    if (!held)
         co_return not_found();
-    const auto live = at->second;
-    const auto turn = co_await live->turns.enter();
-    if (live->gone)
-        co_return not_found();
+    const auto& live = held->live;
     auto& c = live->what;
     if (!r.from_tag.empty() && !c.side_of(r.from_tag) && !c.side_of(r.to_tag))
         co_return not_found();
@@ -366,13 +371,10 @@ asio::awaitable<bencode::value> server::state::remove(request r) {
 }
 
 asio::awaitable<bencode::value> server::state::query(request r) {
-    const auto at = calls.find(r.call_id);
-    if (at == calls.end())
+    const auto held = co_await hold(r.call_id);
+    if (!held)
         co_return error_reply("Unknown call-id");
-    const auto live = at->second;
-    const auto turn = co_await live->turns.enter();
-    if (live->gone)
-        co_return error_reply("Unknown call-id");
+    const auto& live = held->live;
     auto reply = ok_reply();
     add_statistics(reply, live->what, relay);
     co_return reply;

@@ -48,6 +48,12 @@ struct live_call {
     bool gone = false; // removed from the table while others waited
 };
 
+// A call and its turn: nobody else changes it while this lives.
+struct held_call {
+    std::shared_ptr<live_call> live;
+    turnstile::pass turn;
+};
+
 struct listener {
     explicit listener(asio::ip::udp::socket s) : socket(std::move(s)) {}
     asio::ip::udp::socket socket;
@@ -90,6 +96,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
 
 private:
     void close_media(call&, const std::string& cause);
+    asio::awaitable<std::optional<held_call>> hold(const std::string& call_id); // nothing: unknown, or ended meanwhile
     asio::awaitable<outcome<std::string>> run_offer(call&, const request&, side from);
     asio::awaitable<outcome<std::string>> run_answer(live_call&, const request&, side from);
     asio::awaitable<outcome<void>> take_ports(call&, media_line&);

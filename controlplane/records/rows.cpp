@@ -74,6 +74,24 @@ media::leg_row leg_from(const json& value) {
     return leg;
 }
 
+// What a live media and a finished one have in common.
+template <class Row>
+Row call_from(const json& value) {
+    Row row;
+    row.id = value.at("id");
+    row.call_id = value.at("call_id");
+    row.index = value.at("index");
+    row.kind = value.at("kind");
+    row.caller = value.at("caller");
+    row.callee = value.at("callee");
+    row.level = value.at("level");
+    row.opened = from_ms(value.at("opened"));
+    row.answered = from_ms(value.at("answered"));
+    row.rekeys = value.at("rekeys");
+    row.rekey_failures = value.at("rekey_failures");
+    return row;
+}
+
 template <class Row, class Parse>
 std::optional<Row> parsed(const std::string& text, Parse&& parse) {
     try {
@@ -105,20 +123,9 @@ std::string to_json(const media::media_row& row) {
 
 std::optional<media::media_row> media_row_from_json(const std::string& text) {
     return parsed<media::media_row>(text, [](const json& value) {
-        media::media_row row;
-        row.id = value.at("id");
-        row.call_id = value.at("call_id");
-        row.index = value.at("index");
-        row.kind = value.at("kind");
-        row.caller = value.at("caller");
-        row.callee = value.at("callee");
-        row.level = value.at("level");
+        auto row = call_from<media::media_row>(value);
         row.forward = value.at("forward");
         row.installed = value.at("installed");
-        row.opened = from_ms(value.at("opened"));
-        row.answered = from_ms(value.at("answered"));
-        row.rekeys = value.at("rekeys");
-        row.rekey_failures = value.at("rekey_failures");
         row.legs = {leg_from(value.at("legs").at(0)), leg_from(value.at("legs").at(1))};
         return row;
     });
@@ -154,20 +161,9 @@ std::string to_json(const media::media_record& row) {
 
 std::optional<media::media_record> media_record_from_json(const std::string& text) {
     return parsed<media::media_record>(text, [](const json& value) {
-        media::media_record row;
-        row.id = value.at("id");
-        row.call_id = value.at("call_id");
-        row.index = value.at("index");
-        row.kind = value.at("kind");
-        row.caller = value.at("caller");
-        row.callee = value.at("callee");
-        row.level = value.at("level");
+        auto row = call_from<media::media_record>(value);
         row.cause = value.at("cause");
-        row.opened = from_ms(value.at("opened"));
-        row.answered = from_ms(value.at("answered"));
         row.ended = from_ms(value.at("ended"));
-        row.rekeys = value.at("rekeys");
-        row.rekey_failures = value.at("rekey_failures");
         for (std::size_t i = 0; i < 2; ++i) {
             const auto& leg = value.at("legs").at(i);
             row.legs[i] = {leg.at("kind"),  leg.at("unit"), leg.at("suite"),         leg.at("packets"),
