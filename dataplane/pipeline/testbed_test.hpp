@@ -84,6 +84,7 @@ public:
     [[nodiscard]] std::uint64_t all_drops() const;
     [[nodiscard]] std::uint64_t counter(api::counter what) const;
     [[nodiscard]] const api::flow_stats& stats(api::flow_id id) const;
+    [[nodiscard]] const api::worker_sight& sight(unsigned i = 0) const { return worker_stats_[i].sight; }
     [[nodiscard]] std::vector<api::flow_event> events();
     [[nodiscard]] hop_table& hops() noexcept { return hops_; }
     [[nodiscard]] flow::memory take_memory(); // ends the workers, as a kill does: nothing is tidied up

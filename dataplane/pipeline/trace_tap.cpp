@@ -111,7 +111,9 @@ void trace_tap::unprotected(std::size_t n, const packet& p, const crypto::op& op
         r.ssrc = op.ssrc;
         r.sequence = op.sequence;
     }
-    if (op.key != nullptr) {
+    const bool tried = p.reason == api::drop::srtp_auth || p.reason == api::drop::srtp_replay ||
+                       p.reason == api::drop::srtp_too_old; // refused under this index: it has no key any more
+    if (op.key != nullptr || tried) {
         set(r, api::trace_in_index);
         r.in_index = op.index;
         r.in_epoch = op.epoch;

@@ -202,13 +202,6 @@ std::string drops_view(const json& r) {
            table(r["edge"], verdict_columns, "no XDP edge");
 }
 
-std::string instance_of(const settings& s) {
-    if (!s.instance.empty())
-        return s.instance;
-    const auto status = ops_client(s.run_dir, std::chrono::seconds(2)).request("status", json::object());
-    return status && status->contains("instance") ? status->value("instance", "main") : "main";
-}
-
 volatile std::sig_atomic_t interrupted = 0;
 
 // Adds "rate" to each counter.
@@ -230,6 +223,13 @@ std::string watch_view(const json& r) {
 }
 
 } // namespace
+
+std::string instance_of(const settings& s) {
+    if (!s.instance.empty())
+        return s.instance;
+    const auto status = ops_client(s.run_dir, std::chrono::seconds(2)).request("status", json::object());
+    return status && status->contains("instance") ? status->value("instance", "main") : "main";
+}
 
 result<void> show(const settings& s, const std::string& verb, const json& arguments) {
     const auto answer = ops_client(s.run_dir).request(verb, arguments);

@@ -27,5 +27,7 @@ struct unit_options {
 [[nodiscard]] result<void> drops(const settings&);
 [[nodiscard]] result<void> counters(const settings&, bool watch);
 [[nodiscard]] result<void> version(const settings&);
+// The data plane's instance: given, or the control plane's, else "main".
+[[nodiscard]] std::string instance_of(const settings&);
 
 } // namespace tandem::ctl

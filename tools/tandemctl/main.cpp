@@ -11,6 +11,7 @@
 #include <fmt/core.h>
 
 #include "tools/tandemctl/commands.hpp"
+#include "tools/tandemctl/sight.hpp"
 
 namespace {
 
@@ -20,6 +21,8 @@ using action = std::function<result<void>()>;
 struct arguments {
     settings common;
     unit_options unit;
+    trace_options trace;
+    capture_options capture;
     std::string id, reason, call_id;
     unsigned media = 0;
     bool watch = false;
@@ -51,6 +54,35 @@ void plain_verbs(CLI::App& app, arguments& a) {
     app.add_subcommand("version", "of the tool and of what it reaches")->callback([&a] {
         a.chosen = [&a] { return version(a.common); };
     });
+}
+
+void sight_verbs(CLI::App& app, arguments& a) {
+    auto* worker = app.add_subcommand("worker", "how each worker spends its time: busy share, cycles, bursts");
+    worker->add_flag("--watch", a.watch, "again and again, over each interval, until interrupted");
+    worker->add_option("--interval", a.common.interval_s, "seconds between two looks")->check(CLI::Range(0.1, 3600.0));
+    worker->add_option("--count", a.common.rounds, "end after so many looks");
+    worker->callback([&a] { a.chosen = [&a] { return tandem::ctl::worker(a.common, a.watch); }; });
+
+    auto* trace = app.add_subcommand("trace", "the next packets' way through the stages, with verdicts; no payload");
+    trace->add_option("N", a.trace.packets, "packets")
+        ->required()
+        ->check(CLI::Range(1u, static_cast<unsigned>(tandem::api::max_trace_packets)));
+    trace->add_option("--flow", a.trace.flow, "only packets that come to this local ADDRESS:PORT");
+    trace->add_option("--seconds", a.trace.seconds, "end after so long")->check(CLI::PositiveNumber);
+    trace->callback([&a] { a.chosen = [&a] { return tandem::ctl::trace(a.common, a.trace); }; });
+
+    auto* capture = app.add_subcommand("capture", "packets into a pcapng file; payload only where it is ciphertext");
+    auto& c = a.capture;
+    capture->add_option("-w,--write", c.file, "the file; - is stdout")->required();
+    capture->add_option("--port", c.port, "only this interface");
+    capture->add_option("--direction", c.direction, "in, out or both")->check(CLI::IsMember({"in", "out", "both"}));
+    capture->add_option("--drop", c.drop, "only packets dropped for this reason (see `tandemctl drops`)");
+    capture->add_option("--count", c.packets, "end after so many packets");
+    capture->add_option("--seconds", c.seconds, "end after so long");
+    capture->add_option("--snaplen", c.snap_length, "bytes of a frame at most")
+        ->check(CLI::Range(1u, static_cast<unsigned>(tandem::api::max_snap_length)));
+    capture->add_flag("--plaintext", c.plaintext, "media in clear too: root only; written to the audit log");
+    capture->callback([&a] { a.chosen = [&a] { return tandem::ctl::capture(a.common, a.capture); }; });
 }
 
 void unit_verbs(CLI::App& app, arguments& a) {
@@ -143,6 +175,7 @@ int main(int argc, char** argv) {
     app.add_option("--instance", a.common.instance, "the data plane's instance, for its stats segment");
     app.add_flag("--json", a.common.as_json, "print JSON");
     plain_verbs(app, a);
+    sight_verbs(app, a);
     unit_verbs(app, a);
     session_verbs(app, a);
     media_verbs(app, a);

@@ -132,6 +132,37 @@ json stats_view::drops() const {
     return {{"drops", reasons}, {"edge", edge}};
 }
 
+json stats_view::workers() const {
+    json list = json::array();
+    const auto row = [](const std::uint64_t* from, std::size_t n) {
+        json out = json::array();
+        for (std::size_t i = 0; i < n; ++i)
+            out.push_back(load(from[i]));
+        return out;
+    };
+    for (std::size_t w = 0; w < header(memory_).workers; ++w) {
+        const api::worker_stats& stats = worker(memory_, w);
+        const api::worker_sight& s = stats.sight;
+        const auto counted = [&](api::counter which) { return load(stats.counters[static_cast<std::size_t>(which)]); };
+        list.push_back({{"lcore", s.lcore},
+                        {"cpu", s.cpu},
+                        {"started_tsc", load(s.started_tsc)},
+                        {"busy_tsc", load(s.busy_tsc)},
+                        {"longest_gap_tsc", load(s.longest_gap_tsc)},
+                        {"longest_gap_second_tsc", load(s.longest_gap_second_tsc)},
+                        {"stage_tsc", row(s.stage_tsc, api::stage_count)},
+                        {"stage_packets", row(s.stage_packets, api::stage_count)},
+                        {"burst_sizes", row(s.burst_sizes, api::burst_classes)},
+                        {"sleeps", counted(api::counter::sleeps)},
+                        {"wakeups", counted(api::counter::wakeups)},
+                        {"handed_over", counted(api::counter::handed_over)}});
+    }
+    return {{"tsc", __builtin_ia32_rdtsc()},
+            {"tsc_hz", load(header(memory_).tsc_hz)},
+            {"heartbeat_age_s", silence()},
+            {"workers", list}};
+}
+
 double stats_view::silence() const {
     timespec now{};
     clock_gettime(CLOCK_MONOTONIC, &now);

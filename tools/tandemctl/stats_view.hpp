@@ -24,6 +24,8 @@ public:
     // The same forms as the ops verbs of these names (controlplane/app/README.md).
     [[nodiscard]] json counters() const;
     [[nodiscard]] json drops() const;
+    // Workers as they are: api::worker_sight with the counters of idling, and the TSC of this moment.
+    [[nodiscard]] json workers() const;
     // Seconds since the data plane's last heartbeat.
     [[nodiscard]] double silence() const;
 

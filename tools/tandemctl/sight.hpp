@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The verbs that look at the data plane itself: worker (stats segment), trace and capture (the data plane's socket).
+// None of them needs the control plane.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "dataplane/api/sight.hpp"
+#include "tools/tandemctl/commands.hpp"
+
+namespace tandem::ctl {
+
+[[nodiscard]] result<void> worker(const settings&, bool watch);
+
+struct trace_options {
+    std::uint32_t packets = 0;
+    std::string flow; // ADDRESS:PORT or [ADDRESS]:PORT
+    double seconds = 0;
+};
+[[nodiscard]] result<void> trace(const settings&, const trace_options&);
+
+struct capture_options {
+    std::string file, port, direction = "both", drop;
+    std::uint64_t packets = 0;
+    std::uint32_t seconds = 0, snap_length = api::max_snap_length;
+    bool plaintext = false;
+};
+[[nodiscard]] result<void> capture(const settings&, const capture_options&);
+
+// Exposed for tests.
+[[nodiscard]] result<api::net_address> parse_address(const std::string& text);
+[[nodiscard]] std::string address_text(const api::net_address& a);
+[[nodiscard]] json trace_json(const api::trace_record& r, const std::string& port, const std::string& out_port);
+[[nodiscard]] std::string trace_text(const json& packet);
+[[nodiscard]] json worker_rates(const json& before, const json& now);
+
+} // namespace tandem::ctl

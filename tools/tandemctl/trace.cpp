@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// tandemctl trace N: the next packets' way through the stages, a few lines each, or an object a line with --json.
+#include <arpa/inet.h>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <fmt/core.h>
+
+#include "tools/tandemctl/display.hpp"
+#include "tools/tandemctl/observer_link.hpp"
+#include "tools/tandemctl/sight.hpp"
+
+namespace tandem::ctl {
+namespace {
+
+constexpr std::array<std::string_view, 5> stage_names{"receive", "lookup", "unprotect", "protect", "send"};
+
+std::string time_text(std::uint64_t ns) {
+    const auto seconds = static_cast<std::time_t>(ns / 1'000'000'000);
+    std::tm utc{};
+    gmtime_r(&seconds, &utc);
+    return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
+                       utc.tm_hour, utc.tm_min, utc.tm_sec, ns % 1'000'000'000);
+}
+
+std::string suite_text(api::suite s) {
+    const auto* row = api::find_suite(static_cast<std::uint16_t>(s));
+    return row != nullptr ? std::string(row->name) : fmt::format("suite {}", static_cast<unsigned>(s));
+}
+
+// What the stage said of a packet that got that far.
+std::string verdict(const api::trace_record& r, api::stage stage) {
+    if (stage > r.last)
+        return {};
+    if (stage == r.last && r.reason != api::drop::none)
+        return static_cast<std::size_t>(r.reason) < api::drop_count ? std::string(api::info(r.reason).name) : "?";
+    switch (stage) {
+    case api::stage::receive:
+        return "received";
+    case api::stage::lookup:
+        return (r.flags & api::trace_handed) != 0 ? "handed_over" : "flow_found";
+    case api::stage::unprotect:
+        return r.in_suite == api::suite::clear ? "accepted" : "authenticated";
+    case api::stage::protect:
+        return r.out_suite == api::suite::clear ? "clear" : "protected";
+    default:
+        return "sent";
+    }
+}
+
+json endpoint(const api::net_address& a) {
+    return a.port != 0 ? json(address_text(a)) : json();
+}
+
+} // namespace
+
+std::string address_text(const api::net_address& a) {
+    char text[INET6_ADDRSTRLEN] = "";
+    static constexpr std::uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    const bool v4 = std::memcmp(a.ip, mapped, sizeof mapped) == 0;
+    inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? a.ip + 12 : a.ip, text, sizeof text);
+    return v4 ? fmt::format("{}:{}", text, a.port) : fmt::format("[{}]:{}", text, a.port);
+}
+
+result<api::net_address> parse_address(const std::string& text) {
+    const auto wrong = [&] {
+        return tl::unexpected(
+            error{failure::usage, fmt::format("\"{}\" is not ADDRESS:PORT (IPv6: [ADDRESS]:PORT)", text)});
+    };
+    const auto colon = text.rfind(':');
+    if (colon == std::string::npos || colon + 1 == text.size() || text.size() - colon > 6 ||
+        text.find_first_not_of("0123456789", colon + 1) != std::string::npos)
+        return wrong();
+    api::net_address a{};
+    const unsigned long port = std::stoul(text.substr(colon + 1));
+    std::string ip = text.substr(0, colon);
+    a.port = static_cast<std::uint16_t>(port);
+    a.ip[10] = a.ip[11] = 0xff;
+    const bool brackets = ip.size() > 2 && ip.front() == '[' && ip.back() == ']';
+    if (brackets)
+        ip = ip.substr(1, ip.size() - 2);
+    const bool read =
+        brackets ? inet_pton(AF_INET6, ip.c_str(), a.ip) == 1 : inet_pton(AF_INET, ip.c_str(), a.ip + 12) == 1;
+    if (!read || port == 0 || port > 0xffff)
+        return wrong();
+    return a;
+}
+
+json trace_json(const api::trace_record& r, const std::string& port, const std::string& out_port) {
+    const auto has = [&](api::trace_flags flag) { return (r.flags & flag) != 0; };
+    json stages = json::object();
+    for (std::size_t i = 0; i < stage_names.size(); ++i)
+        if (auto said = verdict(r, static_cast<api::stage>(i)); !said.empty())
+            stages[std::string(stage_names[i])] = said;
+    json out{{"time", time_text(r.time_ns)},
+             {"worker", r.worker},
+             {"burst", r.burst},
+             {"port", port},
+             {"frame_bytes", r.in_length},
+             {"payload_bytes", r.in_payload},
+             {"source", endpoint(r.source)},
+             {"destination", endpoint(r.destination)},
+             {"stages", stages},
+             {"dropped", r.reason == api::drop::none ? json() : json(verdict(r, r.last))}};
+    if (r.flow != 0) {
+        out["flow"] = r.flow;
+        out["tag"] = r.tag;
+        out["in_suite"] = suite_text(r.in_suite);
+        out["out_suite"] = suite_text(r.out_suite);
+    }
+    if (has(api::trace_media)) {
+        out["kind"] = has(api::trace_rtcp) ? "RTCP" : "RTP";
+        out["ssrc"] = r.ssrc;
+        if (!has(api::trace_rtcp))
+            out["sequence"] = r.sequence;
+    }
+    if (has(api::trace_in_index))
+        out["in"] = {{"index", r.in_index}, {"epoch", r.in_epoch}};
+    out["latched"] = has(api::trace_latched);
+    if (has(api::trace_out_index))
+        out["out"] = {{"index", r.out_index}, {"epoch", r.out_epoch}};
+    if (r.last == api::stage::send)
+        out["sent"] = {{"port", out_port},
+                       {"payload_bytes", r.out_payload},
+                       {"source", endpoint(r.out_source)},
+                       {"destination", endpoint(r.out_destination)}};
+    return out;
+}
+
+std::string trace_text(const json& p) {
+    std::string out = fmt::format("{}  worker {}, burst of {}\n", p["time"].get<std::string>(), p["worker"].dump(),
+                                  p["burst"].dump());
+    const auto line = [&](const char* stage, const std::string& more) {
+        if (!p["stages"].contains(stage))
+            return;
+        const auto said = p["stages"][stage].get<std::string>();
+        const bool ends = p["dropped"] == said;
+        out += fmt::format("  {:<10} {}{}{}{}\n", stage, ends ? "DROPPED: " : "", said, more.empty() ? "" : "  ", more);
+    };
+    const auto index = [&](const char* way, const char* word) {
+        return p.contains(way) ? fmt::format(", {} {}, epoch {}", word, p[way]["index"].dump(), p[way]["epoch"].dump())
+                               : std::string();
+    };
+    line("receive",
+         fmt::format("{}: {} bytes, {} -> {}, payload {}", p["port"].get<std::string>(), p["frame_bytes"].dump(),
+                     cell(p["source"], form::text), cell(p["destination"], form::text), p["payload_bytes"].dump()));
+    line("lookup", p.contains("flow") ? fmt::format("flow {} (tag {}): {} -> {}", p["flow"].dump(), p["tag"].dump(),
+                                                    p["in_suite"].get<std::string>(), p["out_suite"].get<std::string>())
+                                      : std::string());
+    line("unprotect",
+         p.contains("kind")
+             ? fmt::format("{} SSRC 0x{:08x}{}{}{}", p["kind"].get<std::string>(), p["ssrc"].get<std::uint32_t>(),
+                           p.contains("sequence") ? " sequence " + p["sequence"].dump() : "", index("in", "index"),
+                           p["latched"].get<bool>() ? "; the leg is here now (latched)" : "")
+             : std::string());
+    line("protect", p.contains("out") ? index("out", "index").substr(2) : std::string());
+    if (p.contains("sent"))
+        line("send", fmt::format("{}: {} -> {}, payload {}", p["sent"]["port"].get<std::string>(),
+                                 cell(p["sent"]["source"], form::text), cell(p["sent"]["destination"], form::text),
+                                 p["sent"]["payload_bytes"].dump()));
+    return out;
+}
+
+result<void> trace(const settings& s, const trace_options& o) {
+    api::trace_request what{};
+    what.packets = o.packets;
+    if (!o.flow.empty()) {
+        const auto flow = parse_address(o.flow);
+        if (!flow)
+            return tl::unexpected(flow.error());
+        what.has_flow = 1;
+        what.flow = *flow;
+    }
+    end_by_signal();
+    auto link = observer_link::start(s.run_dir, what);
+    if (!link)
+        return tl::unexpected(link.error());
+    const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(o.seconds);
+    while (!signalled() && (o.seconds <= 0 || std::chrono::steady_clock::now() < until)) {
+        const auto got = link->receive(200);
+        if (!got)
+            return tl::unexpected(got.error());
+        if (!*got)
+            continue;
+        if ((*got)->type == api::message_type::observe_end)
+            return {};
+        const auto body = (*got)->body;
+        for (std::size_t at = 0; at + sizeof(api::trace_record) <= body.size(); at += sizeof(api::trace_record)) {
+            api::trace_record r;
+            std::memcpy(&r, body.data() + at, sizeof r);
+            const json packet = trace_json(r, link->port_name(r.port), link->port_name(r.out_port));
+            fmt::print("{}\n", s.as_json ? packet.dump() : trace_text(packet));
+        }
+        std::fflush(stdout);
+    }
+    return {};
+}
+
+} // namespace tandem::ctl
