@@ -43,7 +43,7 @@ def _pair(rows, suites, along, label, fixed, title):
         _lines(axis, pick(rows, suite=suite), along)
         axis.set(title=suite, xlabel=label, ylabel="TSC cycles per packet", yscale="log", xscale="log")
         axis.grid(True, which="both", alpha=0.25)
-    axes[0][0].legend(fontsize=8)
+    axes[0][0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18), ncol=4)
     figure.suptitle(title)
     return _svg(figure)
 
