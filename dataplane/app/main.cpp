@@ -34,6 +34,7 @@
 #include "dataplane/app/standby.hpp"
 #include "dataplane/app/stats_file.hpp"
 #include "dataplane/crypto/engine.hpp"
+#include "dataplane/io/cpus.hpp"
 #include "dataplane/io/eal.hpp"
 
 namespace tandem::app {
@@ -230,11 +231,14 @@ int serve(const options& given, const config& settings, int signals) {
         spdlog::warn("hardening: {}", wrong);
     keep_start_privileges();
     prctl(PR_SET_TIMERSLACK, 1); // ns, inherited by all threads: a worker's short nap is short
+    const int node = io::node_of(settings.ports);
+    const io::memory_on_node near_ports(node); // state memory is touched (locked) here, DPDK's below
     flow::memory memory = open_memory(given, settings);
     auto builder = take(crypto::make_engine(engine_name(settings.crypto)));
     const queues q = prepare_queues(settings);
     const io::eal eal = take(io::eal::start(
-        {settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total, false}));
+        {settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total, false,
+         settings.cpus, node}));
     if (standby) {
         if (!stand_by(given.standby_fd, signals))
             return 0;

@@ -14,10 +14,10 @@
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include "dataplane/io/capture.hpp"
+#include "dataplane/io/cpus.hpp"
 
 namespace tandem::io {
 
@@ -25,9 +25,9 @@ namespace {
 
 // Per receive queue: net_af_xdp keeps 2048 in the fill ring and up to 2048 in the transmit ring; the rest is for a
 // second try to open it (it does not give the fill ring's buffers back when it fails or is closed). Per worker: its
-// pool cache, a burst in each stage and the hand-off rings.
+// pool cache, a burst in each stage, and beside others what waits in its hand-off ring.
 constexpr unsigned buffers_per_queue = 6144;
-constexpr unsigned buffers_per_worker = 2048;
+constexpr unsigned buffers_per_worker = 2048, buffers_handed = 2048;
 constexpr unsigned pool_cache = 256;
 constexpr std::uint64_t bytes_per_buffer = mbuf_data_room + sizeof(rte_mbuf) + 128; // mempool header, rounding
 // A buffer never crosses a page, so of ordinary pages each holds one.
@@ -36,7 +36,8 @@ static_assert(bytes_per_buffer <= bytes_per_buffer_small_pages);
 constexpr std::uint64_t megabyte = 1024 * 1024;
 
 unsigned pool_size(const eal_config& config) {
-    return std::max(config.queues, 1u) * buffers_per_queue + config.workers * buffers_per_worker;
+    return std::max(config.queues, 1u) * buffers_per_queue +
+           config.workers * (buffers_per_worker + (config.workers > 1 ? buffers_handed : 0));
 }
 
 std::uint64_t memory_needed(const eal_config& config, bool huge) {
@@ -58,32 +59,33 @@ std::uint64_t free_hugepage_bytes() {
     return total;
 }
 
-std::vector<unsigned> usable_cpus() {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    std::vector<unsigned> cpus;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0)
-        for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-            if (CPU_ISSET(cpu, &set))
-                cpus.push_back(cpu);
-    if (cpus.empty())
-        cpus.push_back(0);
-    return cpus;
-}
-
-// lcore 0 is the control thread. Workers get a core of their own where at least one more is left for everyone else;
-// otherwise the scheduler places them: two pinned to the same core would starve each other.
-std::string lcore_map(unsigned workers, std::vector<std::string>& notes) {
-    std::vector<unsigned> cpus = usable_cpus();
-    std::string all = fmt::format("({})", fmt::join(cpus, ","));
-    std::string map = "0@" + all;
-    bool pinned = cpus.size() >= workers + 2u;
-    for (unsigned worker = 1; worker <= workers; ++worker)
-        map += pinned ? fmt::format(",{}@{}", worker, cpus[worker]) : fmt::format(",{}@{}", worker, all);
-    if (cpus.size() < workers + 1u)
+// lcore 0 is the control thread, on every CPU that no worker has for itself (all, where they have all).
+std::string lcore_map(const std::vector<cpu>& present, const std::vector<cpu>& chosen, unsigned workers,
+                      std::vector<std::string>& notes) {
+    std::vector<unsigned> permitted, others;
+    for (const cpu& c : present) {
+        if (!c.permitted)
+            continue;
+        permitted.push_back(c.id);
+        if (std::none_of(chosen.begin(), chosen.end(), [&](const cpu& taken) { return taken.id == c.id; }))
+            others.push_back(c.id);
+    }
+    const std::string all = fmt::format("({})", fmt::join(permitted, ","));
+    std::string map = others.empty() ? "0@" + all : fmt::format("0@({})", fmt::join(others, ","));
+    for (unsigned worker = 0; worker < workers; ++worker)
+        map += chosen.empty() ? fmt::format(",{}@{}", worker + 1, all)
+                              : fmt::format(",{}@{}", worker + 1, chosen[worker].id);
+    for (std::size_t worker = 0; worker < chosen.size(); ++worker)
+        notes.push_back(
+            fmt::format("worker {} on CPU {}, NUMA node {}", worker, chosen[worker].id, chosen[worker].node));
+    if (chosen.empty())
+        notes.push_back(
+            fmt::format("{} worker(s) among {} CPU(s): the scheduler places them; pin them with cpus = [..]", workers,
+                        permitted.size()));
+    if (others.empty() || permitted.size() < workers + 1u)
         notes.push_back(
             fmt::format("{} workers and the control thread share {} CPU(s): expect less speed and more delay", workers,
-                        cpus.size()));
+                        permitted.size()));
     return map;
 }
 
@@ -105,14 +107,14 @@ tl::expected<bool, std::string> choose_hugepages(const eal_config& config, std::
     return false;
 }
 
-std::vector<std::string> arguments(const eal_config& config, bool huge, std::vector<std::string>& notes) {
+std::vector<std::string> arguments(const eal_config& config, bool huge, std::string lcores) {
     std::uint64_t size = memory_needed(config, huge) / megabyte + 1;
     std::vector<std::string> args{"tandem-" + config.instance,
                                   "--no-pci",
                                   "--no-telemetry",
                                   "--iova-mode=va",
                                   "--proc-type=primary",
-                                  "--lcores=" + lcore_map(config.workers, notes),
+                                  "--lcores=" + std::move(lcores),
                                   config.verbose ? "--log-level=lib.eal:debug" : "--log-level=*:error"};
     if (huge) {
         args.emplace_back("--in-memory"); // no files, and nothing that outlives the process
@@ -125,19 +127,32 @@ std::vector<std::string> arguments(const eal_config& config, bool huge, std::vec
     return args;
 }
 
+// Where the ports are, so that a frame crosses no bridge between processors; ordinary pages are of one node for DPDK.
+int pool_socket(const eal_config& config) {
+    for (unsigned i = 0; i < rte_socket_count() && rte_socket_count() > 1; ++i)
+        if (rte_socket_id_by_idx(i) == config.node)
+            return config.node;
+    return SOCKET_ID_ANY;
+}
+
 } // namespace
 
 tl::expected<eal, std::string> eal::start(const eal_config& config) {
     if (config.workers == 0 || config.workers >= RTE_MAX_LCORE)
         return tl::unexpected(fmt::format("workers = {}: must be 1 to {}", config.workers, RTE_MAX_LCORE - 1));
     eal started;
+    const auto present = read_cpus();
+    auto chosen = choose_cpus(present, config.workers, config.cpus, config.node);
+    if (!chosen)
+        return tl::unexpected(chosen.error());
     auto huge = choose_hugepages(config, started.notes_);
     if (!huge)
         return tl::unexpected(huge.error());
     started.uses_hugepages_ = *huge;
     raise_memory_lock_limit();
 
-    std::vector<std::string> args = arguments(config, *huge, started.notes_);
+    std::vector<std::string> args =
+        arguments(config, *huge, lcore_map(present, *chosen, config.workers, started.notes_));
     std::vector<char*> argv;
     for (auto& arg : args)
         argv.push_back(arg.data());
@@ -153,7 +168,7 @@ tl::expected<eal, std::string> eal::start(const eal_config& config) {
     RTE_LCORE_FOREACH_WORKER(lcore) started.worker_lcores_.push_back(lcore);
 
     unsigned buffers = pool_size(config);
-    started.pool_ = rte_pktmbuf_pool_create("tandem", buffers, pool_cache, 0, mbuf_data_room, SOCKET_ID_ANY);
+    started.pool_ = rte_pktmbuf_pool_create("tandem", buffers, pool_cache, 0, mbuf_data_room, pool_socket(config));
     if (started.pool_ == nullptr)
         return tl::unexpected(fmt::format("no memory for {} packet buffers: {}", buffers, rte_strerror(rte_errno)));
     return started;

@@ -24,8 +24,10 @@ struct eal_config {
     std::string instance = "main";
     unsigned workers = 1;
     hugepages pages = hugepages::automatic;
-    unsigned queues = 1;  // receive queues over all ports, for the pool's size (0 for tests without ports)
-    bool verbose = false; // DPDK's own log on stderr
+    unsigned queues = 1;          // receive queues over all ports, for the pool's size (0 for tests without ports)
+    bool verbose = false;         // DPDK's own log on stderr
+    std::vector<unsigned> cpus{}; // one for each worker; empty = chosen (cpus.hpp)
+    int node = -1;                // NUMA node of the ports; -1 = unknown, or there is one only
 };
 
 // The running EAL. At most one in a process's life: DPDK cannot be started again after it was ended.
