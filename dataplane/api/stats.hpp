@@ -4,6 +4,7 @@
 // and is read without a lock; a reader may see two counters of one flow a packet apart. Never a key, seed or payload.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "dataplane/api/contract.hpp"
@@ -17,6 +18,18 @@ enum class counter : std::uint16_t {
 #undef X
     count
 };
+
+// A counter's only writer adds to it, others read it meanwhile: plain moves, but no half of a number is ever seen.
+inline void bump(std::uint64_t& counter, std::uint64_t by = 1) noexcept {
+    std::atomic_ref<std::uint64_t> c(counter);
+    c.store(c.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+inline void put(std::uint64_t& counter, std::uint64_t value) noexcept {
+    std::atomic_ref<std::uint64_t>(counter).store(value, std::memory_order_relaxed);
+}
+[[nodiscard]] inline std::uint64_t read(const std::uint64_t& counter) noexcept {
+    return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(counter)).load(std::memory_order_relaxed);
+}
 
 inline constexpr std::uint32_t stats_magic = 0x54535431; // "TST1"
 inline constexpr std::uint16_t stats_version = 2;

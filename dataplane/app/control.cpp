@@ -168,7 +168,7 @@ api::status control::epoch_switch(const api::epoch_ref& item) {
         api::probe_rekey(item.id, item.side, item.epoch, api::rekey_step::switched);
         note_epoch(item.id);
         const auto worker = shared_.memory.records()[flows_.find(item.id)].worker;
-        ++stats_.workers()[worker].counters[static_cast<std::size_t>(api::counter::epoch_switches)];
+        api::bump(stats_.workers()[worker].counters[static_cast<std::size_t>(api::counter::epoch_switches)]);
     }
     return status;
 }
@@ -237,7 +237,7 @@ void control::age(contract_server& server, std::uint64_t now_ns) {
     std::vector<api::flow_event> events;
     const flow::slot_index from = std::exchange(next_aged_, next_aged_ + aged_at_once);
     flows_.for_each(from, next_aged_, [&](flow::slot_index slot, const flow::record& r) {
-        const auto what = ageing_.look(slot, stats_.flows()[slot].last_packet_ns, r.timeout_s, now_ns);
+        const auto what = ageing_.look(slot, api::read(stats_.flows()[slot].last_packet_ns), r.timeout_s, now_ns);
         if (!what)
             return;
         api::flow_event e{*what, 0, r.id, r.tag, stats_.flows()[slot].epoch_in, 0, {}};
@@ -245,7 +245,7 @@ void control::age(contract_server& server, std::uint64_t now_ns) {
             e.address = r.from();
         events.push_back(e);
         if (*what == api::event_type::flow_timeout) // its only writer is this thread
-            ++stats_.workers()[r.worker].counters[static_cast<std::size_t>(api::counter::flow_timeouts)];
+            api::bump(stats_.workers()[r.worker].counters[static_cast<std::size_t>(api::counter::flow_timeouts)]);
     });
     server.send_events(events);
 }

@@ -2,6 +2,7 @@
 // Stage 1: packets from every port's queues, and those that other workers handed over, into one burst. A burst gathers
 // over all ports, because the crypto engine's lanes want company. The first port changes every round, so that none
 // starves.
+#include "dataplane/pipeline/ownership.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
 #include <rte_ethdev.h>
@@ -28,6 +29,7 @@ unsigned worker::receive_port(const port_use& port, std::uint8_t at) noexcept {
             break;
         const std::uint16_t n = rte_eth_rx_burst(port.id, queue, got.data(), room);
         for (unsigned i = 0; i < n; ++i) {
+            takes(got[i]);
             got[i]->port = port.id; // the ring driver leaves it unset; a hand-over needs it
             count(api::counter::rx_bytes, got[i]->pkt_len);
             take(got[i], at);

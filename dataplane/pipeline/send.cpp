@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stage 5: headers written in full (the packet's own are gone; the family may change), then one transmit burst per
 // port.
+#include "dataplane/pipeline/ownership.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
 #include <rte_ethdev.h>
@@ -42,6 +43,8 @@ void worker::transmit(std::uint8_t at) noexcept {
         if (capture_ != nullptr) [[unlikely]]
             capture_->leaving(out.packets[i], p, *out.mbufs[i]);
     }
+    for (unsigned i = 0; i < out.count; ++i)
+        gives(out.mbufs[i]);
     const unsigned sent =
         rte_eth_tx_burst(port.id, port.tx_queue, out.mbufs.data(), static_cast<std::uint16_t>(out.count));
     for (unsigned i = 0; i < out.count; ++i) {
@@ -52,10 +55,10 @@ void worker::transmit(std::uint8_t at) noexcept {
         }
         api::flow_stats& s = shared_.flow_stats[p.slot];
         if (p.rtcp) {
-            ++s.rtcp_tx_packets;
+            api::bump(s.rtcp_tx_packets);
         } else {
-            ++s.tx_packets;
-            s.tx_bytes += p.length;
+            api::bump(s.tx_packets);
+            api::bump(s.tx_bytes, p.length);
         }
         count(api::counter::tx_bytes, p.received_length);
     }

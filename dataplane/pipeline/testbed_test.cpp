@@ -8,15 +8,21 @@
 #include <cstring>
 
 #include <gtest/gtest.h>
+#include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 #include <srtp2/srtp.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "dataplane/pipeline/ownership.hpp"
 
 namespace tandem::pipeline::testing {
 
 namespace {
 
 const char* const local_ips[] = {"192.0.2.1", "198.51.100.1", "2001:db8::1", "2001:db8:1::1"};
+constexpr unsigned queues = 4; // of each port
 constexpr std::array<std::uint8_t, 6> peer_mac[2] = {{2, 0, 0, 0, 0, 10}, {2, 0, 0, 0, 0, 11}};
 
 // Started once for the whole test program; ports are used by one testbed after the other.
@@ -37,8 +43,8 @@ struct world {
                 io::port_config c;
                 c.kind = io::port_kind::ring;
                 c.interface = name;
-                c.queues = 2;
-                auto port = io::open_port(c, w->eal.pool(), 2);
+                c.queues = queues;
+                auto port = io::open_port(c, w->eal.pool(), queues);
                 if (!port) {
                     std::fprintf(stderr, "%s\n", port.error().c_str());
                     std::exit(1);
@@ -194,7 +200,7 @@ std::optional<opened> open_frame(const bytes& f) {
     return o;
 }
 
-testbed::testbed(unsigned workers, std::optional<flow::memory> memory)
+testbed::testbed(unsigned workers, std::optional<flow::memory> memory, idle_mode idle)
     : memory_(memory ? std::move(*memory) : std::move(*flow::memory::make(64))), hops_(64), worker_stats_(workers),
       flow_stats_(64) {
     world& w = world::get();
@@ -229,11 +235,14 @@ testbed::testbed(unsigned workers, std::optional<flow::memory> memory)
     for (unsigned i = 0; i < workers; ++i) {
         std::vector<port_use> use;
         for (const auto& p : w.ports)
-            use.push_back({p.id, static_cast<std::uint16_t>(i), static_cast<std::uint16_t>(workers), 2,
+            use.push_back({p.id, static_cast<std::uint16_t>(i), static_cast<std::uint16_t>(workers), queues,
                            static_cast<std::uint16_t>(i), 1500, p.mac});
-        workers_.push_back(
-            std::make_unique<pipeline::worker>(i, *shared_, std::move(*crypto::make_engine("auto")), use,
-                                                              idle_mode::adaptive));
+        bells_.push_back(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+        idle_config waits(idle);
+        waits.descriptors = {bells_.back()};
+        waits.every_queue = true;
+        workers_.push_back(std::make_unique<pipeline::worker>(i, *shared_, std::move(*crypto::make_engine("auto")), use,
+                                                              std::move(waits)));
         shared_->workers.push_back(workers_.back().get());
     }
     store_->recover();
@@ -241,8 +250,16 @@ testbed::testbed(unsigned workers, std::optional<flow::memory> memory)
 }
 
 testbed::~testbed() {
-    if (workers_.empty())
-        return;
+    halt();
+    if (!workers_.empty())
+        settle();
+    workers_.clear();
+    for (const int bell : bells_)
+        close(bell);
+}
+
+// The account at the end.
+void testbed::settle() {
     pump();
     for (unsigned port = 0; port < 2; ++port)
         for (const auto& left : collect(port))
@@ -257,6 +274,7 @@ testbed::~testbed() {
 }
 
 flow::memory testbed::take_memory() {
+    halt();
     pump();
     for (unsigned port = 0; port < 2; ++port)
         (void)collect(port);
@@ -268,7 +286,7 @@ flow::memory testbed::take_memory() {
 std::uint64_t testbed::drops(api::drop reason) const {
     std::uint64_t n = 0;
     for (const auto& s : worker_stats_)
-        n += s.drops[static_cast<std::size_t>(reason)];
+        n += api::read(s.drops[static_cast<std::size_t>(reason)]);
     return n;
 }
 std::uint64_t testbed::all_drops() const {
@@ -280,7 +298,7 @@ std::uint64_t testbed::all_drops() const {
 std::uint64_t testbed::counter(api::counter what) const {
     std::uint64_t n = 0;
     for (const auto& s : worker_stats_)
-        n += s.counters[static_cast<std::size_t>(what)];
+        n += api::read(s.counters[static_cast<std::size_t>(what)]);
     return n;
 }
 const api::flow_stats& testbed::stats(api::flow_id id) const {
@@ -300,9 +318,38 @@ void testbed::inject(unsigned port, const bytes& frame, unsigned queue) {
     world& w = world::get();
     rte_mbuf* m = rte_pktmbuf_alloc(w.eal.pool());
     ASSERT_NE(m, nullptr);
+    takes(m);
     std::memcpy(rte_pktmbuf_append(m, static_cast<std::uint16_t>(frame.size())), frame.data(), frame.size());
+    gives(m);
     ASSERT_EQ(rte_ring_enqueue(w.ports[port].to_worker[queue], m), 0);
+    eventfd_write(bells_[queue % bells_.size()], 1);
     ++injected_;
+}
+
+void testbed::start() {
+    for (auto& w : workers_)
+        threads_.emplace_back([&worker = *w] {
+            EXPECT_EQ(rte_thread_register(), 0);
+            worker.run();
+            rte_thread_unregister();
+        });
+    for (auto& w : workers_)
+        while (!w->running())
+            std::this_thread::yield();
+}
+
+void testbed::halt() {
+    for (auto& w : workers_)
+        if (!threads_.empty())
+            w->stop();
+    for (auto& thread : threads_)
+        thread.join();
+    threads_.clear();
+}
+
+void testbed::pump_one(unsigned worker) {
+    for (unsigned idle = 0; idle < 2;)
+        idle = workers_[worker]->run_once() == 0 ? idle + 1 : 0;
 }
 
 void testbed::pump() {
@@ -320,8 +367,10 @@ std::vector<bytes> testbed::collect(unsigned port) {
     for (rte_ring* ring : world::get().ports[port].from_worker)
         for (void* got = nullptr; rte_ring_dequeue(ring, &got) == 0;) {
             auto* m = static_cast<rte_mbuf*>(got);
+            takes(m);
             const auto* data = rte_pktmbuf_mtod(m, const std::uint8_t*);
             out.emplace_back(data, data + m->data_len);
+            gives(m);
             rte_pktmbuf_free(m);
             ++collected_;
         }
@@ -344,10 +393,11 @@ std::vector<opened> testbed::pass(unsigned port, const std::vector<bytes>& frame
 }
 
 testbed::pair testbed::add_pair(unsigned access, unsigned core, api::suite unit_suite, api::suite core_suite,
-                                std::uint8_t mki) {
+                                std::uint8_t mki, std::uint16_t more) {
     const bool v6 = core >= access6;
     const auto phone = address(v6 ? "2001:db8:1::9" : "198.51.100.9", 6000);
-    const pair p{id(access, 4000), id(core, 5000)};
+    const auto plus = [more](unsigned port) { return static_cast<std::uint16_t>(port + more); };
+    const pair p{id(access, plus(4000)), id(core, plus(5000))};
     api::flow_config up{};
     up.id = p.unit;
     up.reverse = p.core;

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <rte_mempool.h>
@@ -75,7 +76,9 @@ private:
 
 class testbed {
 public:
-    explicit testbed(unsigned workers = 1, std::optional<flow::memory> memory = std::nullopt);
+    // At most 4 workers; queue q is worker q % workers' own.
+    explicit testbed(unsigned workers = 1, std::optional<flow::memory> memory = std::nullopt,
+                     idle_mode idle = idle_mode::adaptive);
     ~testbed();
 
     [[nodiscard]] flow::store& flows() noexcept { return *store_; }
@@ -85,12 +88,16 @@ public:
     [[nodiscard]] std::uint64_t counter(api::counter what) const;
     [[nodiscard]] const api::flow_stats& stats(api::flow_id id) const;
     [[nodiscard]] const api::worker_sight& sight(unsigned i = 0) const { return worker_stats_[i].sight; }
+    [[nodiscard]] const std::vector<api::flow_stats>& flow_stats() const noexcept { return flow_stats_; }
     [[nodiscard]] std::vector<api::flow_event> events();
     [[nodiscard]] hop_table& hops() noexcept { return hops_; }
     [[nodiscard]] flow::memory take_memory(); // ends the workers, as a kill does: nothing is tidied up
 
     void inject(unsigned port, const bytes& frame, unsigned queue = 0);
-    void pump(); // until nothing is left to do
+    void start(); // the workers run, each in a thread of its own ...
+    void halt();  // ... until here
+    void pump();  // without threads: until nothing is left to do
+    void pump_one(unsigned worker);
     [[nodiscard]] std::vector<bytes> collect(unsigned port);
     // inject, pump, collect: what came out of any port
     std::vector<opened> pass(unsigned port, const std::vector<bytes>& frames);
@@ -99,12 +106,16 @@ public:
     struct pair {
         api::flow_id unit, core;
     };
+    // `more`: added to both ports, so that there may be several.
     pair add_pair(unsigned access, unsigned core, api::suite unit_suite, api::suite core_suite = api::suite::clear,
-                  std::uint8_t mki = 4);
+                  std::uint8_t mki = 4, std::uint16_t more = 0);
 
     bool check_account = true;
+    [[nodiscard]] std::uint64_t injected() const noexcept { return injected_; }
+    [[nodiscard]] std::uint64_t collected() const noexcept { return collected_; }
 
 private:
+    void settle();
     struct rings;
     flow::memory memory_;
     std::unique_ptr<flow::port_table> table_;
@@ -115,7 +126,9 @@ private:
     std::unique_ptr<worker_pool> pool_;
     std::unique_ptr<crypto::engine> builder_;
     std::unique_ptr<flow::store> store_;
+    std::vector<int> bells_; // one a worker: rung when something is put into its queues
     std::vector<std::unique_ptr<pipeline::worker>> workers_;
+    std::vector<std::thread> threads_;
     std::uint64_t injected_ = 0;
     std::uint64_t collected_ = 0;
 };

@@ -28,13 +28,13 @@ void worker::accept(packet& p, const crypto::op& op) noexcept {
     flow::record& f = *p.flow;
     api::flow_stats& s = shared_.flow_stats[p.slot];
     if (op.rtcp) {
-        ++s.rtcp_rx_packets;
+        api::bump(s.rtcp_rx_packets);
     } else {
-        ++s.rx_packets;
-        s.rx_bytes += p.received_length;
-        s.expected = shared_.memory.ins()[p.slot].expected;
+        api::bump(s.rx_packets);
+        api::bump(s.rx_bytes, p.received_length);
+        api::put(s.expected, shared_.memory.ins()[p.slot].expected);
     }
-    s.last_packet_ns = burst_.now_ns;
+    api::put(s.last_packet_ns, burst_.now_ns);
     if (f.in_suite != api::suite::clear) {
         count(api::counter::srtp_unprotected);
         if (op.first_use) {

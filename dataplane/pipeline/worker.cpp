@@ -18,6 +18,7 @@
 #include <rte_ring_elem.h>
 
 #include "dataplane/api/probes.hpp"
+#include "dataplane/pipeline/ownership.hpp"
 
 namespace tandem::pipeline {
 
@@ -192,19 +193,20 @@ void worker::emit(api::event_type type, const flow::record& f, std::uint32_t epo
 void worker::drop(packet& p, api::drop reason) noexcept {
     p.reason = reason;
     ++burst_.gone;
-    ++stats_.drops[static_cast<std::size_t>(reason)];
+    api::bump(stats_.drops[static_cast<std::size_t>(reason)]);
     api::probe_drop(p.flow != nullptr ? p.flow->id : 0, reason);
     if (p.flow != nullptr) {
         api::flow_stats& f = shared_.flow_stats[p.slot];
         if (p.accepted)
-            ++f.tx_dropped;
+            api::bump(f.tx_dropped);
         else if (reason == api::drop::srtp_auth)
-            ++f.auth_failures;
+            api::bump(f.auth_failures);
         else if (reason == api::drop::srtp_replay || reason == api::drop::srtp_too_old)
-            ++f.replays;
+            api::bump(f.replays);
         else
-            ++f.other_drops;
+            api::bump(f.other_drops);
     }
+    gives(p.mbuf);
     rte_pktmbuf_free(p.mbuf);
     p.mbuf = nullptr;
 }

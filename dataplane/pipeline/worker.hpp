@@ -113,7 +113,7 @@ private:
     void emit(api::event_type type, const flow::record& f, std::uint32_t epoch,
               const api::net_address& address) noexcept;
     void count(api::counter what, std::uint64_t n = 1) noexcept {
-        stats_.counters[static_cast<std::size_t>(what)] += n;
+        api::bump(stats_.counters[static_cast<std::size_t>(what)], n);
     }
     void passed(api::stage stage) noexcept; // the burst is through it
     void poll_commands() noexcept;

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// No state is shared between workers: three of them in threads, packets at wrong queues, while the control thread adds,
+// keys, re-keys, updates, lists, ages and removes flows and reads every counter. Run under ThreadSanitizer too
+// (tools/test threads); here it checks that nothing is lost and that the account is exact.
+#include <gtest/gtest.h>
+
+#include "dataplane/flow/ageing.hpp"
+#include "dataplane/pipeline/testbed_test.hpp"
+
+namespace tandem::pipeline::testing {
+namespace {
+
+using api::suite;
+constexpr suite kind = suite::aead_aes_128_gcm;
+constexpr std::uint16_t calls = 6, epochs = 12;
+const api::net_address phone4 = address("198.51.100.9", 6000);
+
+api::net_address unit(unsigned call, unsigned place) {
+    return address("192.0.2." + std::to_string(70 + place), static_cast<std::uint16_t>(7000 + 2 * call));
+}
+
+std::unique_ptr<srtp_end> end_of_unit() {
+    std::vector<srtp_end::key> keys;
+    for (std::uint32_t e = 0; e < epochs; ++e)
+        keys.push_back({e, master_key(kind, static_cast<std::uint8_t>(e == 0 ? 1 : 100 + e))});
+    return std::make_unique<srtp_end>(kind, keys, 4u, false);
+}
+
+struct traffic {
+    testbed& t;
+    std::vector<std::unique_ptr<srtp_end>> ends;
+    std::vector<std::uint16_t> sequence = std::vector<std::uint16_t>(calls, 0);
+
+    explicit traffic(testbed& bed) : t(bed) {
+        for (unsigned i = 0; i < calls; ++i)
+            ends.push_back(end_of_unit());
+    }
+    // 30 packets of each call both ways, every one by another queue; from another address each time.
+    void burst(std::uint32_t epoch, unsigned place) {
+        for (unsigned n = 0; n < 30; ++n)
+            for (unsigned i = 0; i < calls; ++i) {
+                const auto more = static_cast<std::uint16_t>(2 * i);
+                const std::uint16_t s = ++sequence[i];
+                t.inject(0,
+                         frame(ends[i]->protect(rtp(s, 500 + i, 30), epoch), unit(i, place),
+                               local(access4, static_cast<std::uint16_t>(4000 + more))),
+                         s % 4);
+                t.inject(1, frame(rtp(s, 900 + i, 30), phone4, local(core4, static_cast<std::uint16_t>(5000 + more))),
+                         (s + i) % 4);
+            }
+    }
+};
+
+// What the control thread reads while workers write.
+void look(testbed& t, flow::ageing& ages) {
+    t.flows().for_each(0, t.flows().top(), [&](flow::slot_index slot, const flow::record& r) {
+        (void)ages.look(slot, api::read(t.flow_stats()[slot].last_packet_ns), r.timeout_s, monotonic_ns());
+        (void)flow::sending_epoch(t.flows().shared().outs()[slot]);
+    });
+    std::uint64_t sum = 0;
+    for (std::size_t c = 0; c < static_cast<std::size_t>(api::counter::count); ++c)
+        sum += t.counter(static_cast<api::counter>(c));
+    for (const auto& f : t.flow_stats())
+        sum += api::read(f.rx_packets) + api::read(f.tx_bytes) + api::read(f.expected) + api::read(f.auth_failures);
+    EXPECT_GT(sum + t.all_drops(), 0u);
+    (void)t.events();
+}
+
+void add(testbed& t, unsigned call) {
+    t.add_pair(access4, core4, kind, suite::clear, 4, static_cast<std::uint16_t>(2 * call));
+}
+
+void rekey(testbed& t, unsigned call, std::uint32_t epoch) {
+    const auto more = static_cast<std::uint16_t>(2 * call);
+    const auto up = id(access4, static_cast<std::uint16_t>(4000 + more));
+    const auto down = id(core4, static_cast<std::uint16_t>(5000 + more));
+    EXPECT_EQ(t.flows().install(epoch_key(up, api::side::in, epoch, kind, static_cast<std::uint8_t>(100 + epoch))),
+              api::status::ok);
+    EXPECT_EQ(t.flows().install(epoch_key(down, api::side::out, epoch, kind, static_cast<std::uint8_t>(50 + epoch))),
+              api::status::ok);
+    EXPECT_EQ(t.flows().switch_to({down, epoch, api::side::out, {}}), api::status::ok);
+    if (epoch >= 2) {
+        EXPECT_EQ(t.flows().retire({up, epoch - 2, api::side::in, {}}), api::status::ok);
+        EXPECT_EQ(t.flows().retire({down, epoch - 2, api::side::out, {}}), api::status::ok);
+    }
+    api::flow_update change{};
+    change.id = up;
+    change.mask = api::update_dscp | api::update_timeout;
+    change.dscp = static_cast<std::uint8_t>(epoch);
+    change.timeout_s = 30;
+    EXPECT_EQ(t.flows().update(change), api::status::ok);
+    t.flows().finish();
+}
+
+TEST(Churn, FlowsComeChangeAndGoWhileWorkersRun) {
+    testbed t(3);
+    flow::ageing ages(64);
+    traffic media(t);
+    for (unsigned i = 0; i < calls; ++i)
+        add(t, i);
+    t.start();
+    std::uint64_t out = 0;
+    const auto drain = [&](std::uint64_t left) {
+        while (t.collected() + t.all_drops() + left < t.injected()) {
+            out += t.collect(0).size() + t.collect(1).size();
+            look(t, ages);
+        }
+    };
+    for (std::uint32_t e = 1; e < epochs; ++e) {
+        media.burst(e - 1, e % 3);
+        for (unsigned i = 0; i < calls; ++i) // while that is under way
+            rekey(t, i, e);
+        add(t, calls + e); // a call that nobody speaks in
+        look(t, ages);
+        EXPECT_EQ(t.flows().list({}).size(), 2u * calls + 2);
+        drain(0);
+        EXPECT_EQ(t.flows().remove(id(access4, static_cast<std::uint16_t>(4000 + 2 * (calls + e)))), api::status::ok);
+        EXPECT_EQ(t.flows().remove(id(core4, static_cast<std::uint16_t>(5000 + 2 * (calls + e)))), api::status::ok);
+        t.flows().finish();
+    }
+    media.burst(epochs - 1, 0);
+    for (unsigned i = 0; i < 2; ++i) // with packets under way to them
+        EXPECT_EQ(t.flows().remove(id(access4, static_cast<std::uint16_t>(4000 + 2 * i))), api::status::ok);
+    t.flows().finish();
+    drain(0);
+    t.halt();
+    EXPECT_GT(out, 0u);
+    // Nothing but what came before the unit was heard, and what went to the removed flows.
+    EXPECT_EQ(t.all_drops(),
+              t.drops(api::drop::no_remote) + t.drops(api::drop::no_flow) + t.drops(api::drop::flow_gone));
+    EXPECT_EQ(t.drops(api::drop::srtp_auth), 0u);
+}
+
+} // namespace
+} // namespace tandem::pipeline::testing
