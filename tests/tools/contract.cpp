@@ -10,7 +10,12 @@
 //   {"do":"update","flows":[{"id":..., "mask":..., ...}]}  {"do":"remove","ids":["access:4000"]}
 //   {"do":"install","keys":[{"id":"access:4000","side":"in","epoch":0,"key":"hex","salt":"hex"}]}
 //   {"do":"switch","refs":[{"id":..., "side":"out","epoch":1}]}  {"do":"retire","refs":[...]}
+//   {"do":"bulk","verb":"add|install|switch|retire|remove","first":0,"count":1000000,"epoch":0,"suite":...,"unit":"192.0.2.10:1024",
+//      "core":"198.51.100.10:1024"}: flows of bulk_items.hpp, in messages as full as they may be; how many had which
+//      status
+//   {"do":"count"}: what FLOW_LIST says in numbers
 #include <arpa/inet.h>
+#include <chrono>
 #include <cstring>
 #include <iostream>
 #include <map>
@@ -26,6 +31,7 @@
 #include <nlohmann/json.hpp>
 
 #include "dataplane/api/contract.hpp"
+#include "tests/tools/bulk_items.hpp"
 
 namespace {
 
@@ -75,6 +81,10 @@ public:
             return items<api::epoch_ref>(command.at("refs"), api::message_type::epoch_switch, &session::epoch);
         if (what == "retire")
             return items<api::epoch_ref>(command.at("refs"), api::message_type::epoch_retire, &session::epoch);
+        if (what == "bulk")
+            return bulk(command);
+        if (what == "count")
+            return count();
         if (what == "raw")
             return raw(command.at("hex"));
         throw std::runtime_error("unknown command " + what);
@@ -266,8 +276,9 @@ private:
         return {{"ports", list}};
     }
 
-    json list() {
-        json all = json::array();
+    // Pages through FLOW_LIST; what an error says, else null.
+    template <class Each>
+    json pages(Each&& each) {
         api::list_request from{};
         for (;;) {
             const reply r = request(api::message_type::flow_list, std::as_bytes(std::span(&from, 1)), 1);
@@ -276,12 +287,83 @@ private:
             for (std::size_t i = 0; i < r.header.count; ++i) {
                 api::flow_entry e;
                 std::memcpy(&e, r.body.data() + i * sizeof e, sizeof e);
-                all.push_back(describe(e));
+                each(e);
                 from = {e.config.id, 1};
             }
             if (r.header.count < api::list_page)
-                return {{"flows", all}};
+                return nullptr;
         }
+    }
+
+    json list() {
+        json all = json::array();
+        const json wrong = pages([&](const auto& e) { all.push_back(describe(e)); });
+        return wrong.is_null() ? json{{"flows", all}} : wrong;
+    }
+
+    json count() {
+        std::uint64_t flows = 0, in_epochs = 0, out_epochs = 0, foreign = 0, before = 0;
+        const json wrong = pages([&](const auto& e) {
+            ++flows;
+            in_epochs += e.in_epoch_count;
+            out_epochs += e.out_epoch_count;
+            // In the order of ids, and with the mark that goes with the id (bulk_items.hpp).
+            foreign += e.config.tag == 0 ||
+                       tests::bulk::id(static_cast<std::uint32_t>(e.config.tag - 1)) != e.config.id ||
+                       (flows > 1 && e.config.id <= before);
+            before = e.config.id;
+        });
+        return wrong.is_null()
+                   ? json{{"flows", flows}, {"in_epochs", in_epochs}, {"out_epochs", out_epochs}, {"foreign", foreign}}
+                   : wrong;
+    }
+
+    json bulk(const json& command) {
+        const auto first = command.value("first", std::uint32_t{0}),
+                   last = first + command.at("count").get<std::uint32_t>();
+        const auto epoch = command.value("epoch", std::uint32_t{0});
+        const tests::bulk of{suite(command.value("suite", "AEAD_AES_128_GCM")), address(command.value("unit", "")),
+                             address(command.value("core", ""))};
+        const auto verb = command.at("verb").get<std::string>();
+        const auto refs = [&](std::uint32_t n) { return api::epoch_ref{of.id(n), epoch, of.sealed_side(n), {}}; };
+        if (verb == "add")
+            return many<api::flow_config>(first, last, 1, api::message_type::flow_add,
+                                          [&](auto n) { return of.flow(n); });
+        if (verb == "install")
+            return many<api::epoch_key>(first, last, 1, api::message_type::epoch_install,
+                                        [&](auto n) { return of.key(n, epoch); });
+        if (verb == "switch") // of those that send SRTP
+            return many<api::epoch_ref>(first | 1, last, 2, api::message_type::epoch_switch, refs);
+        if (verb == "retire")
+            return many<api::epoch_ref>(first, last, 1, api::message_type::epoch_retire, refs);
+        if (verb == "remove")
+            return many<api::flow_ref>(first, last, 1, api::message_type::flow_remove,
+                                       [&](auto n) { return api::flow_ref{of.id(n)}; });
+        throw std::runtime_error("unknown verb " + verb);
+    }
+
+    template <class Item, class Make>
+    json many(std::uint32_t first, std::uint32_t last, std::uint32_t step, api::message_type type, Make&& make) {
+        constexpr std::size_t full = (api::contract_max_message - sizeof(api::contract_header)) / sizeof(Item);
+        std::map<std::string, std::uint64_t> statuses;
+        std::vector<Item> items;
+        const auto begin = std::chrono::steady_clock::now();
+        for (std::uint32_t n = first; n < last; n += step) {
+            items.push_back(make(n));
+            if (items.size() < std::min<std::size_t>(full, 2000) && n + step < last)
+                continue;
+            const reply r = request(type, std::as_bytes(std::span(items)), items.size());
+            if (r.header.type == api::message_type::error_reply)
+                return error(r);
+            for (std::size_t i = 0; i < r.header.count; ++i) {
+                api::item_status s;
+                std::memcpy(&s, r.body.data() + i * sizeof s, sizeof s);
+                ++statuses[name_of(s.status)];
+            }
+            items.clear();
+        }
+        return {{"statuses", statuses},
+                {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()}};
     }
 
     static json describe(const api::flow_entry& e) {

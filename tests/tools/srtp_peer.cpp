@@ -44,7 +44,7 @@ struct options {
     std::uint32_t ssrc = 0x1000;
     std::uint64_t first_index = 0;
     std::uint64_t count = 0;
-    double rate = 50, linger = 0.5, duration = 0;
+    double rate = 50, linger = 0.5, duration = 0, delay = 0;
     bool no_receive = false;
     std::uint64_t receive_roc = 0;
 };
@@ -240,6 +240,7 @@ public:
 
     void run() {
         std::thread receiver([this] { receive(); });
+        std::this_thread::sleep_for(std::chrono::duration<double>(o_.delay));
         const std::uint64_t begin = now_ns();
         if (!o_.replay.empty())
             replay();
@@ -431,6 +432,7 @@ int main(int argc, char** argv) {
     cli.add_option("--replay", o.replay, "send a recorded file's datagrams");
     cli.add_option("--linger", o.linger, "seconds to go on receiving");
     cli.add_option("--duration", o.duration, "seconds at least");
+    cli.add_option("--delay", o.delay, "seconds to listen only, before the first packet");
     cli.add_flag("--no-receive", o.no_receive);
     CLI11_PARSE(cli, argc, argv);
     std::signal(SIGTERM, [](int) { stopping = true; });

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flows added (with a key each), re-keyed and removed over the contract while a worker forwards: how many a second,
+// what the worker notices of it, what is lost. The data plane is in this process (rig.hpp); everything after the
+// contract's socket is the real thing but the kernel's routes. A flow here is one direction of a call, as everywhere:
+// half of them receive SRTP, half send it.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+
+#include "bench/setup/client.hpp"
+#include "bench/setup/rig.hpp"
+
+namespace tandem::bench::setup {
+namespace {
+
+using nlohmann::json;
+using clock = std::chrono::steady_clock;
+
+constexpr std::size_t chunk = 1000;           // flows, between two looks at the traffic's own keys
+constexpr std::uint32_t at_least = 2'000'000; // flow changes a phase, so that a thousand flows are not over at once
+constexpr auto quiet_time = std::chrono::milliseconds(1500);
+
+struct options {
+    std::string json_path;
+    bool quick = false;
+    unsigned packets_per_second = 50'000;
+    std::vector<std::uint32_t> flows;
+    std::vector<std::string> suites;
+};
+
+// Flow n of the batch: even ones receive SRTP, the next odd one is their way back.
+api::flow_id id_of(std::uint32_t n) {
+    return api::make_flow_id(1 + n / flows_per_address, static_cast<std::uint16_t>(1024 + n % flows_per_address));
+}
+
+api::epoch_key key_of(api::suite suite, api::flow_id id, api::side side, std::uint32_t epoch) {
+    const auto& row = api::info(suite);
+    api::epoch_key k{};
+    k.id = id;
+    k.side = side;
+    k.key_length = row.key_length;
+    k.salt_length = row.salt_length;
+    k.epoch = epoch;
+    std::uint64_t word = (std::uint64_t{id} << 32 | epoch) * 0x9e3779b97f4a7c15;
+    std::memcpy(k.key, &word, sizeof word);
+    return k;
+}
+
+api::flow_config flow_of(api::suite suite, std::uint32_t n) {
+    api::flow_config c{};
+    c.id = id_of(n);
+    c.reverse = id_of(n ^ 1);
+    c.tag = n;
+    c.carries = api::carries_rtp | api::carries_rtcp;
+    const bool receives = n % 2 == 0;
+    (receives ? c.in_suite : c.out_suite) = suite;
+    (receives ? c.in_mki_length : c.out_mki_length) = 4;
+    c.source = receives ? api::source_policy::authenticated : api::source_policy::signalled;
+    c.rtp_out = c.rtcp_out = c.reverse;
+    // Each call's phone has an address of its own, as subscribers have.
+    const auto remote = address_of(100, static_cast<std::uint16_t>(1024 + n % flows_per_address));
+    c.signalled_source = c.rtp_remote = c.rtcp_remote = remote;
+    const auto host = static_cast<std::uint16_t>(n / 2);
+    c.rtp_remote.ip[14] = c.rtcp_remote.ip[14] = static_cast<std::uint8_t>(host >> 8);
+    c.rtp_remote.ip[15] = c.rtcp_remote.ip[15] = static_cast<std::uint8_t>(host);
+    return c;
+}
+
+// The 64 pairs that carry the traffic: clear in, SRTP out, put on the wire again, SRTP in, clear out.
+class traffic {
+public:
+    traffic(rig& plane, client& to, api::suite suite) : plane_(plane), client_(to), suite_(suite) {
+        std::vector<api::flow_config> flows;
+        for (unsigned pair = 0; pair < traffic_pairs; ++pair) {
+            api::flow_config c{};
+            c.id = c.rtp_out = c.rtcp_out = clear(pair);
+            c.out_suite = suite;
+            c.out_mki_length = 4;
+            c.carries = api::carries_rtp;
+            c.source = api::source_policy::signalled;
+            c.signalled_source = address_of(200, sink_port);
+            c.rtp_remote = address_of(0, static_cast<std::uint16_t>(sealed_port + pair));
+            flows.push_back(c);
+            c.id = c.rtp_out = c.rtcp_out = sealed(pair);
+            c.in_suite = suite;
+            c.in_mki_length = 4;
+            c.out_suite = api::suite::clear;
+            c.out_mki_length = 0;
+            c.source = api::source_policy::authenticated;
+            c.rtp_remote = address_of(200, sink_port);
+            flows.push_back(c);
+        }
+        client_.send<api::flow_config>(api::message_type::flow_add, flows);
+        install(0);
+        client_.flush();
+        plane_.traffic(true);
+    }
+
+    // All pairs under the next epoch, packets under way or not.
+    void rekey() {
+        install(epoch_ + 1);
+        std::vector<api::epoch_ref> now, before;
+        for (unsigned pair = 0; pair < traffic_pairs; ++pair) {
+            now.push_back({clear(pair), epoch_ + 1, api::side::out, {}});
+            before.push_back({clear(pair), epoch_, api::side::out, {}});
+            before.push_back({sealed(pair), epoch_, api::side::in, {}});
+        }
+        client_.send<api::epoch_ref>(api::message_type::epoch_switch, now);
+        client_.flush();
+        plane_.pass_rounds(4); // the old epoch's last packets have come round
+        client_.send<api::epoch_ref>(api::message_type::epoch_retire, before);
+        ++epoch_;
+    }
+
+    ~traffic() {
+        plane_.traffic(false);
+        std::vector<api::flow_ref> flows;
+        for (unsigned pair = 0; pair < traffic_pairs; ++pair)
+            flows.insert(flows.end(), {{clear(pair)}, {sealed(pair)}});
+        client_.send<api::flow_ref>(api::message_type::flow_remove, flows);
+        client_.flush();
+    }
+    traffic(const traffic&) = delete;
+    traffic& operator=(const traffic&) = delete;
+
+private:
+    static api::flow_id clear(unsigned pair) {
+        return api::make_flow_id(0, static_cast<std::uint16_t>(clear_port + pair));
+    }
+    static api::flow_id sealed(unsigned pair) {
+        return api::make_flow_id(0, static_cast<std::uint16_t>(sealed_port + pair));
+    }
+    void install(std::uint32_t epoch) {
+        std::vector<api::epoch_key> keys;
+        for (unsigned pair = 0; pair < traffic_pairs; ++pair) {
+            keys.push_back(key_of(suite_, sealed(pair), api::side::in, epoch));
+            keys.push_back(keys.back());
+            keys.back().id = clear(pair);
+            keys.back().side = api::side::out;
+        }
+        client_.send<api::epoch_key>(api::message_type::epoch_install, keys);
+    }
+
+    rig& plane_;
+    client& client_;
+    api::suite suite_;
+    std::uint32_t epoch_ = 0;
+};
+
+// What is done to flows [from, to).
+class batches {
+public:
+    batches(client& to, api::suite suite) : client_(to), suite_(suite) {}
+
+    void add(std::uint32_t from, std::uint32_t to) {
+        flows_.clear();
+        for (std::uint32_t n = from; n < to; ++n)
+            flows_.push_back(flow_of(suite_, n));
+        client_.send<api::flow_config>(api::message_type::flow_add, flows_);
+        install(from, to, 0);
+    }
+    void rekey(std::uint32_t from, std::uint32_t to, std::uint32_t epoch) {
+        install(from, to, epoch);
+        now_.clear();
+        before_.clear();
+        for (std::uint32_t n = from; n < to; ++n) {
+            if (n % 2 != 0)
+                now_.push_back({id_of(n), epoch, api::side::out, {}});
+            before_.push_back({id_of(n), epoch - 1, side_of(n), {}});
+        }
+        client_.send<api::epoch_ref>(api::message_type::epoch_switch, now_);
+        client_.send<api::epoch_ref>(api::message_type::epoch_retire, before_);
+    }
+    // Every phone has moved to another port.
+    void update(std::uint32_t from, std::uint32_t to, std::uint32_t round) {
+        updates_.clear();
+        for (std::uint32_t n = from; n < to; ++n) {
+            const api::flow_config c = flow_of(suite_, n);
+            api::flow_update u{};
+            u.id = c.id;
+            u.mask = api::update_remote;
+            u.rtp_out = c.rtp_out;
+            u.rtcp_out = c.rtcp_out;
+            u.rtp_remote = u.rtcp_remote = c.rtp_remote;
+            u.rtp_remote.port = u.rtcp_remote.port = static_cast<std::uint16_t>(30'000 + round % 1000);
+            updates_.push_back(u);
+        }
+        client_.send<api::flow_update>(api::message_type::flow_update, updates_);
+    }
+    void remove(std::uint32_t from, std::uint32_t to) {
+        ids_.clear();
+        for (std::uint32_t n = from; n < to; ++n)
+            ids_.push_back({id_of(n)});
+        client_.send<api::flow_ref>(api::message_type::flow_remove, ids_);
+    }
+
+private:
+    static api::side side_of(std::uint32_t n) { return n % 2 == 0 ? api::side::in : api::side::out; }
+    void install(std::uint32_t from, std::uint32_t to, std::uint32_t epoch) {
+        keys_.clear();
+        for (std::uint32_t n = from; n < to; ++n)
+            keys_.push_back(key_of(suite_, id_of(n), side_of(n), epoch));
+        client_.send<api::epoch_key>(api::message_type::epoch_install, keys_);
+    }
+
+    client& client_;
+    api::suite suite_;
+    std::vector<api::flow_config> flows_;
+    std::vector<api::epoch_key> keys_;
+    std::vector<api::epoch_ref> now_, before_;
+    std::vector<api::flow_update> updates_;
+    std::vector<api::flow_ref> ids_;
+};
+
+class bench {
+public:
+    explicit bench(const options& how)
+        : how_(how), plane_(*std::max_element(how.flows.begin(), how.flows.end()), how.packets_per_second),
+          client_(plane_.socket_path()) {}
+
+    int run() {
+        for (const auto& name : how_.suites)
+            for (const std::uint32_t flows : how_.flows)
+                measure(api::find_suite(std::string_view(name))->id, flows);
+        row("-", how_.flows.back(), static_cast<double>(flow::memory::bytes_per_flow()), "B",
+            "state memory per flow, keys included");
+        if (!how_.json_path.empty())
+            std::ofstream(how_.json_path) << json{{"rows", rows_}}.dump(1) << "\n";
+        return lost_ == 0 ? 0 : 1;
+    }
+
+private:
+    void measure(api::suite suite, std::uint32_t flows) {
+        const std::string name(api::info(suite).name);
+        traffic load(plane_, client_, suite);
+        batches change(client_, suite);
+        begin();
+        std::this_thread::sleep_for(quiet_time);
+        end(name, flows, "quiet");
+
+        const std::uint32_t rounds = std::max(1U, (how_.quick ? at_least / 4 : at_least) / flows);
+        clock::duration adding{}, removing{};
+        begin();
+        for (std::uint32_t round = 0; round < rounds; ++round) {
+            adding += timed(flows, [&](auto from, auto to) { change.add(from, to); });
+            if (round + 1 < rounds)
+                removing += timed(flows, [&](auto from, auto to) { change.remove(from, to); });
+        }
+        end(name, flows, "adding");
+        rate(name, flows, rounds, adding, "added, with a key each");
+
+        begin();
+        clock::duration rekeying{};
+        for (std::uint32_t round = 1; round <= rounds; ++round)
+            rekeying += timed(flows, [&](auto from, auto to) {
+                change.rekey(from, to, round);
+                if (from / chunk % 8 == 0)
+                    load.rekey();
+            });
+        end(name, flows, "re-keying");
+        rate(name, flows, rounds, rekeying, "re-keyed: installed, switched, retired");
+
+        begin();
+        clock::duration updating{};
+        for (std::uint32_t round = 0; round < rounds; ++round)
+            updating += timed(flows, [&](auto from, auto to) { change.update(from, to, round); });
+        end(name, flows, "updating");
+        rate(name, flows, rounds, updating, "updated: where they send to");
+
+        begin();
+        removing += timed(flows, [&](auto from, auto to) { change.remove(from, to); });
+        end(name, flows, "removing");
+        rate(name, flows, rounds, removing, "removed");
+    }
+
+    template <class Change>
+    clock::duration timed(std::uint32_t flows, Change&& change) {
+        const auto start = clock::now();
+        for (std::uint32_t from = 0; from < flows; from += chunk)
+            change(from, std::min<std::uint32_t>(from + chunk, flows));
+        client_.flush();
+        return clock::now() - start;
+    }
+
+    void begin() { plane_.reset(); }
+
+    void end(const std::string& suite, std::uint32_t flows, const char* what) {
+        const observed o = plane_.look();
+        plane_.traffic(false);
+        const observed after = plane_.look();
+        const std::uint64_t dropped = plane_.drops();
+        const auto missing = static_cast<std::int64_t>(after.sent - after.received);
+        plane_.traffic(true);
+        lost_ += static_cast<std::uint64_t>(missing) - lost_before_;
+        const auto lost_now = static_cast<double>(static_cast<std::uint64_t>(missing) - lost_before_);
+        lost_before_ = static_cast<std::uint64_t>(missing);
+        row(suite, flows, o.longest_own_gap_us, "us",
+            fmt::format("longest worker gap, {} (over 50 us: {})", what, o.own_gaps_over_50us));
+        row(suite, flows, o.longest_gap_us, "us",
+            fmt::format("longest worker gap, {}, with those in which the kernel gave the core to others ({})", what,
+                        o.preempted));
+        if (std::string_view(what) != "quiet")
+            row(suite, flows, o.longest_command_us, "us", fmt::format("longest command in the worker, {}", what));
+        row(suite, flows, lost_now, "packets",
+            fmt::format("lost of {} sent so far, {}; {} dropped under a name", after.sent, what, dropped));
+    }
+
+    void rate(const std::string& suite, std::uint32_t flows, std::uint32_t rounds, clock::duration took,
+              const char* what) {
+        const double seconds = std::chrono::duration<double>(took).count();
+        row(suite, flows, static_cast<double>(flows) * rounds / seconds, "per_s", what);
+    }
+
+    void row(const std::string& suite, std::uint32_t flows, double value, const char* unit, const std::string& note) {
+        rows_.push_back({{"bench", "setup"},
+                         {"engine", "tandem"},
+                         {"suite", suite},
+                         {"direction", "-"},
+                         {"payload", 160},
+                         {"flows", flows},
+                         {"value", value},
+                         {"unit", unit},
+                         {"offered", how_.packets_per_second},
+                         {"note", note}});
+        fmt::print("{:<26} {:>9} flows  {:>12.1f} {:<8} {}\n", suite, flows, value, unit, note);
+        std::fflush(stdout);
+    }
+
+    options how_;
+    rig plane_;
+    client client_;
+    json rows_ = json::array();
+    std::uint64_t lost_ = 0, lost_before_ = 0;
+};
+
+} // namespace
+} // namespace tandem::bench::setup
+
+int main(int argc, char** argv) {
+    using namespace tandem::bench::setup;
+    options how;
+    CLI::App cli{"Flows added, re-keyed and removed over the contract while a worker forwards", "setup_bench"};
+    cli.add_option("--json", how.json_path, "write the rows here");
+    cli.add_flag("--quick", how.quick, "at most 100,000 flows, one suite");
+    cli.add_option("--rate", how.packets_per_second, "packets a second beside it")->capture_default_str();
+    cli.add_option("--flows", how.flows, "numbers of flows");
+    cli.add_option("--suite", how.suites, "suites, by their names");
+    CLI11_PARSE(cli, argc, argv);
+    if (how.flows.empty())
+        how.flows = how.quick ? std::vector<std::uint32_t>{1000, 20'000, 100'000}
+                              : std::vector<std::uint32_t>{1000, 20'000, 1'000'000};
+    if (how.suites.empty())
+        how.suites = how.quick ? std::vector<std::string>{"AEAD_AES_128_GCM"}
+                               : std::vector<std::string>{"AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80"};
+    spdlog::set_level(spdlog::level::warn);
+    try {
+        return bench(how).run();
+    } catch (const std::exception& wrong) {
+        fmt::print(stderr, "setup_bench: {}\n", wrong.what());
+        return 1;
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many flows for tests, without a line of JSON for each: flow n of a batch follows from n alone, keys too, so that a
+// test can give one of them traffic (tests/lib/bulk.py does the same sums). Flows 2p and 2p + 1 are a call: the unit's
+// leg (SRTP, on an even address index) and the core's (clear, on the odd one behind it), at port 1024 + p of each.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "dataplane/api/contract.hpp"
+
+namespace tandem::tests {
+
+inline constexpr std::uint32_t calls_per_address = 60'000;
+
+struct bulk {
+    api::suite suite;
+    api::net_address unit, core; // where the legs send to; the port is counted up from what is given
+
+    [[nodiscard]] static api::flow_id id(std::uint32_t n) noexcept {
+        const std::uint32_t call = n / 2;
+        return api::make_flow_id(2 * (call / calls_per_address) + n % 2,
+                                 static_cast<std::uint16_t>(1024 + call % calls_per_address));
+    }
+    [[nodiscard]] static api::side sealed_side(std::uint32_t n) noexcept {
+        return n % 2 == 0 ? api::side::in : api::side::out;
+    }
+
+    [[nodiscard]] api::flow_config flow(std::uint32_t n) const noexcept {
+        api::flow_config c{};
+        c.id = id(n);
+        c.reverse = c.rtp_out = c.rtcp_out = id(n ^ 1);
+        c.tag = n + 1;
+        c.carries = api::carries_rtp | api::carries_rtcp;
+        api::net_address to_unit = unit, to_core = core;
+        to_unit.port = static_cast<std::uint16_t>(unit.port + n / 2 % calls_per_address);
+        to_core.port = static_cast<std::uint16_t>(core.port + n / 2 % calls_per_address);
+        if (n % 2 == 0) {
+            c.in_suite = suite;
+            c.in_mki_length = 4;
+            c.source = api::source_policy::authenticated;
+            c.rtp_remote = c.rtcp_remote = to_core;
+        } else {
+            c.out_suite = suite;
+            c.out_mki_length = 4;
+            c.source = api::source_policy::signalled;
+            c.signalled_source = to_core;
+            c.rtp_remote = c.rtcp_remote = to_unit;
+        }
+        return c;
+    }
+
+    [[nodiscard]] api::epoch_key key(std::uint32_t n, std::uint32_t epoch) const noexcept {
+        const auto& row = api::info(suite);
+        api::epoch_key k{};
+        k.id = id(n);
+        k.side = sealed_side(n);
+        k.epoch = epoch;
+        k.key_length = row.key_length;
+        k.salt_length = row.salt_length;
+        for (unsigned i = 0; i < k.key_length; ++i)
+            k.key[i] = static_cast<std::uint8_t>(i < 4 ? k.id >> (24 - 8 * i) : i < 8 ? epoch >> (56 - 8 * i) : 11 * i);
+        for (unsigned i = 0; i < k.salt_length; ++i)
+            k.salt[i] = static_cast<std::uint8_t>(7 * i + n % 2);
+        return k;
+    }
+};
+
+} // namespace tandem::tests
