@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, sys.path[0] + "/../lib")
-from harness import check, equal, main
+from harness import check, equal, main, skip
 from programs import ROOT, build_dir
 
 # Runs in a mount namespace of its own: $1 scratch, $2 checkout, $3 build, the rest: the command, in the copy.
@@ -18,7 +18,7 @@ scratch=$1 checkout=$2 build=$3; shift 3
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$scratch"
 mkdir "$scratch"/upper "$scratch"/work "$scratch"/root
-mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$scratch/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$scratch/root" || exit 77
 cd "$scratch/root"
 for at in proc sys dev; do mount --rbind "/$at" "$at"; done
 mount -t tmpfs tmpfs run; mkdir -p run/netns
@@ -64,6 +64,8 @@ dpkg --purge tandem-gatewayd tandem-agent
 ! ls /usr/bin/tandem-* /usr/bin/tandemctl /usr/lib/*/tandem /lib/systemd/system/tandem-* 2>/dev/null | grep .
 test ! -e /var/lib/tandem
 echo all-is-gone""")
+    if code == 77:
+        skip("this kernel mounts no overlay over its root")
     (t.dir / "copy.log").write_text(said)
     equal(code, 0, f"installing, calling, purging: ...{said[-1500:]}")
     check("all-is-gone" in said, "the script went through")
