@@ -17,7 +17,7 @@ namespace {
 
 void declare(CLI::App& cli, options& o) {
     cli.add_option("--to", o.to,
-                   "the relay: ADDR:PORT, ADDR:PORT-PORT or ADDR:PORT-PORT/STEP; stream i takes the i-th");
+                   "the relay: ADDR:PORTS, e.g. 192.0.2.1:20000,20002-20098/2; stream i takes the i-th port");
     cli.add_option("--from", o.from, "local address to send from: ADDR:PORT or a range, one socket each");
     cli.add_option("--receive", o.receive, "local address to hear on: ADDR:PORT or a range (default: --from)");
     cli.add_option("--from-netns", o.from_netns, "network namespace of --from");
@@ -40,15 +40,21 @@ void declare(CLI::App& cli, options& o) {
     cli.add_option("--keys-file", o.keys_file, "file of mode 0600 with lines \"send N|* HEX\", \"receive N|* HEX\"");
     cli.add_option("--ssrc", o.ssrc, "SSRC of the first stream; the others follow")->capture_default_str();
     cli.add_option("--first-sequence", o.first_sequence, "first sequence number (index)")->capture_default_str();
-    cli.add_option("--burst", o.burst, "datagrams a system call")->check(CLI::Range(1u, 64u))->capture_default_str();
+    cli.add_option("--burst", o.burst, "datagrams a system call")
+        ->check(CLI::Range(1u, max_burst))
+        ->capture_default_str();
     cli.add_option("--verify-every", o.verify_every, "check tag and payload of one packet in N; count all")
         ->check(CLI::Range(1u, 65536u))
         ->capture_default_str();
     cli.add_flag("--prepare", o.prepare, "make all packets beforehand (--rate says how many)");
+    cli.add_flag("--xdp", o.xdp, "with --interface: the kernel makes the frames (clear RTP, IPv4); the fastest way");
     cli.add_flag("--spin", o.spin, "never sleep: exact times, at the price of a core");
     cli.add_flag("--no-receive", o.no_receive, "only send");
     cli.add_option("--frames", o.frames, "send these frames (hex, one a line) instead of streams");
-    cli.add_option("--interface", o.interface, "of --frames");
+    cli.add_option("--interface", o.interface,
+                   "send as frames on this interface: faster than a socket; needed by --frames");
+    cli.add_option("--to-mac", o.to_mac,
+                   "where --interface sends streams to: the relay's or the next router's address");
     cli.add_option("--json", o.json, "write the counts to this file (- is standard output)");
 }
 
@@ -57,6 +63,10 @@ void check(options& o) {
         throw usage_error("--to and --from are needed (or --frames with --interface)");
     if (!o.frames.empty() && o.interface.empty())
         throw usage_error("--frames needs --interface");
+    if (o.frames.empty() && o.interface.empty() != o.to_mac.empty())
+        throw usage_error("--interface and --to-mac go together");
+    if (o.xdp && (o.interface.empty() || o.prepare || parse_suite(o.suite) != srtp_suite::clear))
+        throw usage_error("--xdp needs --interface and --suite clear, and cannot --prepare");
     if (!o.flat_out && o.rate == 0)
         o.rate = o.streams * 1000.0 / o.ptime;
     if (o.prepare && o.rate == 0)

@@ -36,6 +36,19 @@ unsigned number(std::string_view text, std::string_view option, unsigned low, un
     return value;
 }
 
+void add_ports(std::vector<std::uint16_t>& to, std::string_view text, std::string_view option) {
+    unsigned step = 1;
+    if (const auto slash = text.find('/'); slash != std::string_view::npos) {
+        step = number(text.substr(slash + 1), option, 1, 65535);
+        text = text.substr(0, slash);
+    }
+    const auto dash = text.find('-');
+    const unsigned first = number(text.substr(0, dash), option, 1, 65535);
+    const unsigned last = dash == std::string_view::npos ? first : number(text.substr(dash + 1), option, first, 65535);
+    for (unsigned port = first; port <= last; port += step)
+        to.push_back(static_cast<std::uint16_t>(port));
+}
+
 bool parse_hex(std::string_view text, secret& to) {
     if (text.size() % 2 != 0)
         return false;
@@ -52,7 +65,7 @@ bool parse_hex(std::string_view text, secret& to) {
 
 sockaddr_storage port_range::at(unsigned i) const noexcept {
     sockaddr_storage a = base;
-    const in_port_t port = htons(static_cast<in_port_t>(first + i % count * step));
+    const in_port_t port = htons(ports[i % ports.size()]);
     if (a.ss_family == AF_INET6)
         reinterpret_cast<sockaddr_in6&>(a).sin6_port = port;
     else
@@ -80,14 +93,11 @@ port_range parse_range(std::string_view text, std::string_view option) {
     } else {
         throw usage_error(fmt::format("{}: \"{}\" is not an IPv4 or IPv6 address", option, host));
     }
-    if (const auto slash = ports.find('/'); slash != std::string_view::npos) {
-        r.step = number(ports.substr(slash + 1), option, 1, 65535);
-        ports = ports.substr(0, slash);
+    for (std::size_t comma = 0; comma != std::string_view::npos;) {
+        comma = ports.find(',');
+        add_ports(r.ports, ports.substr(0, comma), option);
+        ports.remove_prefix(comma == std::string_view::npos ? ports.size() : comma + 1);
     }
-    const auto dash = ports.find('-');
-    r.first = number(ports.substr(0, dash), option, 1, 65535);
-    if (dash != std::string_view::npos)
-        r.count = (number(ports.substr(dash + 1), option, r.first, 65535) - r.first) / r.step + 1;
     return r;
 }
 

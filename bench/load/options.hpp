@@ -20,11 +20,11 @@ struct failure : std::runtime_error { // exit status 1
     using std::runtime_error::runtime_error;
 };
 
-// ADDR:PORT, ADDR:PORT-PORT or ADDR:PORT-PORT/STEP; IPv6 in brackets.
+// ADDR:PORTS, PORTS one or more of PORT, PORT-PORT or PORT-PORT/STEP with commas between; IPv6 in brackets.
 struct port_range {
     sockaddr_storage base{};
     socklen_t length = 0;
-    unsigned first = 0, count = 1, step = 1;
+    std::vector<std::uint16_t> ports{};
 
     [[nodiscard]] sockaddr_storage at(unsigned i) const noexcept; // the i-th, round and round
 };
@@ -51,11 +51,11 @@ private:
 struct options {
     unsigned streams = 1;
     double rate = 0, seconds = 1, linger = 0.5, ptime = 20; // rate: packets a second of all streams together
-    bool flat_out = false, prepare = false, spin = false, no_receive = false;
+    bool flat_out = false, prepare = false, spin = false, no_receive = false, xdp = false;
     unsigned payload = 160, burst = 32, verify_every = 1, first_sequence = 1;
     std::uint32_t ssrc = 0x10000;
     std::string suite = "clear", receive_suite = "clear", keys_file, to, from, receive, from_netns, receive_netns, json,
-                frames, interface;
+                frames, interface, to_mac;
 };
 
 } // namespace tandem::load

@@ -12,26 +12,27 @@
 
 #include <fmt/format.h>
 
+#include "bench/load/blast.hpp"
 #include "bench/load/socket.hpp"
 
 namespace tandem::load {
 
 namespace {
 
-constexpr unsigned max_burst = 64;
 constexpr std::size_t prepared_limit = 4ull << 30;
 
 // A burst of datagrams for sendmmsg or recvmmsg.
 struct batch {
     batch() {
         for (unsigned i = 0; i < max_burst; ++i) {
-            parts[i] = {bytes[i].data(), max_packet};
-            messages[i].msg_hdr.msg_iov = &parts[i];
+            payload(i) = {bytes[i].data(), max_packet};
+            messages[i].msg_hdr.msg_iov = &payload(i);
             messages[i].msg_hdr.msg_iovlen = 1;
         }
     }
     std::array<std::array<std::uint8_t, max_packet>, max_burst> bytes;
-    std::array<iovec, max_burst> parts{};
+    iovec& payload(unsigned i) noexcept { return parts[2 * i + 1]; } // the part before it is for a frame's headers
+    std::array<iovec, 2 * max_burst> parts{};
     std::array<mmsghdr, max_burst> messages{};
 };
 
@@ -60,8 +61,14 @@ class runner {
 public:
     runner(const options& given, traffic& t) : given_(given), t_(t), to_(parse_range(given.to, "--to")) {
         open_sockets();
-        for (unsigned i = 0; i < std::max(to_.count, 1u); ++i)
+        for (unsigned i = 0; i < to_.ports.size(); ++i)
             destinations_.push_back(to_.at(i));
+        if (!given.interface.empty()) {
+            frames_ = open_frame_socket(given.interface, given.from_netns);
+            headers_.resize(given.streams);
+            if (given.xdp)
+                start_blaster();
+        }
         if (given.prepare)
             prepare();
     }
@@ -71,8 +78,10 @@ public:
         const std::uint64_t begin = now_ns(), end = begin + static_cast<std::uint64_t>(given_.seconds * 1e9);
         const pace steps(given_, begin);
         std::uint64_t last = begin;
+        if (blaster_)
+            blaster_->start(begin, end, given_.flat_out ? 0 : given_.rate);
         for (std::uint64_t now = begin; now < end; now = now_ns()) {
-            const auto due = static_cast<unsigned>(steps.due(now, next_, given_.burst));
+            const auto due = blaster_ ? 0 : static_cast<unsigned>(steps.due(now, next_, given_.burst));
             if (due != 0) {
                 if (!send_burst(due))
                     break; // all that was prepared is sent
@@ -81,6 +90,10 @@ public:
             const bool came = receive();
             if (due == 0 && !came && !given_.spin)
                 nap(50);
+        }
+        if (blaster_) {
+            next_ = t_.total.sent = blaster_->finish();
+            last = end;
         }
         o.seconds = static_cast<double>(last - begin) * 1e-9;
         if (!given_.flat_out)
@@ -95,16 +108,27 @@ public:
 private:
     void open_sockets() {
         const port_range from = parse_range(given_.from, "--from");
-        for (unsigned i = 0; i < from.count; ++i)
+        for (unsigned i = 0; i < from.ports.size(); ++i)
             senders_.emplace_back(from.at(i), from.length, given_.from_netns);
         if (given_.no_receive)
             return;
         if (given_.receive.empty())
             return; // symmetric: what we send from is what we hear on
         const port_range receive = parse_range(given_.receive, "--receive");
-        for (unsigned i = 0; i < receive.count; ++i)
+        for (unsigned i = 0; i < receive.ports.size(); ++i)
             receivers_.emplace_back(receive.at(i), receive.length,
                                     given_.receive_netns.empty() ? given_.from_netns : given_.receive_netns);
+    }
+
+    void start_blaster() {
+        std::array<std::uint8_t, max_packet> packet{};
+        const std::size_t length = t_.make(0, packet.data(), 0);
+        const port_range from = parse_range(given_.from, "--from");
+        const frame_header head =
+            make_frame_header(frames_.mac, parse_mac(given_.to_mac), from.at(0), destinations_[0], length);
+        std::vector<std::uint8_t> frame(head.begin(), head.end());
+        frame.insert(frame.end(), packet.begin(), packet.begin() + static_cast<std::ptrdiff_t>(length));
+        blaster_ = std::make_unique<blaster>(given_, frame, to_.ports, frames_.index);
     }
 
     void prepare() {
@@ -130,21 +154,40 @@ private:
             const std::uint64_t n = next_ + i;
             auto& m = out_.messages[i].msg_hdr;
             if (prepared_.empty()) {
-                out_.parts[i] = {out_.bytes[i].data(), t_.make(n, out_.bytes[i].data(), now)};
+                out_.payload(i) = {out_.bytes[i].data(), t_.make(n, out_.bytes[i].data(), now)};
             } else {
-                out_.parts[i] = {prepared_.data() + n * prepared_each_, prepared_length_};
+                out_.payload(i) = {prepared_.data() + n * prepared_each_, prepared_length_};
             }
             t_.left(n, now);
+            if (frames_.fd >= 0) {
+                put_frame(i, n);
+                continue;
+            }
             m.msg_name = &destinations_[n % given_.streams % destinations_.size()];
             m.msg_namelen = to_.length;
         }
-        if (senders_.size() == 1)
+        if (frames_.fd >= 0)
+            push(frames_.fd, 0, want);
+        else if (senders_.size() == 1)
             push(senders_[0].fd(), 0, want);
         else
             for (unsigned i = 0; i < want; ++i)
                 push(senders_[(next_ + i) % given_.streams % senders_.size()].fd(), i, 1);
         next_ += want;
         return true;
+    }
+
+    void put_frame(unsigned i, std::uint64_t n) {
+        const std::size_t stream = n % given_.streams, length = out_.payload(i).iov_len;
+        frame_header& head = headers_[stream];
+        if (head[12] == 0) { // of each stream once: the length is always the same
+            const port_range from = parse_range(given_.from, "--from");
+            head = make_frame_header(frames_.mac, parse_mac(given_.to_mac), from.at(static_cast<unsigned>(stream)),
+                                     destinations_[stream % destinations_.size()], length);
+        }
+        out_.parts[2 * i] = {head.data(), head.size()};
+        out_.messages[i].msg_hdr.msg_iov = &out_.parts[2 * i];
+        out_.messages[i].msg_hdr.msg_iovlen = 2;
     }
 
     void push(int fd, unsigned first, unsigned count) {
@@ -177,8 +220,6 @@ private:
     bool drain(int fd) {
         bool any = false;
         for (unsigned round = 0; round < 4; ++round) {
-            for (auto& p : in_.parts)
-                p.iov_len = max_packet;
             const int got = recvmmsg(fd, in_.messages.data(), max_burst, MSG_DONTWAIT, nullptr);
             if (got <= 0)
                 break;
@@ -211,7 +252,10 @@ private:
     traffic& t_;
     port_range to_;
     std::vector<sockaddr_storage> destinations_;
-    std::vector<udp_socket> senders_, receivers_;
+    std::vector<udp_socket> senders_, receivers_; // with frames the senders only hold the address
+    frame_socket frames_{-1, {}, 0};
+    std::vector<frame_header> headers_;
+    std::unique_ptr<blaster> blaster_;
     std::vector<std::uint8_t> prepared_;
     std::size_t prepared_each_ = 0, prepared_length_ = 0;
     std::uint64_t next_ = 0;
@@ -241,7 +285,7 @@ outcome run_streams(const options& given, traffic& t) {
 
 outcome run_frames(const options& given, counts& total) {
     auto frames = read_frames(given.frames);
-    const int fd = open_frame_socket(given.interface, given.from_netns);
+    const int fd = open_frame_socket(given.interface, given.from_netns).fd;
     std::vector<iovec> parts(given.burst);
     std::vector<mmsghdr> messages(given.burst);
     const std::uint64_t begin = now_ns(), end = begin + static_cast<std::uint64_t>(given.seconds * 1e9);

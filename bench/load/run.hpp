@@ -8,6 +8,8 @@
 
 namespace tandem::load {
 
+inline constexpr unsigned max_burst = 64;
+
 struct outcome {
     double seconds = 0;             // from the first packet sent to the last
     std::uint64_t socket_drops = 0; // of our own receive buffers

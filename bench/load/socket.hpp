@@ -3,6 +3,8 @@
 // the kernel dropped because the receive buffer was full.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <sys/socket.h>
@@ -24,8 +26,25 @@ private:
     int fd_;
 };
 
-// A raw frame socket on an interface.
-[[nodiscard]] int open_frame_socket(const std::string& interface, const std::string& netns);
+[[nodiscard]] int open_netns(const std::string& name); // for setns
+
+using mac_address = std::array<std::uint8_t, 6>;
+
+// A raw frame socket on an interface, past its queueing discipline, and the interface's own address.
+struct frame_socket {
+    int fd;
+    mac_address mac;
+    unsigned index; // of the interface
+};
+[[nodiscard]] frame_socket open_frame_socket(const std::string& interface, const std::string& netns);
+[[nodiscard]] mac_address parse_mac(const std::string& text);
+
+// Ethernet, IPv4 and UDP headers of a datagram of `payload` bytes; the UDP checksum is left out (RFC 768).
+inline constexpr std::size_t frame_header_bytes = 14 + 20 + 8;
+using frame_header = std::array<std::uint8_t, frame_header_bytes>;
+[[nodiscard]] frame_header make_frame_header(const mac_address& from, const mac_address& to,
+                                             const sockaddr_storage& source, const sockaddr_storage& destination,
+                                             std::size_t payload);
 
 [[nodiscard]] std::uint64_t now_ns() noexcept; // CLOCK_MONOTONIC
 

@@ -49,7 +49,7 @@ std::size_t traffic::make(std::uint64_t n, std::uint8_t* b, std::uint64_t sent_n
     put(b + 8, given_.ssrc + at, 4);
     put(b + header_bytes, n, 8);
     put(b + header_bytes + 8, sent_ns, 8);
-    std::memcpy(b + header_bytes + stamp_bytes, pattern_.data() + (n & 0xff), given_.payload - stamp_bytes);
+    std::memcpy(b + header_bytes + stamp_bytes, pattern(n), given_.payload - stamp_bytes);
     const std::size_t length = header_bytes + given_.payload;
     return streams_[at].send ? streams_[at].send->protect(b, length, index) : length;
 }
@@ -70,8 +70,7 @@ bool traffic::identify(std::span<const std::uint8_t> d, unsigned& at, std::uint6
 }
 
 bool traffic::content_is(const std::uint8_t* payload, std::uint64_t n) const noexcept {
-    return get(payload, 8) == n &&
-           std::memcmp(payload + stamp_bytes, pattern_.data() + (n & 0xff), given_.payload - stamp_bytes) == 0;
+    return get(payload, 8) == n && std::memcmp(payload + stamp_bytes, pattern(n), given_.payload - stamp_bytes) == 0;
 }
 
 void traffic::arrived(std::uint64_t n, stream& s, std::uint64_t index, std::uint64_t since, std::uint64_t ns) {

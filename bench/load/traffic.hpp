@@ -45,6 +45,9 @@ public:
 private:
     [[nodiscard]] bool identify(std::span<const std::uint8_t> datagram, unsigned& at,
                                 std::uint64_t& index) const noexcept;
+    [[nodiscard]] const std::uint8_t* pattern(std::uint64_t n) const noexcept { // the kernel's frames are all alike
+        return pattern_.data() + (given_.xdp ? 0 : n & 0xff);
+    }
     [[nodiscard]] bool content_is(const std::uint8_t* payload, std::uint64_t n) const noexcept;
     void arrived(std::uint64_t n, stream& s, std::uint64_t index, std::uint64_t since, std::uint64_t ns);
 

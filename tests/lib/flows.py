@@ -25,7 +25,7 @@ def key_of(suite, seed):
 class Dataplane:
     """tandem-dataplane, by its holder unless holder=False, with addresses access and core (and more)."""
 
-    def __init__(self, t, net, name="dp", addresses=None, ports=None, holder=True, **settings):
+    def __init__(self, t, net, name="dp", addresses=None, ports=None, holder=True, edge=None, **settings):
         self.t, self.net, self.name, self.holder = t, net, name, holder
         self.dir = t.dir / name
         self.dir.mkdir(parents=True, exist_ok=True)
@@ -35,17 +35,18 @@ class Dataplane:
         self.config = write_toml(self.dir / "dataplane.toml",
                                  {"instance": self.instance, "run_dir": self.run_dir, "hugepages": "never", **settings},
                                  [*[("[[address]]", {"name": n, "ip": a}) for n, a in addresses.items()],
-                                  *[("[[port]]", {"interface": p}) for p in (ports or net.ports)]])
+                                  *[("[[port]]", {"interface": p}) for p in (ports or net.ports)],
+                                  *([("[edge]", edge)] if edge else [])])
         self.process = None
 
     def command(self):
         words = [program("tandem-dataplane"), "--config", self.config]
         return [program("tandem-holder"), "--", *words] if self.holder else words
 
-    def start(self):
+    def start(self, timeout=30):
         self.t.defer(lambda: Path(f"/dev/shm/tandem-{self.instance}.stats").unlink(missing_ok=True))
         self.process = self.t.start(self.name, self.command(), self.net.gw)
-        self.process.wait_for_path(self.run_dir / "dataplane.sock", 30)
+        self.process.wait_for_path(self.run_dir / "dataplane.sock", timeout)
         return self
 
     def fails(self, prefix=(), timeout=30):

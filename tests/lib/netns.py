@@ -162,6 +162,15 @@ class Namespace:
         delete(self.name)
 
 
+def take_redirected_frames(space, interface):
+    """GRO on: only then a veth takes frames that XDP redirects to it (tandem-load --xdp)."""
+    def on():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            value = array.array("B", struct.pack("II", 0x2c, 1))  # ETHTOOL_SGRO
+            fcntl.ioctl(s, 0x8946, struct.pack("16sP", interface.encode(), value.buffer_info()[0]))
+    inside(space.name, on)
+
+
 def veth(a, interface_a, b, interface_b, mtu=1500):
     """Joins two namespaces by a veth pair, both ends up, offloads off."""
     a.ip("link", "add", interface_a, "mtu", str(mtu), "type", "veth", "peer", "name", interface_b, "mtu", str(mtu),
