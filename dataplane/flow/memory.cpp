@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Making, sealing, mapping and checking the state memory (memfd_create(2), fcntl(2) F_ADD_SEALS).
+// Making, sealing, mapping, populating and checking the state memory (memfd_create(2), fcntl(2) F_ADD_SEALS).
 #include "dataplane/flow/memory.hpp"
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -33,6 +37,24 @@ offsets layout(std::uint32_t max_flows) noexcept {
     o.keys = o.outs + rounded(sizeof(side) * max_flows);
     o.total = o.keys + rounded(crypto::key_pool::bytes(max_flows * keys_per_flow));
     return o;
+}
+
+// Touches every page now, so that no worker ever waits for one. The kernel clears gigabytes (a million flows) at some
+// microseconds a page: several threads share that. What fails here is noticed by mlock() after it.
+void populate(void* at, std::size_t bytes) {
+    constexpr std::size_t slice = std::size_t{64} << 20;
+    std::atomic<std::size_t> next{0};
+    const auto touch = [&] {
+        for (std::size_t from = next.fetch_add(slice); from < bytes; from = next.fetch_add(slice))
+            madvise(static_cast<std::byte*>(at) + from, std::min(slice, bytes - from), MADV_POPULATE_WRITE);
+    };
+    const std::size_t threads = std::min<std::size_t>({bytes / slice, std::thread::hardware_concurrency(), 8});
+    std::vector<std::thread> helpers; // they inherit this thread's memory policy
+    for (std::size_t i = 1; i < threads; ++i)
+        helpers.emplace_back(touch);
+    touch();
+    for (auto& helper : helpers)
+        helper.join();
 }
 
 memory_error system_error(std::string_view what) {
@@ -113,6 +135,8 @@ tl::expected<memory, memory_error> memory::map(int fd, std::size_t bytes) {
     m.header_ = static_cast<memory_header*>(at);
     if (madvise(at, bytes, MADV_DONTDUMP) != 0)
         return tl::unexpected(system_error("MADV_DONTDUMP on the state memory"));
+    madvise(at, bytes, MADV_HUGEPAGE); // where the system lets shared memory have them; no harm elsewhere
+    populate(at, bytes);
     m.locked_ = mlock(at, bytes) == 0; // the caller says it aloud where it failed
     return m;
 }
