@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from flows import SUITES, Dataplane
@@ -110,6 +111,17 @@ class Pinned(Dataplane):
         """What has been counted since an earlier account, the same shape, without what did not move."""
         now = self.account()
         return {part: {n: v - before[part][n] for n, v in names.items() if v != before[part][n]} for part, names in now.items()}
+
+    def settled(self, before, packets, timeout=6.0):
+        """since(before), once the account holds what became of all the packets that the edge must have seen; else its last state."""
+        end = time.monotonic() + timeout
+        while True:
+            seen = self.since(before)
+            inside_edge = sum(n for name, n in seen["edge"].items() if name != "to_kernel")
+            rings = sum(seen["counter"].get(n, 0) for n in ("rx_packets", "rx_ring_full", "rx_no_buffer"))
+            if (inside_edge >= packets and rings >= seen["edge"].get("to_worker", 0)) or time.monotonic() > end:
+                return seen
+            time.sleep(0.1)
 
     def cpu_seconds(self):
         """CPU time of all its threads."""
