@@ -40,7 +40,7 @@ def measure(bench):
             share = (relay.cpu_seconds() - before) / (seconds + 0.3)
             note = f"flood: {kind or 'none'}"
             bench.row("flood", "tandem", SUITE, DIRECTION, flood["rate_sent"], "pps", note=note + ", sent")
-            bench.row("flood", "tandem", SUITE, DIRECTION, media["lost"] / max(media["sent"], 1), "share", note=note + f", media lost ({media['lost']})")
+            bench.row("flood", "tandem", SUITE, DIRECTION, media["lost"] / max(media["sent"], 1), "share", note=note + ", media lost")
             bench.row("flood", "tandem", SUITE, DIRECTION, share, "share", note=note + ", CPU of the data plane's process")
     finally:
         relay.stop()
