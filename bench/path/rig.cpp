@@ -23,6 +23,7 @@ constexpr unsigned burst = pipeline::burst_size;
 constexpr std::uint32_t flows_per_address = 60'000;
 constexpr std::uint32_t first_port = 1024;
 constexpr std::uint32_t ssrc = 0x1000;
+constexpr std::uint32_t per_session = 6; // lines of the shortest key: pool indices to few session numbers
 constexpr std::size_t headers = 14 + 20 + 8;
 
 template <class T>
@@ -103,7 +104,7 @@ rig::rig(world& in, const shape& of)
       store_(memory_, table_, *builder_, pool_, 1), in_keys_(of.flows), out_keys_(of.flows), order_(of.flows),
       next_(of.flows), mbufs_(batch), scratch_keys_(burst), scratch_ops_(burst) {
     const index_of_key index = [keys = memory_.keys()](const crypto::key_object* key) {
-        return static_cast<std::uint32_t>(key - &keys[0]);
+        return keys.index_of(*key) / per_session;
     };
     const auto add_worker = [&](contender who, std::unique_ptr<crypto::engine> engine) {
         workers_[who] = std::make_unique<pipeline::worker>(
@@ -166,12 +167,13 @@ void rig::add_flow(std::uint32_t flow, std::uint64_t seed) {
         for (auto& byte : key.salt)
             byte = static_cast<std::uint8_t>(random());
         require(store_.install(key) == api::status::ok, "installing a key");
-        const flow::side& made = (side == api::side::in ? memory_.ins() : memory_.outs())[store_.find(c.id)];
+        const flow::slot_index slot = store_.find(c.id);
+        const flow::side& made = side == api::side::in ? memory_.ins()[slot] : memory_.outs()[slot];
         const auto index = static_cast<std::uint32_t>(made.epochs[0] >> 32) - 1;
-        raw[flow] = memory_.keys()[index].raw.rtp;
+        raw[flow] = memory_.keys()[index].cold().raw.rtp;
         for (session_engine* peer : sessions_)
             if (peer != nullptr)
-                peer->add_session(index, key, shape_.suite, raw[flow], sender);
+                peer->add_session(index / per_session, key, shape_.suite, raw[flow], sender);
     };
     if (in)
         install(api::side::in, in_keys_, false);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "dataplane/api/contract.hpp"
@@ -32,7 +33,7 @@ inline void put(std::uint64_t& counter, std::uint64_t value) noexcept {
 }
 
 inline constexpr std::uint32_t stats_magic = 0x54535431; // "TST1"
-inline constexpr std::uint16_t stats_version = 2;
+inline constexpr std::uint16_t stats_version = 3;
 inline constexpr std::size_t max_counters = 64;
 inline constexpr std::size_t max_drops = 64;
 static_assert(static_cast<std::size_t>(counter::count) <= max_counters && drop_count <= max_drops);
@@ -85,25 +86,27 @@ struct alignas(64) worker_stats {
 
 // One flow's counters. `slot` numbers are in flow_entry::stats_index; `id` is 0 in a slot that is not in use.
 struct alignas(64) flow_stats {
-    flow_id id;
-    std::uint32_t epoch_in;  // newest epoch that authenticated
-    std::uint32_t epoch_out; // epoch now sent under
-    suite suite_in;
-    suite suite_out;
-    std::uint64_t tag;
+    // Line 0: what every RTP packet writes.
     std::uint64_t rx_packets; // accepted (authenticated where the in-side is SRTP), RTP
     std::uint64_t rx_bytes;   // UDP payload
     std::uint64_t tx_packets; // RTP
     std::uint64_t tx_bytes;
+    std::uint64_t expected;       // RTP packets by sequence numbers, per RFC 3550 A.3, summed over SSRCs
+    std::uint64_t last_packet_ns; // CLOCK_MONOTONIC of the last accepted packet, coarse (<= 10 ms)
+    std::uint64_t tag;
+    flow_id id;
+    std::uint32_t epoch_in; // newest epoch that authenticated
+    // Line 1.
+    std::uint32_t epoch_out; // epoch now sent under
+    suite suite_in;
+    suite suite_out;
     std::uint64_t rtcp_rx_packets;
     std::uint64_t rtcp_tx_packets;
     std::uint64_t auth_failures;
     std::uint64_t replays; // already seen or too old
     std::uint64_t other_drops;
-    std::uint64_t expected;       // RTP packets by sequence numbers, per RFC 3550 A.3, summed over SSRCs
-    std::uint64_t last_packet_ns; // CLOCK_MONOTONIC of the last accepted packet, coarse (<= 10 ms)
-    std::uint64_t tx_dropped;     // accepted but not sent
+    std::uint64_t tx_dropped; // accepted but not sent
 };
-static_assert(sizeof(flow_stats) == 128);
+static_assert(sizeof(flow_stats) == 128 && offsetof(flow_stats, epoch_out) == 64);
 
 } // namespace tandem::api

@@ -28,7 +28,8 @@ struct op {
     std::uint32_t ssrc = 0;
     std::uint32_t mki = 0; // value written by protect()
     std::uint32_t epoch = 0;
-    std::uint16_t header = 0; // bytes in clear
+    std::uint32_t expected = 0; // set by commit: packets that the sender's sequence numbers tell of since the last one
+    std::uint16_t header = 0;   // bytes in clear
     std::uint16_t sequence = 0;
     std::uint8_t mki_length = 0; // 0..4
     bool rtcp = false;

@@ -7,6 +7,7 @@
 // hashed behind the payload, where trailer bytes lie that must be saved first.
 #include "dataplane/crypto/ipsecmb.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <intel-ipsec-mb.h>
@@ -22,18 +23,18 @@ constexpr std::size_t lanes = 64;              // jobs per library call
 constexpr std::size_t scratch_tag_length = 12; // what the library gives; the wire takes 10 or 4
 constexpr std::size_t roc_length = 4;
 
-// key_object::expanded of an AES-CM suite.
-struct cm_keys {
-    alignas(16) std::uint8_t schedule[11 * 16];
-    alignas(16) std::uint8_t ipad[20];
-    alignas(16) std::uint8_t opad[20];
+// An AES-CM key's parts: the HMAC states in the key object's first line, the schedule behind it.
+struct hmac_states {
+    alignas(8) std::uint8_t ipad[20];
+    std::uint8_t opad[20];
 };
-static_assert(sizeof(cm_keys) <= expanded_bytes && sizeof(gcm_key_data) <= expanded_bytes);
-static_assert(offsetof(key_object, expanded) % 64 == 0);
+struct cm_keys {
+    hmac_states hmac;
+    alignas(16) std::uint8_t schedule[cm_expanded_bytes];
+};
+static_assert(sizeof(hmac_states) == sizeof(key_object::head) && offsetof(key_object, head) % 8 == 0);
+static_assert(sizeof(gcm_key_data) <= gcm_expanded_bytes && offsetof(key_object, expanded) % 64 == 0);
 
-[[nodiscard]] const cm_keys& cm_of(const key_object& key) noexcept {
-    return *reinterpret_cast<const cm_keys*>(key.expanded);
-}
 [[nodiscard]] const gcm_key_data& gcm_of(const key_object& key) noexcept {
     return *reinterpret_cast<const gcm_key_data*>(key.expanded);
 }
@@ -75,7 +76,7 @@ public:
     void restore(op& failed) noexcept override;
 
 private:
-    void expand_cm(const raw_keys& raw, cm_keys& out) noexcept;
+    void expand_cm(const raw_keys& raw, std::uint8_t* schedule, std::uint8_t* states) noexcept;
     void expand_gcm(api::suite suite, const raw_keys& raw, gcm_key_data& out) noexcept;
     void gcm(const gcm_key_data& key, const std::uint8_t* iv, bool encrypt, const op& item, std::uint32_t body,
              std::uint8_t* tag) noexcept;
@@ -87,7 +88,7 @@ private:
     void unprotect_lanes(std::span<op> ops) noexcept;
     void with_rtcp_gcm(const op& item, bool encrypt, std::uint32_t body, std::uint8_t* tag) noexcept;
 
-    void add(op& item, const cm_keys& keys, const std::uint8_t* salt) noexcept;
+    void add(op& item, const std::uint8_t* schedule, const std::uint8_t* states, const std::uint8_t* salt) noexcept;
     void flush_protect() noexcept;
     void flush_unprotect() noexcept;
     void hash_all() noexcept;
@@ -97,7 +98,8 @@ private:
     IMB_MGR* manager_;
     std::size_t count_ = 0;
     std::array<op*, lanes> items_{};
-    std::array<const cm_keys*, lanes> keys_{};
+    std::array<const std::uint8_t*, lanes> schedules_{};
+    std::array<const std::uint8_t*, lanes> states_{};
     std::array<const std::uint8_t*, lanes> salts_{};
     std::array<std::uint32_t, lanes> bodies_{};
     std::array<std::uint32_t, lanes> saved_{};
@@ -112,15 +114,16 @@ private:
 // --- keys
 // -------------------------------------------------------------------------------------------------------------
 
-void ipsecmb::expand_cm(const raw_keys& raw, cm_keys& out) noexcept {
+void ipsecmb::expand_cm(const raw_keys& raw, std::uint8_t* schedule, std::uint8_t* states) noexcept {
     alignas(16) std::uint8_t unused[11 * 16];
     alignas(16) std::uint8_t block[64];
-    IMB_AES_KEYEXP_128(manager_, raw.key, out.schedule, unused);
+    IMB_AES_KEYEXP_128(manager_, raw.key, schedule, unused);
     for (const std::uint8_t pad : {std::uint8_t{0x36}, std::uint8_t{0x5c}}) {
         std::memset(block, pad, sizeof block);
         for (std::size_t i = 0; i < sizeof raw.auth; ++i)
             block[i] = static_cast<std::uint8_t>(block[i] ^ raw.auth[i]);
-        IMB_SHA1_ONE_BLOCK(manager_, block, pad == 0x36 ? out.ipad : out.opad);
+        IMB_SHA1_ONE_BLOCK(manager_, block,
+                           states + (pad == 0x36 ? offsetof(hmac_states, ipad) : offsetof(hmac_states, opad)));
     }
     wipe(unused, sizeof unused);
     wipe(block, sizeof block);
@@ -134,17 +137,13 @@ void ipsecmb::expand_gcm(api::suite suite, const raw_keys& raw, gcm_key_data& ou
 }
 
 bool ipsecmb::build(api::suite suite, const session_keys& keys, key_object& out) noexcept {
-    out = {};
     if (suite == api::suite::clear)
         return false;
-    out.suite = suite;
-    out.fingerprint = fingerprint();
-    out.raw = keys;
-    std::memcpy(out.rtp_iv, keys.rtp.salt, api::info(suite).salt_length);
+    begin_key(out, suite, fingerprint(), keys);
     if (is_aead(out))
         expand_gcm(suite, keys.rtp, *reinterpret_cast<gcm_key_data*>(out.expanded));
     else
-        expand_cm(keys.rtp, *reinterpret_cast<cm_keys*>(out.expanded));
+        expand_cm(keys.rtp, out.expanded, out.head);
     return true;
 }
 
@@ -167,8 +166,8 @@ void ipsecmb::gcm(const gcm_key_data& key, const std::uint8_t* iv, bool encrypt,
 void ipsecmb::with_rtcp_gcm(const op& item, bool encrypt, std::uint32_t body, std::uint8_t* tag) noexcept {
     alignas(64) gcm_key_data key;
     alignas(16) std::uint8_t iv[16];
-    make_aead_iv(item.key->raw.rtcp.salt, item.ssrc, item.index, iv);
-    expand_gcm(item.key->suite, item.key->raw.rtcp, key);
+    make_aead_iv(item.key->cold().raw.rtcp.salt, item.ssrc, item.index, iv);
+    expand_gcm(item.key->suite, item.key->cold().raw.rtcp, key);
     gcm(key, iv, encrypt, item, body, tag);
     wipe(&key, sizeof key);
 }
@@ -178,7 +177,7 @@ void ipsecmb::with_rtcp_gcm(const op& item, bool encrypt, std::uint32_t body, st
 void ipsecmb::make_aead_ivs(std::span<const op> ops) noexcept {
     for (std::size_t i = 0; i < ops.size(); ++i)
         if (is_work(ops[i]) && !ops[i].rtcp && is_aead(*ops[i].key))
-            make_aead_iv(ops[i].key->rtp_iv, ops[i].ssrc, ops[i].index, aead_ivs_[i].data());
+            make_aead_iv(ops[i].key->rtp_salt, ops[i].ssrc, ops[i].index, aead_ivs_[i].data());
 }
 
 void ipsecmb::protect_gcm(op& item, const std::uint8_t* iv) noexcept {
@@ -210,7 +209,7 @@ void ipsecmb::restore(op& failed) noexcept {
     alignas(16) std::uint8_t tag[media::max_tag_length];
     alignas(16) std::uint8_t iv[16];
     const std::uint32_t body = body_length(failed);
-    make_aead_iv(failed.key->rtp_iv, failed.ssrc, failed.index, iv);
+    make_aead_iv(failed.key->rtp_salt, failed.ssrc, failed.index, iv);
     if (failed.rtcp)
         with_rtcp_gcm(failed, false, body, tag);
     else
@@ -220,9 +219,11 @@ void ipsecmb::restore(op& failed) noexcept {
 // --- AES-CM with HMAC-SHA1
 // --------------------------------------------------------------------------------------------
 
-void ipsecmb::add(op& item, const cm_keys& keys, const std::uint8_t* salt) noexcept {
+void ipsecmb::add(op& item, const std::uint8_t* schedule, const std::uint8_t* states,
+                  const std::uint8_t* salt) noexcept {
     items_[count_] = &item;
-    keys_[count_] = &keys;
+    schedules_[count_] = schedule;
+    states_[count_] = states;
     salts_[count_] = salt;
     ++count_;
 }
@@ -239,8 +240,8 @@ void ipsecmb::hash_all() noexcept {
         IMB_JOB& job = hash_jobs_[i];
         job.src = items_[i]->packet;
         job.msg_len_to_hash_in_bytes = bodies_[i] + roc_length;
-        job.u.HMAC._hashed_auth_key_xor_ipad = keys_[i]->ipad;
-        job.u.HMAC._hashed_auth_key_xor_opad = keys_[i]->opad;
+        job.u.HMAC._hashed_auth_key_xor_ipad = states_[i] + offsetof(hmac_states, ipad);
+        job.u.HMAC._hashed_auth_key_xor_opad = states_[i] + offsetof(hmac_states, opad);
     }
     IMB_SUBMIT_HASH_BURST_NOCHECK(manager_, hash_jobs_.data(), static_cast<std::uint32_t>(count_), IMB_AUTH_HMAC_SHA_1);
 }
@@ -253,7 +254,7 @@ void ipsecmb::flush_protect() noexcept {
         if (item.length > item.header) {
             IMB_JOB& job = cipher_jobs_[ciphers];
             make_cm_iv(salts_[i], item.ssrc, item.index, ivs_[ciphers].data());
-            job.enc_keys = keys_[i]->schedule;
+            job.enc_keys = schedules_[i];
             job.src = item.packet + item.header;
             job.dst = item.packet + item.header;
             job.msg_len_to_cipher_in_bytes = item.length - item.header;
@@ -301,7 +302,7 @@ void ipsecmb::flush_unprotect() noexcept {
         if (item.length > item.header) {
             IMB_JOB& job = cipher_jobs_[ciphers];
             make_cm_iv(salts_[i], item.ssrc, item.index, ivs_[ciphers].data());
-            job.enc_keys = keys_[i]->schedule;
+            job.enc_keys = schedules_[i];
             job.src = item.packet + item.header;
             job.dst = item.packet + item.header;
             job.msg_len_to_cipher_in_bytes = item.length - item.header;
@@ -316,24 +317,32 @@ void ipsecmb::flush_unprotect() noexcept {
 void ipsecmb::cm_rtcp(op& item, void (ipsecmb::*flush)() noexcept) noexcept {
     cm_keys keys;
     std::uint8_t salt[16] = {};
-    std::memcpy(salt, item.key->raw.rtcp.salt, sizeof item.key->raw.rtcp.salt);
-    expand_cm(item.key->raw.rtcp, keys);
-    add(item, keys, salt);
+    std::memcpy(salt, item.key->cold().raw.rtcp.salt, sizeof item.key->cold().raw.rtcp.salt);
+    expand_cm(item.key->cold().raw.rtcp, keys.schedule, keys.hmac.ipad);
+    add(item, keys.schedule, keys.hmac.ipad, salt);
     (this->*flush)();
     wipe(&keys, sizeof keys);
 }
 
-// The lines that a packet's RTP key will touch, a few packets ahead: the hot line, the AES schedule, and the GHASH
-// powers of a voice packet (the library keeps H^1 last) or the HMAC states. Long packets prefetch by themselves.
+// The lines that a packet's RTP key will touch, a few packets ahead: the first line, the AES schedule, and the GHASH
+// powers of the packet's blocks (the library keeps H^1 last), AAD's and lengths' among them. Long packets prefetch by
+// themselves: their powers are read in order.
 void prefetch_key(const op& item) noexcept {
     if (item.key == nullptr)
         return;
     const std::uint8_t* expanded = item.key->expanded;
-    __builtin_prefetch(item.key);
-    for (std::size_t line = 0; line < 256; line += 64)
+    if (!is_aead(*item.key)) {
+        for (std::size_t line = 0; line < cm_expanded_bytes; line += 64)
+            __builtin_prefetch(expanded + line);
+        return;
+    }
+    const std::size_t schedule = item.key->suite == api::suite::aead_aes_256_gcm ? 15 * 16 : 11 * 16;
+    for (std::size_t line = 0; line < schedule; line += 64)
         __builtin_prefetch(expanded + line);
-    for (std::size_t line = 768; line < expanded_bytes; line += 64) // harmless beside an AES-CM key
-        __builtin_prefetch(expanded + line);
+    constexpr std::size_t powers_end = sizeof(gcm_key_data), most = 16 * 16;
+    const std::size_t powers = std::min<std::size_t>((item.length / 16 + 1) * 16, most);
+    for (std::size_t at = (powers_end - powers) & ~std::size_t{63}; at < powers_end; at += 64)
+        __builtin_prefetch(expanded + at);
 }
 constexpr std::size_t ahead = 6;
 
@@ -351,7 +360,7 @@ void ipsecmb::protect_lanes(std::span<op> ops) noexcept {
         if (is_aead(*item.key))
             protect_gcm(item, aead_ivs_[i].data());
         else if (!item.rtcp)
-            add(item, cm_of(*item.key), item.key->rtp_iv);
+            add(item, item.key->expanded, item.key->head, item.key->rtp_salt);
     }
     if (count_ != 0)
         flush_protect();
@@ -377,7 +386,7 @@ void ipsecmb::unprotect_lanes(std::span<op> ops) noexcept {
         if (is_aead(*item.key))
             unprotect_gcm(item, aead_ivs_[i].data());
         else if (!item.rtcp)
-            add(item, cm_of(*item.key), item.key->rtp_iv);
+            add(item, item.key->expanded, item.key->head, item.key->rtp_salt);
     }
     if (count_ != 0)
         flush_unprotect();

@@ -11,12 +11,12 @@ namespace tandem::crypto {
 
 static_assert(std::endian::native == std::endian::little, "IVs are built for a little-endian host");
 
-// (salt << 16) xor (SSRC << 64) xor (index << 16); the last 16 bits count blocks. `salt`: 16 bytes, the last two zero.
+// (salt << 16) xor (SSRC << 64) xor (index << 16); the last 16 bits count blocks. `salt`: 14 bytes of 16 readable ones.
 inline void make_cm_iv(const std::uint8_t* salt, std::uint32_t ssrc, std::uint64_t index, std::uint8_t* iv) noexcept {
     std::uint64_t words[2];
     std::memcpy(words, salt, sizeof words);
     words[0] ^= __builtin_bswap64(ssrc);
-    words[1] ^= __builtin_bswap64(index << 16);
+    words[1] = (words[1] & 0x0000ffffffffffff) ^ __builtin_bswap64(index << 16);
     std::memcpy(iv, words, sizeof words);
 }
 

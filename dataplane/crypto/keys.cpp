@@ -23,6 +23,14 @@ bool equal_constant_time(const void* a, const void* b, std::size_t length) noexc
     return CRYPTO_memcmp(a, b, length) == 0;
 }
 
+void begin_key(key_object& out, api::suite suite, std::uint32_t fingerprint, const session_keys& keys) noexcept {
+    std::memset(static_cast<void*>(&out), 0, key_bytes(suite));
+    out.suite = suite;
+    std::memcpy(out.rtp_salt, keys.rtp.salt, api::info(suite).salt_length);
+    out.cold().fingerprint = fingerprint;
+    out.cold().raw = keys;
+}
+
 namespace {
 
 constexpr std::size_t block = 16;

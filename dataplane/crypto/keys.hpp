@@ -29,33 +29,55 @@ struct raw_keys {
     std::uint8_t key[32];
     std::uint8_t auth[20];
     std::uint8_t salt[14]; // AEAD: 12
-    std::uint8_t reserved[2];
 };
-static_assert(sizeof(raw_keys) == 68);
+static_assert(sizeof(raw_keys) == 66);
 
 struct session_keys {
     raw_keys rtp;
     raw_keys rtcp;
 };
 
-inline constexpr std::size_t expanded_bytes = 1024; // the largest of any engine (IPsec-MB's gcm_key_data: 1,008)
+// Bytes of a suite's expansion, of any engine: IPsec-MB's gcm_key_data, or an AES-128 schedule (the HMAC states lie in
+// the first line).
+inline constexpr std::size_t gcm_expanded_bytes = 1008, cm_expanded_bytes = 11 * 16;
+[[nodiscard]] constexpr std::size_t expanded_bytes(api::suite suite) noexcept {
+    return api::info(suite).aead ? gcm_expanded_bytes : cm_expanded_bytes;
+}
 
-struct alignas(64) key_object {
-    // hot line
-    api::suite suite;
-    std::uint16_t reserved0;
+// What no RTP packet reads; lies behind the expansion.
+struct key_cold {
     std::uint32_t fingerprint;  // of the engine that expanded it
-    std::uint8_t rtp_iv[16];    // AES-CM: salt << 16 (16 bytes); AEAD: salt (12 bytes)
-    std::uint64_t rtp_packets;  // under this key (RFC 3711 9.2); the worker's
-    std::uint64_t rtcp_packets; // likewise
-    std::uint8_t reserved1[24];
-    // used per RTP packet, by the engine
-    std::uint8_t expanded[expanded_bytes];
-    // cold
+    std::uint32_t rtcp_packets; // under this key (RFC 3711 9.2); the worker's
     session_keys raw;
-    std::uint8_t reserved2[56];
 };
-static_assert(sizeof(key_object) == 64 + expanded_bytes + 192 && std::is_trivially_copyable_v<key_object>);
+
+// A key in the pool is as long as its suite needs, key_bytes(suite): AES-CM 384, AEAD 1,216. This type is as long as
+// the longest; never copy or clear one in a pool as a whole. An RTP packet touches: AES-CM the first 240 bytes (4
+// lines); AEAD the first line, the schedule (3 or 4 lines) and as many GHASH powers, from the expansion's end, as it
+// has blocks.
+struct alignas(64) key_object {
+    std::uint8_t rtp_salt[14];                       // AEAD: 12
+    api::suite suite;                                // clear: free
+    std::uint64_t rtp_packets;                       // under this key (RFC 3711 9.2); the worker's
+    std::uint8_t head[40];                           // the engine's: HMAC states
+    std::uint8_t expanded[gcm_expanded_bytes + 144]; // expanded_bytes(suite), then key_cold
+
+    [[nodiscard]] key_cold& cold() noexcept { return *reinterpret_cast<key_cold*>(expanded + expanded_bytes(suite)); }
+    [[nodiscard]] const key_cold& cold() const noexcept {
+        return *reinterpret_cast<const key_cold*>(expanded + expanded_bytes(suite));
+    }
+};
+static_assert(offsetof(key_object, expanded) == 64 && sizeof(key_cold) == 140 && alignof(key_cold) == 4);
+static_assert(sizeof(key_object) == 64 + gcm_expanded_bytes + 144 && std::is_trivially_copyable_v<key_object>);
+
+[[nodiscard]] constexpr std::size_t key_bytes(api::suite suite) noexcept {
+    return (64 + expanded_bytes(suite) + sizeof(key_cold) + 63) / 64 * 64;
+}
+static_assert(key_bytes(api::suite::aes_cm_128_hmac_sha1_80) == 384);
+static_assert(key_bytes(api::suite::aead_aes_256_gcm) == sizeof(key_object));
+
+// What every engine's build() begins with: the object is wiped as far as its suite reaches, and holds the raw keys.
+void begin_key(key_object& out, api::suite suite, std::uint32_t fingerprint, const session_keys& keys) noexcept;
 
 // RFC 3711 4.3 with kdr 0: `out` bytes of the PRF for one label. `salt` 12 (AEAD) or 14 bytes. Control thread.
 [[nodiscard]] bool derive(std::span<const std::uint8_t> master_key, std::span<const std::uint8_t> master_salt,

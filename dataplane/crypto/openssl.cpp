@@ -26,13 +26,9 @@ public:
     [[nodiscard]] std::uint32_t fingerprint() const noexcept override { return 0x4f53534c; }
 
     [[nodiscard]] bool build(api::suite suite, const session_keys& keys, key_object& out) noexcept override {
-        out = {};
         if (suite == api::suite::clear)
             return false;
-        out.suite = suite;
-        out.fingerprint = fingerprint();
-        out.raw = keys;
-        std::memcpy(out.rtp_iv, keys.rtp.salt, api::info(suite).salt_length);
+        begin_key(out, suite, fingerprint(), keys);
         return true;
     }
 
@@ -52,7 +48,7 @@ public:
 
 private:
     [[nodiscard]] static const raw_keys& raw_of(const op& item) noexcept {
-        return item.rtcp ? item.key->raw.rtcp : item.key->raw.rtp;
+        return item.rtcp ? item.key->cold().raw.rtcp : item.key->cold().raw.rtp;
     }
 
     void observe(const op& item, std::span<const std::uint8_t> iv) {

@@ -26,20 +26,18 @@ constexpr std::size_t rounded(std::size_t bytes) noexcept {
 }
 
 struct offsets {
-    std::size_t records, ins, outs, keys, total;
+    std::size_t blocks, keys, total;
 };
 
 offsets layout(std::uint32_t max_flows) noexcept {
     offsets o{};
-    o.records = rounded(sizeof(memory_header));
-    o.ins = o.records + rounded(sizeof(record) * max_flows);
-    o.outs = o.ins + rounded(sizeof(side) * max_flows);
-    o.keys = o.outs + rounded(sizeof(side) * max_flows);
+    o.blocks = rounded(sizeof(memory_header));
+    o.keys = o.blocks + rounded(sizeof(flow_block) * max_flows);
     o.total = o.keys + rounded(crypto::key_pool::bytes(max_flows * keys_per_flow));
     return o;
 }
 
-// Touches every page now, so that no worker ever waits for one. The kernel clears gigabytes (a million flows) at some
+// Touches every page of the flows' part now, so that no worker ever waits for one. The kernel clears gigabytes (a million flows) at some
 // microseconds a page: several threads share that. What fails here is noticed by mlock() after it.
 void populate(void* at, std::size_t bytes) {
     constexpr std::size_t slice = std::size_t{64} << 20;
@@ -75,9 +73,7 @@ memory& memory::operator=(memory&& other) noexcept {
     std::swap(base_, other.base_);
     std::swap(bytes_, other.bytes_);
     std::swap(header_, other.header_);
-    std::swap(records_, other.records_);
-    std::swap(ins_, other.ins_);
-    std::swap(outs_, other.outs_);
+    std::swap(blocks_, other.blocks_);
     std::swap(keys_, other.keys_);
     std::swap(fresh_, other.fresh_);
     std::swap(locked_, other.locked_);
@@ -136,9 +132,15 @@ tl::expected<memory, memory_error> memory::map(int fd, std::size_t bytes) {
     if (madvise(at, bytes, MADV_DONTDUMP) != 0)
         return tl::unexpected(system_error("MADV_DONTDUMP on the state memory"));
     madvise(at, bytes, MADV_HUGEPAGE); // where the system lets shared memory have them; no harm elsewhere
-    populate(at, bytes);
-    m.locked_ = mlock(at, bytes) == 0; // the caller says it aloud where it failed
     return m;
+}
+
+// Nothing of it goes to a disk. The flows' part is there at once; keys' pages when they are first used. The caller says
+// it aloud where it failed.
+void memory::lock(std::size_t keys) noexcept {
+    auto* const begin = static_cast<std::byte*>(base_);
+    populate(begin, keys);
+    locked_ = mlock2(begin + keys, bytes_ - keys, MLOCK_ONFAULT) == 0 && mlock(begin, keys) == 0;
 }
 
 std::string memory::check(std::size_t bytes) const {
@@ -175,11 +177,9 @@ void memory::lay_out(std::uint32_t max_flows) noexcept {
 void memory::find_parts() noexcept {
     const offsets o = layout(header_->max_flows);
     auto* base = static_cast<std::byte*>(base_);
-    const std::size_t n = header_->max_flows;
-    records_ = {reinterpret_cast<record*>(base + o.records), n};
-    ins_ = {reinterpret_cast<side*>(base + o.ins), n};
-    outs_ = {reinterpret_cast<side*>(base + o.outs), n};
+    blocks_ = reinterpret_cast<flow_block*>(base + o.blocks);
     keys_ = base + o.keys;
+    lock(o.keys);
 }
 
 } // namespace tandem::flow

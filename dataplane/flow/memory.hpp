@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The state memory: what must survive `kill -9` of the data plane. A memfd that the holder keeps, mapped by each data
 // plane in turn: header, flow records, SRTP sides, keys. Locked, not dumpable, sealed against a change of size.
+// Keys lie behind the flows; their pages are made (and locked) when a key first needs them.
 //
 // Owner: the control thread makes and checks it; workers write their own flows and the heartbeat. It holds keys.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string>
 
 #include <tl/expected.hpp>
@@ -19,7 +19,7 @@
 namespace tandem::flow {
 
 inline constexpr std::uint64_t memory_magic = 0x54414e44454d5354; // "TANDEMST"
-inline constexpr std::uint32_t memory_version = 1;
+inline constexpr std::uint32_t memory_version = 2;
 
 struct alignas(64) memory_header {
     std::uint64_t magic; // written last when the memory is made
@@ -39,8 +39,33 @@ struct alignas(64) memory_header {
     std::uint8_t address[api::max_addresses][16]; // flow ids are indexes into it
 };
 
-// Both sides under SRTP with two epochs each. Most flows have one such side; the pool is shared.
+// A flow's own state in one piece, so that a packet's lines of it share a page.
+struct flow_block {
+    record flow;
+    side in;
+    side out;
+};
+
+// Room for both sides under AEAD with two epochs each. Most flows have one key; the pool is shared, and what was never
+// used of it costs no memory.
 inline constexpr std::uint32_t keys_per_flow = 4;
+
+// One kind of part of every flow's block, by slot.
+template <class T, T flow_block::*Part>
+class column {
+public:
+    constexpr column() = default;
+    constexpr column(flow_block* first, std::size_t count) noexcept : first_(first), count_(count) {}
+    [[nodiscard]] T& operator[](std::size_t slot) const noexcept { return first_[slot].*Part; }
+    [[nodiscard]] std::size_t size() const noexcept { return count_; }
+
+private:
+    flow_block* first_ = nullptr;
+    std::size_t count_ = 0;
+};
+using record_column = column<record, &flow_block::flow>;
+using in_column = column<side, &flow_block::in>;
+using out_column = column<side, &flow_block::out>;
 
 // Why a memory could not be used.
 struct memory_error {
@@ -63,19 +88,22 @@ public:
     ~memory();
 
     [[nodiscard]] memory_header& header() const noexcept { return *header_; }
-    [[nodiscard]] std::span<record> records() const noexcept { return records_; }
-    [[nodiscard]] std::span<side> ins() const noexcept { return ins_; }
-    [[nodiscard]] std::span<side> outs() const noexcept { return outs_; }
+    [[nodiscard]] record_column records() const noexcept { return {blocks_, header_->max_flows}; }
+    [[nodiscard]] in_column ins() const noexcept { return {blocks_, header_->max_flows}; }
+    [[nodiscard]] out_column outs() const noexcept { return {blocks_, header_->max_flows}; }
     [[nodiscard]] crypto::key_pool keys() const noexcept { return {keys_, header_->max_keys}; } // a view
     [[nodiscard]] bool fresh() const noexcept { return fresh_; }
     [[nodiscard]] bool locked() const noexcept { return locked_; } // mlock succeeded
-    [[nodiscard]] static std::size_t bytes_per_flow() noexcept {
-        return sizeof(record) + 2 * sizeof(side) + keys_per_flow * sizeof(crypto::key_object);
+    // In use by a flow with `keys` keys of a suite, without the process's own tables.
+    [[nodiscard]] static constexpr std::size_t bytes_per_flow(api::suite suite = api::suite::aead_aes_128_gcm,
+                                                              unsigned keys = 1) noexcept {
+        return sizeof(flow_block) + keys * (crypto::key_bytes(suite) + crypto::key_bytes(suite) / 64);
     }
 
 private:
     memory() = default;
     static tl::expected<memory, memory_error> map(int fd, std::size_t bytes);
+    void lock(std::size_t keys) noexcept;
     void lay_out(std::uint32_t max_flows) noexcept;
     void find_parts() noexcept;
     [[nodiscard]] std::string check(std::size_t bytes) const;
@@ -83,9 +111,7 @@ private:
     void* base_ = nullptr;
     std::size_t bytes_ = 0;
     memory_header* header_ = nullptr;
-    std::span<record> records_;
-    std::span<side> ins_;
-    std::span<side> outs_;
+    flow_block* blocks_ = nullptr;
     void* keys_ = nullptr;
     bool fresh_ = false;
     bool locked_ = false;

@@ -6,11 +6,13 @@
 
 namespace tandem::flow {
 
-port_table::port_table(std::vector<ip_bytes> addresses) : addresses_(std::move(addresses)) {
-    const std::size_t entries = addresses_.size() << 16;
-    slots_ = std::make_unique<std::atomic<slot_index>[]>(entries);
-    for (std::size_t i = 0; i < entries; ++i)
-        slots_[i].store(no_slot, std::memory_order_relaxed);
+port_table::port_table(std::vector<ip_bytes> addresses)
+    : addresses_(std::move(addresses)), slots_(addresses_.size() << 16) {
+    for (auto& slot : slots_)
+        slot.store(no_slot, std::memory_order_relaxed);
+    static_assert(api::max_addresses <= 256);
+    for (std::size_t i = addresses_.size(); i-- > 0;)
+        by_last_byte_[addresses_[i][15]] = static_cast<std::uint8_t>(i);
 }
 
 } // namespace tandem::flow

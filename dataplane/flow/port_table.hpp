@@ -9,11 +9,11 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <optional>
 #include <vector>
 
 #include "dataplane/api/contract.hpp"
+#include "dataplane/flow/huge.hpp"
 
 namespace tandem::flow {
 
@@ -26,8 +26,12 @@ class port_table {
 public:
     explicit port_table(std::vector<ip_bytes> addresses);
 
-    // The address's index; nothing for an address that is not ours. A linear scan: there are few of them.
+    // The address's index; nothing for an address that is not ours. Its last byte tells mostly; else a linear scan:
+    // there are few of them.
     [[nodiscard]] std::optional<std::uint32_t> address_index(const std::uint8_t (&ip)[16]) const noexcept {
+        const std::uint32_t likely = by_last_byte_[ip[15]];
+        if (likely < addresses_.size() && std::memcmp(addresses_[likely].data(), ip, sizeof ip) == 0) [[likely]]
+            return likely;
         for (std::uint32_t i = 0; i < addresses_.size(); ++i)
             if (std::memcmp(addresses_[i].data(), ip, sizeof ip) == 0)
                 return i;
@@ -41,6 +45,8 @@ public:
         return slots_[id].load(std::memory_order_acquire);
     }
 
+    void prefetch(api::flow_id id) const noexcept { __builtin_prefetch(&slots_[id]); } // of an address that is ours
+
     void set(api::flow_id id, slot_index slot) noexcept { slots_[id].store(slot, std::memory_order_release); }
     void clear(api::flow_id id) noexcept { set(id, no_slot); }
 
@@ -48,7 +54,8 @@ public:
 
 private:
     std::vector<ip_bytes> addresses_;
-    std::unique_ptr<std::atomic<slot_index>[]> slots_;
+    std::array<std::uint8_t, 256> by_last_byte_{};
+    std::vector<std::atomic<slot_index>, huge_allocator<std::atomic<slot_index>>> slots_;
 };
 
 } // namespace tandem::flow

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -26,10 +27,11 @@ struct route {
 };
 
 struct alignas(64) record {
-    // Line 0: what every packet reads.
+    // Line 0: what every packet reads. The worker writes it when the source or the route moves.
     std::uint32_t state; // flow::state, through load_state/store_state
     api::flow_id id;
     api::flow_id reverse;
+    std::uint32_t route_stamp; // counts routes: what was made of an older one is made again
     api::suite in_suite;
     api::suite out_suite;
     std::uint8_t carries;
@@ -41,20 +43,26 @@ struct alignas(64) record {
     std::uint8_t route_index;  // which of routes[] is in force
     std::uint8_t source_index; // which of sources[] is in force
     std::uint8_t worker;
-    std::uint8_t seen; // a packet was accepted: sources[source_index] is valid
-    std::uint16_t timeout_s;
-    std::uint32_t reserved;
-    api::net_address sources[2]; // the last accepted source
-    // Where to.
-    route routes[2];
-    // Rare.
-    api::net_address signalled_source;
+    std::uint8_t seen;        // a packet was accepted: sources[source_index] is valid
+    std::uint16_t heard_port; // with heard_ip: from(), for comparing; written after it, before `seen`
+    std::uint8_t heard_ip[16];
     std::uint64_t tag;
+    std::uint16_t timeout_s;
+    std::uint16_t reserved[3];
+    // Lines 1 to 3: rare. Of the route a worker keeps per flow what it needs (pipeline/hops.hpp).
+    route routes[2];
+    api::net_address sources[2]; // the last accepted source
+    api::net_address signalled_source;
     std::uint64_t created_ns; // CLOCK_MONOTONIC
 
     [[nodiscard]] const route& where() const noexcept { return routes[route_index & 1]; }
     [[nodiscard]] const api::net_address& from() const noexcept { return sources[source_index & 1]; }
+    // Is it the source that the last accepted packet came from?
+    [[nodiscard]] bool heard_from(const api::net_address& a) const noexcept {
+        return seen != 0 && heard_port == a.port && __builtin_memcmp(heard_ip, a.ip, sizeof heard_ip) == 0;
+    }
 };
+static_assert(offsetof(record, routes) == 64 && sizeof(record) == 256);
 static_assert(std::is_trivially_copyable_v<record> && std::is_standard_layout_v<record>);
 
 [[nodiscard]] inline state load_state(const record& r) noexcept {
@@ -69,12 +77,20 @@ inline void switch_route(record& r, const route& to) noexcept {
     const auto next = static_cast<std::uint8_t>((r.route_index & 1) ^ 1);
     r.routes[next] = to;
     std::atomic_ref(r.route_index).store(next, std::memory_order_release);
+    ++r.route_stamp;
+}
+
+// heard_ip and heard_port again from what is in force: a kill may have left them behind.
+inline void note_source(record& r) noexcept {
+    __builtin_memcpy(r.heard_ip, r.from().ip, sizeof r.heard_ip);
+    r.heard_port = r.from().port;
 }
 
 inline void switch_source(record& r, const api::net_address& to) noexcept {
     const auto next = static_cast<std::uint8_t>((r.source_index & 1) ^ 1);
     r.sources[next] = to;
     std::atomic_ref(r.source_index).store(next, std::memory_order_release);
+    note_source(r);
     r.seen = 1;
 }
 

@@ -18,6 +18,7 @@ namespace {
 using api::drop;
 using media::commit_store;
 
+// The slot of the newest key; only where several are installed their generations (a cold line) decide.
 [[nodiscard]] int newest_slot(const side& what) noexcept {
     int found = -1;
     for (unsigned slot = 0; slot < max_epochs; ++slot)
@@ -31,15 +32,17 @@ using media::commit_store;
 // ----------------------------------------------------------------------------------------------------------
 
 [[nodiscard]] int find_stream(const side& what, std::uint32_t ssrc) noexcept {
-    for (unsigned i = 0; i < max_streams; ++i)
-        if (what.ids[i] == (id_in_use | ssrc))
+    if (what.first_id == (id_in_use | ssrc)) [[likely]]
+        return 0;
+    for (unsigned i = 1; i < max_streams; ++i)
+        if (what.more_ids[i - 1] == (id_in_use | ssrc))
             return static_cast<int>(i);
     return -1;
 }
 
 // Whether a stream may be forgotten: no key that it was used under can be used again. in: no such key is installed (its
 // packets cannot be replayed); out: the key now sent under is newer (its indices cannot repeat).
-[[nodiscard]] bool forgettable(const side& what, const stream& of) noexcept {
+[[nodiscard]] bool forgettable(const side& what, const stream_rest& of) noexcept {
     if (what.suite == api::suite::clear)
         return true;
     if (what.which == api::side::out) {
@@ -56,30 +59,41 @@ using media::commit_store;
 [[nodiscard]] int make_room(side& what) noexcept {
     int found = -1;
     for (unsigned i = 0; i < max_streams; ++i) {
-        if (what.ids[i] == 0) {
+        if (what.id(i) == 0) {
             found = static_cast<int>(i);
             break;
         }
-        if (forgettable(what, what.streams[i]) &&
+        if (forgettable(what, what.rest(i)) &&
             (found < 0 ||
-             what.clock - what.streams[i].last_use > what.clock - what.streams[static_cast<unsigned>(found)].last_use))
+             what.clock - what.rest(i).last_use > what.clock - what.rest(static_cast<unsigned>(found)).last_use))
             found = static_cast<int>(i);
     }
     if (found >= 0) {
-        const auto slot = static_cast<unsigned>(found);
-        commit_store(what.ids[slot], 0);
-        what.streams[slot] = {};
+        const auto at = static_cast<unsigned>(found);
+        commit_store(what.id(at), 0);
+        what.rtp(at) = {};
+        what.rest(at) = {};
+        for (std::uint8_t& used : what.epoch_used) // the next packet in this place turns to it anew
+            if (used == at + 1)
+                used = static_cast<std::uint8_t>(max_streams + 1);
     }
     return found;
 }
 
-void publish_stream(side& what, int slot, std::uint32_t ssrc) noexcept {
-    commit_store(what.ids[static_cast<unsigned>(slot)], id_in_use | ssrc);
+void publish_stream(side& what, int at, std::uint32_t ssrc) noexcept {
+    commit_store(what.id(static_cast<unsigned>(at)), id_in_use | ssrc);
 }
 
-void touch(side& what, stream& used, std::uint32_t generation) noexcept {
-    used.last_generation = std::max(used.last_generation, generation);
+// A packet of a stream under the key in a slot. As long as the same stream goes on under the same key, nothing of the
+// cold line changes: epoch_used says so, and installing a key there resets it.
+void touch(side& what, unsigned at, unsigned slot) noexcept {
+    if (what.epoch_used[slot] == at + 1) [[likely]]
+        return;
+    stream_rest& used = what.rest(at);
+    used.last_generation = std::max(used.last_generation, what.generations[slot]);
     used.last_use = ++what.clock;
+    std::atomic_signal_fence(std::memory_order_seq_cst); // noted before it is said to be
+    what.epoch_used[slot] = static_cast<std::uint8_t>(at + 1);
 }
 
 // --- parsing
@@ -100,20 +114,21 @@ void touch(side& what, stream& used, std::uint32_t generation) noexcept {
 
 // The slot whose key is to be tried, or why there is none.
 [[nodiscard]] drop choose_epoch(const side& in, const std::uint8_t* mki, int& slot) noexcept {
-    slot = newest_slot(in);
-    if (slot < 0)
-        return drop::srtp_no_key;
-    if (in.mki_length == 0)
-        return drop::none;
+    if (in.mki_length == 0) {
+        slot = newest_slot(in);
+        return slot < 0 ? drop::srtp_no_key : drop::none;
+    }
     const std::uint32_t wanted = read_mki(mki, in.mki_length);
+    bool any = false;
     for (unsigned i = 0; i < max_epochs; ++i) {
         const std::uint64_t entry = load_epoch(in, i);
+        any |= entry != 0;
         if (entry != 0 && (epoch_number(entry) & mki_mask(in.mki_length)) == wanted) {
             slot = static_cast<int>(i);
             return drop::none;
         }
     }
-    return drop::srtp_unknown_mki;
+    return any ? drop::srtp_unknown_mki : drop::srtp_no_key;
 }
 
 [[nodiscard]] drop check_clear(const crypto::op& op) noexcept {
@@ -122,20 +137,17 @@ void touch(side& what, stream& used, std::uint32_t generation) noexcept {
     return media::padding_valid(op.packet, op.length, op.header) ? drop::none : drop::rtp_malformed;
 }
 
-// The index of a received packet and whether it may be new; `known` is null for a new SSRC.
-[[nodiscard]] drop choose_index(const stream* known, crypto::op& op) noexcept {
-    const std::uint64_t next = known == nullptr ? 0 : known->rtp.next();
-    if (!op.rtcp) {
-        op.index = media::guess_index(next, op.sequence);
-        if (op.index > media::max_rtp_index)
-            return drop::key_exhausted;
-        return known == nullptr ? drop::none : known->rtp.check(op.index);
+// The index of a received packet and whether it may be new; `at` is negative for a new SSRC.
+[[nodiscard]] drop choose_index(const side& in, int at, crypto::op& op) noexcept {
+    if (op.rtcp)
+        return at < 0 ? drop::none : in.rest(static_cast<unsigned>(at)).rtcp.check(op.index);
+    if (at < 0) {
+        op.index = op.sequence;
+        return drop::none;
     }
-    return known == nullptr ? drop::none : known->rtcp.check(op.index);
-}
-
-[[nodiscard]] const stream* stream_at(const side& what, int at) noexcept {
-    return at < 0 ? nullptr : &what.streams[static_cast<unsigned>(at)];
+    const media::replay_window& window = in.rtp(static_cast<unsigned>(at));
+    op.index = media::guess_index(window.next(), op.sequence);
+    return op.index > media::max_rtp_index ? drop::key_exhausted : window.check(op.index);
 }
 
 // --- counting
@@ -143,45 +155,50 @@ void touch(side& what, stream& used, std::uint32_t generation) noexcept {
 
 // One more packet under the key; false where its limit (RFC 3711 9.2) is reached.
 [[nodiscard]] bool count_packet(crypto::key_object& key, crypto::op& op) noexcept {
-    std::uint64_t& packets = op.rtcp ? key.rtcp_packets : key.rtp_packets;
-    const std::uint64_t limit = op.rtcp ? media::max_rtcp_packets : media::max_rtp_packets;
-    if (packets >= limit)
+    constexpr std::uint64_t rtp_limit = media::max_rtp_packets, rtcp_limit = media::max_rtcp_packets;
+    if (op.rtcp) {
+        std::uint32_t& packets = key.cold().rtcp_packets;
+        if (packets >= rtcp_limit)
+            return false;
+        op.key_limit = ++packets == rtcp_limit / 8 * 7;
+        return true;
+    }
+    if (key.rtp_packets >= rtp_limit)
         return false;
-    ++packets;
-    op.key_limit = packets == limit / 8 * 7;
+    op.key_limit = ++key.rtp_packets == rtp_limit / 8 * 7;
     return true;
 }
 
-// RFC 3550 A.3, by index: what the sender sent as far as the highest sequence number tells.
-void count_expected(side& in, std::uint64_t next_before, std::uint64_t index) noexcept {
+// RFC 3550 A.3, by index: how many more the sender sent, as far as the highest sequence number tells.
+[[nodiscard]] std::uint32_t newly_expected(std::uint64_t next_before, std::uint64_t index) noexcept {
     if (next_before == 0)
-        ++in.expected;
-    else if (index >= next_before)
-        in.expected += index + 1 - next_before;
+        return 1;
+    return index >= next_before ? static_cast<std::uint32_t>(index + 1 - next_before) : 0;
 }
 
 // A clear in-side remembers SSRCs only for the expected count; nothing is refused.
-void track_clear(side& in, const crypto::op& op) noexcept {
+void track_clear(side& in, crypto::op& op) noexcept {
     constexpr std::uint64_t max_dropout = 3000; // RFC 3550 A.1: a larger jump is a restart
     if (op.rtcp)
         return;
-    int at = find_stream(in, op.ssrc);
-    const bool fresh = at < 0;
+    int place = find_stream(in, op.ssrc);
+    const bool fresh = place < 0;
     if (fresh)
-        at = make_room(in);
-    if (at < 0)
+        place = make_room(in);
+    if (place < 0)
         return;
-    stream& known = in.streams[static_cast<unsigned>(at)];
-    const std::uint64_t next = known.rtp.next();
+    const auto at = static_cast<unsigned>(place);
+    media::replay_window& window = in.rtp(at);
+    const std::uint64_t next = window.next();
     const std::uint64_t index = media::guess_index(next, op.sequence);
     const bool restart = next != 0 && (index > next + max_dropout || index + max_dropout < next);
     if (restart)
-        known.rtp = {};
-    count_expected(in, restart ? 0 : next, restart ? op.sequence : index);
-    known.rtp.update(restart ? op.sequence : index);
-    touch(in, known, 0);
+        window = {};
+    op.expected = newly_expected(restart ? 0 : next, restart ? op.sequence : index);
+    window.update(restart ? op.sequence : index);
+    touch(in, at, 0);
     if (fresh)
-        publish_stream(in, at, op.ssrc);
+        publish_stream(in, place, op.ssrc);
 }
 
 // Another packet of the burst moved this one's stream after its index was guessed: try the new guess once.
@@ -194,7 +211,7 @@ void track_clear(side& in, const crypto::op& op) noexcept {
     const std::uint64_t tried = op.index;
     crypto::op second = op;
     second.result = drop::none;
-    if (choose_index(stream_at(in, at), second) != drop::none || second.index == tried)
+    if (choose_index(in, at, second) != drop::none || second.index == tried)
         return false;
     engine.restore(op);
     engine.unprotect({&second, 1});
@@ -247,7 +264,7 @@ drop prepare_unprotect(const side& in, const crypto::key_pool& pool, std::uint8_
             return refuse(op, drop::srtp_clear_rtcp);
         op.index = word & media::max_rtcp_index;
     }
-    const drop problem = choose_index(stream_at(in, find_stream(in, op.ssrc)), op);
+    const drop problem = choose_index(in, find_stream(in, op.ssrc), op);
     return problem == drop::none ? drop::none : refuse(op, problem);
 }
 
@@ -262,14 +279,14 @@ drop commit_unprotect(side& in, crypto::key_pool& pool, crypto::engine& engine, 
     if (op.result != drop::none)
         return op.result;
 
-    int at = find_stream(in, op.ssrc);
-    const bool fresh = at < 0;
+    int place = find_stream(in, op.ssrc);
+    const bool fresh = place < 0;
     if (!fresh) { // an equal packet of this burst may have come before
-        const stream& known = in.streams[static_cast<unsigned>(at)];
-        const drop problem = op.rtcp ? known.rtcp.check(op.index) : known.rtp.check(op.index);
+        const auto known = static_cast<unsigned>(place);
+        const drop problem = op.rtcp ? in.rest(known).rtcp.check(op.index) : in.rtp(known).check(op.index);
         if (problem != drop::none)
             return refuse(op, problem);
-    } else if (at = make_room(in); at < 0) {
+    } else if (place = make_room(in); place < 0) {
         return refuse(op, drop::ssrc_limit);
     }
     const std::uint64_t entry = load_epoch(in, op.slot);
@@ -278,19 +295,27 @@ drop commit_unprotect(side& in, crypto::key_pool& pool, crypto::engine& engine, 
     if (!count_packet(pool[key_index(entry)], op))
         return refuse(op, drop::key_exhausted);
 
-    stream& known = in.streams[static_cast<unsigned>(at)];
-    touch(in, known, in.generations[op.slot]);
+    const auto at = static_cast<unsigned>(place);
+    op.first_use = in.epoch_used[op.slot] == 0;
+    touch(in, at, op.slot);
     if (op.rtcp) {
-        known.rtcp.update(op.index);
+        in.rest(at).rtcp.update(op.index);
     } else {
-        count_expected(in, known.rtp.next(), op.index);
-        known.rtp.update(op.index);
+        media::replay_window& window = in.rtp(at);
+        op.expected = newly_expected(window.next(), op.index);
+        window.update(op.index);
     }
     if (fresh)
-        publish_stream(in, at, op.ssrc);
-    op.first_use = in.epoch_used[op.slot] == 0;
-    in.epoch_used[op.slot] = 1;
+        publish_stream(in, place, op.ssrc);
     return drop::none;
+}
+
+bool is_newest(const side& in, const crypto::op& op) noexcept {
+    const int at = find_stream(in, op.ssrc);
+    if (at < 0)
+        return true;
+    const auto known = static_cast<unsigned>(at);
+    return (op.rtcp ? in.rest(known).rtcp : in.rtp(known)).next() == op.index + 1;
 }
 
 // --- worker: out
@@ -310,27 +335,33 @@ drop prepare_protect(side& out, crypto::key_pool& pool, std::uint32_t room, cryp
     if (room < media::trailer_length(out.suite, op.rtcp, out.mki_length))
         return refuse(op, drop::no_room);
 
-    int at = find_stream(out, op.ssrc);
-    const bool fresh = at < 0;
-    const std::uint64_t next = fresh     ? 0
-                               : op.rtcp ? out.streams[static_cast<unsigned>(at)].rtcp.next()
-                                         : out.streams[static_cast<unsigned>(at)].rtp.next();
-    op.index = op.rtcp ? next : media::guess_index(next, op.sequence);
-    if (op.index > (op.rtcp ? media::max_rtcp_index : media::max_rtp_index))
-        return refuse(op, drop::key_exhausted);
-    if (!fresh && !op.rtcp && out.streams[static_cast<unsigned>(at)].rtp.check(op.index) != drop::none)
-        return refuse(op, drop::tx_index_reused);
-    if (fresh && (at = make_room(out)) < 0)
+    int place = find_stream(out, op.ssrc);
+    const bool fresh = place < 0;
+    if (fresh) {
+        op.index = op.rtcp ? 0 : op.sequence;
+    } else if (op.rtcp) {
+        op.index = out.rest(static_cast<unsigned>(place)).rtcp.next();
+        if (op.index > media::max_rtcp_index)
+            return refuse(op, drop::key_exhausted);
+    } else {
+        const media::replay_window& window = out.rtp(static_cast<unsigned>(place));
+        op.index = media::guess_index(window.next(), op.sequence);
+        if (op.index > media::max_rtp_index)
+            return refuse(op, drop::key_exhausted);
+        if (window.check(op.index) != drop::none)
+            return refuse(op, drop::tx_index_reused);
+    }
+    if (fresh && (place = make_room(out)) < 0)
         return refuse(op, drop::ssrc_limit);
     crypto::key_object& key = pool[key_index(entry)];
     if (!count_packet(key, op))
         return refuse(op, drop::key_exhausted);
 
-    stream& sent = out.streams[static_cast<unsigned>(at)];
-    touch(out, sent, out.generations[sending - 1]);
-    (op.rtcp ? sent.rtcp : sent.rtp).update(op.index);
+    const auto at = static_cast<unsigned>(place);
+    touch(out, at, sending - 1U);
+    (op.rtcp ? out.rest(at).rtcp : out.rtp(at)).update(op.index);
     if (fresh)
-        publish_stream(out, at, op.ssrc);
+        publish_stream(out, place, op.ssrc);
     op.slot = static_cast<std::uint8_t>(sending - 1);
     op.epoch = epoch_number(entry);
     op.mki = op.epoch;

@@ -13,6 +13,7 @@
 // Each prepare/commit returns drop::none or the reason, and leaves it in op.result too, so engines skip that op.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -27,32 +28,53 @@ namespace tandem::flow {
 inline constexpr unsigned max_epochs = 3;
 inline constexpr unsigned max_streams = 8; // SSRCs in force at once on one side
 
-// One SSRC: indices continue across epochs (RFC 3711 3.3.1). in: windows of what was accepted; out: of what was sent.
-struct stream {
-    media::replay_window rtp;
+// What a stream (one SSRC) has besides its RTP window.
+struct stream_rest {
     media::replay_window rtcp;     // out: only next() counts, the next SRTCP index
     std::uint32_t last_generation; // of the newest key that it was used under
-    std::uint32_t last_use;        // side::clock at its last packet
-    std::uint64_t reserved;
+    std::uint32_t last_use;        // side::clock when it was last turned to
 };
-static_assert(sizeof(stream) == 64);
+// in: windows of what was accepted; out: of what was sent. Indices continue across epochs (RFC 3711 3.3.1).
+struct stream {
+    media::replay_window rtp;
+    stream_rest rest;
+};
+static_assert(sizeof(stream) == 56);
 
 struct alignas(64) side {
+    // Line 0: all that an RTP packet of the first SSRC reads or writes (most flows have one).
     api::suite suite;
     std::uint8_t mki_length;
     api::side which;
+    std::uint8_t sending;                // out: slot + 1 of the epoch now sent under; 0 = none
+    std::uint8_t epoch_used[max_epochs]; // stream + 1 of the last packet under the epoch in that slot; 0 = not used yet
+    std::uint64_t epochs[max_epochs];    // (key index + 1) << 32 | epoch number; 0 = empty; one store publishes
+    std::uint64_t first_id;              // in use << 32 | SSRC; written last
+    media::replay_window first_rtp;
+    // Line 1: RTCP, another stream or another epoch than before.
+    stream_rest first_rest;
     std::uint32_t generation;              // counts installed keys
-    std::uint64_t epochs[max_epochs];      // (key index + 1) << 32 | epoch number; 0 = empty; one store publishes
     std::uint32_t generations[max_epochs]; // of the key in that slot: a higher one is newer
-    std::uint8_t sending;                  // out: slot + 1 of the epoch now sent under; 0 = none
-    std::uint8_t epoch_used[max_epochs];   // in: a packet authenticated under the epoch in that slot
-    std::uint64_t expected;                // in: RTP packets by sequence numbers (RFC 3550 A.3), summed over SSRCs
-    std::uint32_t clock;                   // packets, for the age of streams
+    std::uint32_t clock;                   // turns from one stream to another, for the age of streams
     std::uint32_t highest_epoch;           // ever installed (counts once generation > 0)
-    std::uint64_t ids[max_streams];        // in use << 32 | SSRC; written last
-    stream streams[max_streams];
+    std::uint64_t reserved;
+    // The other SSRCs.
+    std::uint64_t more_ids[max_streams - 1];
+    stream more[max_streams - 1];
+
+    [[nodiscard]] std::uint64_t& id(unsigned at) noexcept { return at == 0 ? first_id : more_ids[at - 1]; }
+    [[nodiscard]] media::replay_window& rtp(unsigned at) noexcept { return at == 0 ? first_rtp : more[at - 1].rtp; }
+    [[nodiscard]] stream_rest& rest(unsigned at) noexcept { return at == 0 ? first_rest : more[at - 1].rest; }
+    [[nodiscard]] std::uint64_t id(unsigned at) const noexcept { return at == 0 ? first_id : more_ids[at - 1]; }
+    [[nodiscard]] const media::replay_window& rtp(unsigned at) const noexcept {
+        return at == 0 ? first_rtp : more[at - 1].rtp;
+    }
+    [[nodiscard]] const stream_rest& rest(unsigned at) const noexcept {
+        return at == 0 ? first_rest : more[at - 1].rest;
+    }
 };
-static_assert(sizeof(side) == 128 + 64 * max_streams);
+static_assert(offsetof(side, first_rtp) + sizeof(media::replay_window) == 64, "line 0");
+static_assert(offsetof(side, more_ids) == 128 && sizeof(side) == 576);
 static_assert(std::is_trivially_copyable_v<side> && std::is_standard_layout_v<side>);
 
 // --- control thread
@@ -91,12 +113,20 @@ void recover(side& what, crypto::key_pool& pool) noexcept;
 // --- worker
 // -----------------------------------------------------------------------------------------------------------
 
-// A hint for the burst, some packets ahead: the side's header, its SSRCs, its first stream (most flows have one).
+// A hint for the burst, some packets ahead: all that most packets need of a side.
 inline void prefetch(const side& what) noexcept {
-    __builtin_prefetch(&what);
-    __builtin_prefetch(&what.ids);
-    __builtin_prefetch(&what.streams[0]);
+    __builtin_prefetch(&what, 1);
 }
+// The first line of the key that a packet will most likely be under, once the side itself is near.
+inline void prefetch_key(const side& what, const crypto::key_pool& pool) noexcept {
+    const std::uint8_t sending = __atomic_load_n(&what.sending, __ATOMIC_RELAXED);
+    const std::uint64_t entry = __atomic_load_n(&what.epochs[sending != 0 ? sending - 1 : 0], __ATOMIC_RELAXED);
+    if (entry != 0)
+        __builtin_prefetch(&pool[static_cast<std::uint32_t>(entry >> 32) - 1], 1);
+}
+
+// Is this the highest index of its SSRC? After commit_unprotect, which moved the window.
+[[nodiscard]] bool is_newest(const side& in, const crypto::op& op) noexcept;
 
 // Parses (RTP or RTCP, clear or protected) and makes the op ready; changes no state. Where the side is clear op.key is
 // null. `data`, `length`: the UDP payload. op.rtcp, .header, .ssrc, .sequence, .epoch are set where drop::none is

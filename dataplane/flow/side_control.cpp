@@ -50,7 +50,7 @@ namespace {
         if (((epoch_number(entry) ^ epoch) & mask) != 0)
             continue;
         installed = epoch_number(entry) == epoch &&
-                    crypto::equal_constant_time(&pool[key_index(entry)].raw, &keys, sizeof keys);
+                    crypto::equal_constant_time(&pool[key_index(entry)].cold().raw, &keys, sizeof keys);
         return installed ? api::status::ok : api::status::bad_epoch;
     }
     if (what.which == api::side::out && what.generation != 0 && epoch <= what.highest_epoch)
@@ -89,7 +89,7 @@ api::status install(side& what, crypto::key_pool& pool, crypto::engine& engine, 
     const int slot = empty_slot(what);
     if (slot < 0)
         return wiped(api::status::too_many_epochs);
-    const auto object = pool.take();
+    const auto object = pool.take(what.suite);
     if (!object)
         return wiped(api::status::table_full);
     if (!engine.build(what.suite, keys, pool[*object])) {
@@ -172,9 +172,7 @@ void recover(side& what, crypto::key_pool& pool) noexcept {
         const std::uint64_t entry = what.epochs[slot];
         if (entry == 0)
             continue;
-        if (key_index(entry) < pool.capacity() && pool[key_index(entry)].suite == what.suite)
-            pool.mark(key_index(entry));
-        else
+        if (!pool.mark(key_index(entry), what.suite))
             what.epochs[slot] = 0; // not our layout: better no key than a wrong one
     }
     if (what.sending > max_epochs || (what.sending != 0 && what.epochs[what.sending - 1] == 0))
@@ -185,11 +183,12 @@ void recover(side& what, crypto::key_pool& pool) noexcept {
             if (what.epochs[slot] != 0)
                 what.sending = static_cast<std::uint8_t>(slot + 1);
     for (unsigned i = 0; i < max_streams; ++i) {
-        if (what.ids[i] == 0) {
-            what.streams[i] = {};
+        if (what.id(i) == 0) {
+            what.rtp(i) = {};
+            what.rest(i) = {};
         } else {
-            what.streams[i].rtp.recover();
-            what.streams[i].rtcp.recover();
+            what.rtp(i).recover();
+            what.rest(i).rtcp.recover();
         }
     }
 }

@@ -33,7 +33,7 @@ struct world {
     static constexpr std::uint32_t keys = 16;
     alignas(64) side in;
     alignas(64) side out;
-    alignas(64) std::uint8_t pool_memory[64 + keys * sizeof(crypto::key_object)];
+    alignas(64) std::uint8_t pool_memory[crypto::key_pool::bytes(keys)];
 
     world() { std::memset(static_cast<void*>(this), 0, sizeof *this); }
     [[nodiscard]] crypto::key_pool pool() noexcept { return {pool_memory, keys}; }

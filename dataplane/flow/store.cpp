@@ -33,6 +33,7 @@ recovery store::recover() {
         if (s == state::active && reachable(r)) {
             flow::recover(memory_.ins()[i], keys_);
             flow::recover(memory_.outs()[i], keys_);
+            note_source(r);
             if (r.worker >= worker_count_)
                 r.worker = static_cast<std::uint8_t>(r.worker % worker_count_); // pairs stay together
             ++done.kept;
@@ -164,7 +165,7 @@ api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
     r.worker = choose_worker(c);
     route to{c.rtp_out, c.rtcp_out, c.rtp_remote, c.rtcp_remote};
     learn_from_partner(r, to);
-    r.routes[0] = to;
+    switch_route(r, to);
     free_.pop_back();
     store_state(r, state::active); // last: from here on a restart finds it
     publish(slot);

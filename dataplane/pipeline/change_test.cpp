@@ -126,9 +126,11 @@ TEST(Recovery, HalfMadeFlowsAreWiped) {
     EXPECT_EQ(t.flows().count(), 0u);
     EXPECT_EQ(t.flows().shared().keys().used(), 0u);
     const auto ins = t.flows().shared().ins();
-    const auto* raw = reinterpret_cast<const std::uint8_t*>(ins.data());
-    for (std::size_t i = 0; i < ins.size_bytes(); ++i)
-        ASSERT_EQ(raw[i], 0);
+    for (std::size_t slot = 0; slot < ins.size(); ++slot) {
+        const auto* raw = reinterpret_cast<const std::uint8_t*>(&ins[slot]);
+        for (std::size_t i = 0; i < sizeof ins[slot]; ++i)
+            ASSERT_EQ(raw[i], 0);
+    }
     t.add_pair(access4, core4, gcm);
 }
 

@@ -2,7 +2,11 @@
 // See frame.hpp. Every length is checked before a byte is read; what does not fit has a named reason.
 #include "dataplane/pipeline/frame.hpp"
 
+#include <bit>
 #include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "dataplane/flow/record.hpp"
 
@@ -116,8 +120,16 @@ api::drop parse_frame(bytes frame, udp_frame& out) noexcept {
     return api::drop::none;
 }
 
-std::uint64_t checksum_add(const std::uint8_t* data, std::size_t length, std::uint64_t sum) noexcept {
-    while (length >= 4) { // one's complement sums may be taken over wider words and folded
+namespace {
+
+// One's complement sums may be taken over wider words and folded.
+std::uint64_t checksum_words(const std::uint8_t* data, std::size_t length, std::uint64_t sum) noexcept {
+    for (; length >= 8; data += 8, length -= 8) {
+        std::uint64_t word;
+        std::memcpy(&word, data, 8);
+        sum += (word & 0xffffffff) + (word >> 32);
+    }
+    if (length >= 4) {
         std::uint32_t word;
         std::memcpy(&word, data, 4);
         sum += word;
@@ -131,65 +143,117 @@ std::uint64_t checksum_add(const std::uint8_t* data, std::size_t length, std::ui
         data += 2;
         length -= 2;
     }
-    if (length != 0) {
-        std::uint8_t last[2] = {*data, 0};
-        std::uint16_t word;
-        std::memcpy(&word, last, 2);
-        sum += word;
-    }
+    if (length != 0)
+        sum += *data; // the missing byte behind it counts as zero; little-endian words
     return sum;
 }
 
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) std::uint64_t checksum_avx2(const std::uint8_t* data, std::size_t length,
+                                                            std::uint64_t sum) noexcept {
+    const __m256i low = _mm256_set1_epi64x(0xffffffff);
+    __m256i even = _mm256_setzero_si256(), odd = even;
+    for (; length >= 32; data += 32, length -= 32) {
+        const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data));
+        even = _mm256_add_epi64(even, _mm256_and_si256(words, low));
+        odd = _mm256_add_epi64(odd, _mm256_srli_epi64(words, 32));
+    }
+    even = _mm256_add_epi64(even, odd);
+    const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
+    sum += static_cast<std::uint64_t>(_mm_cvtsi128_si64(half)) + static_cast<std::uint64_t>(_mm_extract_epi64(half, 1));
+    return checksum_words(data, length, sum);
+}
+const bool has_avx2 = __builtin_cpu_supports("avx2");
+#endif
+
+} // namespace
+
+std::uint64_t checksum_add(const std::uint8_t* data, std::size_t length, std::uint64_t sum) noexcept {
+    static_assert(std::endian::native == std::endian::little);
+#if defined(__x86_64__)
+    if (length >= 64 && has_avx2)
+        return checksum_avx2(data, length, sum);
+#endif
+    return checksum_words(data, length, sum);
+}
+
 std::uint16_t checksum_fold(std::uint64_t sum) noexcept {
-    while (sum >> 16 != 0)
-        sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
     return static_cast<std::uint16_t>(~sum & 0xffff);
 }
 
-void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link,
-                   const api::net_address& source, const api::net_address& destination, std::uint8_t dscp) noexcept {
-    const bool ipv4 = flow::is_ipv4(destination.ip);
+endpoints make_endpoints(const api::net_address& local, const api::net_address& remote) noexcept {
+    endpoints e{};
+    std::memcpy(e.local_ip, local.ip, sizeof e.local_ip);
+    std::memcpy(e.remote_ip, remote.ip, sizeof e.remote_ip);
+    e.local_port = local.port;
+    e.remote_port = remote.port;
+    e.ipv4 = flow::is_ipv4(remote.ip) ? 1 : 0;
+    return e;
+}
+
+namespace {
+
+std::uint32_t get32(const std::uint8_t* at) noexcept {
+    std::uint32_t word;
+    std::memcpy(&word, at, 4);
+    return word;
+}
+
+// The IPv4 header, from whole words; returns the sum over its addresses.
+std::uint64_t write_ipv4(std::uint8_t* ip, std::uint16_t udp_length, const endpoints& ends,
+                         std::uint8_t dscp) noexcept {
+    const std::uint32_t source = get32(ends.local_ip + 12), destination = get32(ends.remote_ip + 12);
+    const std::uint64_t addresses = std::uint64_t{source} + destination;
+    const std::uint32_t first =
+        0x45u | static_cast<std::uint32_t>(dscp) << 10 |
+        static_cast<std::uint32_t>(__builtin_bswap16(static_cast<std::uint16_t>(udp_length + 20))) << 16;
+    constexpr std::uint32_t second = 0x0040u << 16; // do not fragment: an atomic datagram, its ID means nothing
+    constexpr std::uint32_t third = hop_limit | std::uint32_t{protocol_udp} << 8;
+    const std::uint32_t checksum = checksum_fold(addresses + first + second + third);
+    const std::uint64_t head[2] = {first | std::uint64_t{second} << 32,
+                                   (third | checksum << 16) | std::uint64_t{source} << 32};
+    std::memcpy(ip, head, sizeof head);
+    std::memcpy(ip + 16, &destination, 4);
+    return addresses;
+}
+
+std::uint64_t write_ipv6(std::uint8_t* ip, std::uint16_t udp_length, const endpoints& ends,
+                         std::uint8_t dscp) noexcept {
+    const std::uint32_t first = 0x60000000u | static_cast<std::uint32_t>(dscp) << 22;
+    put16(ip, static_cast<std::uint16_t>(first >> 16));
+    put16(ip + 2, static_cast<std::uint16_t>(first));
+    put16(ip + 4, udp_length);
+    ip[6] = protocol_udp;
+    ip[7] = hop_limit;
+    std::memcpy(ip + 8, ends.local_ip, 16);
+    std::memcpy(ip + 24, ends.remote_ip, 16);
+    return checksum_words(ip + 8, 32, 0);
+}
+
+} // namespace
+
+void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link, const endpoints& ends,
+                   std::uint8_t dscp) noexcept {
+    const bool ipv4 = ends.ipv4 != 0;
     const auto udp_length = static_cast<std::uint16_t>(payload_length + 8);
     std::uint8_t* udp = payload - 8;
-    put16(udp, source.port);
-    put16(udp + 2, destination.port);
-    put16(udp + 4, udp_length);
-    put16(udp + 6, 0);
-
     std::uint8_t* ip = udp - (ipv4 ? 20 : 40);
-    std::uint64_t sum = 0;
-    if (ipv4) {
-        ip[0] = 0x45;
-        ip[1] = static_cast<std::uint8_t>(dscp << 2);
-        put16(ip + 2, static_cast<std::uint16_t>(udp_length + 20));
-        put16(ip + 4, 0);
-        put16(ip + 6, 0x4000); // do not fragment: an atomic datagram, its ID means nothing
-        ip[8] = hop_limit;
-        ip[9] = protocol_udp;
-        put16(ip + 10, 0);
-        std::memcpy(ip + 12, source.ip + 12, 4);
-        std::memcpy(ip + 16, destination.ip + 12, 4);
-        const std::uint16_t checksum = checksum_fold(checksum_add(ip, 20, 0));
-        std::memcpy(ip + 10, &checksum, 2);
-        sum = checksum_add(ip + 12, 8, sum);
-    } else {
-        const std::uint32_t first = 0x60000000u | static_cast<std::uint32_t>(dscp) << 22;
-        put16(ip, static_cast<std::uint16_t>(first >> 16));
-        put16(ip + 2, static_cast<std::uint16_t>(first));
-        put16(ip + 4, udp_length);
-        ip[6] = protocol_udp;
-        ip[7] = hop_limit;
-        std::memcpy(ip + 8, source.ip, 16);
-        std::memcpy(ip + 24, destination.ip, 16);
-        sum = checksum_add(ip + 8, 32, sum);
-    }
-    const std::uint8_t pseudo[4] = {0, protocol_udp, static_cast<std::uint8_t>(udp_length >> 8),
-                                    static_cast<std::uint8_t>(udp_length)};
-    sum = checksum_add(pseudo, 4, sum);
-    std::uint16_t checksum = checksum_fold(checksum_add(udp, udp_length, sum));
+    std::uint64_t sum = ipv4 ? write_ipv4(ip, udp_length, ends, dscp) : write_ipv6(ip, udp_length, ends, dscp);
+
+    const std::uint32_t ports = std::uint32_t{__builtin_bswap16(ends.local_port)} |
+                                static_cast<std::uint32_t>(__builtin_bswap16(ends.remote_port)) << 16;
+    const std::uint32_t length = __builtin_bswap16(udp_length);
+    // The pseudo header's and the header's: the length counts twice.
+    sum += std::uint64_t{ports} + 2 * length + (std::uint32_t{protocol_udp} << 8);
+    std::uint32_t checksum = checksum_fold(checksum_add(payload, payload_length, sum));
     if (checksum == 0)
         checksum = 0xffff; // RFC 768: zero would mean none
-    std::memcpy(udp + 6, &checksum, 2);
+    const std::uint64_t header = ports | std::uint64_t{length | checksum << 16} << 32;
+    std::memcpy(udp, &header, sizeof header);
 
     std::uint8_t* ether = ip - (link.vlan == no_vlan ? 14 : 18);
     std::memcpy(ether, link.destination_mac, 6);

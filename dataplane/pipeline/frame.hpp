@@ -47,10 +47,22 @@ inline constexpr std::size_t max_header_bytes = 14 + 4 + 40 + 8;
     return 14u + (vlan ? 4u : 0u) + (ipv4 ? 20u : 40u) + 8u;
 }
 
+// From where to where, as headers need it.
+struct endpoints {
+    std::uint8_t local_ip[16]; // IPv4: the last 4
+    std::uint8_t remote_ip[16];
+    std::uint16_t local_port;  // host order
+    std::uint16_t remote_port; // 0 = not known yet
+    std::uint8_t ipv4;
+    std::uint8_t reserved;
+};
+
 // Writes Ethernet, VLAN, IP and UDP headers into the header_bytes() before `payload`, checksums computed in full.
 // Both addresses are of the same family.
-void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link,
-                   const api::net_address& source, const api::net_address& destination, std::uint8_t dscp) noexcept;
+void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link, const endpoints& ends,
+                   std::uint8_t dscp) noexcept;
+
+[[nodiscard]] endpoints make_endpoints(const api::net_address& local, const api::net_address& remote) noexcept;
 
 // The Internet checksum's running sum (RFC 1071), exposed for tests.
 [[nodiscard]] std::uint64_t checksum_add(const std::uint8_t* data, std::size_t length, std::uint64_t sum) noexcept;

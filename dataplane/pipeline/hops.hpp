@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How each flow's packets leave on layer 2. Process-local: after a restart the control thread resolves again.
+// How each flow's packets leave: layer 2, and beside it what the worker keeps of the record's route, so that a packet
+// needs one line of all this. Process-local: after a restart the control thread resolves again.
 // Owner of an entry: the worker of its flow; the control thread changes it through that worker (between two bursts), or
 // before the flow is published.
 #pragma once
@@ -7,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "dataplane/flow/huge.hpp"
 #include "dataplane/pipeline/frame.hpp"
 
 namespace tandem::pipeline {
@@ -17,18 +19,22 @@ enum class hop_state : std::uint8_t {
     routed, // the kernel's route and neighbour
 };
 
-struct hop {
+struct alignas(64) hop {
     link_out link;
     std::uint16_t mtu;
     std::uint8_t port; // index of the port
     hop_state state;
+    // From the record, by the worker (route_to), when `stamp` is not the record's route_stamp.
+    endpoints ends;
+    std::uint32_t stamp; // 0 = never
 };
+static_assert(sizeof(hop) == 64, "one line a packet");
 
 struct flow_hops {
     hop rtp;
     hop rtcp;
 };
 
-using hop_table = std::vector<flow_hops>; // by slot
+using hop_table = std::vector<flow_hops, flow::huge_allocator<flow_hops>>; // by slot
 
 } // namespace tandem::pipeline

@@ -4,23 +4,7 @@
 // leg back.
 #include "dataplane/pipeline/worker.hpp"
 
-#include "dataplane/media/packet.hpp"
-
 namespace tandem::pipeline {
-
-namespace {
-
-// Is this the highest index of its SSRC? (after commit, which moved the window)
-bool newest(const flow::side& in, const crypto::op& op) noexcept {
-    for (unsigned i = 0; i < flow::max_streams; ++i)
-        if (in.ids[i] == (std::uint64_t{1} << 32 | op.ssrc)) {
-            const auto& window = op.rtcp ? in.streams[i].rtcp : in.streams[i].rtp;
-            return window.next() == op.index + 1;
-        }
-    return true;
-}
-
-} // namespace
 
 // `slot` sends to the leg that was heard: its remote follows, and its layer 2 until the route is resolved.
 void worker::move_remote(flow::slot_index slot, const packet& p) noexcept {
@@ -52,7 +36,7 @@ void worker::move_remote(flow::slot_index slot, const packet& p) noexcept {
 void worker::latch(packet& p) noexcept {
     flow::record& f = *p.flow;
     const auto place = static_cast<std::size_t>(&p - burst_.packets.data());
-    if (f.seen != 0 && f.in_suite != api::suite::clear && !newest(shared_.memory.ins()[p.slot], ops_[place]))
+    if (f.seen != 0 && f.in_suite != api::suite::clear && !flow::is_newest(shared_.memory.ins()[p.slot], ops_[place]))
         return;
     const bool signalled = f.source == api::source_policy::signalled;
     flow::switch_source(f, p.source);

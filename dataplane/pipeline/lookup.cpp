@@ -7,7 +7,8 @@
 
 namespace tandem::pipeline {
 
-api::drop worker::look_up(packet& p) noexcept {
+// The frame, as far as its destination: whose port it is, the table says later.
+api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     if (p.mbuf->nb_segs != 1 && rte_pktmbuf_linearize(p.mbuf) != 0)
         return api::drop::no_room;
     auto* const frame = rte_pktmbuf_mtod(p.mbuf, std::uint8_t*);
@@ -17,20 +18,22 @@ api::drop worker::look_up(packet& p) noexcept {
     const auto address = shared_.table.address_index(seen.destination.ip);
     if (!address)
         return api::drop::no_flow;
-    p.slot = shared_.table.find(api::make_flow_id(*address, seen.destination.port));
-    if (p.slot == flow::no_slot)
-        return api::drop::no_flow;
-    flow::record& found = shared_.memory.records()[p.slot];
-    if (flow::load_state(found) != flow::state::active)
-        return api::drop::flow_gone;
-    p.flow = &found;
+    to = api::make_flow_id(*address, seen.destination.port);
+    shared_.table.prefetch(to);
     p.payload = frame + seen.payload_offset;
     p.length = seen.payload_length;
     p.received_length = seen.payload_length;
     p.source = seen.source;
     p.link = seen.link;
-    flow::prefetch(shared_.memory.ins()[p.slot]);
     return api::drop::none;
+}
+
+// The flow's lines, from its slot alone. What the last stages need need not come all the way yet.
+void worker::prefetch_flow(flow::slot_index slot) const noexcept {
+    __builtin_prefetch(&shared_.memory.records()[slot]);
+    flow::prefetch(shared_.memory.ins()[slot]);
+    __builtin_prefetch(&shared_.flow_stats[slot], 1, 2);
+    __builtin_prefetch(&shared_.hops[slot].rtp, 0, 2);
 }
 
 // All packets of the burst that are `to`'s, in their order: to its ring at once, and one look whether it sleeps.
@@ -63,15 +66,33 @@ void worker::hand_over(unsigned to) noexcept {
         count(api::counter::wakeups);
 }
 
+// Each step for the whole burst before the next, so that one packet's memory comes while another is worked on.
 void worker::lookup() noexcept {
-    for (unsigned i = 0; i < burst_.count; ++i)
-        rte_prefetch0(rte_pktmbuf_mtod(burst_.packets[i].mbuf, void*));
+    std::array<api::flow_id, burst_size> ids;
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
-        if (const auto wrong = look_up(p); wrong != api::drop::none) {
+        if (const auto wrong = parse(p, ids[i]); wrong != api::drop::none)
             drop(p, wrong);
+    }
+    for (unsigned i = 0; i < burst_.count; ++i) {
+        packet& p = burst_.packets[i];
+        if (p.reason != api::drop::none)
             continue;
-        }
+        p.slot = shared_.table.find(ids[i]);
+        if (p.slot == flow::no_slot)
+            drop(p, api::drop::no_flow);
+        else
+            prefetch_flow(p.slot);
+    }
+    for (unsigned i = 0; i < burst_.count; ++i) {
+        packet& p = burst_.packets[i];
+        if (p.reason != api::drop::none)
+            continue;
+        flow::record& found = shared_.memory.records()[p.slot];
+        if (flow::load_state(found) == flow::state::active)
+            p.flow = &found;
+        else
+            drop(p, api::drop::flow_gone);
     }
     if (shared_.workers.size() == 1)
         return;

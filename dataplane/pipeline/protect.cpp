@@ -5,28 +5,48 @@
 
 namespace tandem::pipeline {
 
-api::drop worker::route_packet(packet& p) const noexcept {
+// The flow's way, with addresses and ports of the route now in force.
+const hop& worker::way_of(const packet& p) noexcept {
+    flow_hops& hops = shared_.hops[p.slot];
+    hop& way = p.rtcp ? hops.rtcp : hops.rtp;
+    const flow::record& f = *p.flow;
+    if (way.stamp != f.route_stamp) [[unlikely]] {
+        const flow::route& to = f.where();
+        const api::flow_id from = p.rtcp ? to.rtcp_out : to.rtp_out;
+        api::net_address local{};
+        std::memcpy(local.ip, shared_.table.addresses()[from >> 16].data(), sizeof local.ip);
+        local.port = static_cast<std::uint16_t>(from);
+        way.ends = make_endpoints(local, p.rtcp ? to.rtcp_remote : to.rtp_remote);
+        way.stamp = f.route_stamp;
+    }
+    return way;
+}
+
+api::drop worker::route_packet(packet& p) noexcept {
     const flow::record& f = *p.flow;
     if ((f.flags & api::flow_paused) != 0)
         return api::drop::paused;
-    const auto& to = f.where();
-    if ((p.rtcp ? to.rtcp_remote : to.rtp_remote).port == 0)
+    const hop& way = way_of(p);
+    if (way.ends.remote_port == 0)
         return api::drop::no_remote;
-    const auto& hops = shared_.hops[p.slot];
-    const hop& next = p.rtcp ? hops.rtcp : hops.rtp;
-    if (next.state == hop_state::none)
+    if (way.state == hop_state::none)
         return api::drop::no_next_hop;
-    p.out_port = next.port;
+    p.out_port = way.port;
     return api::drop::none;
 }
 
 void worker::protect() noexcept {
+    unsigned under_srtp = 0;
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
         crypto::op& op = ops_[i];
         if (p.reason != api::drop::none)
             continue;
         api::drop wrong = route_packet(p);
+        if (wrong == api::drop::none && p.flow->out_suite == api::suite::clear) {
+            op.key = nullptr; // goes as it is: the out-side's memory is not touched
+            continue;
+        }
         if (wrong == api::drop::none) {
             const std::size_t room = room_for_payload(p);
             op.key_limit = false;
@@ -38,12 +58,13 @@ void worker::protect() noexcept {
             drop(p, wrong);
             continue;
         }
-        if (p.flow->out_suite != api::suite::clear) {
-            count(api::counter::srtp_protected);
-            if (op.key_limit)
-                emit(api::event_type::key_limit, *p.flow, op.mki, p.source);
-        }
+        ++under_srtp;
+        if (op.key_limit)
+            emit(api::event_type::key_limit, *p.flow, op.mki, p.source);
     }
+    if (under_srtp == 0)
+        return; // lengths are as they were
+    count(api::counter::srtp_protected, under_srtp);
     engine_->protect({ops_.data(), burst_.count});
     for (unsigned i = 0; i < burst_.count; ++i)
         if (packet& p = burst_.packets[i]; p.reason == api::drop::none)

@@ -22,20 +22,25 @@ void worker::take(rte_mbuf* mbuf, std::uint8_t port) noexcept {
 unsigned worker::receive_port(const port_use& port, std::uint8_t at) noexcept {
     std::array<rte_mbuf*, burst_size> got;
     unsigned total = 0;
+    std::uint64_t bytes = 0;
     for (std::uint16_t queue = port.first_rx; queue < port.rx_queues;
          queue = static_cast<std::uint16_t>(queue + port.rx_step)) {
         const auto room = static_cast<std::uint16_t>(burst_size - burst_.count);
         if (room == 0)
             break;
         const std::uint16_t n = rte_eth_rx_burst(port.id, queue, got.data(), room);
+        for (unsigned i = 0; i < n; ++i)
+            rte_prefetch0(got[i]);
         for (unsigned i = 0; i < n; ++i) {
             takes(got[i]);
             got[i]->port = port.id; // the ring driver leaves it unset; a hand-over needs it
-            count(api::counter::rx_bytes, got[i]->pkt_len);
+            bytes += got[i]->pkt_len;
+            rte_prefetch0(rte_pktmbuf_mtod(got[i], void*));
             take(got[i], at);
         }
         total += n;
     }
+    count(api::counter::rx_bytes, bytes);
     count(api::counter::rx_packets, total);
     return total;
 }
@@ -48,6 +53,7 @@ void worker::take_handed() noexcept {
         std::uint8_t at = 0;
         while (at + 1u < ports_.size() && ports_[at].id != mbuf->port)
             ++at;
+        rte_prefetch0(rte_pktmbuf_mtod(mbuf, void*));
         take(mbuf, at);
     }
 }

@@ -10,23 +10,14 @@
 namespace tandem::pipeline {
 
 api::drop worker::finish_headers(packet& p) noexcept {
-    const flow::record& f = *p.flow;
-    const auto& to = f.where();
-    const auto& hops = shared_.hops[p.slot];
-    const hop& next = p.rtcp ? hops.rtcp : hops.rtp;
-    const api::net_address& remote = p.rtcp ? to.rtcp_remote : to.rtp_remote;
-    const api::flow_id from = p.rtcp ? to.rtcp_out : to.rtp_out;
-    const bool ipv4 = flow::is_ipv4(remote.ip);
-    const bool tagged = next.link.vlan != no_vlan;
-    const std::size_t headers = header_bytes(ipv4, tagged);
-    if (p.length + headers - (tagged ? 18 : 14) > next.mtu)
+    const hop& way = way_of(p);
+    const bool tagged = way.link.vlan != no_vlan;
+    const std::size_t headers = header_bytes(way.ends.ipv4 != 0, tagged);
+    if (p.length + headers - (tagged ? 18 : 14) > way.mtu)
         return api::drop::too_big;
     if (room_before(p) < headers)
         return api::drop::no_room;
-    api::net_address local{};
-    std::memcpy(local.ip, shared_.table.addresses()[from >> 16].data(), sizeof local.ip);
-    local.port = static_cast<std::uint16_t>(from);
-    write_headers(p.payload, static_cast<std::uint16_t>(p.length), next.link, local, remote, f.dscp);
+    write_headers(p.payload, static_cast<std::uint16_t>(p.length), way.link, way.ends, p.flow->dscp);
     p.mbuf->data_off = static_cast<std::uint16_t>(room_before(p) - headers);
     p.mbuf->data_len = static_cast<std::uint16_t>(p.length + headers);
     p.mbuf->pkt_len = p.mbuf->data_len;
@@ -47,6 +38,7 @@ void worker::transmit(std::uint8_t at) noexcept {
         gives(out.mbufs[i]);
     const unsigned sent =
         rte_eth_tx_burst(port.id, port.tx_queue, out.mbufs.data(), static_cast<std::uint16_t>(out.count));
+    std::uint64_t bytes = 0;
     for (unsigned i = 0; i < out.count; ++i) {
         packet& p = burst_.packets[out.packets[i]];
         if (i >= sent) {
@@ -60,8 +52,9 @@ void worker::transmit(std::uint8_t at) noexcept {
             api::bump(s.tx_packets);
             api::bump(s.tx_bytes, p.length);
         }
-        count(api::counter::tx_bytes, p.received_length);
+        bytes += p.received_length;
     }
+    count(api::counter::tx_bytes, bytes);
     count(api::counter::tx_packets, sent);
     out.count = 0;
 }

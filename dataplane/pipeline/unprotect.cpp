@@ -8,6 +8,8 @@ namespace tandem::pipeline {
 // Before any crypto: clear media, and SRTP that is not to roam, come from one address only.
 api::drop worker::permitted(const packet& p) const noexcept {
     const flow::record& f = *p.flow;
+    if (f.heard_from(p.source)) // accepted before, and no policy has changed since (that resets `seen`)
+        return api::drop::none;
     switch (f.source) {
     case api::source_policy::authenticated:
         return api::drop::none;
@@ -32,11 +34,11 @@ void worker::accept(packet& p, const crypto::op& op) noexcept {
     } else {
         api::bump(s.rx_packets);
         api::bump(s.rx_bytes, p.received_length);
-        api::put(s.expected, shared_.memory.ins()[p.slot].expected);
+        api::bump(s.expected, op.expected);
     }
     api::put(s.last_packet_ns, burst_.now_ns);
     if (f.in_suite != api::suite::clear) {
-        count(api::counter::srtp_unprotected);
+        ++unprotected_;
         if (op.first_use) {
             s.epoch_in = op.epoch;
             emit(api::event_type::epoch_first_use, f, op.epoch, p.source);
@@ -44,15 +46,26 @@ void worker::accept(packet& p, const crypto::op& op) noexcept {
         if (op.key_limit)
             emit(api::event_type::key_limit, f, op.epoch, p.source);
     }
-    if (f.seen == 0 || !flow::same_address(f.from(), p.source))
+    if (!f.heard_from(p.source))
         latch(p);
 }
 
+// Keys' first lines, by the sides that lookup asked for; the rest of a key is the engine's to ask for.
+void worker::prefetch_keys() const noexcept {
+    for (unsigned i = 0; i < burst_.count; ++i)
+        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none) {
+            if (p.flow->in_suite != api::suite::clear)
+                flow::prefetch_key(shared_.memory.ins()[p.slot], keys_);
+            if (p.flow->out_suite != api::suite::clear)
+                flow::prefetch(shared_.memory.outs()[p.slot]);
+        }
+}
+
 void worker::unprotect() noexcept {
+    prefetch_keys();
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
         crypto::op& op = ops_[i];
-        op = {};
         op.result = p.reason;
         if (p.reason != api::drop::none)
             continue;
@@ -67,6 +80,7 @@ void worker::unprotect() noexcept {
         }
     }
     engine_->unprotect({ops_.data(), burst_.count});
+    unprotected_ = 0;
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
         if (p.reason != api::drop::none)
@@ -85,8 +99,10 @@ void worker::unprotect() noexcept {
         p.rtcp = op.rtcp;
         p.length = op.length;
         accept(p, op);
-        flow::prefetch(shared_.memory.outs()[p.slot]);
+        if (p.flow->out_suite != api::suite::clear)
+            flow::prefetch_key(shared_.memory.outs()[p.slot], keys_);
     }
+    count(api::counter::srtp_unprotected, unprotected_);
 }
 
 } // namespace tandem::pipeline

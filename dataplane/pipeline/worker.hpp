@@ -96,15 +96,18 @@ private:
     void take_handed() noexcept;
     void take(rte_mbuf* mbuf, std::uint8_t port) noexcept;
     void lookup() noexcept; // lookup.cpp
-    api::drop look_up(packet& p) noexcept;
+    api::drop parse(packet& p, api::flow_id& to) noexcept;
+    void prefetch_flow(flow::slot_index slot) const noexcept;
     void hand_over(unsigned to) noexcept;
     void unprotect() noexcept; // unprotect.cpp
+    void prefetch_keys() const noexcept;
     api::drop permitted(const packet& p) const noexcept;
     void accept(packet& p, const crypto::op& op) noexcept;
     void latch(packet& p) noexcept; // latch.cpp
     void move_remote(flow::slot_index slot, const packet& p) noexcept;
     void protect() noexcept; // protect.cpp
-    api::drop route_packet(packet& p) const noexcept;
+    api::drop route_packet(packet& p) noexcept;
+    [[nodiscard]] const hop& way_of(const packet& p) noexcept;
     void send() noexcept; // send.cpp
     api::drop finish_headers(packet& p) noexcept;
     void transmit(std::uint8_t port) noexcept;
@@ -148,6 +151,7 @@ private:
         unsigned count = 0;
     };
     std::array<leaving, max_ports> leaving_;
+    unsigned unprotected_ = 0; // of this burst
     unsigned next_port_ = 0;
     unsigned empty_polls_ = 0;
     std::uint64_t idle_since_tsc_ = 0; // 0 = the last round had packets

@@ -34,7 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     pipeline::link_out link{};
     link.vlan = seen.link.vlan;
     const bool ipv4 = flow::is_ipv4(seen.destination.ip);
-    pipeline::write_headers(payload, seen.payload_length, link, seen.source, seen.destination, 46);
+    pipeline::write_headers(payload, seen.payload_length, link, pipeline::make_endpoints(seen.source, seen.destination),
+                            46);
     const std::size_t headers = pipeline::header_bytes(ipv4, link.vlan != pipeline::no_vlan);
     pipeline::udp_frame again{};
     require(pipeline::parse_frame({payload - headers, headers + seen.payload_length}, again) == api::drop::none);

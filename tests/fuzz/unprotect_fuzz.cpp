@@ -17,7 +17,7 @@ using namespace tandem;
 
 struct target {
     alignas(64) flow::side in{};
-    alignas(64) std::uint8_t memory[64 + 2 * sizeof(crypto::key_object)] = {};
+    alignas(64) std::uint8_t memory[crypto::key_pool::bytes(2)] = {};
 };
 
 void prepare(target& it, crypto::engine& engine, std::uint8_t choice) {
