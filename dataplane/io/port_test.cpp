@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // AF_XDP ports on veth, with the XDP edge attached: frames in, frames out, and every way in which opening one can fail.
 // The process lives in a network namespace of its own; the neighbour's end is read and written by a packet socket.
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <vector>
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
@@ -25,6 +27,7 @@
 #include "dataplane/io/interface.hpp"
 #include "dataplane/io/netns_fixture.hpp"
 #include "dataplane/io/port.hpp"
+#include "dataplane/io/ring_drops.hpp"
 
 namespace tandem::io::testing {
 
@@ -173,6 +176,31 @@ TEST_F(af_xdp, BuffersComeBack) {
         EXPECT_EQ(received, frames);
         EXPECT_GT(returned, frames * 9 / 10);
     }
+}
+
+// More than the rings hold while nobody receives: what is lost there is counted, and nothing else is lost.
+TEST_F(af_xdp, CountsWhatItsRingsHadNoRoomFor) {
+    constexpr unsigned frames = 5000;
+    std::vector<port> ports;
+    ports.push_back(open("tt0").value());
+    write_edge(ports[0]);
+    std::array<api::worker_stats, 1> stats{};
+    auto counted = [&](api::counter which) { return stats[0].counters[static_cast<std::size_t>(which)]; };
+    stats[0].counters[static_cast<std::size_t>(api::counter::rx_no_buffer)] = 7; // a predecessor's
+    ring_drop_counters drops(stats);
+    for (unsigned i = 0; i < frames; ++i)
+        send(datagram(media_port));
+    for (unsigned i = 0; i < 100 && ports[0].edge->verdicts().value()[TANDEM_EDGE_TO_WORKER] < frames; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_EQ(ports[0].edge->verdicts().value()[TANDEM_EDGE_TO_WORKER], frames);
+    drops.refresh(ports);
+    const std::uint64_t lost = counted(api::counter::rx_ring_full) + counted(api::counter::rx_no_buffer) - 7;
+    unsigned received = 0;
+    for (rte_mbuf* got = nullptr; (got = receive(ports[0], std::chrono::milliseconds(200))) != nullptr; ++received)
+        rte_pktmbuf_free(got);
+    EXPECT_GT(lost, 0u);
+    EXPECT_EQ(received + lost, frames);
+    EXPECT_EQ(counted(api::counter::tx_invalid), 0u);
 }
 
 TEST_F(af_xdp, ClosingDetaches) {
