@@ -33,6 +33,16 @@ struct nobody final : app::contract_handler {
     std::vector<api::port_entry> port_list() override { return {}; }
 };
 
+struct watcher final : app::observe_handler {
+    tl::expected<answer, refusal> trace(const peer&, const api::trace_request& what) override {
+        if (what.packets == 0)
+            return tl::unexpected(refusal{api::status::bad_message, std::string(300, 'x')});
+        return answer{{}, std::vector<api::port_entry>(2)};
+    }
+    tl::expected<answer, refusal> capture(const peer&, const api::capture_request&) override { return answer{}; }
+    void closed(int) override {}
+};
+
 void turn(app::contract_server& server) {
     std::vector<pollfd> fds;
     server.add_descriptors(fds);
@@ -44,10 +54,13 @@ void turn(app::contract_server& server) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static nobody handler;
+    static watcher observer;
     static const std::string path = "/tmp/contract-fuzz-" + std::to_string(getpid());
     static auto server = [] {
         spdlog::set_level(spdlog::level::off);
-        return std::move(*app::contract_server::listen(path, geteuid(), handler));
+        auto made = std::move(*app::contract_server::listen(path, geteuid(), handler));
+        made->observe_by(observer);
+        return made;
     }();
     sockaddr_un to{};
     to.sun_family = AF_UNIX;

@@ -250,6 +250,11 @@ def refused(b):
     check(not audit.exists(), "and it is not in force")
     equal(by(NOBODY, "capture", "-w", "/dev/null", "--seconds", "1"), (0, ""), "a capture of ciphertext by the controller's user")
     equal([json.loads(line)["uid"] for line in audit.read_text().splitlines()], [NOBODY, NOBODY], "users in the audit log")
+    audit.unlink()
+    audit.mkdir()  # nothing can be written there
+    status, err = by(0, "capture", "-w", "/dev/null", "--plaintext", "--seconds", "1")
+    check(status == 1 and "audit log cannot be written" in err, f"plaintext where the audit log is out of order: {status} {err}")
+    equal(by(0, "capture", "-w", "/dev/null", "--seconds", "1"), (0, ""), "a capture of ciphertext then")
     os.chmod(dp.run_dir / "dataplane.sock", 0o600)
     equal(by(1234, "trace", "1")[0], 3, "exit status where the socket itself cannot be reached")
 

@@ -144,7 +144,9 @@ class Tandemctl(unittest.TestCase):
 
     def test_exit_2_usage(self):
         for argv in ([], ["nonsense"], ["unit"], ["unit", "add"], ["unit", "add", "x"], ["media", "show", "abc"], ["status", "--no"],
-                     ["unit", "add", "x", "--psk-file", "f", "--certificate"], ["counters", "--interval", "0"]):
+                     ["unit", "add", "x", "--psk-file", "f", "--certificate"], ["counters", "--interval", "0"],
+                     ["trace"], ["trace", "0"], ["trace", "1", "--flow", "here"], ["capture"], ["capture", "-w", "f", "--drop", "x"],
+                     ["capture", "-w", "f", "--snaplen", "0"], ["worker", "--interval", "0"]):
             status, out, err = self.ctl(*argv)
             self.assertEqual((status, out), (2, ""), argv)
             self.assertTrue(err.strip(), argv)
@@ -161,6 +163,10 @@ class Tandemctl(unittest.TestCase):
         status, _, err = self.ctl("counters", "--instance", "no-such-instance")
         self.assertEqual(status, 3)
         self.assertIn("tandem-dataplane running", err)
+        for verb in (["trace", "1"], ["capture", "-w", "/dev/null"]):
+            status, out, err = self.ctl(*verb)
+            self.assertEqual((status, out), (3, ""), verb)
+            self.assertIn("is tandem-dataplane running", err)
         self.gateway.override = b""  # closes without an answer
         status, _, err = self.ctl("status")
         self.assertEqual(status, 3, err)
