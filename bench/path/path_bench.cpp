@@ -26,6 +26,7 @@ constexpr std::uint64_t libsrtp_budget = 60'000'000;
 struct options {
     std::string json;
     bool quick = false;
+    bool stages = false;
     std::vector<std::string> suites, directions, engines;
     std::vector<std::uint32_t> payloads, flows;
     unsigned batches = 0;
@@ -55,8 +56,19 @@ bool wanted(const options& o, contender who) {
     return o.engines.empty() || std::count(o.engines.begin(), o.engines.end(), contender_names[who]) != 0;
 }
 
+void print_stages(std::array<rig::samples, contenders>& cycles, const rig::shape& s) {
+    static constexpr const char* names[] = {"receive", "lookup", "unprotect", "protect", "send"};
+    static_assert(std::size(names) == api::stage_count);
+    for (std::size_t stage = 0; stage < api::stage_count; ++stage) {
+        std::printf("%48s |", names[stage]);
+        for (unsigned who = 0; who < contenders; ++who)
+            s.with[who] ? std::printf(" %8.0f", median(cycles[who].stages[stage])) : std::printf(" %8s", "-");
+        std::printf("\n");
+    }
+}
+
 void measure(rig& on, const rig::shape& s, std::size_t payload, const options& o, report& to) {
-    std::array<std::vector<double>, contenders> cycles;
+    std::array<rig::samples, contenders> cycles;
     const unsigned rounds = o.batches != 0 ? o.batches : o.quick ? 8 : 20;
     for (unsigned round = 0; round < rounds; ++round)
         for (unsigned who = 0; who < contenders; ++who)
@@ -69,7 +81,7 @@ void measure(rig& on, const rig::shape& s, std::size_t payload, const options& o
     std::printf("%-24.*s %-9.*s %5zu %8u |", static_cast<int>(name.size()), name.data(), static_cast<int>(way.size()),
                 way.data(), payload, s.flows);
     for (unsigned who = 0; who < contenders; ++who) {
-        value[who] = median(cycles[who]);
+        value[who] = median(cycles[who].all);
         if (!s.with[who]) {
             std::printf(" %8s", "-");
             continue;
@@ -86,6 +98,8 @@ void measure(rig& on, const rig::shape& s, std::size_t payload, const options& o
                "evp / tandem, same path and run");
     }
     std::printf("\n");
+    if (o.stages)
+        print_stages(cycles, s);
     std::fflush(stdout);
 }
 
@@ -150,6 +164,7 @@ int main(int argc, char** argv) {
         "TSC cycles per packet through a worker, mbuf to mbuf, beside OpenSSL EVP, libsrtp2 and no cryptography"};
     app.add_option("--json", o.json, "write the rows there");
     app.add_flag("--quick", o.quick, "two suites, two sizes, fewer batches");
+    app.add_flag("--stages", o.stages, "print the stages of each figure, too");
     app.add_option("--suite", o.suites, "only these (names as in suites.def)")->delimiter(',');
     app.add_option("--direction", o.directions, "only these: srtp-rtp, rtp-srtp, srtp-srtp")->delimiter(',');
     app.add_option("--engine", o.engines, "only these: none, tandem, evp, libsrtp2")->delimiter(',');

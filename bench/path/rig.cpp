@@ -298,7 +298,7 @@ void rig::check_account() const {
     require(dropped == 0 && sent_ == received_, "a packet: every one must come out, but that");
 }
 
-void rig::run(contender who, std::size_t payload, std::vector<double>& cycles, std::uint64_t budget) {
+void rig::run(contender who, std::size_t payload, samples& cycles, std::uint64_t budget) {
     choose(payload);
     pipeline::worker& worker = *workers_[who];
     rte_ring* const to = world_.port.to_worker[0];
@@ -310,6 +310,7 @@ void rig::run(contender who, std::size_t payload, std::vector<double>& cycles, s
     unsigned at = 0;
     for (; at < batch && used < budget; at += burst) {
         require(rte_ring_enqueue_bulk(to, reinterpret_cast<void**>(&mbufs_[at]), burst, nullptr) == burst, "feeding");
+        const api::worker_sight sight = worker_stats_[0].sight;
         const std::uint64_t before = __rdtsc();
         const unsigned taken = worker.run_once();
         const std::uint64_t spent = __rdtsc() - before;
@@ -320,8 +321,12 @@ void rig::run(contender who, std::size_t payload, std::vector<double>& cycles, s
         if (taken != burst || n != burst)
             check_account();
         require(taken == burst && n == burst, "a whole burst");
-        if (at >= warm)
-            cycles.push_back(static_cast<double>(spent) / burst);
+        if (at < warm)
+            continue;
+        cycles.all.push_back(static_cast<double>(spent) / burst);
+        for (std::size_t stage = 0; stage < api::stage_count; ++stage)
+            cycles.stages[stage].push_back(
+                static_cast<double>(worker_stats_[0].sight.stage_tsc[stage] - sight.stage_tsc[stage]) / burst);
     }
     std::array<api::flow_event, 256> events;
     while (worker.drain_events(events) != 0) {
@@ -334,7 +339,7 @@ void rig::run(contender who, std::size_t payload, std::vector<double>& cycles, s
 }
 
 void rig::warm(std::size_t payload) {
-    std::vector<double> unused;
+    samples unused;
     if (shape_.with[libsrtp2]) // it must see each stream once before the roll-over
         run(libsrtp2, payload, unused, ~std::uint64_t{0});
     for (std::uint64_t done = 0; done < shape_.flows + std::uint64_t{batch}; done += batch)

@@ -50,9 +50,13 @@ public:
     rig& operator=(const rig&) = delete;
     ~rig();
 
-    // One batch of packets with `payload` bytes through the path of one contender; adds the TSC cycles per packet of
-    // each burst. Stops early where `budget` TSC are used.
-    void run(contender who, std::size_t payload, std::vector<double>& cycles, std::uint64_t budget);
+    struct samples { // TSC cycles per packet, one for each burst
+        std::vector<double> all;
+        std::array<std::vector<double>, api::stage_count> stages;
+    };
+    // One batch of packets with `payload` bytes through the path of one contender; adds the cycles of each burst. Stops
+    // early where `budget` TSC are used.
+    void run(contender who, std::size_t payload, samples& cycles, std::uint64_t budget);
     // Every flow once, unmeasured: sources are latched, streams made.
     void warm(std::size_t payload);
 

@@ -324,32 +324,25 @@ void ipsecmb::cm_rtcp(op& item, void (ipsecmb::*flush)() noexcept) noexcept {
     wipe(&keys, sizeof keys);
 }
 
-// The lines that a packet's RTP key will touch, a few packets ahead: the first line, the AES schedule, and the GHASH
-// powers of the packet's blocks (the library keeps H^1 last), AAD's and lengths' among them. Long packets prefetch by
-// themselves: their powers are read in order.
-void prefetch_key(const op& item) noexcept {
+// From the second cache, where the worker had them brought, to the first.
+TANDEM_PREFETCHES void prefetch_key(const op& item) noexcept {
     if (item.key == nullptr)
         return;
-    const std::uint8_t* expanded = item.key->expanded;
-    if (!is_aead(*item.key)) {
-        for (std::size_t line = 0; line < cm_expanded_bytes; line += 64)
-            __builtin_prefetch(expanded + line);
-        return;
-    }
-    const std::size_t schedule = item.key->suite == api::suite::aead_aes_256_gcm ? 15 * 16 : 11 * 16;
-    for (std::size_t line = 0; line < schedule; line += 64)
-        __builtin_prefetch(expanded + line);
-    constexpr std::size_t powers_end = sizeof(gcm_key_data), most = 16 * 16;
-    const std::size_t powers = std::min<std::size_t>((item.length / 16 + 1) * 16, most);
-    for (std::size_t at = (powers_end - powers) & ~std::size_t{63}; at < powers_end; at += 64)
-        __builtin_prefetch(expanded + at);
+    const auto* at = reinterpret_cast<const std::uint8_t*>(item.key);
+    for (std::size_t line = 0; line < 256; line += 64)
+        __builtin_prefetch(at + line);
+    if (is_aead(*item.key))
+        for (std::size_t line = 896; line < 64 + gcm_expanded_bytes; line += 64)
+            __builtin_prefetch(at + line);
 }
-constexpr std::size_t ahead = 6;
+constexpr std::size_t ahead = 3;
 
 // --- bursts
 // -----------------------------------------------------------------------------------------------------------
 
 void ipsecmb::protect_lanes(std::span<op> ops) noexcept {
+    for (const op& item : ops.first(std::min(ahead, ops.size())))
+        prefetch_key(item);
     make_aead_ivs(ops);
     for (std::size_t i = 0; i < ops.size(); ++i) {
         op& item = ops[i];
@@ -376,6 +369,8 @@ void ipsecmb::protect(std::span<op> ops) noexcept {
 }
 
 void ipsecmb::unprotect_lanes(std::span<op> ops) noexcept {
+    for (const op& item : ops.first(std::min(ahead, ops.size())))
+        prefetch_key(item);
     make_aead_ivs(ops);
     for (std::size_t i = 0; i < ops.size(); ++i) {
         op& item = ops[i];

@@ -114,15 +114,15 @@ void recover(side& what, crypto::key_pool& pool) noexcept;
 // -----------------------------------------------------------------------------------------------------------
 
 // A hint for the burst, some packets ahead: all that most packets need of a side.
-inline void prefetch(const side& what) noexcept {
-    __builtin_prefetch(&what, 1);
+TANDEM_PREFETCHES void prefetch(const side& what) noexcept {
+    __builtin_prefetch(&what, 0, 2);
 }
-// The first line of the key that a packet will most likely be under, once the side itself is near.
-inline void prefetch_key(const side& what, const crypto::key_pool& pool) noexcept {
+// The key that a packet will most likely be under, once the side itself is near.
+TANDEM_PREFETCHES void prefetch_key(const side& what, const crypto::key_pool& pool, std::size_t length) noexcept {
     const std::uint8_t sending = __atomic_load_n(&what.sending, __ATOMIC_RELAXED);
     const std::uint64_t entry = __atomic_load_n(&what.epochs[sending != 0 ? sending - 1 : 0], __ATOMIC_RELAXED);
     if (entry != 0)
-        __builtin_prefetch(&pool[static_cast<std::uint32_t>(entry >> 32) - 1], 1);
+        crypto::prefetch_key(pool[static_cast<std::uint32_t>(entry >> 32) - 1], what.suite, length);
 }
 
 // Is this the highest index of its SSRC? After commit_unprotect, which moved the window.

@@ -2,10 +2,24 @@
 // Stage 2: frame -> UDP payload -> flow. A packet whose flow belongs to another worker goes to it by its ring.
 #include "dataplane/pipeline/worker.hpp"
 
+#include <algorithm>
+
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 
 namespace tandem::pipeline {
+
+namespace {
+
+// The flow's lines, from its slot alone. What the last stages need need not come all the way yet.
+TANDEM_PREFETCHES void prefetch_flow(const shared_state& shared, flow::slot_index slot) noexcept {
+    __builtin_prefetch(&shared.memory.records()[slot], 0, 2);
+    flow::prefetch(shared.memory.ins()[slot]);
+    __builtin_prefetch(&shared.flow_stats[slot], 0, 2);
+    __builtin_prefetch(&shared.hops[slot].rtp, 0, 2);
+}
+
+} // namespace
 
 // The frame, as far as its destination: whose port it is, the table says later.
 api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
@@ -20,20 +34,13 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
         return api::drop::no_flow;
     to = api::make_flow_id(*address, seen.destination.port);
     shared_.table.prefetch(to);
+    crypto::prefetch_lines(frame, 64, std::min<std::size_t>(p.mbuf->data_len, 256)); // all of a voice packet
     p.payload = frame + seen.payload_offset;
     p.length = seen.payload_length;
     p.received_length = seen.payload_length;
     p.source = seen.source;
     p.link = seen.link;
     return api::drop::none;
-}
-
-// The flow's lines, from its slot alone. What the last stages need need not come all the way yet.
-void worker::prefetch_flow(flow::slot_index slot) const noexcept {
-    __builtin_prefetch(&shared_.memory.records()[slot]);
-    flow::prefetch(shared_.memory.ins()[slot]);
-    __builtin_prefetch(&shared_.flow_stats[slot], 1, 2);
-    __builtin_prefetch(&shared_.hops[slot].rtp, 0, 2);
 }
 
 // All packets of the burst that are `to`'s, in their order: to its ring at once, and one look whether it sleeps.
@@ -82,17 +89,20 @@ void worker::lookup() noexcept {
         if (p.slot == flow::no_slot)
             drop(p, api::drop::no_flow);
         else
-            prefetch_flow(p.slot);
+            prefetch_flow(shared_, p.slot);
     }
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
         if (p.reason != api::drop::none)
             continue;
         flow::record& found = shared_.memory.records()[p.slot];
-        if (flow::load_state(found) == flow::state::active)
-            p.flow = &found;
-        else
+        if (flow::load_state(found) != flow::state::active) {
             drop(p, api::drop::flow_gone);
+            continue;
+        }
+        p.flow = &found;
+        if (found.out_suite != api::suite::clear)
+            flow::prefetch(shared_.memory.outs()[p.slot]);
     }
     if (shared_.workers.size() == 1)
         return;

@@ -50,14 +50,14 @@ void worker::accept(packet& p, const crypto::op& op) noexcept {
         latch(p);
 }
 
-// Keys' first lines, by the sides that lookup asked for; the rest of a key is the engine's to ask for.
+// By the sides that lookup asked for.
 void worker::prefetch_keys() const noexcept {
     for (unsigned i = 0; i < burst_.count; ++i)
         if (const packet& p = burst_.packets[i]; p.reason == api::drop::none) {
             if (p.flow->in_suite != api::suite::clear)
-                flow::prefetch_key(shared_.memory.ins()[p.slot], keys_);
+                flow::prefetch_key(shared_.memory.ins()[p.slot], keys_, p.length);
             if (p.flow->out_suite != api::suite::clear)
-                flow::prefetch(shared_.memory.outs()[p.slot]);
+                flow::prefetch_key(shared_.memory.outs()[p.slot], keys_, p.length);
         }
 }
 
@@ -99,8 +99,6 @@ void worker::unprotect() noexcept {
         p.rtcp = op.rtcp;
         p.length = op.length;
         accept(p, op);
-        if (p.flow->out_suite != api::suite::clear)
-            flow::prefetch_key(shared_.memory.outs()[p.slot], keys_);
     }
     count(api::counter::srtp_unprotected, unprotected_);
 }

@@ -97,7 +97,6 @@ private:
     void take(rte_mbuf* mbuf, std::uint8_t port) noexcept;
     void lookup() noexcept; // lookup.cpp
     api::drop parse(packet& p, api::flow_id& to) noexcept;
-    void prefetch_flow(flow::slot_index slot) const noexcept;
     void hand_over(unsigned to) noexcept;
     void unprotect() noexcept; // unprotect.cpp
     void prefetch_keys() const noexcept;
