@@ -70,15 +70,15 @@ def cpu_near_best(bench, relay, direction, best):
 
 
 def latency(bench, relay, direction, rate):
-    before = relay.cpu_seconds()
+    before = relay.busy_seconds()
     r = Clean(relay, direction, 1.0 if bench.quick else 5.0, 1).trial(rate, spin=True, verify_every=1)
-    used = relay.cpu_seconds() - before
+    used = relay.busy_seconds() - before
     for name in ("p50", "p99", "p99.9"):
         bench.row("wire", relay.engine, relay.suite, direction, r["latency_us"][name], "us", percentile=name[1:], offered=round(rate),
                   note="from the sender's stamp to the receiver")
     bench.row("wire", relay.engine, relay.suite, direction, r["lost"] / max(r["sent"], 1), "share", offered=round(rate), note="lost at the rate of the latencies")
     if relay.pids():
-        cpu_row(bench, relay, direction, used, r, "the same rate for all; Tandem's polling in vain included")
+        cpu_row(bench, relay, direction, used, r, "at the same rate for all, polling in vain left out")
 
 
 def with_relay(bench, make, suite, what):
