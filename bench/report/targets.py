@@ -16,7 +16,8 @@ def _path(rows, engine, suite, flows, payload):
 
 
 def _at_most(what, limit, reached):
-    return (what, limit, reached, reached <= limit, "reached" if reached <= limit else f"missed by {100 * (reached / limit - 1):.0f} %")
+    by = f"{100 * (reached / limit - 1):.0f} %" if limit else f"{reached:g}"
+    return (what, limit, reached, reached <= limit, "reached" if reached <= limit else f"missed by {by}")
 
 
 def _at_least(what, limit, reached):
@@ -61,6 +62,22 @@ def _overload(rows):
         yield _at_least("overload: carried at the highest offer, share of the best", 0.9, most["value"] / best)
 
 
+def _setup(rows):
+    ours = pick(rows, bench="setup", engine="tandem")
+    of = lambda row, note: value(ours, suite=row["suite"], flows=row["flows"], note=note)
+    for row in ours:
+        name, note = f"{row['suite']}, {row['flows']:,} flows", row.get("note", "")
+        if row["unit"] == "per_s" and note.startswith(("added", "re-keyed", "removed")):
+            yield _at_least(f"{name}: {note}, a second", 100_000, row["value"])
+        elif note.startswith("packets lost"):
+            yield _at_most(f"{name}: share of {note}", 0, row["value"])
+        elif note.startswith("longest command"):
+            yield _at_most(f"{name}: {note}, us", 50, row["value"])
+        elif note.startswith("longest worker gap") and not note.endswith(("included", "quiet")):
+            quiet = of(row, "longest worker gap, quiet")
+            yield _at_most(f"{name}: {note}, us (50, or what it is without set-up)", max(50, quiet or 0), row["value"])
+
+
 def judge(rows):
     """[(what, asked, reached, whether, verdict)]"""
-    return [*_cycles(rows), *_wire(rows), *_overload(rows)]
+    return [*_cycles(rows), *_wire(rows), *_overload(rows), *_setup(rows)]

@@ -261,10 +261,11 @@ private:
 
         begin();
         clock::duration rekeying{};
+        unsigned turn = 0;
         for (std::uint32_t round = 1; round <= rounds; ++round)
             rekeying += timed(flows, [&](auto from, auto to) {
                 change.rekey(from, to, round);
-                if (from / chunk % 8 == 0)
+                if (turn++ % 16 == 0)
                     load.rekey();
             });
         end(name, flows, "re-keying");
@@ -292,27 +293,31 @@ private:
         return clock::now() - start;
     }
 
-    void begin() { plane_.reset(); }
+    void begin() {
+        plane_.reset();
+        before_ = plane_.look();
+        begun_ = clock::now();
+    }
 
+    // What the worker noticed since begin(), and whether every packet sent until now has come back.
     void end(const std::string& suite, std::uint32_t flows, const char* what) {
+        const double seconds = std::chrono::duration<double>(clock::now() - begun_).count();
         const observed o = plane_.look();
         plane_.traffic(false);
         const observed after = plane_.look();
-        const std::uint64_t dropped = plane_.drops();
-        const auto missing = static_cast<std::int64_t>(after.sent - after.received);
         plane_.traffic(true);
-        lost_ += static_cast<std::uint64_t>(missing) - lost_before_;
-        const auto lost_now = static_cast<double>(static_cast<std::uint64_t>(missing) - lost_before_);
-        lost_before_ = static_cast<std::uint64_t>(missing);
-        row(suite, flows, o.longest_own_gap_us, "us",
-            fmt::format("longest worker gap, {} (over 50 us: {})", what, o.own_gaps_over_50us));
-        row(suite, flows, o.longest_gap_us, "us",
-            fmt::format("longest worker gap, {}, with those in which the kernel gave the core to others ({})", what,
-                        o.preempted));
-        if (std::string_view(what) != "quiet")
+        const std::uint64_t missing = after.sent - after.received;
+        row(suite, flows, o.longest_own_gap_us, "us", fmt::format("longest worker gap, {}", what));
+        row(suite, flows, o.longest_gap_us, "us", fmt::format("longest worker gap, {}, pre-emption included", what));
+        row(suite, flows, static_cast<double>(o.own_gaps_over_50us) / seconds, "per_s",
+            fmt::format("worker gaps over 50 us, {}", what));
+        if (o.longest_command_us > 0)
             row(suite, flows, o.longest_command_us, "us", fmt::format("longest command in the worker, {}", what));
-        row(suite, flows, lost_now, "packets",
-            fmt::format("lost of {} sent so far, {}; {} dropped under a name", after.sent, what, dropped));
+        const auto sent = static_cast<double>(std::max<std::uint64_t>(after.sent - before_.sent, 1));
+        row(suite, flows, static_cast<double>(missing - lost_) / sent, "share", fmt::format("packets lost, {}", what));
+        fmt::print("{:>82} {} of {} packets missing, {} dropped under a name; pre-empted {} times\n", "",
+                   missing - lost_, after.sent - before_.sent, plane_.drops(), o.preempted);
+        lost_ = missing;
     }
 
     void rate(const std::string& suite, std::uint32_t flows, std::uint32_t rounds, clock::duration took,
@@ -340,7 +345,9 @@ private:
     rig plane_;
     client client_;
     json rows_ = json::array();
-    std::uint64_t lost_ = 0, lost_before_ = 0;
+    std::uint64_t lost_ = 0; // packets that never came back, until now
+    observed before_;
+    clock::time_point begun_;
 };
 
 } // namespace

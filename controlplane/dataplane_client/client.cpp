@@ -19,7 +19,7 @@ namespace {
 
 constexpr auto reply_timeout = std::chrono::seconds(3);
 constexpr auto retry_interval = std::chrono::milliseconds(250);
-constexpr std::size_t batch_items = 256;
+constexpr std::size_t batch_items = 2000; // at most, where so many fit into a message
 
 void wipe(std::vector<std::uint8_t>& bytes) noexcept {
     explicit_bzero(bytes.data(), bytes.size());
@@ -333,10 +333,12 @@ client::exchange(api::message_type type, std::span<const std::uint8_t> items, st
 
 template <class Item>
 asio::awaitable<client::statuses> client::batch(api::message_type type, std::span<const Item> items) {
+    constexpr std::size_t most =
+        std::min(batch_items, (api::contract_max_message - sizeof(api::contract_header)) / sizeof(Item));
     std::vector<api::item_status> out;
     out.reserve(items.size());
-    for (std::size_t at = 0; at < items.size(); at += batch_items) {
-        const auto part = items.subspan(at, std::min(batch_items, items.size() - at));
+    for (std::size_t at = 0; at < items.size(); at += most) {
+        const auto part = items.subspan(at, std::min(most, items.size() - at));
         const auto bytes = std::as_bytes(part);
         auto reply = co_await exchange(type, {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()},
                                        static_cast<std::uint16_t>(part.size()));

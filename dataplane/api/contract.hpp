@@ -28,7 +28,7 @@ inline constexpr std::size_t max_addresses = 64;
 
 enum class message_type : std::uint16_t {
     hello = 0,           // hello                -> hello_reply + address_entry[count]
-    flow_add = 2,        // flow_config[count]   -> item_status[count]
+    flow_add = 2,        // flow_config[count]   -> item_status[count]   value: its slot in the stats segment
     flow_update = 4,     // flow_update[count]   -> item_status[count]   remotes, source policy, timeout; keys untouched
     flow_remove = 6,     // flow_ref[count]      -> item_status[count]   keys are wiped before the reply
     flow_list = 8,       // list_request         -> flow_entry[count]    pages; the last page has count < list_page

@@ -90,7 +90,7 @@ api::epoch_key key_for(std::uint16_t port, api::side side, std::uint32_t epoch) 
             u.mask = api::update_remote;
             u.rtp_out = u.rtcp_out = port;
             u.rtp_remote = u.rtcp_remote = remote(static_cast<std::uint16_t>(port + 1000 * (random() % 10)));
-            (void)p.flows.update(u);
+            (void)(random() % 2 == 0 ? p.flows.update(u) : p.flows.update_later(u)); // the latter until finish()
             break;
         }
         case 4:

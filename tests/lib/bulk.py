@@ -35,8 +35,8 @@ class Bulk:
     def __init__(self, contract, suite="AEAD_AES_128_GCM", unit="", core=""):
         self.contract, self.arguments, self.seconds = contract, {"suite": suite, "unit": unit, "core": core}, {}
 
-    def __call__(self, verb, first, count, epoch=0):
-        answer = self.contract("bulk", verb=verb, first=first, count=count, epoch=epoch, **self.arguments)
+    def __call__(self, verb, first, count, epoch=0, timeout=0):
+        answer = self.contract("bulk", verb=verb, first=first, count=count, epoch=epoch, timeout=timeout, **self.arguments)
         equal(answer.get("statuses"), {"ok": (count + 1) // 2 if verb == "switch" else count}, f"statuses of {verb} ({answer})")
         self.seconds[verb] = self.seconds.get(verb, 0) + answer["seconds"]
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Ten thousand flows re-keyed (installed, switched, retired in batches) twice while calls among them talk: nothing is lost, every
-packet authenticates at libsrtp2 ends under the new keys, every counter adds up; then flows come and go beside the calls."""
+packet authenticates at libsrtp2 ends under the new keys, every counter adds up; others come and go beside the calls, and each silence
+among ten thousand is reported once."""
 import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
-from bulk import Bulk, FIRST_PORT, addresses, in_use, key
+from bulk import Bulk, FIRST_PORT, addresses, flow_id, in_use, key
 from flows import Dataplane, Peer
 from harness import check, equal, main, wait_until
 
@@ -62,7 +63,16 @@ def test(t):
     sending = {f["sending"] for f in contract("list")["flows"] if f["out_epochs"]}
     equal(sending, {EPOCHS[-1]}, "epochs that are sent under")
     wait_until(lambda: in_use(dp)[:2] == (FLOWS, FLOWS), "a key for each flow")
-    bulk("remove", 0, FLOWS)
+
+    # Looking for silence goes through them in parts.
+    bulk("add", FLOWS, FLOWS, timeout=1)
+    silent = []
+    wait_until(lambda: len(silent.extend(e["id"] for e in contract("events", ms=200)["events"] if e["event"] == "flow_timeout") or silent)
+               >= FLOWS, "every silence is reported", 15)
+    silent += [e["id"] for e in contract("events", ms=1500)["events"] if e["event"] == "flow_timeout"]
+    equal(len(silent), FLOWS, "silences reported")
+    equal(set(silent), {flow_id(n) for n in range(FLOWS, 2 * FLOWS)}, "flows that are silent")
+    bulk("remove", 0, 2 * FLOWS)
     wait_until(lambda: in_use(dp)[:2] == (0, 0), "no flow and no key is left")
     check(len(ends) == 2 * len(TALKING), "every end was asked")
     t.say(f"{2 * FLOWS} re-keys beside {sum(end['received'] for end, _ in ends)} packets; " +

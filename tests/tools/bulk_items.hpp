@@ -16,6 +16,7 @@ inline constexpr std::uint32_t calls_per_address = 60'000;
 struct bulk {
     api::suite suite;
     api::net_address unit, core; // where the legs send to; the port is counted up from what is given
+    std::uint16_t timeout_s;
 
     [[nodiscard]] static api::flow_id id(std::uint32_t n) noexcept {
         const std::uint32_t call = n / 2;
@@ -31,6 +32,7 @@ struct bulk {
         c.id = id(n);
         c.reverse = c.rtp_out = c.rtcp_out = id(n ^ 1);
         c.tag = n + 1;
+        c.timeout_s = timeout_s;
         c.carries = api::carries_rtp | api::carries_rtcp;
         api::net_address to_unit = unit, to_core = core;
         to_unit.port = static_cast<std::uint16_t>(unit.port + n / 2 % calls_per_address);
