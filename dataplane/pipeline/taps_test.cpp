@@ -260,6 +260,48 @@ TEST_F(Taps, FullRingCostsRecordsNotPackets) {
     EXPECT_EQ(traced().size(), 16384u);
 }
 
+TEST(TapsOfTwoWorkers, HandedOverIsSeenTwiceAndCapturedOnce) {
+    testbed t(2);
+    (void)t.add_pair(access4, core4, gcm);
+    srtp_end unit{gcm, {{0, master_key(gcm, 1)}}, 4, false};
+    const flow::port_table addresses{std::vector<flow::ip_bytes>{}};
+    std::array<api::worker_stats, 2> own{};
+    std::vector<std::unique_ptr<trace_tap>> traces;
+    std::vector<std::unique_ptr<capture_tap>> captures;
+    capture_choice all;
+    all.ports = ~0u;
+    all.direction = api::capture_in;
+    for (unsigned i = 0; i < 2; ++i) {
+        traces.push_back(std::make_unique<trace_tap>(api::trace_request{10, 0, {}}, i, addresses, own[i]));
+        captures.push_back(std::make_unique<capture_tap>(all, i, own[i]));
+        t.worker(i).tap(traces[i].get());
+        t.worker(i).tap(captures[i].get());
+    }
+    for (std::uint16_t queue = 0; queue < 2; ++queue) // one of them is not the flow's own
+        t.inject(0, frame(unit.protect(rtp(static_cast<std::uint16_t>(queue + 1))), unit_at, local(access4, 4000)),
+                 queue);
+    t.pump();
+    EXPECT_EQ(t.collect(0).size() + t.collect(1).size(), 2u);
+    unsigned handed = 0, sent = 0, copies = 0;
+    for (unsigned i = 0; i < 2; ++i) {
+        for (const std::byte* at; (at = traces[i]->ring().front()) != nullptr; traces[i]->ring().pop()) {
+            api::trace_record r;
+            std::memcpy(&r, at, sizeof r);
+            EXPECT_EQ(r.reason, drop::none);
+            EXPECT_EQ(r.worker, i);
+            handed += has(r, api::trace_handed) && r.last == stage::lookup ? 1 : 0;
+            sent += has(r, api::trace_sent) ? 1 : 0;
+        }
+        for (; captures[i]->ring().front() != nullptr; captures[i]->ring().pop())
+            ++copies;
+        t.worker(i).tap(static_cast<trace_tap*>(nullptr));
+        t.worker(i).tap(static_cast<capture_tap*>(nullptr));
+    }
+    EXPECT_EQ(handed, 1u);
+    EXPECT_EQ(sent, 2u);
+    EXPECT_EQ(copies, 2u);
+}
+
 TEST_F(Taps, StagesAreCounted) {
     bytes bad = unit.protect(rtp(1));
     bad[20] ^= 1;
