@@ -71,8 +71,8 @@ def _setup(rows):
             yield _at_least(f"{name}: {note}, a second", 100_000, row["value"])
         elif note.startswith("packets lost"):
             yield _at_most(f"{name}: share of {note}", 0, row["value"])
-        elif note.startswith("longest command"):
-            yield _at_most(f"{name}: {note}, us", 50, row["value"])
+        elif note.startswith("commands in the worker"):
+            yield _at_most(f"{name}: {note}, us, p{row.get('percentile')}", 50, row["value"])
         elif note.startswith("longest worker gap") and not note.endswith(("included", "quiet")):
             quiet = of(row, "longest worker gap, quiet")
             yield _at_most(f"{name}: {note}, us (50, or what it is without set-up)", max(50, quiet or 0), row["value"])

@@ -114,9 +114,27 @@ void rig::timed::run(unsigned worker, const std::function<void()>& what) {
         const std::uint64_t begin = rte_rdtsc();
         what();
         const std::uint64_t took = rte_rdtsc() - begin;
-        if (took < look_closer_tsc || !interrupted(switches_before))
-            raise(longest, took);
+        if (took >= look_closer_tsc && interrupted(switches_before))
+            return;
+        raise(longest, took);
+        by_half_us[std::min<std::uint64_t>(took * 20 / look_closer_tsc, by_half_us.size() - 1)]++;
     });
+}
+
+void rig::timed::reset() noexcept {
+    longest = 0;
+    for (auto& n : by_half_us)
+        n = 0;
+}
+
+double rig::timed::most_us(double share) const noexcept {
+    std::uint64_t all = 0, seen = 0;
+    for (const auto& n : by_half_us)
+        all += n;
+    for (std::size_t i = 0; i < by_half_us.size(); ++i)
+        if ((seen += by_half_us[i]) >= static_cast<std::uint64_t>(share * static_cast<double>(all)) && seen != 0)
+            return static_cast<double>(i + 1) / 2;
+    return 0;
 }
 
 rig::rig(std::uint32_t flows, unsigned packets_per_second) {
@@ -297,7 +315,7 @@ void rig::traffic(bool on) noexcept {
 
 void rig::reset() noexcept {
     pass_rounds(2); // a gap that is under way belongs to what was before
-    timed_->longest = 0;
+    timed_->reset();
     longest_gap_ = longest_own_gap_ = own_over_ = preempted_ = 0;
 }
 
@@ -305,6 +323,7 @@ observed rig::look() noexcept {
     observed o;
     o.longest_gap_us = static_cast<double>(longest_gap_.load()) / tsc_per_us_;
     o.longest_command_us = static_cast<double>(timed_->longest.load()) / tsc_per_us_;
+    o.most_commands_us = timed_->most_us(0.999);
     o.longest_own_gap_us = static_cast<double>(longest_own_gap_.load()) / tsc_per_us_;
     o.own_gaps_over_50us = own_over_.load();
     o.preempted = preempted_.load();

@@ -37,6 +37,7 @@ struct observed {
     double longest_gap_us = 0;     // between two polls of the worker, its traffic's making not counted
     double longest_own_gap_us = 0; // of those in which the kernel did not take the core away from the worker
     double longest_command_us = 0; // inside one command of the control thread, likewise
+    double most_commands_us = 0;   // no longer than that: 99.9 % of them
     std::uint64_t own_gaps_over_50us = 0;
     std::uint64_t preempted = 0; // gaps in which it did
     std::uint64_t sent = 0, received = 0;
@@ -69,8 +70,11 @@ private:
         void run(unsigned worker, const std::function<void()>& what) override;
         void quiesce() override { to.quiesce(); }
         flow::executor& to;
+        void reset() noexcept;
+        [[nodiscard]] double most_us(double share) const noexcept;
         std::atomic<std::uint64_t> longest{0};
-        std::uint64_t look_closer_tsc = 0;
+        std::array<std::atomic<std::uint64_t>, 200> by_half_us{};
+        std::uint64_t look_closer_tsc = 0; // 10 us
         std::uint64_t switches_before = 0; // the worker's
     };
 

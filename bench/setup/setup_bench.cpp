@@ -311,8 +311,11 @@ private:
         row(suite, flows, o.longest_gap_us, "us", fmt::format("longest worker gap, {}, pre-emption included", what));
         row(suite, flows, static_cast<double>(o.own_gaps_over_50us) / seconds, "per_s",
             fmt::format("worker gaps over 50 us, {}", what));
-        if (o.longest_command_us > 0)
+        if (o.longest_command_us > 0) {
             row(suite, flows, o.longest_command_us, "us", fmt::format("longest command in the worker, {}", what));
+            row(suite, flows, o.most_commands_us, "us", fmt::format("commands in the worker, {}", what));
+            rows_.back()["percentile"] = 99.9;
+        }
         const auto sent = static_cast<double>(std::max<std::uint64_t>(after.sent - before_.sent, 1));
         row(suite, flows, static_cast<double>(missing - lost_) / sent, "share", fmt::format("packets lost, {}", what));
         fmt::print("{:>82} {} of {} packets missing, {} dropped under a name; pre-empted {} times\n", "",
