@@ -38,6 +38,13 @@ public:
         return std::nullopt;
     }
 
+    // IPv4, as it lies in memory.
+    [[nodiscard]] std::optional<std::uint32_t> address_index(std::uint32_t ipv4) const noexcept {
+        std::uint8_t ip[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+        std::memcpy(ip + 12, &ipv4, sizeof ipv4);
+        return address_index(ip);
+    }
+
     [[nodiscard]] slot_index find(api::flow_id id) const noexcept {
         const std::uint32_t address = id >> 16;
         if (address >= addresses_.size())

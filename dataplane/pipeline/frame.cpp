@@ -129,19 +129,10 @@ std::uint64_t checksum_words(const std::uint8_t* data, std::size_t length, std::
         std::memcpy(&word, data, 8);
         sum += (word & 0xffffffff) + (word >> 32);
     }
-    if (length >= 4) {
-        std::uint32_t word;
-        std::memcpy(&word, data, 4);
-        sum += word;
-        data += 4;
-        length -= 4;
-    }
-    if (length >= 2) {
+    for (; length >= 2; data += 2, length -= 2) {
         std::uint16_t word;
         std::memcpy(&word, data, 2);
         sum += word;
-        data += 2;
-        length -= 2;
     }
     if (length != 0)
         sum += *data; // the missing byte behind it counts as zero; little-endian words
@@ -161,7 +152,18 @@ __attribute__((target("avx2"))) std::uint64_t checksum_avx2(const std::uint8_t* 
     even = _mm256_add_epi64(even, odd);
     const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
     sum += static_cast<std::uint64_t>(_mm_cvtsi128_si64(half)) + static_cast<std::uint64_t>(_mm_extract_epi64(half, 1));
-    return checksum_words(data, length, sum);
+    for (; length >= 8; data += 8, length -= 8) {
+        std::uint64_t word;
+        std::memcpy(&word, data, 8);
+        sum += (word & 0xffffffff) + (word >> 32);
+    }
+    if (length != 0) { // at least 64 bytes lie in front: the rest is the upper part of the last eight
+        std::uint64_t word;
+        std::memcpy(&word, data + length - 8, 8);
+        word >>= 8 * (8 - length);
+        sum += (word & 0xffffffff) + (word >> 32);
+    }
+    return sum;
 }
 const bool has_avx2 = __builtin_cpu_supports("avx2");
 #endif

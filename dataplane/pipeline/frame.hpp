@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "dataplane/api/contract.hpp"
@@ -17,8 +18,8 @@ inline constexpr std::uint16_t no_vlan = 0xffff;
 
 // Layer 2 as seen in a received frame.
 struct link_seen {
+    std::uint8_t destination_mac[6]; // as on the wire
     std::uint8_t source_mac[6];
-    std::uint8_t destination_mac[6];
     std::uint16_t vlan; // no_vlan, or the 12-bit id
 };
 
@@ -32,6 +33,42 @@ struct udp_frame {
 
 // Reads a frame; api::drop::none where it is a whole UDP datagram. Never reads beyond the span.
 [[nodiscard]] api::drop parse_frame(std::span<const std::uint8_t> frame, udp_frame& out) noexcept;
+
+// Most frames: IPv4 without options or VLAN tag.
+struct plain_frame {
+    std::uint32_t source_ip, destination_ip; // as in memory
+    std::uint16_t source_port, destination_port;
+    std::uint16_t payload_length;
+};
+inline constexpr std::size_t plain_headers = 14 + 20 + 8;
+
+// Reads one of those; false where it is not or where anything is wrong: then parse_frame says what.
+[[nodiscard]] inline bool parse_plain(const std::uint8_t* frame, std::size_t length, plain_frame& out) noexcept {
+    if (length < plain_headers)
+        return false;
+    std::uint32_t type = 0, to = 0;
+    std::uint64_t first = 0, second = 0, udp = 0; // little-endian words of the headers
+    std::memcpy(&type, frame + 12, 4);
+    std::memcpy(&first, frame + 14, 8);
+    std::memcpy(&second, frame + 22, 8);
+    std::memcpy(&to, frame + 30, 4);
+    std::memcpy(&udp, frame + 34, 8);
+    std::uint64_t sum = (first & 0xffffffff) + (first >> 32) + (second & 0xffffffff) + (second >> 32) + to;
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    const std::size_t total = __builtin_bswap16(static_cast<std::uint16_t>(first >> 16));
+    const std::size_t datagram = __builtin_bswap16(static_cast<std::uint16_t>(udp >> 32));
+    out.source_ip = static_cast<std::uint32_t>(second >> 32);
+    out.destination_ip = to;
+    out.source_port = __builtin_bswap16(static_cast<std::uint16_t>(udp));
+    out.destination_port = __builtin_bswap16(static_cast<std::uint16_t>(udp >> 16));
+    out.payload_length = static_cast<std::uint16_t>(datagram - 8);
+    const bool plain = (type & 0xffffff) == 0x450008 && (first >> 48 & 0xff3f) == 0; // no part of a fragmented one
+    return plain && (second >> 8 & 0xff) == 17 && sum == 0xffff && total <= length - 14 && datagram >= 8 &&
+           datagram + 20 <= total && out.source_port != 0 && out.destination_port != 0;
+}
 
 // How a frame leaves.
 struct link_out {

@@ -26,6 +26,29 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     if (p.mbuf->nb_segs != 1 && rte_pktmbuf_linearize(p.mbuf) != 0)
         return api::drop::no_room;
     auto* const frame = rte_pktmbuf_mtod(p.mbuf, std::uint8_t*);
+    crypto::prefetch_lines(frame, 64, std::min<std::size_t>(p.mbuf->data_len, 256)); // all of a voice packet
+    plain_frame plain;
+    if (!parse_plain(frame, p.mbuf->data_len, plain))
+        return parse_other(p, frame, to);
+    const auto address = shared_.table.address_index(plain.destination_ip);
+    if (!address)
+        return api::drop::no_flow;
+    to = api::make_flow_id(*address, plain.destination_port);
+    shared_.table.prefetch(to);
+    p.payload = frame + plain_headers;
+    p.length = p.received_length = plain.payload_length;
+    const std::uint64_t ip[2] = {0, 0xffff0000 | std::uint64_t{plain.source_ip} << 32}; // ::ffff:a.b.c.d
+    const std::uint64_t port = plain.source_port;                                       // and nothing behind it
+    std::memcpy(p.source.ip, ip, sizeof ip);
+    static_assert(offsetof(api::net_address, port) == 16 && sizeof(api::net_address) == 24);
+    std::memcpy(&p.source.port, &port, sizeof port);
+    std::memcpy(&p.link, frame, 12);
+    p.link.vlan = no_vlan;
+    return api::drop::none;
+}
+
+// IPv6, tagged, or a reason to drop it.
+api::drop worker::parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) const noexcept {
     udp_frame seen;
     if (const auto wrong = parse_frame({frame, p.mbuf->data_len}, seen); wrong != api::drop::none)
         return wrong;
@@ -33,11 +56,8 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     if (!address)
         return api::drop::no_flow;
     to = api::make_flow_id(*address, seen.destination.port);
-    shared_.table.prefetch(to);
-    crypto::prefetch_lines(frame, 64, std::min<std::size_t>(p.mbuf->data_len, 256)); // all of a voice packet
     p.payload = frame + seen.payload_offset;
-    p.length = seen.payload_length;
-    p.received_length = seen.payload_length;
+    p.length = p.received_length = seen.payload_length;
     p.source = seen.source;
     p.link = seen.link;
     return api::drop::none;

@@ -17,6 +17,8 @@ namespace tandem::pipeline {
 
 inline constexpr unsigned burst_size = 64;
 
+struct hop;
+
 struct packet {
     rte_mbuf* mbuf;
     std::uint8_t* payload; // of UDP; in place through the whole walk
@@ -34,6 +36,7 @@ struct packet {
     api::net_address source;
     link_seen link;
     std::uint8_t out_port;
+    const hop* way; // from protect on
 };
 
 struct burst {

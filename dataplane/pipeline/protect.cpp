@@ -32,6 +32,7 @@ api::drop worker::route_packet(packet& p) noexcept {
     if (way.state == hop_state::none)
         return api::drop::no_next_hop;
     p.out_port = way.port;
+    p.way = &way;
     return api::drop::none;
 }
 

@@ -10,7 +10,7 @@
 namespace tandem::pipeline {
 
 api::drop worker::finish_headers(packet& p) noexcept {
-    const hop& way = way_of(p);
+    const hop& way = *p.way;
     const bool tagged = way.link.vlan != no_vlan;
     const std::size_t headers = header_bytes(way.ends.ipv4 != 0, tagged);
     if (p.length + headers - (tagged ? 18 : 14) > way.mtu)
@@ -21,6 +21,7 @@ api::drop worker::finish_headers(packet& p) noexcept {
     p.mbuf->data_off = static_cast<std::uint16_t>(room_before(p) - headers);
     p.mbuf->data_len = static_cast<std::uint16_t>(p.length + headers);
     p.mbuf->pkt_len = p.mbuf->data_len;
+    p.received_length = p.mbuf->data_len; // from here on: of the frame
     p.mbuf->ol_flags = 0;
     return api::drop::none;
 }
@@ -28,12 +29,9 @@ api::drop worker::finish_headers(packet& p) noexcept {
 void worker::transmit(std::uint8_t at) noexcept {
     leaving& out = leaving_[at];
     const port_use& port = ports_[at];
-    for (unsigned i = 0; i < out.count; ++i) { // before they are gone
-        packet& p = burst_.packets[out.packets[i]];
-        p.received_length = out.mbufs[i]->pkt_len;
-        if (capture_ != nullptr) [[unlikely]]
-            capture_->leaving(out.packets[i], p, *out.mbufs[i]);
-    }
+    if (capture_ != nullptr) [[unlikely]]
+        for (unsigned i = 0; i < out.count; ++i) // before they are gone
+            capture_->leaving(out.packets[i], burst_.packets[out.packets[i]], *out.mbufs[i]);
     for (unsigned i = 0; i < out.count; ++i)
         gives(out.mbufs[i]);
     const unsigned sent =

@@ -5,11 +5,10 @@
 
 namespace tandem::pipeline {
 
-// Before any crypto: clear media, and SRTP that is not to roam, come from one address only.
+// Before any crypto: clear media, and SRTP that is not to roam, come from one address only. Not asked where the last
+// accepted packet came from the same source: no policy has changed since (that resets `seen`).
 api::drop worker::permitted(const packet& p) const noexcept {
     const flow::record& f = *p.flow;
-    if (f.heard_from(p.source)) // accepted before, and no policy has changed since (that resets `seen`)
-        return api::drop::none;
     switch (f.source) {
     case api::source_policy::authenticated:
         return api::drop::none;
@@ -25,7 +24,7 @@ api::drop worker::permitted(const packet& p) const noexcept {
 }
 
 // The packet is the flow's: counters, events, latch.
-void worker::accept(packet& p, const crypto::op& op) noexcept {
+void worker::accept(packet& p, const crypto::op& op, bool heard) noexcept {
     p.accepted = true;
     flow::record& f = *p.flow;
     api::flow_stats& s = shared_.flow_stats[p.slot];
@@ -46,23 +45,24 @@ void worker::accept(packet& p, const crypto::op& op) noexcept {
         if (op.key_limit)
             emit(api::event_type::key_limit, f, op.epoch, p.source);
     }
-    if (!f.heard_from(p.source))
+    if (!heard)
         latch(p);
 }
 
 // By the sides that lookup asked for.
-void worker::prefetch_keys() const noexcept {
+void worker::prefetch_in_keys() const noexcept {
     for (unsigned i = 0; i < burst_.count; ++i)
-        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none) {
-            if (p.flow->in_suite != api::suite::clear)
-                flow::prefetch_key(shared_.memory.ins()[p.slot], keys_, p.length);
-            if (p.flow->out_suite != api::suite::clear)
-                flow::prefetch_key(shared_.memory.outs()[p.slot], keys_, p.length);
-        }
+        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->in_suite != api::suite::clear)
+            flow::prefetch_key(shared_.memory.ins()[p.slot], keys_, p.length);
+}
+void worker::prefetch_out_keys() const noexcept {
+    for (unsigned i = 0; i < burst_.count; ++i)
+        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->out_suite != api::suite::clear)
+            flow::prefetch_key(shared_.memory.outs()[p.slot], keys_, p.length);
 }
 
 void worker::unprotect() noexcept {
-    prefetch_keys();
+    prefetch_in_keys();
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
         crypto::op& op = ops_[i];
@@ -72,13 +72,14 @@ void worker::unprotect() noexcept {
         api::drop wrong = flow::prepare_unprotect(shared_.memory.ins()[p.slot], keys_, p.payload, p.length, op);
         if (wrong == api::drop::none && (p.flow->carries & (op.rtcp ? api::carries_rtcp : api::carries_rtp)) == 0)
             wrong = op.rtcp ? api::drop::rtcp_unexpected : api::drop::rtp_unexpected;
-        if (wrong == api::drop::none)
+        if (wrong == api::drop::none && !p.flow->heard_from(p.source))
             wrong = permitted(p);
         if (wrong != api::drop::none) {
             op.result = wrong;
             drop(p, wrong);
         }
     }
+    prefetch_out_keys();
     engine_->unprotect({ops_.data(), burst_.count});
     unprotected_ = 0;
     for (unsigned i = 0; i < burst_.count; ++i) {
@@ -87,10 +88,10 @@ void worker::unprotect() noexcept {
             continue;
         crypto::op& op = ops_[i];
         api::drop wrong = flow::commit_unprotect(shared_.memory.ins()[p.slot], keys_, *engine_, op);
-        if (wrong == api::drop::none) {
-            // Two first packets from different addresses may lie in one burst: the second is not the first one's.
+        const bool heard = p.flow->heard_from(p.source);
+        // Two first packets from different addresses may lie in one burst: the second is not the first one's.
+        if (wrong == api::drop::none && !heard)
             wrong = permitted(p);
-        }
         if (wrong != api::drop::none) {
             op.result = wrong;
             drop(p, wrong);
@@ -98,7 +99,7 @@ void worker::unprotect() noexcept {
         }
         p.rtcp = op.rtcp;
         p.length = op.length;
-        accept(p, op);
+        accept(p, op, heard);
     }
     count(api::counter::srtp_unprotected, unprotected_);
 }

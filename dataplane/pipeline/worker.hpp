@@ -97,11 +97,13 @@ private:
     void take(rte_mbuf* mbuf, std::uint8_t port) noexcept;
     void lookup() noexcept; // lookup.cpp
     api::drop parse(packet& p, api::flow_id& to) noexcept;
+    api::drop parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) const noexcept;
     void hand_over(unsigned to) noexcept;
     void unprotect() noexcept; // unprotect.cpp
-    void prefetch_keys() const noexcept;
+    void prefetch_in_keys() const noexcept;
+    void prefetch_out_keys() const noexcept;
     api::drop permitted(const packet& p) const noexcept;
-    void accept(packet& p, const crypto::op& op) noexcept;
+    void accept(packet& p, const crypto::op& op, bool heard) noexcept;
     void latch(packet& p) noexcept; // latch.cpp
     void move_remote(flow::slot_index slot, const packet& p) noexcept;
     void protect() noexcept; // protect.cpp
