@@ -35,15 +35,15 @@ def measure(bench):
     relay = Tandem(bench, SUITE, bench.streams, bench.payload)
     try:
         for kind in (None, "closed-port", "malformed", "handshake", "bad-tags"):
-            before, begin = relay.cpu_seconds(), time.monotonic()
+            before, begin = relay.busy_seconds(), time.monotonic()
             running = flood_of(bench, relay, kind, seconds + 0.3) if kind else None
             media = relay.trial(DIRECTION, RATE, seconds)
             flood = running.result() if running else {"rate_sent": 0.0}
-            share = (relay.cpu_seconds() - before) / (time.monotonic() - begin)
+            share = (relay.busy_seconds() - before) / (time.monotonic() - begin)
             note = f"flood: {kind or 'none'}"
             bench.row("flood", "tandem", SUITE, DIRECTION, flood["rate_sent"], "pps", note=note + ", sent")
             bench.row("flood", "tandem", SUITE, DIRECTION, media["lost"] / max(media["sent"], 1), "share", note=note + ", media lost")
-            bench.row("flood", "tandem", SUITE, DIRECTION, share, "share", note=note + ", CPU of the data plane's process")
+            bench.row("flood", "tandem", SUITE, DIRECTION, share, "share", note=note + ", busy share of the worker")
     finally:
         relay.stop()
 
