@@ -309,7 +309,8 @@ void rig::pass_rounds(unsigned n) const noexcept {
 
 void rig::traffic(bool on) noexcept {
     on_ = on;
-    for (int i = 0; !on && i < 200 && sent_.load() != received_.load() + drops(); ++i)
+    pass_rounds(2); // the one under way may still make some
+    for (int i = 0; !on && i < 5000 && sent_.load() != received_.load() + drops(); ++i)
         pass_rounds(8);
 }
 

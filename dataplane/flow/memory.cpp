@@ -37,8 +37,9 @@ offsets layout(std::uint32_t max_flows) noexcept {
     return o;
 }
 
-// Touches every page of the flows' part now, so that no worker ever waits for one. The kernel clears gigabytes (a million flows) at some
-// microseconds a page: several threads share that. What fails here is noticed by mlock() after it.
+// Touches every page of the flows' part now, so that no worker ever waits for one. The kernel clears gigabytes (a
+// million flows) at some microseconds a page: several threads share that. What fails here is noticed by mlock() after
+// it.
 void populate(void* at, std::size_t bytes) {
     constexpr std::size_t slice = std::size_t{64} << 20;
     std::atomic<std::size_t> next{0};
