@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <fmt/format.h>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -13,6 +14,7 @@
 #include <x86intrin.h>
 
 #include "bench/path/rig.hpp"
+#include "dataplane/flow/footprint.hpp"
 
 using namespace tandem;
 using namespace tandem::bench;
@@ -117,10 +119,28 @@ void run_shape(world& w, rig::shape s, const std::vector<std::uint32_t>& payload
         measure(on, s, payload, o, to);
 }
 
-void footprint(report& to) {
-    const auto bytes = static_cast<double>(flow::memory::bytes_per_flow());
-    std::printf("\nstate memory: %.0f bytes per flow\n", bytes);
-    to.add("tandem", "-", "-", 0, 0, bytes, "B", "state memory per flow");
+// Bytes in use by a flow with one key, and lines that a packet touches (SRTP in, clear out): flow/footprint.hpp.
+void footprint(report& to, const std::vector<std::uint32_t>& payloads) {
+    constexpr auto table = sizeof(flow::slot_index), hops = sizeof(pipeline::flow_hops),
+                   stats = sizeof(api::flow_stats);
+    std::printf(
+        "\nstate memory: %zu bytes a flow and side keys; beside it %zu of ways, %zu of counters, %zu of port table\n",
+        sizeof(flow::flow_block), hops, stats, table);
+    for (const auto& row : api::suite_table) {
+        if (row.id == api::suite::clear)
+            continue;
+        const std::size_t bytes = flow::memory::bytes_per_flow(row.id, 1);
+        std::printf("%-24.*s %5zu bytes a flow with one key;", static_cast<int>(row.name.size()), row.name.data(),
+                    bytes);
+        to.add("tandem", row.name, "-", 0, 0, static_cast<double>(bytes), "B", "state memory of a flow with one key");
+        for (const std::uint32_t payload : payloads) {
+            const unsigned lines = flow::lines_per_packet(row.id, api::suite::clear, payload);
+            std::printf(" %u lines at %u B", lines, payload);
+            to.add("tandem", row.name, "srtp-rtp", payload, 0, lines * 64.0, "B",
+                   fmt::format("{} cache lines of flow and session state a packet", lines));
+        }
+        std::printf("\n");
+    }
 }
 
 void run_all(const options& o, report& to) {
@@ -153,7 +173,7 @@ void run_all(const options& o, report& to) {
     if (o.quick && o.flows.empty() && in(suites, std::string("AEAD_AES_128_GCM")))
         run_shape(w, {api::suite::aead_aes_128_gcm, direction::srtp_rtp, million, {true, true, false, false}}, {160}, o,
                   to);
-    footprint(to);
+    footprint(to, payloads);
 }
 
 } // namespace
