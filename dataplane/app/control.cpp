@@ -29,6 +29,7 @@ constexpr std::uint64_t millisecond = 1'000'000, second = 1'000'000'000;
 constexpr int poll_ms = 10; // events wait no longer than this
 constexpr int observed_poll_ms = 1;
 constexpr std::uint64_t age_interval_ns = 100 * millisecond;
+constexpr std::uint64_t recovery_routes_ns = 50 * millisecond; // phones with an address each: 8 us of netlink for each
 constexpr flow::slot_index aged_at_once = 4096; // a million flows take 2.5 s and less than a tenth of this thread
 constexpr std::uint64_t worker_silence_ns = 5 * second;
 
@@ -75,7 +76,9 @@ tl::expected<void, std::string> control::set_up_edge() {
 
 void control::recover() {
     flow::memory_header& h = shared_.memory.header();
+    routes_until_ns_ = pipeline::monotonic_ns() + recovery_routes_ns;
     recovered_ = flows_.recover();
+    routes_until_ns_ = 0;
     for (api::flow_stats& s : stats_.flows()) // counters of flows that are no more
         if (s.id != 0 && flows_.find(s.id) == flow::no_slot)
             s = {};
@@ -107,8 +110,12 @@ void control::published(flow::slot_index slot, const flow::record& r) {
     s.suite_in = r.in_suite;
     s.suite_out = r.out_suite;
     s.epoch_out = flow::sending_epoch(shared_.memory.outs()[slot]);
-    ageing_.begin(slot, pipeline::monotonic_ns(), s.last_packet_ns);
-    routes_.prepare(slot, r);
+    const std::uint64_t now = pipeline::monotonic_ns();
+    ageing_.begin(slot, now, s.last_packet_ns);
+    if (routes_until_ns_ != 0 && now > routes_until_ns_)
+        routes_.postpone(slot);
+    else
+        routes_.prepare(slot, r);
     for (const auto& port : ports_)
         if (port.edge)
             port.edge->open_port(r.id >> 16, static_cast<std::uint16_t>(r.id));

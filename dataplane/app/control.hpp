@@ -70,6 +70,7 @@ private:
     std::uint64_t started_ns_;
     std::array<std::uint64_t, 256> edge_before_{}; // verdicts that a predecessor counted
     std::uint64_t next_second_ns_ = 0;
+    std::uint64_t routes_until_ns_ = 0; // at a recovery: later flows' ways are found once the workers run; 0 = no limit
     std::uint64_t next_age_ns_ = 0;
     flow::slot_index next_aged_ = 0;      // of the walk that looks for silence
     std::vector<flow::slot_index> moved_; // flows whose remotes moved in this turn: their ways are asked for together

@@ -61,6 +61,11 @@ void route_keeper::prepare(flow::slot_index slot, const flow::record& r) {
         hops_[slot].rtcp = found;
 }
 
+void route_keeper::postpone(flow::slot_index slot) {
+    hops_[slot] = {};
+    left_ = std::max(left_, slot + 1);
+}
+
 void route_keeper::collect(flow::slot_index slot, const flow::record& r, std::vector<change>& to) {
     const flow::route way = r.where();
     const pipeline::flow_hops now = hops_[slot];

@@ -22,6 +22,8 @@ public:
 
     // Before the flow is published: written in place.
     void prepare(flow::slot_index slot, const flow::record& r);
+    // Instead of prepare(): sweep() finds the way while the workers run already.
+    void postpone(flow::slot_index slot);
     // Flows in force whose remotes moved.
     void follow(std::span<const flow::slot_index> slots);
     // The kernel has news, or it is time: every flow is asked for again where an answer may have changed, by sweep().

@@ -32,8 +32,9 @@ def key(suite, n, epoch):
 class Bulk:
     """Does one thing to flows [first, first + count) and insists that every one of them is ok; adds up the seconds by verb."""
 
-    def __init__(self, contract, suite="AEAD_AES_128_GCM", unit="", core=""):
-        self.contract, self.arguments, self.seconds = contract, {"suite": suite, "unit": unit, "core": core}, {}
+    def __init__(self, contract, suite="AEAD_AES_128_GCM", unit="", core="", own_phones=False):
+        self.contract, self.seconds = contract, {}
+        self.arguments = {"suite": suite, "unit": unit, "core": core, "own_phones": own_phones}
 
     def __call__(self, verb, first, count, epoch=0, timeout=0):
         answer = self.contract("bulk", verb=verb, first=first, count=count, epoch=epoch, timeout=timeout, **self.arguments)

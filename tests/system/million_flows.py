@@ -37,7 +37,8 @@ def test(t):
     started = time.monotonic() - begin
     contract = dp.contract()
     equal(contract("hello")["max_flows"], FLOWS, "max_flows")
-    at = {"unit": f"{net.ue_address}:1024", "core": f"{net.bob_address}:1024"}
+    net.gw.route("10.0.0.0/8", "via", net.bob_address)  # half a million phones behind one neighbour
+    at = {"unit": f"{net.ue_address}:1024", "core": "10.0.0.0:1024", "own_phones": True}
     bulk = Bulk(contract, **at)
     bulk("add", 0, FLOWS)
     bulk("install", 0, FLOWS)

@@ -17,6 +17,7 @@ struct bulk {
     api::suite suite;
     api::net_address unit, core; // where the legs send to; the port is counted up from what is given
     std::uint16_t timeout_s;
+    bool own_phones; // every unit leg sends to an address of its own: the call's number is added to `core`'s
 
     [[nodiscard]] static api::flow_id id(std::uint32_t n) noexcept {
         const std::uint32_t call = n / 2;
@@ -37,6 +38,9 @@ struct bulk {
         api::net_address to_unit = unit, to_core = core;
         to_unit.port = static_cast<std::uint16_t>(unit.port + n / 2 % calls_per_address);
         to_core.port = static_cast<std::uint16_t>(core.port + n / 2 % calls_per_address);
+        if (own_phones)
+            for (unsigned i = 0; i < 3; ++i)
+                to_core.ip[13 + i] = static_cast<std::uint8_t>(to_core.ip[13 + i] + (n / 2 >> (16 - 8 * i)));
         if (n % 2 == 0) {
             c.in_suite = suite;
             c.in_mki_length = 4;

@@ -323,7 +323,8 @@ private:
                    last = first + command.at("count").get<std::uint32_t>();
         const auto epoch = command.value("epoch", std::uint32_t{0});
         const tests::bulk of{suite(command.value("suite", "AEAD_AES_128_GCM")), address(command.value("unit", "")),
-                             address(command.value("core", "")), command.value("timeout", std::uint16_t{0})};
+                             address(command.value("core", "")), command.value("timeout", std::uint16_t{0}),
+                             command.value("own_phones", false)};
         const auto verb = command.at("verb").get<std::string>();
         const auto refs = [&](std::uint32_t n) { return api::epoch_ref{of.id(n), epoch, of.sealed_side(n), {}}; };
         if (verb == "add")
