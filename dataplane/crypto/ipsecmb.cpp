@@ -196,7 +196,7 @@ void ipsecmb::unprotect_gcm(op& item, const std::uint8_t* iv) noexcept {
         with_rtcp_gcm(item, false, body, tag);
     else
         gcm(gcm_of(*item.key), iv, false, item, body, tag);
-    if (equal_constant_time(tag, item.packet + body, sizeof tag))
+    if (tags_equal(tag, item.packet + body, sizeof tag))
         item.length = body;
     else
         item.result = api::drop::srtp_auth;
@@ -294,7 +294,7 @@ void ipsecmb::flush_unprotect() noexcept {
         op& item = *items_[i];
         media::store32(item.packet + bodies_[i], saved_[i]);
         const std::size_t tag = media::tag_length(item.key->suite, item.rtcp);
-        if (!equal_constant_time(tags_[i].data(), item.packet + item.length - tag, tag)) {
+        if (!tags_equal(tags_[i].data(), item.packet + item.length - tag, tag)) {
             item.result = api::drop::srtp_auth;
             continue;
         }

@@ -41,7 +41,7 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     const std::uint64_t port = plain.source_port;                                       // and nothing behind it
     std::memcpy(p.source.ip, ip, sizeof ip);
     static_assert(offsetof(api::net_address, port) == 16 && sizeof(api::net_address) == 24);
-    std::memcpy(&p.source.port, &port, sizeof port);
+    std::memcpy(reinterpret_cast<std::uint8_t*>(&p.source) + offsetof(api::net_address, port), &port, sizeof port);
     std::memcpy(&p.link, frame, 12);
     p.link.vlan = no_vlan;
     return api::drop::none;
