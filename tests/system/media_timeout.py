@@ -31,6 +31,11 @@ def test(t):
     time.sleep(1.5)
     check(call.core.received and call.unit.received, "media flow both ways")
     check(flows(gw) > 0, "flows are in the data plane")
+    _, words, _ = gw.ctl.raw("status")
+    said = {line.split("  ")[0]: line.split()[-1] for line in (l.strip() for l in words.splitlines()) if line}
+    equal(int(said["flows"]), flows(gw), "flows as tandemctl status shows them")
+    check(int(said["flows, most"]) >= int(said["flows"]) and int(said["keys"]) > 0, f"their most, and keys: {words}")
+    check(500 < int(said["bytes a flow"]) < 10_000, f"state memory a flow: {said['bytes a flow']} bytes")
     begin = time.monotonic()
     call.command("delete")
     wait_until(lambda: flows(gw) == 0, "delete takes the flows out", 1.0, 0.02)
