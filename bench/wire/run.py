@@ -18,6 +18,7 @@ import netns  # noqa: E402
 import overload  # noqa: E402
 import wire  # noqa: E402
 from harness import Network, Test  # noqa: E402
+from process import ProcessError  # noqa: E402
 from programs import NotBuilt, program  # noqa: E402
 
 PARTS = {"wire": wire.measure, "overload": overload.measure, "flood": floods.measure}
@@ -79,7 +80,7 @@ def main():
         bench = Bench(args, test)
         for name in args.only.split(","):
             PARTS[name](bench)
-    except (NotBuilt, FileNotFoundError, RuntimeError, netns.NetError) as wrong:
+    except (NotBuilt, FileNotFoundError, RuntimeError, netns.NetError, ProcessError) as wrong:
         print(f"bench/wire: {wrong}", file=sys.stderr)
         status = 1
     finally:

@@ -34,6 +34,8 @@ class Clean:
     def loss_free(self, steps):
         """(rate, the sender's own flat out): the highest rate without a lost packet, within some per cent."""
         flat = self.trial(None)
+        if not flat["received"]:
+            raise RuntimeError(f"{self.relay.engine} {self.relay.suite} {self.direction}: nothing came back")
         if flat["lost"] == 0:
             return flat["rate_sent"], flat["rate_sent"]
         low, high = 0.0, min(flat["rate_sent"], 1.6 * flat["received"] / flat["seconds"])
