@@ -73,9 +73,11 @@ using media::commit_store;
         commit_store(what.id(at), 0);
         what.rtp(at) = {};
         what.rest(at) = {};
-        for (std::uint8_t& used : what.epoch_used) // the next packet in this place turns to it anew
-            if (used == at + 1)
-                used = static_cast<std::uint8_t>(max_streams + 1);
+        // The next packet in this place turns to it anew. A slot without a key is the control thread's (install resets
+        // it).
+        for (unsigned i = 0; i < max_epochs; ++i)
+            if ((what.suite == api::suite::clear || load_epoch(what, i) != 0) && what.epoch_used[i] == at + 1)
+                what.epoch_used[i] = static_cast<std::uint8_t>(max_streams + 1);
     }
     return found;
 }

@@ -311,6 +311,40 @@ TEST_F(Srtp, StreamsAreBoundedAndNeverForgottenUnderTheirKey) {
     }
 }
 
+// A key's slot is used again by a later key: a stream that goes on there is known to be used under that one, too,
+// though nothing but the slot's content has changed for it.
+TEST_F(Srtp, AReusedSlotIsAnotherKey) {
+    start(gcm, 4);
+    give_both(0);
+    for (std::uint32_t ssrc = 0; ssrc < max_streams; ++ssrc)
+        ASSERT_EQ(take(sealed(ssrc, 1)), drop::none);
+    give_both(1);
+    ASSERT_EQ(switch_to(world_->out, 1), status::ok);
+    drop_epoch(world_->in, 0);
+    drop_epoch(world_->out, 0);
+    give_both(2); // where epoch 0 was
+    ASSERT_EQ(static_cast<std::uint32_t>(world_->in.epochs[0]), 2U);
+    ASSERT_EQ(switch_to(world_->out, 2), status::ok);
+    std::vector<bytes> under_two;
+    for (std::uint32_t i = 0; i < max_streams; ++i) { // the one that epoch 0's slot saw last comes first
+        under_two.push_back(sealed((i + max_streams - 1) % max_streams, 2));
+        const outcome got = receive_one(world_->in, pool_, *engine_, under_two.back());
+        ASSERT_EQ(got.result, drop::none);
+        ASSERT_EQ(got.op.first_use, i == 0);
+    }
+    drop_epoch(world_->in, 1);
+    drop_epoch(world_->out, 1);
+    EXPECT_EQ(send(world_->out, pool_, *engine_, rtp(99, 1, 1, random_)).result, drop::ssrc_limit);
+    side other{};
+    ASSERT_EQ(init_side(other, api::side::out, gcm, 4), status::ok);
+    ASSERT_EQ(give(other, 2), status::ok);
+    const outcome ninth = send(other, pool_, *engine_, rtp(99, 1, 1, random_));
+    ASSERT_EQ(ninth.result, drop::none);
+    EXPECT_EQ(take(ninth.packet), drop::ssrc_limit) << "every stream was used under epoch 2";
+    for (const bytes& old : under_two)
+        EXPECT_EQ(take(old), drop::srtp_replay);
+}
+
 TEST_F(Srtp, KeyLimits) {
     start(gcm, 4);
     give_both(0);
