@@ -18,7 +18,7 @@ def best_rate(bench, relay):
         best = max(best, carried)
         if carried < 0.85 * offered:
             break
-        offered *= 1.25
+        offered *= 1.5 if bench.quick else 1.25
     return best
 
 
@@ -40,7 +40,7 @@ def measure(bench):
         try:
             best, carried = best_rate(bench, relay), []
             for factor in FACTORS:
-                tries = [offer(relay, factor * best, 0.4 if bench.quick else 3.0) for _ in range(3)]
+                tries = [offer(relay, factor * best, 0.8 if bench.quick else 3.0) for _ in range(3)]
                 r = sorted(tries, key=lambda one: one["received"] / one["seconds"])[len(tries) // 2]
                 carried.append((factor, r["received"] / r["seconds"], round(r["rate_sent"])))
         finally:
