@@ -18,7 +18,7 @@ def best_rate(bench, relay):
         best = max(best, carried)
         if carried < 0.85 * offered:
             break
-        offered *= 1.5 if bench.quick else 1.25
+        offered *= 1.3
     return best
 
 
