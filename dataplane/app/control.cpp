@@ -215,7 +215,7 @@ void control::followed(const api::flow_event& latched) {
     if (slot == flow::no_slot)
         return;
     const flow::record& r = shared_.memory.records()[slot];
-    for (const api::flow_id id : {r.reverse, r.where().rtcp_out})
+    for (const api::flow_id id : {r.reverse, flow::route_of(r).rtcp_out})
         if (const flow::slot_index other = id == 0 ? flow::no_slot : flows_.find(id); other != flow::no_slot)
             moved_.push_back(other);
 }
@@ -248,8 +248,8 @@ void control::age(contract_server& server, std::uint64_t now_ns) {
         if (!what)
             return;
         api::flow_event e{*what, 0, r.id, r.tag, stats_.flows()[slot].epoch_in, 0, {}};
-        if (r.seen != 0)
-            e.address = r.from();
+        if (const auto source = flow::source_of(r))
+            e.address = *source;
         events.push_back(e);
         if (*what == api::event_type::flow_timeout) // its only writer is this thread
             api::bump(stats_.workers()[r.worker].counters[static_cast<std::size_t>(api::counter::flow_timeouts)]);

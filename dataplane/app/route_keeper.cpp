@@ -67,8 +67,8 @@ void route_keeper::postpone(flow::slot_index slot) {
 }
 
 void route_keeper::collect(flow::slot_index slot, const flow::record& r, std::vector<change>& to) {
-    const flow::route way = r.where();
-    const pipeline::flow_hops now = hops_[slot];
+    const flow::route way = flow::route_of(r);
+    const auto now = flow::load_shared(hops_[slot]);
     change c{slot, false, way.rtp_remote, {}};
     if ((r.carries & api::carries_rtp) != 0 && ask(way.rtp_out, way.rtp_remote, now.rtp, c.to))
         to.push_back(c);

@@ -326,7 +326,7 @@ void ipsecmb::cm_rtcp(op& item, void (ipsecmb::*flush)() noexcept) noexcept {
 
 // From the second cache, where the worker had them brought, to the first.
 TANDEM_PREFETCHES void prefetch_key(const op& item) noexcept {
-    if (item.key == nullptr)
+    if (!is_work(item)) // its key may be of an earlier burst, and wiped since
         return;
     const auto* at = reinterpret_cast<const std::uint8_t*>(item.key);
     for (std::size_t line = 0; line < 256; line += 64)

@@ -10,9 +10,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <type_traits>
 
 #include "dataplane/api/contract.hpp"
+#include "dataplane/flow/shared_copy.hpp"
 
 namespace tandem::flow {
 
@@ -75,7 +77,7 @@ inline void store_state(record& r, state s) noexcept {
 // Replaces the route in force: the other copy is filled, then the index switches.
 inline void switch_route(record& r, const route& to) noexcept {
     const auto next = static_cast<std::uint8_t>((r.route_index & 1) ^ 1);
-    r.routes[next] = to;
+    store_shared(r.routes[next], to);
     std::atomic_ref(r.route_index).store(next, std::memory_order_release);
     ++r.route_stamp;
 }
@@ -88,10 +90,36 @@ inline void note_source(record& r) noexcept {
 
 inline void switch_source(record& r, const api::net_address& to) noexcept {
     const auto next = static_cast<std::uint8_t>((r.source_index & 1) ^ 1);
-    r.sources[next] = to;
+    store_shared(r.sources[next], to);
     std::atomic_ref(r.source_index).store(next, std::memory_order_release);
     note_source(r);
-    r.seen = 1;
+    std::atomic_ref(r.seen).store(1, std::memory_order_release);
+}
+
+// --- for others than the owner, while it runs
+[[nodiscard]] inline route route_of(const record& r) noexcept {
+    auto& index = const_cast<std::uint8_t&>(r.route_index);
+    for (;;) { // again where it moved meanwhile: what was copied may then be of two routes
+        const std::uint8_t now = std::atomic_ref(index).load(std::memory_order_acquire);
+        const route copy = load_shared(r.routes[now & 1]);
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (std::atomic_ref(index).load(std::memory_order_relaxed) == now)
+            return copy;
+    }
+}
+
+// The last accepted source; nothing where none was accepted yet.
+[[nodiscard]] inline std::optional<api::net_address> source_of(const record& r) noexcept {
+    if (std::atomic_ref(const_cast<std::uint8_t&>(r.seen)).load(std::memory_order_acquire) == 0)
+        return std::nullopt;
+    auto& index = const_cast<std::uint8_t&>(r.source_index);
+    for (;;) {
+        const std::uint8_t now = std::atomic_ref(index).load(std::memory_order_acquire);
+        const api::net_address copy = load_shared(r.sources[now & 1]);
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (std::atomic_ref(index).load(std::memory_order_relaxed) == now)
+            return copy;
+    }
 }
 
 [[nodiscard]] inline bool same_address(const api::net_address& a, const api::net_address& b) noexcept {

@@ -8,7 +8,7 @@ namespace tandem::flow {
 
 store::store(memory& state, port_table& table, crypto::engine& builder, executor& workers, unsigned worker_count)
     : memory_(state), table_(table), keys_(state.keys()), builder_(builder), workers_(workers),
-      worker_count_(worker_count) {}
+      worker_count_(worker_count), flows_of_(worker_count) {}
 
 bool store::reachable(const record& r) const noexcept {
     const auto& now = table_.addresses();
@@ -65,6 +65,7 @@ void store::publish(slot_index slot) {
     on_publish(slot, r);
     table_.set(r.id, slot);
     ++count_;
+    ++flows_of_[r.worker];
     top_ = std::max(top_, slot + 1);
 }
 
@@ -112,7 +113,8 @@ std::uint8_t store::choose_worker(const api::flow_config& c) {
     for (const api::flow_id partner : {c.reverse, c.rtp_out, c.rtcp_out})
         if (const slot_index slot = partner == 0 ? no_slot : table_.find(partner); slot != no_slot)
             return memory_.records()[slot].worker;
-    return static_cast<std::uint8_t>(next_worker_++ % worker_count_);
+    // The one with the fewest, not the next in turn: calls that end leave gaps.
+    return static_cast<std::uint8_t>(std::min_element(flows_of_.begin(), flows_of_.end()) - flows_of_.begin());
 }
 
 // A remote that is not known yet, but whose leg has been heard already.
@@ -121,12 +123,13 @@ void store::learn_from_partner(const record& r, route& to) const noexcept {
     if (slot == no_slot)
         return;
     const record& partner = memory_.records()[slot];
-    if (partner.seen == 0 || partner.source == api::source_policy::signalled)
+    const auto heard = source_of(partner);
+    if (!heard || partner.source == api::source_policy::signalled)
         return;
     if (to.rtp_remote.port == 0 && (partner.carries & api::carries_rtp) != 0)
-        to.rtp_remote = partner.from();
+        to.rtp_remote = *heard;
     if (to.rtcp_remote.port == 0 && (partner.carries & api::carries_rtcp) != 0)
-        to.rtcp_remote = partner.from();
+        to.rtcp_remote = *heard;
 }
 
 api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
@@ -261,6 +264,7 @@ api::status store::remove(api::flow_id id) {
     store_state(r, state::removing); // first: a restart from here on wipes it
     table_.clear(id);
     --count_;
+    --flows_of_[r.worker];
     on_withdraw(slot, r);
     leaving_.push_back(slot);
     return api::status::ok;
@@ -343,7 +347,8 @@ std::vector<api::flow_entry> store::list(const api::list_request& from) const {
 
 api::flow_entry describe(const memory& state, slot_index slot) noexcept {
     const record& r = state.records()[slot];
-    const route to = r.where();
+    const route to = route_of(r);
+    const auto source = source_of(r);
     api::flow_entry e{};
     e.config = {r.id,
                 r.reverse,
@@ -366,12 +371,12 @@ api::flow_entry describe(const memory& state, slot_index slot) noexcept {
                 to.rtcp_remote};
     e.in_epoch_count = static_cast<std::uint8_t>(list_epochs(state.ins()[slot], e.in_epochs));
     e.out_epoch_count = static_cast<std::uint8_t>(list_epochs(state.outs()[slot], e.out_epochs));
-    e.latched = r.seen;
+    e.latched = source ? 1 : 0;
     e.worker = r.worker;
     e.sending_epoch = sending_epoch(state.outs()[slot]);
     e.stats_index = slot;
-    if (r.seen != 0)
-        e.source = r.from();
+    if (source)
+        e.source = *source;
     return e;
 }
 

@@ -97,7 +97,7 @@ private:
     crypto::engine& builder_;
     executor& workers_;
     unsigned worker_count_;
-    unsigned next_worker_ = 0;
+    std::vector<std::uint32_t> flows_of_; // by worker
     std::uint32_t count_ = 0;
     slot_index top_ = 0;
     std::vector<slot_index> free_;

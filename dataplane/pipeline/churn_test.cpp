@@ -2,6 +2,9 @@
 // No state is shared between workers: three of them in threads, packets at wrong queues, while the control thread adds,
 // keys, re-keys, updates, lists, ages and removes flows and reads every counter. Run under ThreadSanitizer too
 // (tools/test threads); here it checks that nothing is lost and that the account is exact.
+#include <atomic>
+#include <thread>
+
 #include <gtest/gtest.h>
 
 #include "dataplane/flow/ageing.hpp"
@@ -55,7 +58,7 @@ struct traffic {
 void look(testbed& t, flow::ageing& ages) {
     t.flows().for_each(0, t.flows().top(), [&](flow::slot_index slot, const flow::record& r) {
         (void)ages.look(slot, api::read(t.flow_stats()[slot].last_packet_ns), r.timeout_s, monotonic_ns());
-        (void)flow::sending_epoch(t.flows().shared().outs()[slot]);
+        (void)flow::describe(t.flows().shared(), slot);
     });
     std::uint64_t sum = 0;
     for (std::size_t c = 0; c < static_cast<std::size_t>(api::counter::count); ++c)
@@ -92,37 +95,59 @@ void rekey(testbed& t, unsigned call, std::uint32_t epoch) {
     t.flows().finish();
 }
 
+// Media comes and goes by a thread of its own, so that the control thread learns nothing from it.
+class speaker {
+public:
+    explicit speaker(testbed& t) : media_(t), thread_([this, &t] { run(t); }) {}
+    void allow(std::uint32_t epoch) { allowed_.store(epoch, std::memory_order_release); }
+    [[nodiscard]] bool done(std::uint32_t epoch) const { return done_.load(std::memory_order_relaxed) >= epoch; }
+    std::uint64_t end() {
+        thread_.join();
+        return out_;
+    }
+
+private:
+    void run(testbed& t) {
+        for (std::uint32_t e = 1; e <= epochs; ++e) { // under the keys of epoch e - 1
+            while (allowed_.load(std::memory_order_acquire) < e)
+                std::this_thread::yield();
+            media_.burst(e - 1, e % 3);
+            while (t.collected() + t.all_drops() < t.injected())
+                out_ += t.collect(0).size() + t.collect(1).size();
+            done_.store(e, std::memory_order_relaxed);
+        }
+    }
+    traffic media_;
+    std::atomic<std::uint32_t> allowed_{0}, done_{0};
+    std::uint64_t out_ = 0;
+    std::thread thread_;
+};
+
 TEST(Churn, FlowsComeChangeAndGoWhileWorkersRun) {
     testbed t(3);
     flow::ageing ages(64);
-    traffic media(t);
     for (unsigned i = 0; i < calls; ++i)
         add(t, i);
     t.start();
-    std::uint64_t out = 0;
-    const auto drain = [&](std::uint64_t left) {
-        while (t.collected() + t.all_drops() + left < t.injected()) {
-            out += t.collect(0).size() + t.collect(1).size();
-            look(t, ages);
-        }
-    };
+    speaker media(t);
     for (std::uint32_t e = 1; e < epochs; ++e) {
-        media.burst(e - 1, e % 3);
+        media.allow(e);
         for (unsigned i = 0; i < calls; ++i) // while that is under way
             rekey(t, i, e);
         add(t, calls + e); // a call that nobody speaks in
-        look(t, ages);
         EXPECT_EQ(t.flows().list({}).size(), 2u * calls + 2);
-        drain(0);
+        do
+            look(t, ages);
+        while (!media.done(e));
         EXPECT_EQ(t.flows().remove(id(access4, static_cast<std::uint16_t>(4000 + 2 * (calls + e)))), api::status::ok);
         EXPECT_EQ(t.flows().remove(id(core4, static_cast<std::uint16_t>(5000 + 2 * (calls + e)))), api::status::ok);
         t.flows().finish();
     }
-    media.burst(epochs - 1, 0);
+    media.allow(epochs);
     for (unsigned i = 0; i < 2; ++i) // with packets under way to them
         EXPECT_EQ(t.flows().remove(id(access4, static_cast<std::uint16_t>(4000 + 2 * i))), api::status::ok);
     t.flows().finish();
-    drain(0);
+    const std::uint64_t out = media.end();
     t.halt();
     EXPECT_GT(out, 0u);
     // Nothing but what came before the unit was heard, and what went to the removed flows.

@@ -24,11 +24,11 @@ void worker::move_remote(flow::slot_index slot, const packet& p) noexcept {
     seen.state = hop_state::seen;
     if ((heard & api::carries_rtp) != 0 && !flow::same_address(to.rtp_remote, p.source)) {
         to.rtp_remote = p.source;
-        hops.rtp = seen;
+        flow::store_shared(hops.rtp, seen);
     }
     if ((heard & api::carries_rtcp) != 0 && !flow::same_address(to.rtcp_remote, p.source)) {
         to.rtcp_remote = p.source;
-        hops.rtcp = seen;
+        flow::store_shared(hops.rtcp, seen);
     }
     flow::switch_route(f, to);
 }

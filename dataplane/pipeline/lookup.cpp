@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stage 2: frame -> UDP payload -> flow. A packet whose flow belongs to another worker goes to it by its ring.
+#include "dataplane/pipeline/ownership.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
 #include <algorithm>
@@ -73,6 +74,7 @@ void worker::hand_over(unsigned to) noexcept {
         if (p.reason != api::drop::none || p.flow->worker != to)
             continue;
         p.flow = nullptr; // its counters are the owner's
+        gives(p.mbuf);
         mbufs[n] = p.mbuf;
         packets[n++] = &p;
     }

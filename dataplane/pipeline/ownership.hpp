@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A buffer changes hands through DPDK's shared libraries (ring driver, buffer pool), into which ThreadSanitizer cannot
-// look: where that happens it is told. Nothing in other builds. Our own rings are inline and need no word.
+// look, or by a ring with several producers, whose order DPDK 22.11 leaves to x86: where that happens it is told.
+// Nothing in other builds.
 // Threads: whoever gives or takes.
 #pragma once
 

@@ -50,6 +50,7 @@ void worker::take_handed() noexcept {
     const unsigned n = rte_ring_sc_dequeue_burst(handed_.get(), got.data(), burst_size / 2, nullptr);
     for (unsigned i = 0; i < n; ++i) {
         auto* const mbuf = static_cast<rte_mbuf*>(got[i]);
+        takes(mbuf);
         std::uint8_t at = 0;
         while (at + 1u < ports_.size() && ports_[at].id != mbuf->port)
             ++at;

@@ -117,6 +117,23 @@ TEST_P(SeveralWorkers, AFlowByAllQueuesKeepsTheOrderOfEach) {
         EXPECT_TRUE(rising(numbers)) << "queue " << queue;
 }
 
+TEST(Balance, ANewCallGoesToTheWorkerWithTheFewest) {
+    testbed t(3);
+    calls c(t, 6); // two on each; both flows of a call on one
+    std::map<unsigned, unsigned> on;
+    for (unsigned i = 0; i < 6; ++i) {
+        EXPECT_EQ(c.owner(i), t.flows().shared().records()[t.flows().find(c.pairs[i].core)].worker);
+        ++on[c.owner(i)];
+    }
+    EXPECT_EQ(on, (std::map<unsigned, unsigned>{{0, 2}, {1, 2}, {2, 2}}));
+    const unsigned freed = c.owner(1);
+    for (const auto id : {c.pairs[1].unit, c.pairs[1].core})
+        EXPECT_EQ(t.flows().remove(id), api::status::ok);
+    t.flows().finish();
+    const auto again = t.add_pair(access4, core4, suite::aead_aes_128_gcm, suite::clear, 4, 40);
+    EXPECT_EQ(t.flows().shared().records()[t.flows().find(again.unit)].worker, freed);
+}
+
 TEST(HandOff, AFullRingIsCountedAndTheRestKeepsItsOrder) {
     testbed t(2);
     calls c(t, 2);
