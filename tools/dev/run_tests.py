@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Behind tools/test: builds, then runs unit tests (plain and sanitized), lint, fuzz targets for a short while and the system
+"""Behind tools/test: builds, then runs unit tests (plain, sanitized, and those of threads under TSan), lint, fuzz targets for a short while and the system
 tests, some side by side. The closing line stands alone: N passed, N failed, N skipped."""
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/lib"))
-PARTS = ["unit", "sanitize", "lint", "fuzz", "system"]
+PARTS = ["unit", "sanitize", "threads", "lint", "fuzz", "system"]
 FUZZ_SECONDS = int(os.environ.get("TANDEM_FUZZ_SECONDS", "10"))
 SIDE_BY_SIDE = int(os.environ.get("TANDEM_JOBS", "2"))
 running, stopping = set(), threading.Event()  # system tests, for whoever ends the run
@@ -99,6 +99,38 @@ def _junit(results, log, kind):
             else:
                 results.add(name, "passed")
     return cases
+
+
+# -- several threads under ThreadSanitizer -----------------------------------------
+
+def threads(results, pattern):
+    """The data plane's workers and control thread on ring ports: any report of TSan fails. TSan wants addresses that are not random."""
+    if pattern and pattern not in "threads":
+        return
+    if not build("--threads"):
+        results.add("TSan build", "failed")
+        return
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        command = ["setarch", "--addr-no-randomize", str(ROOT / "build-tsan/dataplane/pipeline/threads_test"), f"--gtest_output=json:{out.name}"]
+        options = f"exitcode=66 suppressions={ROOT / 'tools/dev/tsan.suppressions'}"
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600, check=False,
+                                  env={**os.environ, "TSAN_OPTIONS": options})
+        except subprocess.TimeoutExpired:
+            results.add("TSan threads", "failed", "does not end")
+            return
+        try:
+            suites = json.loads(Path(out.name).read_text())["testsuites"]
+        except ValueError:
+            suites = []
+    cases = [(f"TSan {s['name']}.{c['name']}", c) for s in suites for c in s["testsuite"]]
+    for name, case in cases:
+        results.add(name, "failed" if case.get("failures") else "passed")
+    reports = done.stderr.count("WARNING: ThreadSanitizer") + done.stdout.count("WARNING: ThreadSanitizer")
+    if reports or done.returncode != 0 or not cases:
+        print("\n".join((done.stdout + done.stderr).splitlines()[-80:]))
+        results.add("TSan threads", "failed", f"{reports} reports, ended with {done.returncode}")
+    say(f"threads: {len(cases)} cases, {reports} reports of TSan")
 
 
 # -- lint ------------------------------------------------------------------------
@@ -236,6 +268,8 @@ def main():
                     unit(results, o.pattern, "build-asan")
                 else:
                     results.add("sanitized build", "failed")
+            elif part == "threads":
+                threads(results, o.pattern)
             elif part == "lint":
                 lint(results, o.pattern)
             elif part == "fuzz":
