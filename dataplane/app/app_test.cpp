@@ -24,17 +24,18 @@ TEST(Config, DefaultsAndEverything) {
     EXPECT_EQ(c->max_flows, 4096u);
     EXPECT_EQ(c->handshakes_per_second, 100u);
     EXPECT_EQ(c->addresses[0].ip[15], 1);
-    const auto full =
-        parse_config("version = 1\ninstance = \"b\"\nrun_dir = \"/tmp/r\"\nworkers = 2\nhugepages = \"never\"\n"
-                     "engine = \"openssl\"\nidle = \"poll\"\ncontroller_uid = 0\nmax_flows = 9\n"
-                     "[[address]]\nname = \"six\"\nip = \"2001:db8::1\"\n[[port]]\ninterface = \"a\"\n"
-                     "[[port]]\ninterface = \"b\"\n[edge]\ntunnel_tcp = [4433, 4434]\nhandshakes_per_second = 5\n"
-                     "handshake_burst = 6\n",
-                     "x.toml");
+    const auto full = parse_config(
+        "version = 1\ninstance = \"b\"\nrun_dir = \"/tmp/r\"\nworkers = 2\ncpus = [3, 2]\nhugepages = \"never\"\n"
+        "engine = \"openssl\"\nidle = \"poll\"\ncontroller_uid = 0\nmax_flows = 9\n"
+        "[[address]]\nname = \"six\"\nip = \"2001:db8::1\"\n[[port]]\ninterface = \"a\"\n"
+        "[[port]]\ninterface = \"b\"\n[edge]\ntunnel_tcp = [4433, 4434]\nhandshakes_per_second = 5\n"
+        "handshake_burst = 6\n",
+        "x.toml");
     ASSERT_TRUE(full.has_value()) << full.error();
     EXPECT_EQ(full->memory, config::hugepages::never);
     EXPECT_EQ(full->crypto, config::engine::openssl);
     EXPECT_EQ(full->when_idle, config::idle::poll);
+    EXPECT_EQ(full->cpus, (std::vector<unsigned>{3, 2}));
     EXPECT_EQ(full->tunnel_tcp, (std::vector<std::uint16_t>{4433, 4434}));
     EXPECT_EQ(full->ports.size(), 2u);
 }
@@ -48,6 +49,10 @@ TEST(Config, ErrorsNameFileLineAndRemedy) {
          "given twice"},
         {"instance = \"x\"\n", "the first line must be: version = 1"},
         {good + "[edge]\ntunnel_tcp = [70000]\n", "tunnel_tcp must be a whole number from 1 to 65535"},
+        {"version = 1\ncpus = [2, 3]\n", "x.toml:2: cpus names 2 CPU(s) and workers = 1: name one for each worker"},
+        {"version = 1\nworkers = 2\ncpus = [2, 2]\n", "x.toml:3: cpus names CPU 2 twice"},
+        {"version = 1\ncpus = 2\n", "x.toml:2: cpus must be a list"},
+        {"version = 1\nidle = \"lazy\"\n", "x.toml:2: idle must be one of: adaptive, poll, interrupt"},
         {"version = 1\ncontroller_uid = -1\n", "x.toml:2: controller_uid must be a whole number"},
         {"version = 1\ninstance = \"../x\"\n", "x.toml:2: instance must be"},
     };
@@ -58,6 +63,15 @@ TEST(Config, ErrorsNameFileLineAndRemedy) {
         EXPECT_EQ(c.error().find('\n'), std::string::npos);
     }
     EXPECT_NE(load_config("/nonexistent/x.toml").error().find("cannot be read"), std::string::npos);
+}
+
+TEST(Config, IdleModesByName) {
+    EXPECT_EQ(*parse_idle("adaptive"), config::idle::adaptive);
+    EXPECT_EQ(*parse_idle("poll"), config::idle::poll);
+    EXPECT_EQ(*parse_idle("interrupt"), config::idle::interrupt);
+    EXPECT_EQ(parse_idle("").error(), "idle must be one of: adaptive, poll, interrupt; not \"\"");
+    EXPECT_EQ(parse_config("version = 1\nidle = \"interrupt\"\n" + good.substr(12), "x")->when_idle,
+              config::idle::interrupt);
 }
 
 struct Stats : ::testing::Test {

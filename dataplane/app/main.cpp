@@ -236,9 +236,9 @@ int serve(const options& given, const config& settings, int signals) {
     flow::memory memory = open_memory(given, settings);
     auto builder = take(crypto::make_engine(engine_name(settings.crypto)));
     const queues q = prepare_queues(settings);
-    const io::eal eal = take(io::eal::start(
-        {settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total, false,
-         settings.cpus, node}));
+    const io::eal eal =
+        take(io::eal::start({settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total,
+                             false, settings.cpus, node}));
     if (standby) {
         if (!stand_by(given.standby_fd, signals))
             return 0;

@@ -86,7 +86,7 @@ tl::expected<std::vector<cpu>, std::string> choose_cpus(const std::vector<cpu>& 
     if (free.size() < workers + 2u)
         return std::vector<cpu>{};
     std::set<unsigned> cores{free.front().core};
-    free.erase(free.begin()); // the first is the control thread's, and where interrupts come by default
+    free.erase(free.begin());        // the first is the control thread's, and where interrupts come by default
     std::map<unsigned, bool> second; // a core's other thread
     for (const cpu& c : free)
         second[c.id] = !cores.insert(c.core).second;
