@@ -168,6 +168,7 @@ int main(int argc, char** argv) {
 
     arguments a;
     CLI::App app{"tandemctl: look at and steer a Tandem gateway"};
+    app.set_version_flag("--version", "tandemctl " TANDEM_VERSION);
     app.footer("exit status: 0 done, 1 failed, 2 wrong usage, 3 unreachable");
     app.fallthrough();
     app.require_subcommand(1);
