@@ -3,8 +3,6 @@
 #include "dataplane/pipeline/ownership.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
-#include <algorithm>
-
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 
@@ -27,7 +25,7 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     if (p.mbuf->nb_segs != 1 && rte_pktmbuf_linearize(p.mbuf) != 0)
         return api::drop::no_room;
     auto* const frame = rte_pktmbuf_mtod(p.mbuf, std::uint8_t*);
-    crypto::prefetch_lines(frame, 64, std::min<std::size_t>(p.mbuf->data_len, 256)); // all of a voice packet
+    crypto::prefetch_lines(frame, 64, p.mbuf->data_len); // cryptography and checksum read all of it
     plain_frame plain;
     if (!parse_plain(frame, p.mbuf->data_len, plain))
         return parse_other(p, frame, to);
