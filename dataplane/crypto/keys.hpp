@@ -81,7 +81,7 @@ static_assert(key_bytes(api::suite::aead_aes_256_gcm) == sizeof(key_object));
 
 // The lines of a key that an RTP packet of `length` bytes will touch. Level 2: 448 lines of a burst are more than the
 // first cache holds, and its prefetches are dropped where too many are under way. Of the GHASH powers (H^1 last) those
-// for the packet's blocks, AAD's and lengths' among them, up to a voice packet's; longer ones read the rest in order.
+// for the packet's blocks, AAD's and lengths' among them; the library keeps 48.
 TANDEM_PREFETCHES void prefetch_lines(const void* of, std::size_t from, std::size_t to) noexcept {
     for (std::size_t line = from / 64 * 64; line < to; line += 64)
         __builtin_prefetch(static_cast<const std::uint8_t*>(of) + line, 0, 2);
@@ -91,7 +91,7 @@ TANDEM_PREFETCHES void prefetch_key(const key_object& key, api::suite suite, std
         prefetch_lines(&key, 0, 64 + cm_expanded_bytes);
         return;
     }
-    constexpr std::size_t end = 64 + gcm_expanded_bytes, most = 18 * 16;
+    constexpr std::size_t end = 64 + gcm_expanded_bytes, most = 48 * 16;
     prefetch_lines(&key, 0, 64 + (suite == api::suite::aead_aes_256_gcm ? 15 : 11) * 16);
     const std::size_t powers = (length / 16 + 1) * 16;
     prefetch_lines(&key, end - (powers < most ? powers : most), end);
