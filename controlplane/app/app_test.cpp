@@ -93,6 +93,7 @@ TEST(Rim30, LevelSlowerThanThePrimaryIsRefusedAtLoad) {
 #if !defined(__SANITIZE_ADDRESS__) // its allocator does not give a block back at once
 // A freed block's memory is read back through a second mapping-free way: the same block comes again from malloc.
 bool seen_again(void* (*take)(std::size_t), void (*drop)(void*), std::size_t size) {
+    mallopt(M_PERTURB, 0); // MALLOC_PERTURB_ fills blocks with a byte that may be the very one looked for
     auto* block = static_cast<unsigned char*>(take(size));
     std::memset(block, 0xA7, size);
     const auto at = reinterpret_cast<std::uintptr_t>(block);
@@ -120,6 +121,7 @@ TEST(WipingAllocator, OpenSslMemoryIsZero) {
 }
 
 TEST(WipingAllocator, OpenSslReallocWipesTheOldBlock) {
+    mallopt(M_PERTURB, 0);
     auto* block = static_cast<unsigned char*>(OPENSSL_malloc(64));
     std::memset(block, 0xA7, 64);
     const auto at = reinterpret_cast<std::uintptr_t>(block);
