@@ -75,7 +75,8 @@ def _setup(rows):
             yield _at_most(f"{name}: {note}, us, p{row.get('percentile')}", 50, row["value"])
         elif note.startswith("longest worker gap") and not note.endswith(("included", "quiet")):
             quiet = of(row, "longest worker gap, quiet")
-            yield _at_most(f"{name}: {note}, us (50, or what it is without set-up)", max(50, quiet or 0), row["value"])
+            beside = f"; quiet: {quiet:,.0f}" if quiet else ""
+            yield _at_most(f"{name}: {note}, us{beside}", 50, row["value"])
 
 
 def judge(rows):
