@@ -21,6 +21,7 @@ BUILD = ROOT / "build-bench"
 BENCHES = {
     "path": ([str(BUILD / "bench/path/path_bench")], (180, 1800)),
     "workers": ([str(BUILD / "bench/workers/workers_bench")], (60, 300)),
+    "idle": (["/usr/bin/python3", str(ROOT / "bench/workers/idle.py")], (90, 300)),
     "setup": ([str(BUILD / "bench/setup/setup_bench")], (60, 600)),
     "wire": (["/usr/bin/python3", str(ROOT / "bench/wire/run.py")], (180, 1800)),
 }
