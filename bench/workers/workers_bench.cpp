@@ -69,6 +69,15 @@ void put16(std::uint8_t* to, unsigned v) {
     to[1] = static_cast<std::uint8_t>(v);
 }
 
+unsigned ip_checksum(const std::uint8_t* ip) { // RFC 791; its own field is 0
+    unsigned sum = 0;
+    for (int i = 0; i < 20; i += 2)
+        sum += static_cast<unsigned>(ip[i] << 8 | ip[i + 1]);
+    while (sum >> 16 != 0)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return ~sum & 0xffff;
+}
+
 struct world {
     io::eal eal;
     io::port port;
@@ -146,7 +155,14 @@ public:
             in += s.counters[static_cast<std::size_t>(api::counter::rx_packets)];
             out += s.counters[static_cast<std::size_t>(api::counter::srtp_protected)];
         }
-        require(drops == 0 && in == out && in != 0, "packets were dropped");
+        if (drops != 0 || in != out || in == 0) {
+            std::string why = fmt::format("{} packets in, {} out, {} dropped:", in, out, drops);
+            for (const auto& w : stats_)
+                for (std::size_t i = 0; i < api::drop_count; ++i)
+                    if (w.drops[i] != 0)
+                        why += fmt::format(" {} {}", w.drops[i], api::info(static_cast<api::drop>(i)).name);
+            give_up(why);
+        }
         return medians;
     }
 
@@ -202,6 +218,7 @@ private:
                 const api::net_address from = far_end();
                 std::memcpy(p + 26, from.ip + 12, 4);
                 std::memcpy(p + 30, table_.addresses()[id_of(f) >> 16].data() + 12, 4);
+                put16(p + 24, ip_checksum(p + 14));
                 put16(p + 34, from.port);
                 put16(p + 36, id_of(f) & 0xffff);
                 put16(p + 38, 8 + 12 + payload);
