@@ -282,7 +282,7 @@ private:
 
 void measure(world& w, api::suite suite, std::uint32_t flows_each, bool quick, nlohmann::json& rows) {
     rig alone(w, 1, flows_each, suite), both(w, 2, flows_each, suite);
-    const unsigned rounds = quick ? 5 : 15, batches = quick ? 60 : 200;
+    const unsigned rounds = quick ? 20 : 40, batches = quick ? 60 : 200;
     double one = 1e12, two = 1e12, handed = 1e12;
     for (unsigned i = 0; i < rounds; ++i) {
         one = std::min(one, alone.run(batches)[0]);

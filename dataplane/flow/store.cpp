@@ -6,9 +6,13 @@
 
 namespace tandem::flow {
 
+namespace {
+constexpr slot_index slots_in_block = 64;
+}
+
 store::store(memory& state, port_table& table, crypto::engine& builder, executor& workers, unsigned worker_count)
     : memory_(state), table_(table), keys_(state.keys()), builder_(builder), workers_(workers),
-      worker_count_(worker_count), flows_of_(worker_count) {}
+      worker_count_(worker_count), flows_of_(worker_count), free_(worker_count) {}
 
 bool store::reachable(const record& r) const noexcept {
     const auto& now = table_.addresses();
@@ -26,7 +30,7 @@ recovery store::recover() {
     memory_header& h = memory_.header();
     const auto records = memory_.records();
     keys_.recover_begin();
-    free_.clear();
+    free_.assign(worker_count_, {});
     for (slot_index i = 0; i < records.size(); ++i) {
         record& r = records[i];
         const state s = load_state(r);
@@ -45,11 +49,12 @@ recovery store::recover() {
         }
     }
     keys_.recover_end(builder_);
-    free_.reserve(records.size());
+    for (auto& list : free_)
+        list.reserve(records.size() / worker_count_ + slots_in_block);
     top_ = 0;
     for (slot_index i = static_cast<slot_index>(records.size()); i-- > 0;) { // low slots are given out first
         if (load_state(records[i]) == state::free)
-            free_.push_back(i);
+            free_like(i).push_back(i);
         else
             publish(i);
     }
@@ -108,6 +113,18 @@ api::status store::check(const api::flow_config& c) const noexcept {
     return check_route(c.carries, {c.rtp_out, c.rtcp_out, c.rtp_remote, c.rtcp_remote});
 }
 
+std::vector<slot_index>& store::free_like(slot_index slot) noexcept {
+    return free_[slot / slots_in_block % worker_count_];
+}
+
+// The worker's own, or the fullest of the others'.
+std::vector<slot_index>& store::free_near(unsigned worker) noexcept {
+    if (!free_[worker].empty())
+        return free_[worker];
+    return *std::max_element(free_.begin(), free_.end(),
+                             [](const auto& a, const auto& b) { return a.size() < b.size(); });
+}
+
 // Both flows of a pair live on one worker, so that latching needs no lock.
 std::uint8_t store::choose_worker(const api::flow_config& c) {
     for (const api::flow_id partner : {c.reverse, c.rtp_out, c.rtcp_out})
@@ -137,11 +154,13 @@ api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
         return wrong;
     if (table_.find(c.id) != no_slot)
         return api::status::flow_exists;
-    if (free_.empty())
+    const std::uint8_t worker = choose_worker(c);
+    if (free_near(worker).empty())
         finish(); // perhaps this very request removed some
-    if (free_.empty())
+    auto& free = free_near(worker);
+    if (free.empty())
         return api::status::table_full;
-    const slot_index slot = free_.back();
+    const slot_index slot = free.back();
     record& r = memory_.records()[slot];
     store_state(r, state::building);
     auto status = init_side(memory_.ins()[slot], api::side::in, c.in_suite, c.in_mki_length);
@@ -165,11 +184,11 @@ api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
     r.tag = c.tag;
     r.created_ns = now_ns;
     r.signalled_source = c.signalled_source;
-    r.worker = choose_worker(c);
+    r.worker = worker;
     route to{c.rtp_out, c.rtcp_out, c.rtp_remote, c.rtcp_remote};
     learn_from_partner(r, to);
     switch_route(r, to);
-    free_.pop_back();
+    free.pop_back();
     store_state(r, state::active); // last: from here on a restart finds it
     publish(slot);
     return api::status::ok;
@@ -286,7 +305,7 @@ void store::finish() {
                 keys_.release(keys[k]);
         }
         wipe(slot);
-        free_.push_back(slot);
+        free_like(slot).push_back(slot);
     }
     leaving_.clear();
 }

@@ -100,7 +100,11 @@ private:
     std::vector<std::uint32_t> flows_of_; // by worker
     std::uint32_t count_ = 0;
     slot_index top_ = 0;
-    std::vector<slot_index> free_;
+    // By worker: slots are given out in blocks, so that what two workers write lies apart: processors fetch neighbouring
+    // lines, too.
+    std::vector<std::vector<slot_index>> free_;
+    [[nodiscard]] std::vector<slot_index>& free_near(unsigned worker) noexcept;
+    [[nodiscard]] std::vector<slot_index>& free_like(slot_index slot) noexcept;
     std::vector<api::flow_update> updates_;             // to be applied by finish()
     std::vector<slot_index> leaving_;                   // withdrawn, to be wiped by finish()
     std::vector<crypto::key_pool::index> retired_keys_; // likewise
