@@ -100,8 +100,8 @@ private:
     std::vector<std::uint32_t> flows_of_; // by worker
     std::uint32_t count_ = 0;
     slot_index top_ = 0;
-    // By worker: slots are given out in blocks, so that what two workers write lies apart: processors fetch neighbouring
-    // lines, too.
+    // By worker: slots are given out in blocks, so that what two workers write lies apart: processors fetch
+    // neighbouring lines, too.
     std::vector<std::vector<slot_index>> free_;
     [[nodiscard]] std::vector<slot_index>& free_near(unsigned worker) noexcept;
     [[nodiscard]] std::vector<slot_index>& free_like(slot_index slot) noexcept;
