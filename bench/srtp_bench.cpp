@@ -27,6 +27,7 @@
 #include <vector>
 #include <x86intrin.h>
 
+#include "bench/libsrtp.hpp"
 #include "dataplane/crypto/ipsecmb.hpp"
 #include "dataplane/crypto/iv.hpp"
 #include "dataplane/crypto/key_pool.hpp"
@@ -148,29 +149,6 @@ private:
 // --- sessions of every contender, with the same keys
 // ------------------------------------------------------------------
 
-srtp_t make_libsrtp(suite which, const api::epoch_key& key, bool sender) {
-    srtp_policy_t policy{};
-    srtp_crypto_policy_set_rtp_default(&policy.rtp);
-    srtp_crypto_policy_set_rtcp_default(&policy.rtcp);
-    if (which == suite::aes_cm_128_hmac_sha1_32)
-        srtp_crypto_policy_set_aes_cm_128_hmac_sha1_32(&policy.rtp);
-    if (which == suite::aead_aes_128_gcm)
-        srtp_crypto_policy_set_aes_gcm_128_16_auth(&policy.rtp);
-    if (which == suite::aead_aes_256_gcm)
-        srtp_crypto_policy_set_aes_gcm_256_16_auth(&policy.rtp);
-    if (api::info(which).aead)
-        policy.rtcp = policy.rtp;
-    unsigned char joined[64];
-    std::memcpy(joined, key.key, key.key_length);
-    std::memcpy(joined + key.key_length, key.salt, key.salt_length);
-    policy.key = joined;
-    policy.ssrc.type = sender ? ssrc_any_outbound : ssrc_any_inbound;
-    policy.window_size = 128;
-    srtp_t made = nullptr;
-    require(srtp_create(&made, &policy) == srtp_err_status_ok, "srtp_create");
-    return made;
-}
-
 class rig {
 public:
     rig(suite which, std::size_t count)
@@ -199,8 +177,9 @@ public:
             evp_out_.push_back(std::make_unique<evp_session>(which, keys.rtp, true));
             evp_in_.push_back(std::make_unique<evp_session>(which, keys.rtp, false));
             if (count <= libsrtp_max_sessions) {
-                srtp_out_.push_back(make_libsrtp(which, key, true));
-                srtp_in_.push_back(make_libsrtp(which, key, false));
+                srtp_out_.push_back(tandem::bench::make_libsrtp(which, key, true));
+                srtp_in_.push_back(tandem::bench::make_libsrtp(which, key, false));
+                require(srtp_out_.back() != nullptr && srtp_in_.back() != nullptr, "srtp_create");
             }
         }
         std::iota(order_.begin(), order_.end(), std::size_t{0});

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/libsrtp.hpp"
 #include "dataplane/crypto/iv.hpp"
 #include "dataplane/crypto/trailer.hpp"
 #include "dataplane/media/index.hpp"
@@ -193,26 +194,10 @@ public:
     [[nodiscard]] std::string_view name() const noexcept override { return "libsrtp2"; }
     void add_session(std::uint32_t index, const api::epoch_key& master, suite which, const crypto::raw_keys&,
                      bool sender) override {
-        srtp_policy_t policy{};
-        srtp_crypto_policy_set_rtp_default(&policy.rtp);
-        srtp_crypto_policy_set_rtcp_default(&policy.rtcp);
-        if (which == suite::aes_cm_128_hmac_sha1_32)
-            srtp_crypto_policy_set_aes_cm_128_hmac_sha1_32(&policy.rtp);
-        if (which == suite::aead_aes_128_gcm)
-            srtp_crypto_policy_set_aes_gcm_128_16_auth(&policy.rtp);
-        if (which == suite::aead_aes_256_gcm)
-            srtp_crypto_policy_set_aes_gcm_256_16_auth(&policy.rtp);
-        if (api::info(which).aead)
-            policy.rtcp = policy.rtp;
-        unsigned char joined[64];
-        std::memcpy(joined, master.key, master.key_length);
-        std::memcpy(joined + master.key_length, master.salt, master.salt_length);
-        policy.key = joined;
-        policy.ssrc.type = sender ? ssrc_any_outbound : ssrc_any_inbound;
-        policy.window_size = 128;
         if (sessions_.size() <= index)
             sessions_.resize(index + 1);
-        require(srtp_create(&sessions_[index], &policy) == srtp_err_status_ok, "srtp_create");
+        sessions_[index] = make_libsrtp(which, master, sender);
+        require(sessions_[index] != nullptr, "srtp_create");
     }
     void protect(std::span<op> ops) noexcept override { each(ops, srtp_protect); }
     void unprotect(std::span<op> ops) noexcept override { each(ops, srtp_unprotect); }

@@ -28,6 +28,7 @@ namespace {
 
 constexpr int exit_fresh_memory = 75;
 constexpr int first_delay_ms = 100, longest_delay_ms = 5000;
+constexpr int takeover_limit_ms = 10'000; // a standby that hangs must not be the end of it
 
 // A started data plane. A standby waits for a byte on `go_fd` before it takes over.
 struct child {
@@ -35,6 +36,7 @@ struct child {
     int ready_fd = -1; // read end; a byte comes once the child forwards
     int go_fd = -1;    // write end; standby only
     bool ready = false;
+    long ready_by_ms = 0; // 0: no limit
 
     [[nodiscard]] bool running() const noexcept { return pid > 0; }
 };
@@ -43,6 +45,12 @@ struct orders {
     std::vector<std::string> command;
     bool standby = true;
 };
+
+long now_ms() {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
+}
 
 int make_memory() {
     const int fd = memfd_create("tandem-state", MFD_ALLOW_SEALING); // inherited: no MFD_CLOEXEC
@@ -135,12 +143,13 @@ public:
     // Returns the wait status of the data plane in force; `was_ready` tells whether it forwarded.
     int until_end(child& active, int state_fd, bool& stopping) {
         for (;;) {
-            if (active.ready && given_.standby && !spare_.running() && !spare_failed_ && !stopping)
+            if (wants_spare(active, stopping) && now_ms() >= spare_from_ms_)
                 spare_ = start(given_, state_fd, true, old_signals_);
             pollfd fds[2] = {{signals_, POLLIN, 0}, {active.ready ? -1 : active.ready_fd, POLLIN, 0}};
-            poll(fds, 2, -1);
+            poll(fds, 2, wait_ms(active, stopping));
             if ((fds[1].revents & (POLLIN | POLLHUP)) != 0)
                 read_ready(active);
+            end_hanging(active);
             if ((fds[0].revents & POLLIN) != 0)
                 pass_on(active, stopping);
             reap_spare(stopping);
@@ -159,6 +168,7 @@ public:
         if (spare_.running() && write(spare_.go_fd, "g", 1) == 1)
             std::swap(next, spare_);
         close_fd(next.go_fd);
+        next.ready_by_ms = now_ms() + takeover_limit_ms;
         return next;
     }
 
@@ -172,6 +182,27 @@ public:
     }
 
 private:
+    [[nodiscard]] bool wants_spare(const child& active, bool stopping) const {
+        return active.ready && given_.standby && !spare_.running() && !spare_failed_ && !stopping;
+    }
+
+    [[nodiscard]] int wait_ms(const child& active, bool stopping) const {
+        long until = 0;
+        if (wants_spare(active, stopping))
+            until = spare_from_ms_;
+        else if (!active.ready)
+            until = active.ready_by_ms;
+        return until == 0 ? -1 : static_cast<int>(std::clamp(until - now_ms(), 0L, long{takeover_limit_ms}));
+    }
+
+    static void end_hanging(child& active) {
+        if (active.ready || active.ready_by_ms == 0 || now_ms() < active.ready_by_ms)
+            return;
+        active.ready_by_ms = 0;
+        std::fprintf(stderr, "tandem-holder: the standby does not forward after %d ms: killed\n", takeover_limit_ms);
+        kill(active.pid, SIGKILL);
+    }
+
     void pass_on(const child& active, bool& stopping) {
         signalfd_siginfo info{};
         if (read(signals_, &info, sizeof info) != sizeof info)
@@ -190,7 +221,9 @@ private:
         if (!spare_.running() || waitpid(spare_.pid, &status, WNOHANG) != spare_.pid)
             return;
         forget(spare_);
-        // One that was killed is started again; one that cannot start has said why, and would say it for ever.
+        spare_from_ms_ = now_ms() + longest_delay_ms;
+        // One that was killed is started again, not at once; one that cannot start has said why, and would say it for
+        // ever.
         spare_failed_ = WIFEXITED(status);
         if (spare_failed_ && !stopping)
             std::fprintf(stderr, "tandem-holder: no standby: it exited with status %d; a restart will take longer\n",
@@ -202,17 +235,14 @@ private:
     const sigset_t& old_signals_;
     child spare_;
     bool spare_failed_ = false;
+    long spare_from_ms_ = 0;
 };
 
 // Sleeps, but not through a request to stop.
 bool pause_unless_stopped(int signals, int ms) {
-    timespec until{};
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    const long end_ms = until.tv_sec * 1000 + until.tv_nsec / 1'000'000 + ms;
+    const long end_ms = now_ms() + ms;
     for (;;) {
-        timespec now{};
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        const long left = end_ms - (now.tv_sec * 1000 + now.tv_nsec / 1'000'000);
+        const long left = end_ms - now_ms();
         if (left <= 0)
             return true;
         pollfd fd{signals, POLLIN, 0};
