@@ -30,7 +30,7 @@
 #include "controlplane/dataplane_client/stats_reader.hpp"
 #include "controlplane/identity/seal.hpp"
 #include "controlplane/media/manager.hpp"
-#include "controlplane/policy/decide.hpp"
+#include "controlplane/policy/engine.hpp"
 #include "controlplane/records/database.hpp"
 #include "controlplane/session/manager.hpp"
 
@@ -93,7 +93,10 @@ int run(const config& settings) {
     asio::io_context io(1);
     dataplane_client::client dataplane(io, settings.dataplane);
     dataplane_client::stats_reader stats;
-    const policy::default_decider levels(settings.levels, settings.default_level);
+    policy::config rules;
+    rules.levels = settings.levels;
+    rules.default_level = settings.default_level;
+    policy::engine levels(std::move(rules));
     session::manager sessions(io, settings.tunnel, (*store)->identities(), (*store)->sessions());
     media::manager relay(io, settings.media, dataplane, stats, sessions, levels, (*store)->media());
     callcontrol::config ng;

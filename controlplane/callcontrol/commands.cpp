@@ -228,7 +228,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
     if (!body) {
         spdlog::info("ng: offer of call \"{}\" refused: {}", c.call_id, body.error());
         if (is_new)
-            forget(live, "offer refused");
+            forget(live, "offer refused: " + body.error());
         co_return error_reply(std::move(body.error()));
     }
     store.put(c.call_id, save(c));
@@ -330,7 +330,8 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
         return;
     calls.erase(live->what.call_id);
     cookies.forget_call(live->what.call_id);
-    store.erase(live->what.call_id);
+    const auto& c = live->what;
+    store.end({c.call_id, c.caller, c.callee, cause, c.created, std::chrono::system_clock::now()});
     ++count.calls_ended;
     close_media(live->what, cause);
 }

@@ -13,7 +13,12 @@ namespace tandem::callcontrol {
 
 struct map_store final : call_store {
     std::map<std::string, std::string> calls;
+    std::vector<ended_call> ended;
     void put(const std::string& id, const std::string& json) override { calls[id] = json; }
+    void end(const ended_call& call) override {
+        calls.erase(call.call_id);
+        ended.push_back(call);
+    }
     void erase(const std::string& id) override { calls.erase(id); }
     std::vector<std::pair<std::string, std::string>> load_all() override { return {calls.begin(), calls.end()}; }
 };

@@ -35,12 +35,20 @@ struct config {
     std::function<bool(const asio::ip::address&)> is_inner;
 };
 
+// What call control knows of a call at its end.
+struct ended_call {
+    std::string call_id, caller, callee, cause;
+    std::chrono::system_clock::time_point started, ended;
+};
+
 // Where calls (without keys) outlive the process. Called on the io_context's thread.
 class call_store {
 public:
     virtual ~call_store() = default;
     virtual void put(const std::string& call_id, const std::string& json) = 0; // new or replaced
-    virtual void erase(const std::string& call_id) = 0;
+    // The call is over: its record is written when its media are over too, exactly once.
+    virtual void end(const ended_call& call) = 0;
+    virtual void erase(const std::string& call_id) = 0; // never became a call, or cannot be read: no record
     [[nodiscard]] virtual std::vector<std::pair<std::string, std::string>> load_all() = 0; // (call_id, json)
 };
 
@@ -48,6 +56,7 @@ public:
 class no_call_store final : public call_store {
 public:
     void put(const std::string&, const std::string&) override {}
+    void end(const ended_call&) override {}
     void erase(const std::string&) override {}
     std::vector<std::pair<std::string, std::string>> load_all() override { return {}; }
 };

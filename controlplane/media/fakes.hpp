@@ -112,7 +112,8 @@ struct fake_journal final : journal {
 struct fake_levels final : policy::decider {
     policy::level level{"test", api::suite::aead_aes_128_gcm, 16, std::chrono::milliseconds(300),
                         std::chrono::milliseconds(60)};
-    policy::decision decide(std::string_view, std::string_view) const override { return {level, "test"}; }
+    policy::decision decide(const policy::question& asked) override { return explain(asked); }
+    policy::decision explain(const policy::question&) const override { return {level, "test", {}}; }
     policy::level by_name(std::string_view) const override { return level; }
 };
 

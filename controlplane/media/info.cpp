@@ -127,7 +127,10 @@ media_row manager::to_row(const state& m) const {
     row.kind = m.kind;
     row.caller = m.caller;
     row.callee = m.callee;
-    row.level = m.level.name;
+    row.level = m.level;
+    row.decided_by = m.decided_by;
+    row.why = m.why;
+    row.clock_rate = m.clock_rate;
     row.forward = m.forward;
     row.installed = m.installed;
     row.opened = m.opened;

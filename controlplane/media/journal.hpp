@@ -35,7 +35,11 @@ struct media_row {
     media_id id = 0;
     std::string call_id;
     std::uint32_t index = 0;
-    std::string kind, caller, callee, level;
+    std::string kind, caller, callee;
+    policy::level level; // with its values: a running call keeps those with which it began
+    std::string decided_by;
+    std::vector<policy::step> why;
+    std::uint32_t clock_rate = 8000;
     std::array<bool, 2> forward{true, true};
     bool installed = false;
     std::chrono::system_clock::time_point opened, answered;
@@ -49,11 +53,20 @@ struct media_record {
     std::string call_id;
     std::uint32_t index = 0;
     std::string kind, caller, callee, level, cause;
+    std::string decided_by;
+    std::vector<policy::step> why;
+    std::size_t seed_bytes = 0; // in force at the end; 0 and empty where no leg is a unit's
+    policy::key_source keys{};
+    double interval_s = 0;
     std::chrono::system_clock::time_point opened, answered, ended; // answered = 1970 where it never was
     std::uint32_t rekeys = 0, rekey_failures = 0;
     struct side {
         std::string kind, unit, suite;
         std::uint64_t packets = 0, bytes = 0, lost = 0, auth_failures = 0, replays = 0;
+        // What this leg's end reported of what it hears (RTCP report blocks, RFC 3550 6.4.1); none where it never did.
+        std::uint64_t reports = 0;
+        std::uint64_t reported_lost = 0; // cumulative, the last report's
+        double jitter_ms = 0, max_jitter_ms = 0;
     };
     std::array<side, 2> legs; // what each leg received
 };
@@ -62,8 +75,9 @@ class journal {
 public:
     virtual ~journal() = default;
     virtual void put(const media_row& row) = 0; // new or replaced
-    virtual void erase(media_id id) = 0;
+    virtual void erase(media_id id) = 0;        // never became a media: no record
     [[nodiscard]] virtual std::vector<media_row> load() = 0;
+    // The row goes and its record comes, both or neither.
     virtual void record(const media_record& ended) = 0;
     // Generation of the data plane's flow memory that these rows belong to.
     virtual void set_generation(std::uint64_t generation) = 0;

@@ -43,7 +43,7 @@ result<void> verdict(const dataplane_client::client::statuses& answer, std::stri
 }
 
 manager::manager(asio::io_context& io, settings options, dataplane_client::client& dataplane,
-                 dataplane_client::stats_reader& stats, session::directory& sessions, const policy::decider& levels,
+                 dataplane_client::stats_reader& stats, session::directory& sessions, policy::decider& levels,
                  journal& store)
     : io_(io), options_(std::move(options)), dataplane_(dataplane), stats_(stats), sessions_(sessions), levels_(levels),
       journal_(store), sweep_timer_(io) {
@@ -117,7 +117,15 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     m->callee = request.callee;
     m->forward = request.forward;
     m->opened = std::chrono::system_clock::now();
-    m->level = levels_.decide(request.caller, request.callee).chosen;
+    auto decided = levels_.decide({{request.caller, request.caller_domain},
+                                   {request.callee, request.callee_domain},
+                                   request.wish,
+                                   request.dialled,
+                                   {}});
+    m->level = std::move(decided.chosen);
+    m->decided_by = std::move(decided.decided_by);
+    m->why = std::move(decided.steps);
+    m->clock_rate = request.clock_rate;
     for (std::size_t i = 0; i < 2; ++i)
         if (auto shaped = shape_leg(m, i, request.legs[i]); !shaped) {
             ++counters_.open_failures;

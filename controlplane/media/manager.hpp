@@ -57,7 +57,7 @@ struct media_counters {
 class manager final : public relay {
 public:
     manager(asio::io_context& io, settings options, dataplane_client::client& dataplane,
-            dataplane_client::stats_reader& stats, session::directory& sessions, const policy::decider& levels,
+            dataplane_client::stats_reader& stats, session::directory& sessions, policy::decider& levels,
             journal& store);
     ~manager() override;
     manager(const manager&) = delete;
@@ -151,7 +151,7 @@ private:
     dataplane_client::client& dataplane_;
     dataplane_client::stats_reader& stats_;
     session::directory& sessions_;
-    const policy::decider& levels_;
+    policy::decider& levels_;
     journal& journal_;
     media_counters counters_;
     std::map<media_id, media_ptr> media_;

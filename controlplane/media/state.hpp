@@ -72,7 +72,10 @@ struct manager::state {
     std::string call_id;
     std::uint32_t index = 0;
     std::string kind, caller, callee;
-    policy::level level;
+    policy::level level; // its own: a reload does not change a running call
+    std::string decided_by;
+    std::vector<policy::step> why;
+    std::uint32_t clock_rate = 8000;
     std::array<bool, 2> forward{true, true};
     bool installed = false;
     bool closing = false;

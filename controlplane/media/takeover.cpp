@@ -44,7 +44,10 @@ void manager::restore(const media_row& row) {
     m->kind = row.kind;
     m->caller = row.caller;
     m->callee = row.callee;
-    m->level = levels_.by_name(row.level);
+    m->level = row.level;
+    m->decided_by = row.decided_by;
+    m->why = row.why;
+    m->clock_rate = row.clock_rate;
     m->forward = row.forward;
     m->installed = row.installed;
     m->opened = row.opened;

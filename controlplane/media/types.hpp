@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <tl/expected.hpp>
 
+#include "controlplane/policy/decide.hpp"
 #include "controlplane/protocol/secret.hpp"
 #include "dataplane/api/suites.hpp"
 
@@ -56,11 +58,15 @@ struct leg_local {
 
 struct media_request {
     std::string call_id;
-    std::uint32_t index = 0;                 // media line
-    std::string kind;                        // "audio", "video"
-    std::string caller, callee;              // from metadata, for policy and records
-    std::array<leg_request, 2> legs;         // 0 = offerer of the call's first offer, 1 = answerer
-    std::array<bool, 2> forward{true, true}; // [0]: towards leg 0 is sent (hold / a=sendonly ... switch it off)
+    std::uint32_t index = 0;                  // media line
+    std::string kind;                         // "audio", "video"
+    std::string caller, callee;               // from metadata, for policy and records
+    std::string caller_domain, callee_domain; // likewise; empty where not given
+    std::string wish;                         // the caller's: a level's name (metadata `level`)
+    std::string dialled;                      // as dialled, a level prefix perhaps included (metadata `dialled`)
+    std::uint32_t clock_rate = 8000;          // of the first payload type, for jitter in time
+    std::array<leg_request, 2> legs;          // 0 = offerer of the call's first offer, 1 = answerer
+    std::array<bool, 2> forward{true, true};  // [0]: towards leg 0 is sent (hold / a=sendonly ... switch it off)
 };
 
 struct media_locals {
@@ -71,6 +77,9 @@ struct media_locals {
 struct direction_stats { // what one leg received
     std::uint64_t packets = 0, bytes = 0, lost = 0, auth_failures = 0, replays = 0, drops = 0;
     std::uint64_t sent_on = 0; // of these, forwarded to the other leg
+    // This leg's own reports of what it hears (RTCP, RFC 3550 6.4.1).
+    std::uint64_t reports = 0, reported_lost = 0;
+    double jitter_ms = 0, max_jitter_ms = 0;
     double seconds_since_packet = -1;
 };
 
@@ -89,6 +98,11 @@ struct media_info {
     std::string call_id;
     std::uint32_t index = 0;
     std::string kind, caller, callee, level, mode = "hop";
+    std::string decided_by;
+    std::vector<policy::step> why; // every rule that was asked
+    std::size_t seed_bytes = 0;
+    policy::key_source keys{};
+    policy::path_choice path{};
     double seconds = 0;
     double interval_s = 0; // rekey interval; 0 where no leg is a unit
     std::uint32_t rekeys = 0;

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// The default decision: every call gets the configured default level.
-#include "controlplane/policy/decide.hpp"
+// The decision (design section 9).
+#include "controlplane/policy/engine.hpp"
 
 namespace tandem::policy {
 
-default_decider::default_decider(level_table table, std::string default_level)
-    : table_(std::move(table)), default_(std::move(default_level)) {}
-
-decision default_decider::decide(std::string_view, std::string_view) const {
-    return {by_name(default_), "default level"};
+decision engine::explain(const question&) const {
+    return {by_name(settings_.default_level),
+            "default",
+            {{"default", settings_.default_level, "nothing else is known", true}}};
 }
 
-level default_decider::by_name(std::string_view name) const {
-    if (const auto* row = table_.find(name))
+decision engine::decide(const question& call) {
+    return explain(call);
+}
+
+level engine::by_name(std::string_view name) const {
+    if (const auto* row = settings_.levels.find(name))
         return *row;
-    if (const auto* row = table_.find(default_))
+    if (const auto* row = settings_.levels.find(settings_.default_level))
         return *row;
     return {};
 }

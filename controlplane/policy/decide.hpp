@@ -1,38 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which level a call gets. For now: the default one, behind the interface that the security database, device contacts
-// and call profiles will implement. A store that fails gives the default, never a lost call (design section 9).
+// Which level a call gets, and why (design section 9):
+//   level = clamp(floor, max(security database by either address, device contacts, call profile, caller's wish),
+//   ceiling)
+// Nothing known: the default. The caller's wish may raise, never lower. A store that fails gives the default, never a
+// lost call. The interface that media/ asks; `engine` (engine.hpp) is the real one.
+// Owner thread: the control plane's io_context.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "controlplane/policy/levels.hpp"
 
 namespace tandem::policy {
 
+// One end of a call, as signalling names it.
+struct party {
+    std::string id;     // id code, user part of the SIP address, or telephone number
+    std::string domain; // of its SIP address; empty where it is not known
+};
+
+// What a unit of the call said about it (CONTACT exchange): from its own contacts and its own history. Names of levels
+// are the unit's words: a level that does not exist is refused and counted.
+struct advice {
+    std::string unit;
+    std::string contact_level;      // empty: its contacts say nothing
+    std::string profile_level;      // empty: its history says nothing
+    std::string text;               // for people: which contact, which history
+    std::optional<key_source> keys; // who it wishes to make the seeds
+};
+
+struct question {
+    party caller, callee;
+    std::string wish;    // a level's name, asked for by the caller's SIP header; empty = none
+    std::string dialled; // what the caller dialled: a prefix of it may name a level
+    std::vector<advice> devices;
+};
+
+// One rule that was asked.
+struct step {
+    std::string
+        rule; // "security database: caller", "contacts of alice", "call profile: duration", "caller's wish", ...
+    std::string level; // what it said; empty = nothing
+    std::string text;  // why, for people
+    bool decided = false;
+    friend bool operator==(const step&, const step&) = default;
+};
+
 struct decision {
-    level chosen;
-    std::string reason; // which rule decided, for `explain` and records
+    level chosen;           // with the call's own key source and path already in it
+    std::string decided_by; // the rule of the step that decided
+    std::vector<step> steps;
 };
 
 class decider {
 public:
     virtual ~decider() = default;
-    [[nodiscard]] virtual decision decide(std::string_view caller, std::string_view callee) const = 0;
-    // A running call's level by its stored name; the default where the name is gone.
+    // For a call: counts what it refuses.
+    [[nodiscard]] virtual decision decide(const question& call) = 0;
+    // The same decision without counting, for people.
+    [[nodiscard]] virtual decision explain(const question& call) const = 0;
+    // A level by its name; the default where the name is gone.
     [[nodiscard]] virtual level by_name(std::string_view name) const = 0;
-};
-
-class default_decider final : public decider {
-public:
-    default_decider(level_table table, std::string default_level);
-    [[nodiscard]] decision decide(std::string_view caller, std::string_view callee) const override;
-    [[nodiscard]] level by_name(std::string_view name) const override;
-    [[nodiscard]] const level_table& table() const noexcept { return table_; }
-
-private:
-    level_table table_;
-    std::string default_;
 };
 
 } // namespace tandem::policy

@@ -17,6 +17,11 @@
 
 namespace tandem::policy {
 
+// Who makes a call's seeds (RIM-28, RIM-29); the numbers are wire (messages.def key_source).
+enum class key_source : std::uint8_t { gateway = 0, unit = 1, both = 2 }; // both: XOR of the two halves
+// The path that a unit binds its secondary to when several are up (RIM-33); the numbers are wire (messages.def path).
+enum class path_choice : std::uint8_t { either = 0, wlan = 1, wwan = 2 };
+
 struct level {
     std::string name;
     api::suite suite = api::suite::aead_aes_128_gcm;
@@ -24,6 +29,8 @@ struct level {
     std::chrono::milliseconds rekey{60000};
     std::chrono::milliseconds overlap{2000};
     bool seed_is_key = false; // compatibility: a seed per direction is the key and salt itself
+    key_source keys = key_source::gateway;
+    path_choice path = path_choice::either;
 
     // What travels in one seed TLV.
     [[nodiscard]] std::size_t seed_length() const noexcept {

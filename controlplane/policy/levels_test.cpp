@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Levels: the built-in table is design section 9's and passes its own checks; impossible levels are refused with words.
 #include "controlplane/policy/decide.hpp"
-#include "controlplane/policy/levels.hpp"
+#include "controlplane/policy/engine.hpp"
 
 #include <gtest/gtest.h>
 
@@ -60,8 +60,10 @@ TEST(Levels, OverrideReplacesTheRowAndDecideReturnsTheDefault) {
     auto table = level_table::built_in();
     table.set({"standard", api::suite::aead_aes_128_gcm, 24, seconds(5), seconds(1)});
     EXPECT_EQ(table.rows().size(), 4u);
-    const default_decider decider(table, "standard");
-    EXPECT_EQ(decider.decide("alice", "bob").chosen.seed_bytes, 24u);
+    config settings;
+    settings.levels = table;
+    engine decider(settings);
+    EXPECT_EQ(decider.decide({}).chosen.seed_bytes, 24u);
     EXPECT_EQ(decider.by_name("high").rekey, seconds(5));
     EXPECT_EQ(decider.by_name("gone").name, "standard");
 }

@@ -122,6 +122,7 @@ struct call_rows final : callcontrol::call_store, store_base {
             statement(db, "INSERT OR REPLACE INTO call(id, body) VALUES(?, ?)").bind(call_id).bind(json).step();
         });
     }
+    void end(const callcontrol::ended_call& call) override { erase(call.call_id); }
     void erase(const std::string& call_id) override {
         guarded("erasing a call", [&] { statement(db, "DELETE FROM call WHERE id = ?").bind(call_id).step(); });
     }

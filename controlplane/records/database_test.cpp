@@ -122,7 +122,7 @@ TEST_F(store_test, MediaJournalSurvivesWholly) {
     row.id = 77;
     row.call_id = "c\xff"; // not UTF-8: must not throw
     row.kind = "audio";
-    row.level = "high";
+    row.level.name = "high";
     row.forward = {true, false};
     row.installed = true;
     row.rekeys = 12;

@@ -84,7 +84,6 @@ Row call_from(const json& value) {
     row.kind = value.at("kind");
     row.caller = value.at("caller");
     row.callee = value.at("callee");
-    row.level = value.at("level");
     row.opened = from_ms(value.at("opened"));
     row.answered = from_ms(value.at("answered"));
     row.rekeys = value.at("rekeys");
@@ -110,7 +109,7 @@ std::string to_json(const media::media_row& row) {
                 {"kind", row.kind},
                 {"caller", row.caller},
                 {"callee", row.callee},
-                {"level", row.level},
+                {"level", row.level.name},
                 {"forward", row.forward},
                 {"installed", row.installed},
                 {"opened", ms(row.opened)},
@@ -124,6 +123,7 @@ std::string to_json(const media::media_row& row) {
 std::optional<media::media_row> media_row_from_json(const std::string& text) {
     return parsed<media::media_row>(text, [](const json& value) {
         auto row = call_from<media::media_row>(value);
+        row.level.name = value.at("level");
         row.forward = value.at("forward");
         row.installed = value.at("installed");
         row.legs = {leg_from(value.at("legs").at(0)), leg_from(value.at("legs").at(1))};
@@ -162,6 +162,7 @@ std::string to_json(const media::media_record& row) {
 std::optional<media::media_record> media_record_from_json(const std::string& text) {
     return parsed<media::media_record>(text, [](const json& value) {
         auto row = call_from<media::media_record>(value);
+        row.level = value.at("level");
         row.cause = value.at("cause");
         row.ended = from_ms(value.at("ended"));
         for (std::size_t i = 0; i < 2; ++i) {

@@ -49,6 +49,8 @@ void manager::impl::on_request(const std::shared_ptr<channel>& link, session* of
     case exchange::media_open:
     case exchange::media_close:
     case exchange::seed:
+    case exchange::contact:
+    case exchange::seed_make:
         break;
     }
     refuse(*link, request, status::not_permitted, "only the gateway sends this request");
