@@ -55,7 +55,6 @@ TEST(Rim19, WhatIsNoNameIsRefusedWithTheRemedy) {
                                    "+46x70",
                                    "+1234567890123456",
                                    "+0701234567",
-                                   "00",
                                    "000701",
                                    "tel:0701234567",
                                    "tel:",
