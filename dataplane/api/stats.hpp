@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "dataplane/api/contract.hpp"
 #include "dataplane/api/drops.hpp"
@@ -21,19 +22,22 @@ enum class counter : std::uint16_t {
 };
 
 // A counter's only writer adds to it, others read it meanwhile: plain moves, but no half of a number is ever seen.
-inline void bump(std::uint64_t& counter, std::uint64_t by = 1) noexcept {
-    std::atomic_ref<std::uint64_t> c(counter);
+template <typename word>
+inline void bump(word& counter, std::type_identity_t<word> by = 1) noexcept {
+    std::atomic_ref<word> c(counter);
     c.store(c.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
-inline void put(std::uint64_t& counter, std::uint64_t value) noexcept {
-    std::atomic_ref<std::uint64_t>(counter).store(value, std::memory_order_relaxed);
+template <typename word>
+inline void put(word& counter, std::type_identity_t<word> value) noexcept {
+    std::atomic_ref<word>(counter).store(value, std::memory_order_relaxed);
 }
-[[nodiscard]] inline std::uint64_t read(const std::uint64_t& counter) noexcept {
-    return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(counter)).load(std::memory_order_relaxed);
+template <typename word>
+[[nodiscard]] inline word read(const word& counter) noexcept {
+    return std::atomic_ref<word>(const_cast<word&>(counter)).load(std::memory_order_relaxed);
 }
 
 inline constexpr std::uint32_t stats_magic = 0x54535431; // "TST1"
-inline constexpr std::uint16_t stats_version = 3;
+inline constexpr std::uint16_t stats_version = 4;
 inline constexpr std::size_t max_counters = 64;
 inline constexpr std::size_t max_drops = 64;
 static_assert(static_cast<std::size_t>(counter::count) <= max_counters && drop_count <= max_drops);
@@ -100,13 +104,29 @@ struct alignas(64) flow_stats {
     std::uint32_t epoch_out; // epoch now sent under
     suite suite_in;
     suite suite_out;
-    std::uint64_t rtcp_rx_packets;
-    std::uint64_t rtcp_tx_packets;
+    std::uint32_t rtcp_rx_packets;
+    std::uint32_t rtcp_tx_packets;
+    // Report blocks (RFC 3550 6.4.1) in the RTCP that this flow accepted: what its sender hears of us. Where a packet
+    // has several blocks, the worst value of each kind; jitter in the RTP clock's units.
+    std::uint32_t reports;         // blocks
+    std::uint32_t reported_loss;   // the last packet's, as on the wire: fraction << 24 | cumulative, signed 24 bits
+    std::uint32_t reported_jitter; // the last packet's
+    std::uint32_t reported_jitter_max;
     std::uint64_t auth_failures;
     std::uint64_t replays; // already seen or too old
     std::uint64_t other_drops;
     std::uint64_t tx_dropped; // accepted but not sent
 };
 static_assert(sizeof(flow_stats) == 128 && offsetof(flow_stats, epoch_out) == 64);
+static_assert(offsetof(flow_stats, reports) == 80 && offsetof(flow_stats, tx_dropped) == 120);
+
+// Of 256: the share lost since the report before. In packets: lost since the start, below 0 where more came than were
+// expected (duplicates).
+[[nodiscard]] constexpr std::uint8_t reported_fraction(const flow_stats& s) noexcept {
+    return static_cast<std::uint8_t>(s.reported_loss >> 24);
+}
+[[nodiscard]] constexpr std::int32_t reported_cumulative(const flow_stats& s) noexcept {
+    return static_cast<std::int32_t>(s.reported_loss << 8) >> 8;
+}
 
 } // namespace tandem::api

@@ -114,4 +114,40 @@ struct parsed {
     return true;
 }
 
+// What the report blocks of a compound say, together: the worst of each kind.
+struct reports {
+    std::uint32_t blocks = 0;
+    std::uint32_t jitter = 0;    // in units of the RTP clock
+    std::int32_t cumulative = 0; // packets lost since the start; below 0 with duplicates
+    std::uint8_t fraction = 0;   // lost since the report before, of 256
+};
+
+inline constexpr std::uint8_t rtcp_sender_report = 200, rtcp_receiver_report = 201;
+inline constexpr std::size_t report_block = 24;
+
+// RTCP in clear: the report blocks of its sender and receiver reports (RFC 3550 6.4.1, 6.4.2), up to the first packet
+// that is not whole. At most length / 24 blocks are read, whatever the counts say.
+[[nodiscard]] constexpr reports read_reports(const std::uint8_t* data, std::size_t length) noexcept {
+    reports out;
+    for (std::size_t at = 0; length - at >= rtcp_fixed_header;) {
+        const std::size_t size = std::size_t{4} * (std::size_t{load16(data + at + 2)} + 1);
+        if (data[at] >> 6 != 2 || size > length - at)
+            break;
+        const std::uint8_t type = data[at + 1];
+        const std::size_t first = rtcp_fixed_header + (type == rtcp_sender_report ? 20 : 0);
+        unsigned count = type == rtcp_sender_report || type == rtcp_receiver_report ? data[at] & 0x1f : 0;
+        for (std::size_t block = first; count > 0 && block + report_block <= size; block += report_block, --count) {
+            const std::uint8_t* b = data + at + block;
+            const auto cumulative = static_cast<std::int32_t>(load32(b + 4) << 8) >> 8;
+            const std::uint32_t jitter = load32(b + 12);
+            out.fraction = b[4] > out.fraction ? b[4] : out.fraction;
+            out.cumulative = out.blocks == 0 || cumulative > out.cumulative ? cumulative : out.cumulative;
+            out.jitter = jitter > out.jitter ? jitter : out.jitter;
+            ++out.blocks;
+        }
+        at += size;
+    }
+    return out;
+}
+
 } // namespace tandem::media

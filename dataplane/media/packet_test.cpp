@@ -2,6 +2,7 @@
 // RTP/RTCP bounds and demultiplexing; every length of hostile packets.
 #include "dataplane/media/packet.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <memory>
@@ -63,9 +64,79 @@ TEST(Srtp, HostilePacketsStayWithinBounds) {
             continue;
         ASSERT_LE(view.header, length);
         ASSERT_GE(view.header, view.rtcp ? rtcp_fixed_header : rtp_fixed_header);
+        if (view.rtcp) {
+            ASSERT_LE(read_reports(data.get(), length).blocks * report_block, length);
+        }
         static_cast<void>(view.rtcp ? compound_valid(data.get(), length)
                                     : padding_valid(data.get(), length, view.header));
     }
+}
+
+using bytes = std::vector<std::uint8_t>;
+
+struct block {
+    std::uint32_t loss; // fraction << 24 | cumulative
+    std::uint32_t jitter;
+};
+
+// One packet of a compound: header with count and length, sender's info where it is a sender report, then the blocks.
+bytes rtcp_packet(std::uint8_t type, const std::vector<block>& blocks) {
+    std::vector<std::uint32_t> words{0x11223344};
+    if (type == rtcp_sender_report)
+        words.insert(words.end(), {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff});
+    for (const auto& b : blocks)
+        words.insert(words.end(), {0x55667788, b.loss, 0xffffffff, b.jitter, 0xffffffff, 0xffffffff});
+    bytes out(4 + words.size() * 4);
+    store32(out.data(), 0x80000000U | static_cast<std::uint32_t>(blocks.size()) << 24 | std::uint32_t{type} << 16 |
+                            static_cast<std::uint32_t>(words.size()));
+    for (std::size_t i = 0; i < words.size(); ++i)
+        store32(out.data() + 4 + i * 4, words[i]);
+    return out;
+}
+
+reports read(const bytes& all) {
+    const auto exact = std::make_unique<std::uint8_t[]>(all.size()); // the sanitizer build sees a read too far
+    std::copy(all.begin(), all.end(), exact.get());
+    return read_reports(exact.get(), all.size());
+}
+
+TEST(Rtcp, ReportBlocksOfSenderAndReceiverReports) {
+    for (const std::uint8_t type : {rtcp_sender_report, rtcp_receiver_report}) {
+        const reports one = read(rtcp_packet(type, {{0x33000102, 1234}}));
+        EXPECT_EQ(one.blocks, 1u);
+        EXPECT_EQ(one.fraction, 0x33);
+        EXPECT_EQ(one.cumulative, 0x102);
+        EXPECT_EQ(one.jitter, 1234u);
+        EXPECT_EQ(read(rtcp_packet(type, {})).blocks, 0u);
+    }
+    EXPECT_EQ(read(rtcp_packet(rtcp_receiver_report, {{0x00ffffff, 1}})).cumulative, -1) << "more came than expected";
+    EXPECT_EQ(read(rtcp_packet(202, {{0x01000001, 1}})).blocks, 0u) << "SDES has chunks, no blocks";
+}
+
+TEST(Rtcp, SeveralBlocksAndCompoundsGiveTheWorst) {
+    bytes all = rtcp_packet(rtcp_sender_report, {{0x01fffffe, 7}, {0x40fffffd, 3}});
+    EXPECT_EQ(read(all).cumulative, -2);
+    const bytes more = rtcp_packet(rtcp_receiver_report, {{0x02000009, 99}});
+    all.insert(all.end(), report, report + 8); // an empty receiver report between them
+    all.insert(all.end(), more.begin(), more.end());
+    const reports worst = read(all);
+    EXPECT_EQ(worst.blocks, 3u);
+    EXPECT_EQ(worst.fraction, 0x40);
+    EXPECT_EQ(worst.cumulative, 9);
+    EXPECT_EQ(worst.jitter, 99u);
+}
+
+// A count or a length that says more than is there: what is whole is read, no byte beyond.
+TEST(Rtcp, ReportsThatPromiseTooMuch) {
+    bytes lying = rtcp_packet(rtcp_receiver_report, {{1, 1}, {2, 2}});
+    lying[0] = 0x9f; // 31 blocks
+    EXPECT_EQ(read(lying).blocks, 2u);
+    for (std::size_t cut = 0; cut < lying.size(); ++cut)
+        EXPECT_EQ(read({lying.begin(), lying.begin() + static_cast<std::ptrdiff_t>(cut)}).blocks, 0u) << cut;
+    lying[2] = lying[3] = 0xff;
+    EXPECT_EQ(read(lying).blocks, 0u);
+    lying[2] = lying[3] = 0;
+    EXPECT_EQ(read(lying).blocks, 0u);
 }
 
 } // namespace

@@ -79,6 +79,40 @@ TEST_P(EverySuite, MuxedRtcpBothWays) {
     EXPECT_EQ(t.stats(id(core4, 5000)).rtcp_tx_packets, 5u);
 }
 
+// A receiver report with one block.
+bytes receiver_report(std::uint32_t loss, std::uint32_t jitter) {
+    bytes p{0x81, 201, 0, 7};
+    for (const std::uint32_t word : {0x11223344U, 0x55667788U, loss, 99U, jitter, 0U, 0U})
+        for (int shift = 24; shift >= 0; shift -= 8)
+            p.push_back(static_cast<std::uint8_t>(word >> shift));
+    return p;
+}
+
+// What either leg reports of what it hears is with its flow: decrypted, or in clear; never what did not authenticate.
+TEST_P(EverySuite, ReportBlocksOfBothLegs) {
+    testbed t;
+    t.add_pair(access4, core4, GetParam());
+    srtp_end unit(GetParam(), {{0, master_key(GetParam(), 1)}}, 4, false);
+    const auto from_unit = [&](const bytes& packet) { (void)t.pass(0, {frame(packet, unit4, local(access4, 4000))}); };
+    from_unit(unit.protect(receiver_report(0x10000005, 400)));
+    from_unit(unit.protect(receiver_report(0x80ffffff, 160)));
+    from_unit(unit.protect(rtcp())); // no block
+    bytes forged = unit.protect(receiver_report(0xff00ffff, 9999));
+    forged[forged.size() / 2] ^= 1;
+    from_unit(forged);
+    (void)t.pass(1, {frame(receiver_report(0x02000003, 80), phone4, local(core4, 5000))});
+    const auto& up = t.stats(id(access4, 4000));
+    EXPECT_EQ(up.reports, 2u);
+    EXPECT_EQ(api::reported_fraction(up), 0x80);
+    EXPECT_EQ(api::reported_cumulative(up), -1);
+    EXPECT_EQ(up.reported_jitter, 160u);
+    EXPECT_EQ(up.reported_jitter_max, 400u);
+    const auto& down = t.stats(id(core4, 5000));
+    EXPECT_EQ(down.reports, 1u);
+    EXPECT_EQ(api::reported_cumulative(down), 3);
+    EXPECT_EQ(down.reported_jitter_max, 80u);
+}
+
 // A flipped bit anywhere is refused and changes nothing: the true packet still passes after all of them.
 TEST_P(EverySuite, EveryFlippedBitIsRefused) {
     testbed t;

@@ -1,9 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stage 3: is it RTP or RTCP of this flow, from whom it may come, authentic and not seen before? All packets of the
 // burst go through the engine together. What passes is "accepted": counted, and able to move the leg.
+#include "dataplane/media/packet.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
 namespace tandem::pipeline {
+
+namespace {
+
+// RTCP in clear by now: what the sender hears of us. Two words read apart may be of two packets.
+void keep_reports(api::flow_stats& s, const packet& p) noexcept {
+    const media::reports said = media::read_reports(p.payload, p.length);
+    if (said.blocks == 0)
+        return;
+    api::bump(s.reports, said.blocks);
+    api::put(s.reported_loss,
+             std::uint32_t{said.fraction} << 24 | (static_cast<std::uint32_t>(said.cumulative) & 0xffffff));
+    api::put(s.reported_jitter, said.jitter);
+    if (said.jitter > api::read(s.reported_jitter_max))
+        api::put(s.reported_jitter_max, said.jitter);
+}
+
+} // namespace
 
 // Before any crypto: clear media, and SRTP that is not to roam, come from one address only. Not asked where the last
 // accepted packet came from the same source: no policy has changed since (that resets `seen`).
@@ -30,6 +48,7 @@ void worker::accept(packet& p, const crypto::op& op, bool heard) noexcept {
     api::flow_stats& s = shared_.flow_stats[p.slot];
     if (op.rtcp) {
         api::bump(s.rtcp_rx_packets);
+        keep_reports(s, p);
     } else {
         api::bump(s.rx_packets);
         api::bump(s.rx_bytes, p.received_length);

@@ -17,6 +17,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (view.rtcp) {
         if (media::compound_valid(data, size) && size % 4 != 0)
             std::abort();
+        const media::reports said = media::read_reports(data, size);
+        if (said.blocks * media::report_block > size || said.cumulative < -(1 << 23) || said.cumulative >= 1 << 23)
+            std::abort();
     } else if (media::padding_valid(data, size, view.header) && (data[0] & 0x20) != 0 &&
                data[size - 1] > size - view.header) {
         std::abort();
