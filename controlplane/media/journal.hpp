@@ -36,6 +36,7 @@ struct media_row {
     std::string call_id;
     std::uint32_t index = 0;
     std::string kind, caller, callee;
+    std::string caller_domain, callee_domain;
     policy::level level; // with its values: a running call keeps those with which it began
     std::string decided_by;
     std::vector<policy::step> why;
@@ -44,6 +45,7 @@ struct media_row {
     bool installed = false;
     std::chrono::system_clock::time_point opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;
+    std::uint32_t seeds_made = 0, seeds_from_units = 0;
     std::array<leg_row, 2> legs;
 };
 
@@ -60,6 +62,7 @@ struct media_record {
     double interval_s = 0;
     std::chrono::system_clock::time_point opened, answered, ended; // answered = 1970 where it never was
     std::uint32_t rekeys = 0, rekey_failures = 0;
+    std::uint32_t seeds_made = 0, seeds_from_units = 0; // by the gateway's generator; by the units
     struct side {
         std::string kind, unit, suite;
         std::uint64_t packets = 0, bytes = 0, lost = 0, auth_failures = 0, replays = 0;

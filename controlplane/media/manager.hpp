@@ -48,6 +48,11 @@ struct media_counters {
     std::uint64_t opened = 0, installed = 0, ended = 0, timeouts = 0;
     std::uint64_t open_failures = 0; // refused: ports, session, data plane
     std::uint64_t seeds_sent = 0, rekeys = 0, rekey_failures = 0;
+    std::uint64_t seeds_made = 0;         // by the gateway's own generator
+    std::uint64_t seeds_from_units = 0;   // made by units and taken
+    std::uint64_t unit_seeds_refused = 0; // wrong length, or the last epoch's again: the gateway made one instead
+    std::uint64_t unit_seeds_missing = 0; // the unit does not make seeds, or did not answer: likewise
+    std::uint64_t contacts_asked = 0, contacts_answered = 0; // CONTACT; the rest gave no advice
     std::uint64_t media_opens = 0, media_open_failures = 0;
     std::uint64_t taken_over = 0;    // media found again in the data plane
     std::uint64_t reinstalled = 0;   // media put into a data plane that had lost it, or a unit that had

@@ -90,6 +90,7 @@ struct leg_info {
     std::optional<endpoint> remote; // latched
     std::string suite;
     std::uint32_t epoch = 0;
+    std::optional<policy::key_source> keys; // who made the epoch in force; none for core legs and where it is not known
     direction_stats received;
 };
 
@@ -107,6 +108,8 @@ struct media_info {
     double interval_s = 0; // rekey interval; 0 where no leg is a unit
     std::uint32_t rekeys = 0;
     std::uint32_t rekey_failures = 0;
+    std::uint32_t seeds_made = 0; // for this media, by the gateway's generator (RIM-28: 0 where the unit makes them)
+    std::uint32_t seeds_from_units = 0; // for this media, by its units
     bool active = false;
     std::array<leg_info, 2> legs;
 };
