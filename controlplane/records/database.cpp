@@ -221,7 +221,8 @@ std::uint64_t database::failures() const noexcept {
     return impl_->failed;
 }
 
-tl::expected<std::unique_ptr<database>, std::string> database::open(const std::string& path, identity::sealer keys) {
+tl::expected<std::unique_ptr<database>, std::string> database::open(const std::string& path, identity::sealer keys,
+                                                                    database_options /*options*/) {
     const auto parent = std::filesystem::path(path).parent_path();
     std::error_code ignored;
     if (!parent.empty())
@@ -244,13 +245,12 @@ tl::expected<std::unique_ptr<database>, std::string> database::open(const std::s
             statement query(made->link, "PRAGMA user_version");
             version = query.step() ? static_cast<int>(query.number(0)) : 0;
         }
-        if (version > schema_version)
-            return tl::unexpected(
-                fmt::format("database {} has schema {}, this program knows {}: run a newer tandem-controlplane", path,
-                            version, schema_version));
+        if (version > 1)
+            return tl::unexpected(fmt::format(
+                "database {} has schema {}, this program knows {}: run a newer tandem-controlplane", path, version, 1));
         made->link.run("BEGIN IMMEDIATE");
         made->link.run(schema);
-        made->link.run(fmt::format("PRAGMA user_version = {}", schema_version).c_str());
+        made->link.run(fmt::format("PRAGMA user_version = {}", 1).c_str());
         made->link.run("COMMIT");
     } catch (const sqlite_error& error) {
         return tl::unexpected(fmt::format("database {} cannot be used: {}", path, error.what()));

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The embedded store (SQLite, WAL): units with sealed keys, sessions, calls and media in progress, records of ended
-// media. Hands out the stores that other rooms ask for, so that they know no database. Never a key in clear: PSKs are
-// sealed by identity::sealer, journals hold no key at all. A write that fails is logged and counted, never a lost call.
-// Owner thread: io_context.
+// The embedded store (SQLite, WAL): units with sealed keys, sessions, calls and media in progress, call records, rules
+// and profiles. Hands out the stores that other rooms ask for, so that they know no database. Never a key in clear:
+// PSKs are sealed by identity::sealer, journals hold no key at all. A write that fails is counted, said, kept in memory
+// and tried again: never a lost call. Owner thread: io_context.
 #pragma once
 
+#include <asio/io_context.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,11 +20,13 @@
 #include "controlplane/identity/psk_store.hpp"
 #include "controlplane/identity/seal.hpp"
 #include "controlplane/media/journal.hpp"
+#include "controlplane/records/call_record.hpp"
+#include "controlplane/records/spool.hpp"
 #include "controlplane/session/store.hpp"
 
 namespace tandem::records {
 
-inline constexpr int schema_version = 1;
+inline constexpr int schema_version = 2;
 
 struct unit {
     std::string id;
@@ -31,14 +35,35 @@ struct unit {
     bool has_psk = false;
 };
 
+struct database_options {
+    std::string instance = "tandem"; // the gateway's name, in each record
+    bool shared_records = false;     // records go on from here: they wait in spool(), profiles are kept there
+    unsigned keep_days = 0;          // older records are deleted; 0 = never
+};
+
+struct database_counters {
+    std::uint64_t failures = 0; // statements that SQLite refused
+    std::uint64_t retried = 0;  // writes that were done later
+    std::uint64_t lost = 0;     // writes given up: too many waited
+    std::uint64_t records = 0;  // written by this process
+    std::uint64_t expired = 0;  // deleted by age
+    std::size_t waiting = 0;    // writes in memory that SQLite refused so far
+};
+
 class database {
 public:
-    // Makes the file (0600) and the schema where missing. The error is a sentence.
-    [[nodiscard]] static tl::expected<std::unique_ptr<database>, std::string> open(const std::string& path,
-                                                                                   identity::sealer keys);
+    // Makes the file (0600) and the schema where missing, brings an older schema up, finishes what a killed process
+    // left half-way. The error is a sentence.
+    [[nodiscard]] static tl::expected<std::unique_ptr<database>, std::string>
+    open(const std::string& path, identity::sealer keys, database_options options = {});
     ~database();
     database(const database&) = delete;
     database& operator=(const database&) = delete;
+
+    // Timers: refused writes are tried again, old records deleted. Until then, and without, refused writes are tried
+    // again with the next one.
+    void start(asio::io_context& io);
+    void stop();
 
     // Units. An empty PSK: certificate only. The error is a sentence.
     tl::expected<void, std::string> add_unit(const std::string& id, std::span<const std::uint8_t> psk,
@@ -52,13 +77,20 @@ public:
     [[nodiscard]] session::session_store& sessions() noexcept;
     [[nodiscard]] callcontrol::call_store& calls() noexcept;
     [[nodiscard]] media::journal& media() noexcept;
+    [[nodiscard]] archive& records() noexcept;
+    [[nodiscard]] record_spool& spool() noexcept; // empty unless shared_records
 
     // Ended media, newest first.
     [[nodiscard]] std::vector<media::media_record> ended(std::size_t limit);
     [[nodiscard]] std::uint64_t failures() const noexcept; // statements that the database refused
+    [[nodiscard]] database_counters count() const noexcept;
+    // For an alarm: empty, or a sentence that says what to do.
+    [[nodiscard]] std::string trouble() const;
+
+    struct impl; // of this room only
+    [[nodiscard]] impl& parts() noexcept { return *impl_; }
 
 private:
-    struct impl;
     explicit database(std::unique_ptr<impl> made);
     std::unique_ptr<impl> impl_;
 };
