@@ -209,6 +209,7 @@ outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media&
         plan.reject = true;
         return plan;
     }
+    line.clock_rate = sdp::clock_rate(from);
     auto& near = line.legs[sender];
     auto& far = line.legs[other(sender)];
     plan.reopen = line.id == 0 || near.where != from_where || far.where != to_where;
@@ -241,6 +242,7 @@ outcome<bool> take_answer(const call& c, media_line& line, const sdp::media& fro
                       ": its media is protected by the secondary tunnel, set it to RTP/AVP");
     if (auto fine = take_answered_keys(from, near); !fine)
         return refuse(std::move(fine.error()));
+    line.clock_rate = sdp::clock_rate(from); // of what was chosen
     read_remote(from, r, near);
     near.mux = near.mux_offered && from.rtcp_mux;
     far.mux = far.mux_offered && !c.refuse_mux && (near.mux || c.accept_mux);
@@ -254,6 +256,11 @@ media::media_request relay_request(const call& c, const media_line& line, bool c
     out.kind = line.kind;
     out.caller = c.caller;
     out.callee = c.callee;
+    out.caller_domain = c.caller_domain;
+    out.callee_domain = c.callee_domain;
+    out.wish = c.wish;
+    out.dialled = c.dialled;
+    out.clock_rate = line.clock_rate;
     for (const side s : {0U, 1U}) {
         out.legs[s] = leg_wish(line.legs[s], complete);
         out.forward[s] = !line.legs[s].held && sdp::receives(line.legs[s].direction);

@@ -59,6 +59,7 @@ struct media_line {
     std::string kind;
     media::media_id id = 0; // 0 = none: rejected or removed
     bool answered = false;
+    std::uint32_t clock_rate = 8000; // of the first payload type
     std::array<leg, 2> legs;
     std::array<media::leg_local, 2> local;
 };
@@ -67,7 +68,8 @@ struct call {
     std::string call_id;
     std::array<std::vector<std::string>, 2> tags; // side 1 has several where the call forked; the last is the latest
     std::string caller, callee;
-    bool callee_offered = false; // side 0 is the callee (INVITE without SDP)
+    std::string caller_domain, callee_domain, wish, dialled; // metadata, for policy
+    bool callee_offered = false;                             // side 0 is the callee (INVITE without SDP)
     std::chrono::system_clock::time_point created, last_signal;
     std::array<std::string, 2> interfaces; // as `direction` named them last, by side
     std::vector<media_line> lines;

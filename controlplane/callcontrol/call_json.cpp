@@ -77,6 +77,7 @@ json from_line(const media_line& m) {
             {"kind", m.kind},
             {"id", m.id},
             {"answered", m.answered},
+            {"clock_rate", m.clock_rate},
             {"local", std::move(local)},
             {"legs", json::array({from_leg(m.legs[0]), from_leg(m.legs[1])})}};
 }
@@ -87,6 +88,7 @@ media_line to_line(const json& from) {
     m.kind = from.at("kind").get<std::string>();
     m.id = from.at("id").get<media::media_id>();
     m.answered = from.at("answered").get<bool>();
+    m.clock_rate = from.value("clock_rate", m.clock_rate);
     for (const side s : {0U, 1U}) {
         const auto& local = from.at("local").at(s);
         m.local[s] = {to_endpoint(local.at("rtp")).value_or(media::endpoint{}),
@@ -107,6 +109,10 @@ std::string save(const call& c) {
                    {"tags", c.tags},
                    {"caller", c.caller},
                    {"callee", c.callee},
+                   {"caller_domain", c.caller_domain},
+                   {"callee_domain", c.callee_domain},
+                   {"wish", c.wish},
+                   {"dialled", c.dialled},
                    {"callee_offered", c.callee_offered},
                    {"created_us", microseconds(c.created)},
                    {"last_signal_us", microseconds(c.last_signal)},
@@ -129,6 +135,10 @@ std::optional<call> load(std::string_view text) {
         c.tags = from.at("tags").get<decltype(c.tags)>();
         c.caller = from.at("caller").get<std::string>();
         c.callee = from.at("callee").get<std::string>();
+        c.caller_domain = from.value("caller_domain", ""); // younger than the format
+        c.callee_domain = from.value("callee_domain", "");
+        c.wish = from.value("wish", "");
+        c.dialled = from.value("dialled", "");
         c.callee_offered = from.at("callee_offered").get<bool>();
         c.created = time_point(from.at("created_us"));
         c.last_signal = time_point(from.at("last_signal_us"));

@@ -47,6 +47,16 @@ void apply_direction(call& c, const request& r, side sender) {
     }
 }
 
+// What was said of the call beside its parties; a retry may leave it out.
+void take_words(call& c, const request& r) {
+    for (const auto& [said, kept] : {std::pair{&r.caller_domain, &c.caller_domain},
+                                     {&r.callee_domain, &c.callee_domain},
+                                     {&r.wish, &c.wish},
+                                     {&r.dialled, &c.dialled}})
+        if (!said->empty())
+            *kept = *said;
+}
+
 } // namespace
 
 asio::awaitable<turnstile::pass> turnstile::enter() {
@@ -202,6 +212,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
         turn.emplace(co_await live->turns.enter());
     } while (live->gone);
 
+    count.metadata_ignored += r.metadata_ignored;
     auto& c = live->what;
     const bool is_new = c.tags[0].empty() && c.tags[1].empty();
     const auto from = sender_of_offer(c, r);
@@ -216,6 +227,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
             c.caller = r.caller;
         if (!r.callee.empty())
             c.callee = r.callee;
+        take_words(c, r);
         c.callee_offered = r.callee_offers;
     }
     apply_direction(c, r, *from);
@@ -325,7 +337,8 @@ asio::awaitable<bencode::value> server::state::answer(request r) {
     co_return sdp_reply(std::move(*body));
 }
 
-void server::state::forget(const std::shared_ptr<live_call>& live, const std::string& cause) {
+void server::state::forget(const std::shared_ptr<live_call>& live, const std::string& cause,
+                           const std::string& media_cause) {
     if (std::exchange(live->gone, true))
         return;
     calls.erase(live->what.call_id);
@@ -333,7 +346,7 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
     const auto& c = live->what;
     store.end({c.call_id, c.caller, c.callee, cause, c.created, std::chrono::system_clock::now()});
     ++count.calls_ended;
-    close_media(live->what, cause);
+    close_media(live->what, media_cause.empty() ? cause : media_cause);
 }
 
 void server::state::close_media(call& c, const std::string& cause) {
@@ -367,7 +380,7 @@ asio::awaitable<bencode::value> server::state::remove(request r) {
     if (!r.to_tag.empty() && forks.size() > 1 && forks.back() != r.to_tag && c.side_of(r.to_tag) == 1U)
         std::erase(forks, r.to_tag); // a branch that lost: the media belong to another one
     else
-        forget(live, "deleted");
+        forget(live, c.answered ? "hung up" : "ended before it was answered", "deleted");
     co_return reply;
 }
 
@@ -393,7 +406,7 @@ bencode::value server::state::list(const request& r) const {
     return reply;
 }
 
-void server::state::media_ended(media::media_id id, const std::string& call_id) {
+void server::state::media_ended(media::media_id id, const std::string& call_id, const std::string& cause) {
     const auto at = calls.find(call_id);
     if (at == calls.end())
         return;
@@ -407,7 +420,7 @@ void server::state::media_ended(media::media_id id, const std::string& call_id) 
     if (left)
         store.put(call_id, save(live->what));
     else
-        forget(live, "media ended");
+        forget(live, cause.empty() ? "media ended" : cause);
 }
 
 } // namespace tandem::callcontrol

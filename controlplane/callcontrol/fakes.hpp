@@ -100,6 +100,11 @@ struct fake_relay final : media::relay {
         out.kind = from.kind;
         out.caller = from.caller;
         out.callee = from.callee;
+        out.caller_domain = from.caller_domain;
+        out.callee_domain = from.callee_domain;
+        out.wish = from.wish;
+        out.dialled = from.dialled;
+        out.clock_rate = from.clock_rate;
         out.forward = from.forward;
         for (const std::size_t s : {0U, 1U}) {
             const auto& leg = from.legs[s];

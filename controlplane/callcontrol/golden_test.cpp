@@ -53,7 +53,11 @@ std::string text_of(const std::optional<media::endpoint>& e) {
 }
 
 std::string describe(const media::media_request& asked, media::media_id id) {
-    std::string out = fmt::format("@ media {} {} {}>{}\n", id, asked.kind, asked.caller, asked.callee);
+    std::string out = fmt::format("@ media {} {} {}>{}", id, asked.kind, asked.caller, asked.callee);
+    if (!(asked.wish + asked.dialled + asked.caller_domain + asked.callee_domain).empty())
+        out += fmt::format(" domains {}>{} wish {} dialled {}", asked.caller_domain, asked.callee_domain, asked.wish,
+                           asked.dialled);
+    out += asked.clock_rate == 8000 ? "\n" : fmt::format(" {} Hz\n", asked.clock_rate);
     for (const std::size_t s : {0U, 1U}) {
         const auto& leg = asked.legs[s];
         out += fmt::format("@   {} rtp {} rtcp {}{}{}{}{}\n", fake_relay::text(leg), text_of(leg.remote_rtp),

@@ -36,6 +36,31 @@ void each_word(const value& from, F use) {
     }
 }
 
+bool plain(char c) noexcept {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+}
+bool in_level(char c) noexcept {
+    return plain(c);
+}
+bool in_domain(char c) noexcept {
+    return plain(c) || c == ':' || c == '[' || c == ']';
+}
+bool in_dialled(char c) noexcept {
+    return c > ' ' && c < 0x7f && c != '=' && c != '<' && c != '>' && c != '"';
+}
+
+// Into `to`, or counted: a call is never lost for a word about it.
+void take_word(std::string_view value, std::size_t longest, bool (*allowed)(char) noexcept, std::string& to,
+               request& out) {
+    if (value.empty()) // not given
+        return;
+    if (value.size() <= longest && std::all_of(value.begin(), value.end(), allowed))
+        to = value;
+    else
+        ++out.metadata_ignored;
+}
+
 // "caller=alice;callee=bob", commas too; other keys are for others.
 void read_metadata(std::string_view text, request& out) {
     while (!text.empty()) {
@@ -51,6 +76,14 @@ void read_metadata(std::string_view text, request& out) {
                 out.callee = id;
             else if (key == "offerer")
                 out.callee_offers = id == "callee";
+            else if (key == "caller-domain")
+                take_word(id, 255, in_domain, out.caller_domain, out);
+            else if (key == "callee-domain")
+                take_word(id, 255, in_domain, out.callee_domain, out);
+            else if (key == "level")
+                take_word(id, 32, in_level, out.wish, out);
+            else if (key == "dialled")
+                take_word(id, 128, in_dialled, out.dialled, out);
         }
         text.remove_prefix(std::min(stop + 1, text.size()));
     }

@@ -35,6 +35,10 @@ struct request {
     std::string sdp;
     std::string caller, callee;                          // metadata "caller=alice;callee=bob"
     bool callee_offers = false;                          // metadata "offerer=callee": an offer in a 200
+    std::string caller_domain, callee_domain;            // metadata caller-domain, callee-domain
+    std::string wish;                                    // metadata level: the caller's, a level's name
+    std::string dialled;                                 // metadata dialled: as dialled, a level prefix included
+    unsigned metadata_ignored = 0;                       // values of these four that no such value can be
     std::optional<std::array<std::string, 2>> direction; // logical interfaces: towards this side, towards the other
     std::optional<sdp::transport> transport;             // transport-protocol
     mux_flags mux;

@@ -58,9 +58,9 @@ std::uint64_t& counter_of(counters& count, command what) {
 server::server(asio::io_context& io, config c, media::relay& relay, session::directory& sessions, call_store& store)
     : state_(std::make_shared<state>(io, std::move(c), relay, sessions, store)) {
     relay.on_ended = [weak = std::weak_ptr(state_)](media::media_id id, const std::string& call_id,
-                                                    const std::string&) {
+                                                    const std::string& cause) {
         if (const auto self = weak.lock())
-            self->media_ended(id, call_id);
+            self->media_ended(id, call_id, cause);
     };
 }
 
@@ -180,8 +180,9 @@ void server::state::recover() {
                 line.id = 0;
             media += line.id != 0;
         }
-        if (media == 0) {
-            store.erase(call_id);
+        if (media == 0) { // the process died between the end of its media and its own
+            const auto& c = live->what;
+            store.end({c.call_id, c.caller, c.callee, "media ended", c.created, std::chrono::system_clock::now()});
             continue;
         }
         calls.emplace(call_id, std::move(live));

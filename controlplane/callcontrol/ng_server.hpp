@@ -68,7 +68,8 @@ struct counters {
     std::uint64_t pings = 0, offers = 0, answers = 0, deletes = 0, queries = 0, lists = 0;
     std::uint64_t errors = 0; // error replies
     std::uint64_t calls_created = 0, calls_ended = 0;
-    std::uint64_t calls_recovered = 0; // taken up from the store at start
+    std::uint64_t calls_recovered = 0;  // taken up from the store at start
+    std::uint64_t metadata_ignored = 0; // values of level, dialled, caller-domain, callee-domain that cannot be such
 };
 
 struct call_summary { // for the ops socket

@@ -243,6 +243,40 @@ std::optional<asio::ip::address> parse_connection(std::string_view text) {
     return address;
 }
 
+std::uint32_t clock_rate(const media& line) noexcept {
+    std::string_view formats = line.formats;
+    const auto first = word(formats);
+    for (const auto& one : line.lines) {
+        auto [name, value] = split_attribute(one.text);
+        if (one.type != 'a' || name != "rtpmap" || word(value) != first)
+            continue;
+        const auto slash = value.find('/'); // encoding/rate[/channels]
+        std::uint32_t rate = 0;
+        if (slash != std::string_view::npos)
+            std::from_chars(value.data() + slash + 1, value.data() + value.size(), rate);
+        if (rate >= 1000 && rate <= 1'000'000)
+            return rate;
+        break;
+    }
+    // RFC 3551 tables 4 and 5, where it is not 8000. (G.722 says 8000.)
+    for (const auto& [type, rate] : std::array<std::pair<std::string_view, std::uint32_t>, 13>{{{"6", 16'000},
+                                                                                                {"10", 44'100},
+                                                                                                {"11", 44'100},
+                                                                                                {"14", 90'000},
+                                                                                                {"16", 11'025},
+                                                                                                {"17", 22'050},
+                                                                                                {"25", 90'000},
+                                                                                                {"26", 90'000},
+                                                                                                {"28", 90'000},
+                                                                                                {"31", 90'000},
+                                                                                                {"32", 90'000},
+                                                                                                {"33", 90'000},
+                                                                                                {"34", 90'000}}})
+        if (type == first)
+            return rate;
+    return 8000;
+}
+
 attribute_view split_attribute(std::string_view text) noexcept {
     const auto colon = text.find(':');
     if (colon == std::string_view::npos)

@@ -78,6 +78,9 @@ struct session {
 // The error is rtpengine's "Failed to parse SDP" with what was wrong after it.
 [[nodiscard]] tl::expected<session, std::string> parse(std::string_view text);
 
+// Of the first payload type: its a=rtpmap, else RFC 3551's table, else 8000.
+[[nodiscard]] std::uint32_t clock_rate(const media& line) noexcept;
+
 // "IN IP4 192.0.2.1[/ttl]" -> address.
 [[nodiscard]] std::optional<asio::ip::address> parse_connection(std::string_view text);
 // An attribute's value ("rtcp:5001" -> name "rtcp", value "5001").

@@ -91,8 +91,9 @@ struct server::state : std::enable_shared_from_this<server::state> {
     asio::awaitable<bencode::value> remove(request);
     asio::awaitable<bencode::value> query(request);
     bencode::value list(const request&) const;
-    void forget(const std::shared_ptr<live_call>&, const std::string& cause);
-    void media_ended(media::media_id, const std::string& call_id);
+    // `cause` goes into the call's record, `media_cause` (empty: the same) into its media's.
+    void forget(const std::shared_ptr<live_call>&, const std::string& cause, const std::string& media_cause = {});
+    void media_ended(media::media_id, const std::string& call_id, const std::string& cause);
 
 private:
     void close_media(call&, const std::string& cause);

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// What signalling says of a call beside its SDP: level, dialled, domains; kept with the call, also over a restart, and
+// given to the relay each time. And what a call's record says of its end.
+#include "controlplane/callcontrol/ng_fixture.hpp"
+#include "controlplane/callcontrol/ng_request.hpp"
+
+namespace tandem::callcontrol {
+namespace {
+
+class Metadata : public ng_fixture {};
+
+const std::string everything =
+    "caller=alice;callee=bob;caller-domain=a.example;callee-domain=[fd64::1];level=high;dialled=*77+46701";
+
+TEST_F(Metadata, Rim16WishReachesTheRelayAndSurvivesARestart) {
+    ASSERT_EQ(offer("c", sdp("10.64.0.2", 4000), {{"metadata", everything}}).text_of("result"), "ok");
+    const auto check = [&] {
+        EXPECT_EQ(asked(1).wish, "high");
+        EXPECT_EQ(asked(1).dialled, "*77+46701");
+        EXPECT_EQ(asked(1).caller_domain, "a.example");
+        EXPECT_EQ(asked(1).callee_domain, "[fd64::1]");
+        EXPECT_EQ(asked(1).clock_rate, 8000U);
+    };
+    check();
+    boot();
+    relay.open_media.at(1).asked.wish = "forgotten";
+    ASSERT_EQ(answer("c", sdp("198.51.100.2", 5000)).text_of("result"), "ok");
+    check();
+    // A re-offer, by whomever, changes none of it.
+    offer("c", sdp("198.51.100.2", 5000), {{"from-tag", "b"}, {"to-tag", "a"}, {"metadata", "level=basic"}});
+    answer("c", sdp("10.64.0.2", 4000), {{"from-tag", "b"}});
+    check();
+    EXPECT_EQ(server->count().metadata_ignored, 0U);
+}
+
+TEST_F(Metadata, WhatCannotBeIsIgnoredAndCounted) {
+    const auto bad =
+        "caller=alice;callee=bob;level=hi gh;dialled=*77\x01x;caller-domain=a/b;callee-domain=" + std::string(300, 'x');
+    ASSERT_EQ(offer("c", sdp("10.64.0.2", 4000), {{"metadata", bad}}).text_of("result"), "ok");
+    EXPECT_EQ(server->count().metadata_ignored, 4U);
+    EXPECT_EQ(asked(1).wish + asked(1).dialled + asked(1).caller_domain + asked(1).callee_domain, "");
+    EXPECT_EQ(asked(1).caller, "alice");
+}
+
+TEST_F(Metadata, CallsOfBeforeTheseKeysAreStillRead) {
+    establish("c");
+    auto& text = store.calls["c"];
+    for (const std::string key : {",\"wish\":\"\"", "\"dialled\":\"\",", "\"caller_domain\":\"\",",
+                                  "\"callee_domain\":\"\",", "\"clock_rate\":8000,"}) {
+        const auto at = text.find(key);
+        ASSERT_NE(at, std::string::npos) << key << " in " << text;
+        text.erase(at, key.size());
+    }
+    boot();
+    EXPECT_EQ(server->count().calls_recovered, 1U);
+}
+
+TEST(ClockRate, IsTheFirstPayloadTypes) {
+    const auto rate = [](const std::string& formats, const std::string& more) {
+        const auto read = sdp::parse("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
+                                     "m=audio 4000 RTP/AVP " +
+                                     formats + "\r\n" + more);
+        return read ? sdp::clock_rate(read->m_lines.at(0)) : 0U;
+    };
+    EXPECT_EQ(rate("0", ""), 8000U);
+    EXPECT_EQ(rate("9 0", ""), 8000U);
+    EXPECT_EQ(rate("10", ""), 44100U);
+    EXPECT_EQ(rate("96 0", "a=rtpmap:0 PCMU/8000\r\na=rtpmap:96 AMR-WB/16000\r\n"), 16000U);
+    EXPECT_EQ(rate("111", "a=rtpmap:111 opus/48000/2\r\n"), 48000U);
+    for (const auto* broken : {"a=rtpmap:111\r\n", "a=rtpmap:111 opus\r\n", "a=rtpmap:111 opus/0\r\n",
+                               "a=rtpmap:111 opus/99999999999\r\n", "a=rtpmap:111 opus/x\r\n"})
+        EXPECT_EQ(rate("111", broken), 8000U) << broken;
+}
+
+TEST_F(Metadata, EndsAreToldToTheStoreInWords) {
+    const auto cause = [&] { return store.ended.empty() ? std::string("(none)") : store.ended.back().cause; };
+    establish("c");
+    command("delete", {{"call-id", "c"}, {"from-tag", "a"}});
+    EXPECT_EQ(cause(), "hung up");
+    offer("d", sdp("10.64.0.2", 4000));
+    command("delete", {{"call-id", "d"}, {"from-tag", "a"}});
+    EXPECT_EQ(cause(), "ended before it was answered");
+    establish("e");
+    relay.on_ended(3, "e", "media timeout: unit alice was silent");
+    EXPECT_EQ(cause(), "media timeout: unit alice was silent");
+    // The process died after its media's end and before its own.
+    establish("f");
+    relay.open_media.clear();
+    boot();
+    EXPECT_EQ(cause(), "media ended");
+    EXPECT_EQ(store.ended.size(), 4U);
+    EXPECT_TRUE(store.calls.empty());
+}
+
+} // namespace
+} // namespace tandem::callcontrol
