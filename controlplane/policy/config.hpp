@@ -32,9 +32,10 @@ struct config {
     bool any_unit_may_make_keys = false;                       // honour a unit's wish for key_source unit or both
     std::set<std::string> units_may_make_keys;                 // of these only
     // Call profiles.
-    std::string duration_of = "median"; // "median", "mean" or "last"
-    std::size_t least_calls = 3;        // fewer say nothing
-    std::chrono::hours age{24 * 90};    // older calls do not count
+    std::string duration_of = "median";  // "median", "mean" or "last"
+    std::size_t least_calls = 3;         // fewer say nothing
+    std::chrono::hours age{24 * 90};     // older calls do not count
+    std::size_t most_profiles = 100'000; // in memory; the pair that was quiet longest goes first
     std::vector<duration_step> duration{{std::chrono::seconds(300), "elevated"}, {std::chrono::seconds(900), "high"}};
     std::vector<count_step> calls, failures; // empty: these predictors are off
 };
