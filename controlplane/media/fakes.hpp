@@ -11,6 +11,8 @@
 #include <gtest/gtest.h>
 #include <map>
 #include <optional>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "controlplane/dataplane_client/fake_dataplane.hpp"
@@ -64,9 +66,13 @@ struct fake_directory final : session::directory {
             }
         if (asked.is(protocol::exchange::media_open))
             opens.push_back(asked.copy());
+        if (asked.is(protocol::exchange::contact))
+            contacts.push_back(asked.copy());
+        if (asked.is(protocol::exchange::seed) || asked.is(protocol::exchange::media_open))
+            sources.push_back(asked.get<tlv::key_source>().value_or(0));
         if (!info || !info->up)
             co_return tl::unexpected(session::request_error::not_up);
-        if (silent) {
+        if (silent || mute.contains(asked.what())) {
             asio::steady_timer wait(io, timeout);
             co_await wait.async_wait(asio::use_awaitable);
             co_return tl::unexpected(session::request_error::timeout);
@@ -80,7 +86,36 @@ struct fake_directory final : session::directory {
             answer.add<tlv::epoch>(*epoch);
         if (asked.is(protocol::exchange::media_open))
             answer.add<tlv::unit_media>(protocol::to_wire(asio::ip::make_address("10.1.1.1"), 5555));
+        if (asked.is(protocol::exchange::contact))
+            advise(answer, info->unit);
+        if (asked.is(protocol::exchange::seed_make))
+            for (const auto& seed : make(info->unit, asked))
+                answer.add<tlv::seed>(seed);
         co_return answer;
+    }
+    void advise(protocol::message& answer, const std::string& unit) {
+        using protocol::tlv;
+        const auto known = advices.find(unit);
+        if (known == advices.end())
+            return;
+        const auto& said = known->second;
+        if (!said.contact_level.empty())
+            answer.add<tlv::level>(said.contact_level);
+        if (!said.profile_level.empty())
+            answer.add<tlv::profile_level>(said.profile_level);
+        if (!said.text.empty())
+            answer.add<tlv::reason>(said.text);
+        if (said.keys)
+            answer.add<tlv::key_source>(static_cast<std::uint8_t>(*said.keys));
+    }
+    // The same seeds where it is asked again.
+    std::vector<std::vector<std::uint8_t>> make(const std::string& unit, const protocol::message& asked) {
+        using protocol::tlv;
+        auto& seeds_made = made[{unit, *asked.get<tlv::media_id>(), *asked.get<tlv::epoch>()}];
+        while (seeds_made.size() < asked.get<tlv::seed_count>().value_or(1))
+            seeds_made.emplace_back(*asked.get<tlv::seed_bytes>() + wrong_length,
+                                    repeats ? std::uint8_t{77} : static_cast<std::uint8_t>(100 + next_fill++ % 100));
+        return seeds_made;
     }
 
     asio::io_context& io;
@@ -88,8 +123,16 @@ struct fake_directory final : session::directory {
     std::map<std::string, session::session_info> units;
     std::set<protocol::exchange> refusing;
     bool silent = false;
+    std::set<protocol::exchange> mute;            // no answer to these
     std::vector<std::vector<std::uint8_t>> seeds; // all that were sent
-    std::vector<protocol::message> opens;
+    std::vector<protocol::message> opens, contacts;
+    std::vector<std::uint8_t> sources; // key_source of each MEDIA_OPEN and SEED
+    std::map<std::string, policy::advice> advices;
+    // Seeds that units made: unit, media, epoch.
+    std::map<std::tuple<std::string, media_id, std::uint32_t>, std::vector<std::vector<std::uint8_t>>> made;
+    std::size_t wrong_length = 0; // more bytes than asked for
+    bool repeats = false;         // always the same seed
+    unsigned next_fill = 0;
 };
 
 struct fake_journal final : journal {
@@ -112,8 +155,24 @@ struct fake_journal final : journal {
 struct fake_levels final : policy::decider {
     policy::level level{"test", api::suite::aead_aes_128_gcm, 16, std::chrono::milliseconds(300),
                         std::chrono::milliseconds(60)};
-    policy::decision decide(const policy::question& asked) override { return explain(asked); }
-    policy::decision explain(const policy::question&) const override { return {level, "test", {}}; }
+    std::map<std::string, policy::level> others;
+    std::vector<policy::question> asked;
+    policy::decision decide(const policy::question& call) override {
+        asked.push_back(call);
+        return explain(call);
+    }
+    // The wish, else what the last unit's contacts say, else the one level.
+    policy::decision explain(const policy::question& call) const override {
+        policy::decision out{level, "test", {{"test", level.name, "the test says so", true}}};
+        const auto take = [&](const std::string& name, const std::string& rule, const std::string& text) {
+            if (const auto other = others.find(name); other != others.end())
+                out = {other->second, rule, {{rule, name, text, true}}};
+        };
+        for (const auto& one : call.devices)
+            take(one.contact_level, "contacts of " + one.unit, one.text);
+        take(call.wish, "caller's wish", "");
+        return out;
+    }
     policy::level by_name(std::string_view) const override { return level; }
 };
 

@@ -21,6 +21,12 @@ void add(direction_stats& sum, const direction_stats& more) noexcept {
     sum.replays += more.replays;
     sum.drops += more.drops;
     sum.sent_on += more.sent_on;
+    sum.reports += more.reports;
+    if (more.reports != 0) { // the last report's
+        sum.reported_lost = more.reported_lost;
+        sum.jitter_ms = more.jitter_ms;
+    }
+    sum.max_jitter_ms = std::max(sum.max_jitter_ms, more.max_jitter_ms);
 }
 
 double seconds_since(std::uint64_t monotonic_ns) noexcept {
@@ -44,6 +50,7 @@ direction_stats manager::received(const state& m, std::size_t i) const {
     if (!m.installed)
         return sum;
     const auto shapes = m.shapes();
+    const auto ms = [&](std::uint32_t units) { return 1000.0 * units / std::max(m.clock_rate, 1U); };
     for (const auto flow : flows_from(shapes, i)) {
         const auto seen = stats_of(flow);
         if (!seen)
@@ -52,6 +59,10 @@ direction_stats manager::received(const state& m, std::size_t i) const {
         now.auth_failures = seen->auth_failures;
         now.replays = seen->replays;
         now.drops = seen->other_drops;
+        now.reports = seen->reports; // its RTCP says what this leg's end hears of us
+        now.reported_lost = static_cast<std::uint64_t>(std::max(api::reported_cumulative(*seen), 0));
+        now.jitter_ms = ms(seen->reported_jitter);
+        now.max_jitter_ms = ms(seen->reported_jitter_max);
         if (flow == shapes[i].rtp()) { // RTP; RTCP is not counted as media
             now.packets = seen->rx_packets;
             now.bytes = seen->rx_bytes;
@@ -79,7 +90,16 @@ media_info manager::describe(const state& m) const {
     out.kind = m.kind;
     out.caller = m.caller;
     out.callee = m.callee;
-    out.level = m.has_unit() ? m.level.name : "";
+    if (m.has_unit()) {
+        out.level = m.level.name;
+        out.decided_by = m.decided_by;
+        out.why = m.why;
+        out.seed_bytes = m.level.seed_length();
+        out.keys = m.level.keys;
+        out.path = m.level.path;
+    }
+    out.seeds_made = m.seeds_made;
+    out.seeds_from_units = m.seeds_from_units;
     out.active = m.installed;
     const auto since = m.installed ? m.answered : m.opened;
     out.seconds = std::chrono::duration<double>(std::chrono::system_clock::now() - since).count();
@@ -94,6 +114,8 @@ media_info manager::describe(const state& m) const {
         to.local = l.local;
         to.suite = api::info(l.suite).name;
         to.epoch = l.epoch;
+        if (l.is_unit() && l.current.known())
+            to.keys = l.current.source;
         to.received = received(m, i);
         if (l.latched)
             to.remote = l.latched;
@@ -127,6 +149,8 @@ media_row manager::to_row(const state& m) const {
     row.kind = m.kind;
     row.caller = m.caller;
     row.callee = m.callee;
+    row.caller_domain = m.caller_domain;
+    row.callee_domain = m.callee_domain;
     row.level = m.level;
     row.decided_by = m.decided_by;
     row.why = m.why;
@@ -137,6 +161,8 @@ media_row manager::to_row(const state& m) const {
     row.answered = m.answered;
     row.rekeys = m.rekeys;
     row.rekey_failures = m.rekey_failures;
+    row.seeds_made = m.seeds_made;
+    row.seeds_from_units = m.seeds_from_units;
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
         auto& r = row.legs[i];
@@ -169,7 +195,16 @@ media_record manager::to_record(const state& m, const std::string& cause) const 
     out.kind = m.kind;
     out.caller = m.caller;
     out.callee = m.callee;
-    out.level = m.has_unit() ? m.level.name : "";
+    if (m.has_unit()) {
+        out.level = m.level.name;
+        out.decided_by = m.decided_by;
+        out.why = m.why;
+        out.seed_bytes = m.level.seed_length();
+        out.keys = m.level.keys;
+        out.interval_s = std::chrono::duration<double>(m.level.rekey).count();
+    }
+    out.seeds_made = m.seeds_made;
+    out.seeds_from_units = m.seeds_from_units;
     out.cause = cause;
     out.opened = m.opened;
     out.answered = m.answered;
@@ -178,14 +213,19 @@ media_record manager::to_record(const state& m, const std::string& cause) const 
     out.rekey_failures = m.rekey_failures;
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
-        out.legs[i] = {l.is_unit() ? "unit" : "core",
-                       l.unit,
-                       std::string(api::info(l.suite).name),
-                       l.before.packets,
-                       l.before.bytes,
-                       l.before.lost,
-                       l.before.auth_failures,
-                       l.before.replays};
+        auto& to = out.legs[i];
+        to.kind = l.is_unit() ? "unit" : "core";
+        to.unit = l.unit;
+        to.suite = api::info(l.suite).name;
+        to.packets = l.before.packets;
+        to.bytes = l.before.bytes;
+        to.lost = l.before.lost;
+        to.auth_failures = l.before.auth_failures;
+        to.replays = l.before.replays;
+        to.reports = l.before.reports;
+        to.reported_lost = l.before.reported_lost;
+        to.jitter_ms = l.before.jitter_ms;
+        to.max_jitter_ms = l.before.max_jitter_ms;
     }
     return out;
 }

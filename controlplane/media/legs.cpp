@@ -77,21 +77,16 @@ result<void> manager::take_port(const media_ptr& m, std::size_t i, const std::st
             continue;
         named = true;
         auto& pool =
-            pools_.try_emplace(local.ip.to_string(), options_.first_port, options_.last_port, options_.quarantine)
-                .first->second;
+            pools_.try_emplace(local.ip, options_.first_port, options_.last_port, options_.quarantine).first->second;
         // A unit's inner ports are numbered like the outer ones: two media of one unit must not share a number.
-        const auto usable = [&](std::uint16_t port) {
-            return !l.is_unit() || std::ranges::none_of(media_, [&](const auto& other) {
-                return std::ranges::any_of(other.second->legs, [&](const leg& o) {
-                    return o.is_unit() && o.unit == l.unit && o.port == port;
-                });
-            });
-        };
+        const auto usable = [&](std::uint16_t port) { return !l.is_unit() || !unit_ports_.contains({l.unit, port}); };
         if (const auto port = pool.take(now, usable)) {
             l.interface = name;
             l.outer = local.ip;
             l.address_index = local.index;
             l.port = *port;
+            if (l.is_unit())
+                unit_ports_.emplace(l.unit, l.port);
             return {};
         }
     }
@@ -107,8 +102,10 @@ result<void> manager::take_port(const media_ptr& m, std::size_t i, const std::st
 void manager::release_port(leg& l) {
     if (l.port == 0)
         return;
-    if (const auto pool = pools_.find(l.outer.to_string()); pool != pools_.end())
+    if (const auto pool = pools_.find(l.outer); pool != pools_.end())
         pool->second.release(l.port, port_pool::clock::now());
+    if (l.is_unit())
+        unit_ports_.erase({l.unit, l.port});
     l.port = 0;
 }
 

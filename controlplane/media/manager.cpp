@@ -98,14 +98,12 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
         ++counters_.open_failures;
         co_return tl::unexpected(ready.error());
     }
-    media_ptr m;
-    for (const auto& [id, known] : media_)
-        if (!known->closing && known->call_id == request.call_id && known->index == request.index)
-            m = known;
-    if (m) // a repeated offer
-        co_return locals(*m);
+    if (const auto known = calls_.find(request.call_id); known != calls_.end())
+        for (const auto& one : known->second)
+            if (!one->closing && one->index == request.index) // a repeated offer
+                co_return locals(*one);
 
-    m = std::make_shared<state>(io_);
+    const auto m = std::make_shared<state>(io_);
     while (media_.contains(next_id_) || next_id_ == 0)
         next_id_ = (next_id_ + 1) & 0x7fffffff;
     m->id = next_id_;
@@ -115,16 +113,12 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     m->kind = request.kind;
     m->caller = request.caller;
     m->callee = request.callee;
+    m->caller_domain = request.caller_domain;
+    m->callee_domain = request.callee_domain;
     m->forward = request.forward;
     m->opened = std::chrono::system_clock::now();
-    auto decided = levels_.decide({{request.caller, request.caller_domain},
-                                   {request.callee, request.callee_domain},
-                                   request.wish,
-                                   request.dialled,
-                                   {}});
-    m->level = std::move(decided.chosen);
-    m->decided_by = std::move(decided.decided_by);
-    m->why = std::move(decided.steps);
+    if (std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; }))
+        take_decision(*m, levels_.explain(question_of(*m, request)));
     m->clock_rate = request.clock_rate;
     for (std::size_t i = 0; i < 2; ++i)
         if (auto shaped = shape_leg(m, i, request.legs[i]); !shaped) {
@@ -133,9 +127,10 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
                 release_port(l);
             co_return tl::unexpected(shaped.error());
         }
-    media_.emplace(m->id, m);
+    remember(m);
     ++counters_.opened;
     save(*m);
+    ask_contacts(m); // answered while the phone rings
     co_return locals(*m);
 }
 
@@ -164,19 +159,30 @@ asio::awaitable<result<media_locals>> manager::update(media_id id, const media_r
             l.srtp = sdes{wanted.srtp->suite, wanted.srtp->receive.copy(), wanted.srtp->send.copy()};
     }
     m->forward = request.forward;
-    if (!request.callee.empty())
-        m->callee = request.callee;
+    m->clock_rate = request.clock_rate;
+    const auto learn = [](std::string& to, const std::string& from) {
+        if (!from.empty())
+            to = from;
+    };
+    learn(m->callee, request.callee);
+    learn(m->caller_domain, request.caller_domain);
+    learn(m->callee_domain, request.callee_domain);
 
     const auto known = [](const leg& l) { return l.remote_rtp || l.unroutable; };
+    const bool complete = known(m->legs[0]) && known(m->legs[1]);
+    if (complete && m->has_unit() && !m->decided)
+        if (!co_await decide_call(m, question_of(*m, request)))
+            co_return fail(fmt::format("media {} was ended meanwhile", id));
     result<void> done;
-    if (!m->installed && known(m->legs[0]) && known(m->legs[1])) {
+    const bool fresh = !m->installed && complete;
+    if (fresh) {
         done = co_await install(m);
         if (done) {
             ++counters_.installed;
             spdlog::info("media {} of call {} is up: {} {}, {} {}{}", id, m->call_id,
                          m->legs[0].is_unit() ? "unit" : "core", api::info(m->legs[0].suite).name,
                          m->legs[1].is_unit() ? "unit" : "core", api::info(m->legs[1].suite).name,
-                         m->has_unit() ? ", level " + m->level.name : "");
+                         m->has_unit() ? fmt::format(", level {} ({})", m->level.name, m->decided_by) : "");
         } else
             ++counters_.open_failures;
     } else if (m->installed) {
@@ -184,7 +190,8 @@ asio::awaitable<result<media_locals>> manager::update(media_id id, const media_r
     }
     if (m->closing)
         co_return fail(fmt::format("media {} was ended meanwhile", id));
-    save(*m);
+    if (!fresh || !done) // install() has saved what it made
+        save(*m);
     if (!done)
         co_return tl::unexpected(done.error());
     co_return locals(*m);
@@ -208,9 +215,7 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
             l.stale = false;
             l.next.clear();
             l.next_installed = false;
-            if (!new_seeds(l, m->level))
-                co_return fail("the kernel's random generator failed: no seed can be made");
-            l.current.epoch = l.epoch;
+            l.unanswered = 0;
         }
     }
     m->plan = plan;
@@ -225,11 +230,14 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
                             config.rtcp_remote = config.rtp_remote;
                     }
 
-    auto added = co_await add_flows(plan);
-    if (!added && era == m->era) { // left over from an earlier life at the same ports
-        co_await remove_flows(m);
-        if (era == m->era)
-            added = co_await add_flows(plan);
+    auto added = co_await first_seeds(m, era);
+    if (added && era == m->era) {
+        added = co_await add_flows(plan);
+        if (!added && era == m->era) { // left over from an earlier life at the same ports
+            co_await remove_flows(m);
+            if (era == m->era)
+                added = co_await add_flows(plan);
+        }
     }
     if (added && era == m->era)
         added = co_await install_keys(m, era);
@@ -362,7 +370,19 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
             asio::co_spawn(io_, send_media_close(l.tsid, id), asio::detached);
         release_port(l);
     }
-    media_.erase(id);
+    forget(m);
+}
+
+void manager::remember(const media_ptr& m) {
+    media_.emplace(m->id, m);
+    calls_[m->call_id].push_back(m);
+}
+
+void manager::forget(const media_ptr& m) {
+    media_.erase(m->id);
+    const auto call = calls_.find(m->call_id);
+    if (call != calls_.end() && std::erase(call->second, m) != 0 && call->second.empty())
+        calls_.erase(call);
 }
 
 void manager::end_by_itself(const media_ptr& m, const std::string& cause) {
@@ -380,9 +400,10 @@ void manager::end_by_itself(const media_ptr& m, const std::string& cause) {
 }
 
 asio::awaitable<void> manager::close_all_but(std::vector<media_id> known, std::string cause) {
+    std::ranges::sort(known);
     std::vector<media_id> orphans;
     for (const auto& [id, m] : media_)
-        if (std::ranges::find(known, id) == known.end())
+        if (!std::ranges::binary_search(known, id))
             orphans.push_back(id);
     for (const auto id : orphans)
         co_await close(id, cause);

@@ -14,12 +14,15 @@
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "controlplane/dataplane_client/client.hpp"
@@ -43,6 +46,9 @@ struct settings {
     std::chrono::milliseconds ready_wait{2000};   // for a data plane that is just coming back
     std::chrono::milliseconds sweep{1000};        // silence check
 };
+
+struct epoch_seeds;
+struct contact_asked;
 
 struct media_counters {
     std::uint64_t opened = 0, installed = 0, ended = 0, timeouts = 0;
@@ -84,12 +90,18 @@ public:
     void session_up(const session::session_info& session);
     void session_down(const session::session_info& session, bool final);
 
+    // Fills a seed with random bytes; the kernel's generator unless a test says otherwise.
+    using generator = std::function<bool(std::span<std::uint8_t>)>;
+    void use_generator(generator source) { generator_ = std::move(source); }
+
     // Media that belong to no call any more (asked once, after call control has recovered its calls).
     asio::awaitable<void> close_all_but(std::vector<media_id> known, std::string cause);
 
     [[nodiscard]] const media_counters& count() const noexcept { return counters_; }
     [[nodiscard]] const settings& options() const noexcept { return options_; }
     [[nodiscard]] std::size_t free_ports();
+    // Units that should make their call's seeds and do not, so that the gateway does: an alarm while there are any.
+    [[nodiscard]] std::vector<std::string> units_without_seeds() const;
     // The data plane is connected and its flows are matched with the journal.
     [[nodiscard]] bool ready() const noexcept { return ready_; }
 
@@ -98,11 +110,18 @@ private:
     struct state;
     using media_ptr = std::shared_ptr<state>;
     enum class seed_outcome { ok, no_session, no_answer, refused };
+    enum class seed_use { fresh, rekey }; // of a secondary that begins, of one in force
 
     // legs.cpp: ports, what a leg looks like
     result<void> shape_leg(const media_ptr& m, std::size_t i, const leg_request& request);
     result<void> take_port(const media_ptr& m, std::size_t i, const std::string& name, bool v6);
     void release_port(leg& l);
+    // decide_call.cpp: level of a call, CONTACT
+    [[nodiscard]] policy::question question_of(const state& m, const media_request& request) const;
+    void take_decision(state& m, policy::decision decided);
+    void ask_contacts(const media_ptr& m);
+    asio::awaitable<std::optional<policy::advice>> ask_contact(session::tsid unit, std::shared_ptr<contact_asked> what);
+    asio::awaitable<bool> decide_call(media_ptr m, policy::question call); // false where the media ended meanwhile
     // manager.cpp: flows
     asio::awaitable<result<void>> wait_ready();
     asio::awaitable<result<void>> install(media_ptr m);
@@ -110,17 +129,29 @@ private:
     asio::awaitable<result<void>> change_sdes(media_ptr m);
     asio::awaitable<result<void>> add_flows(const std::vector<api::flow_config>& plan);
     asio::awaitable<void> remove_flows(media_ptr m);
+    void remember(const media_ptr& m);
     void forget(const media_ptr& m);
     void end_by_itself(const media_ptr& m, const std::string& cause);
     [[nodiscard]] media_locals locals(const state& m) const;
     void save(const state& m);
 
-    // secondary.cpp: seeds, keys, MEDIA_OPEN, SEED
-    bool new_seeds(leg& l, const policy::level& level);
+    // seeds.cpp: who makes an epoch's seeds
+    bool fill(state& m, protocol::secret& seed);
+    bool own_seeds(state& m, epoch_seeds& to);
+    bool combine(state& m, epoch_seeds& to, const protocol::message& answer);
+    [[nodiscard]] bool acceptable(const state& m, const leg& l, std::uint32_t epoch, const protocol::message& answer,
+                                  std::string& why) const;
+    void replace_seeds(const media_ptr& m, leg& l, std::uint32_t epoch, const std::string& why);
+    asio::awaitable<result<epoch_seeds>> make_seeds(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era,
+                                                    seed_use use);
+    asio::awaitable<result<void>> first_seeds(media_ptr m, std::uint32_t era);
+    // secondary.cpp: keys, MEDIA_OPEN, MEDIA_CLOSE
     bool add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i, std::uint32_t epoch) const;
     void add_sdes_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i) const;
     asio::awaitable<result<void>> install_keys(media_ptr m, std::uint32_t era);
     asio::awaitable<result<void>> send_media_open(media_ptr m, std::size_t i, std::uint32_t era);
+    asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
+    // rekey.cpp: SEED
     asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);
     asio::awaitable<result<void>> prepare_next(media_ptr m, std::size_t i, std::uint32_t era);
     asio::awaitable<result<void>> take_into_use(media_ptr m, std::size_t i, std::uint32_t era);
@@ -128,7 +159,6 @@ private:
     asio::awaitable<void> rekey_loop(media_ptr m, std::size_t i);
     asio::awaitable<void> retire_later(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era);
     asio::awaitable<void> retire(media_ptr m, std::size_t i, std::uint32_t epoch);
-    asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
     void start_loops(const media_ptr& m);
     void adopt_next_seed(leg& l);
 
@@ -160,7 +190,10 @@ private:
     journal& journal_;
     media_counters counters_;
     std::map<media_id, media_ptr> media_;
-    std::map<std::string, port_pool> pools_; // by our address
+    std::unordered_map<std::string, std::vector<media_ptr>> calls_; // by call id
+    std::set<std::pair<std::string, std::uint16_t>> unit_ports_;    // of units' legs: unit, port
+    std::map<asio::ip::address, port_pool> pools_;                  // by our address
+    generator generator_;
     media_id next_id_ = 1;
     asio::steady_timer sweep_timer_;
     std::uint64_t connect_era_ = 0;

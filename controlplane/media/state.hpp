@@ -10,18 +10,29 @@
 #include "controlplane/media/async_lock.hpp"
 #include "controlplane/media/flow_plan.hpp"
 #include "controlplane/media/manager.hpp"
+#include "controlplane/media/spawned.hpp"
 
 namespace tandem::media {
 
 // Seeds of one epoch of a secondary: one, or (seed-is-key) one per direction, unit -> gateway first. Wiped with it.
 struct epoch_seeds {
     std::uint32_t epoch = 0;
+    policy::key_source source{}; // who made them in the end: the gateway steps in for a unit that does not
     std::array<protocol::secret, 2> seed;
+    std::array<protocol::secret, 2> half; // the gateway's, where both made them: what MEDIA_OPEN and SEED carry
     [[nodiscard]] bool known() const noexcept { return !seed[0].empty(); }
     void clear() noexcept {
-        seed[0].clear();
-        seed[1].clear();
+        for (auto* pair : {&seed, &half})
+            for (auto& one : *pair)
+                one.clear();
     }
+};
+
+// What a unit was asked about a call (CONTACT), and the answer under way; media of one call share it.
+struct contact_asked {
+    std::string unit;
+    std::vector<std::string> peers;
+    std::shared_ptr<spawned<std::optional<policy::advice>>> answer;
 };
 
 struct manager::leg {
@@ -50,6 +61,9 @@ struct manager::leg {
     bool stale = false;        // an earlier life left a half-made re-key: its seed is lost, only a new start helps
     epoch_seeds current, next; // next: sent or to be sent, not acknowledged
     bool next_installed = false;
+    std::uint32_t unanswered = 0; // SEED_MAKEs in a row
+    bool replaced = false;        // the unit should make the seeds and does not: the gateway does (an alarm)
+    std::shared_ptr<contact_asked> contact;
     std::vector<std::uint32_t> retiring;
     async_lock lock; // one re-key at a time
     asio::steady_timer tick;
@@ -71,8 +85,9 @@ struct manager::state {
     media_id id = 0;
     std::string call_id;
     std::uint32_t index = 0;
-    std::string kind, caller, callee;
-    policy::level level; // its own: a reload does not change a running call
+    std::string kind, caller, callee, caller_domain, callee_domain;
+    policy::level level;  // its own: a reload does not change a running call
+    bool decided = false; // for good, with the units' advice; before, `level` is what the offer alone gives
     std::string decided_by;
     std::vector<policy::step> why;
     std::uint32_t clock_rate = 8000;
@@ -84,6 +99,7 @@ struct manager::state {
     std::vector<api::flow_config> plan; // in force, as signalled (not as latched)
     std::chrono::system_clock::time_point opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;
+    std::uint32_t seeds_made = 0, seeds_from_units = 0;
     async_lock lock; // one update at a time
     std::array<leg, 2> legs;
 
@@ -91,6 +107,8 @@ struct manager::state {
     [[nodiscard]] bool has_unit() const noexcept { return legs[0].is_unit() || legs[1].is_unit(); }
     [[nodiscard]] bool on_hold() const noexcept { return !forward[0] && !forward[1]; }
     [[nodiscard]] std::vector<api::flow_config> make_plan(const settings& options) const;
+    // The party at the other end of leg i, as its unit's contacts may know it: id code or number, SIP address.
+    [[nodiscard]] std::vector<std::string> peers_of(std::size_t i) const;
 };
 
 // Keys on their way to the data plane: never reallocated while it grows, wiped at the end.
@@ -107,6 +125,8 @@ public:
     return where.address.is_v6() ? "[" + where.address.to_string() + "]:" + std::to_string(where.port)
                                  : where.address.to_string() + ":" + std::to_string(where.port);
 }
+
+void add_seeds(protocol::message& request, const epoch_seeds& seeds);
 
 // The first status that is not ok, as an error.
 [[nodiscard]] result<void> verdict(const dataplane_client::client::statuses& answer, std::string_view what);

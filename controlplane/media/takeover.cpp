@@ -44,7 +44,10 @@ void manager::restore(const media_row& row) {
     m->kind = row.kind;
     m->caller = row.caller;
     m->callee = row.callee;
+    m->caller_domain = row.caller_domain;
+    m->callee_domain = row.callee_domain;
     m->level = row.level;
+    m->decided = row.installed; // one that was not answered yet is decided anew, its units asked again
     m->decided_by = row.decided_by;
     m->why = row.why;
     m->clock_rate = row.clock_rate;
@@ -54,6 +57,8 @@ void manager::restore(const media_row& row) {
     m->answered = row.answered;
     m->rekeys = row.rekeys;
     m->rekey_failures = row.rekey_failures;
+    m->seeds_made = row.seeds_made;
+    m->seeds_from_units = row.seeds_from_units;
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->legs[i];
         const auto& r = row.legs[i];
@@ -76,12 +81,12 @@ void manager::restore(const media_row& row) {
         l.keyed = row.installed && l.is_unit();
         l.last_progress = std::chrono::steady_clock::now();
         auto& pool =
-            pools_.try_emplace(l.outer.to_string(), options_.first_port, options_.last_port, options_.quarantine)
-                .first->second;
-        (void)pool.mark(l.port);
+            pools_.try_emplace(l.outer, options_.first_port, options_.last_port, options_.quarantine).first->second;
+        if (pool.mark(l.port) && l.is_unit())
+            unit_ports_.emplace(l.unit, l.port);
     }
     m->plan = m->make_plan(options_);
-    media_.emplace(m->id, m);
+    remember(m);
 }
 
 // Flows of known media are kept, the others removed; media whose flows are gone are put in again.

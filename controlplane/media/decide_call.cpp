@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which level a call's media has (design section 9): at the offer what the gateway alone knows, shown until the answer;
+// each unit of the call is asked meanwhile for its advice (CONTACT, RIM-23); at the answer the decision for good. It
+// stays with the media, whatever is reloaded later (RIM-15), and is the same for all media of a call.
+// Owner thread: io_context.
+#include <algorithm>
+
+#include "controlplane/media/state.hpp"
+#include "controlplane/protocol/address_name.hpp"
+#include "controlplane/protocol/message.hpp"
+
+namespace tandem::media {
+
+namespace {
+
+using protocol::tlv;
+
+std::string text_of(std::optional<std::string_view> value) {
+    return std::string(value.value_or(""));
+}
+
+// Touches nothing of the manager, which may be gone when the answer comes.
+asio::awaitable<std::optional<policy::advice>> ask(session::directory* sessions, session::tsid id, std::string unit,
+                                                   protocol::message request, std::chrono::milliseconds timeout) {
+    const auto answer = co_await sessions->request(id, std::move(request), timeout);
+    if (!answer) // old, busy, gone: it has no advice
+        co_return std::nullopt;
+    policy::advice out;
+    out.unit = std::move(unit);
+    out.contact_level = text_of(answer->get<tlv::level>());
+    out.profile_level = text_of(answer->get<tlv::profile_level>());
+    out.text = text_of(answer->get<tlv::reason>());
+    if (const auto keys = answer->get<tlv::key_source>();
+        keys && *keys <= static_cast<std::uint8_t>(policy::key_source::both))
+        out.keys = static_cast<policy::key_source>(*keys);
+    co_return out;
+}
+
+} // namespace
+
+std::vector<std::string> manager::state::peers_of(std::size_t i) const {
+    const auto& name = i == 0 ? callee : caller;
+    const auto& domain = i == 0 ? callee_domain : caller_domain;
+    std::vector<std::string> out;
+    const auto add = [&](const std::string& text) {
+        if (auto known = protocol::parse_address_name(text);
+            known && known->text.size() <= protocol::info(tlv::peer).max)
+            out.push_back(std::move(known->text));
+    };
+    if (!name.empty())
+        add(name);
+    if (!name.empty() && !domain.empty())
+        add("sip:" + name + "@" + domain);
+    return out;
+}
+
+policy::question manager::question_of(const state& m, const media_request& request) const {
+    return {{m.caller, m.caller_domain}, {m.callee, m.callee_domain}, request.wish, request.dialled, {}};
+}
+
+void manager::take_decision(state& m, policy::decision decided) {
+    m.level = std::move(decided.chosen);
+    m.decided_by = std::move(decided.decided_by);
+    m.why = std::move(decided.steps);
+    for (auto& l : m.legs)
+        if (l.is_unit())
+            l.suite = m.level.suite;
+}
+
+// Each unit of the call once, and again where the other party has changed; returns at once.
+void manager::ask_contacts(const media_ptr& m) {
+    for (std::size_t i = 0; i < 2; ++i) {
+        auto& l = m->legs[i];
+        auto peers = l.is_unit() ? m->peers_of(i) : std::vector<std::string>();
+        const auto same = [&](const leg& other) {
+            return other.contact && other.contact->unit == l.unit && other.contact->peers == peers;
+        };
+        if (peers.empty())
+            l.contact.reset();
+        if (peers.empty() || same(l))
+            continue;
+        l.contact.reset();
+        if (const auto siblings = calls_.find(m->call_id); siblings != calls_.end())
+            for (const auto& other : siblings->second)
+                for (const auto& o : other->legs)
+                    if (same(o))
+                        l.contact = o.contact;
+        if (l.contact)
+            continue;
+        auto request = protocol::message::request(protocol::exchange::contact);
+        for (const auto& peer : peers)
+            request.add<tlv::peer>(peer);
+        ++counters_.contacts_asked;
+        l.contact = std::make_shared<contact_asked>();
+        l.contact->unit = l.unit;
+        l.contact->peers = std::move(peers);
+        l.contact->answer = spawned<std::optional<policy::advice>>::start(
+            io_, ask(&sessions_, l.tsid, l.unit, std::move(request), options_.unit_timeout));
+    }
+}
+
+asio::awaitable<bool> manager::decide_call(media_ptr m, policy::question call) {
+    const auto era = m->era;
+    if (const auto siblings = calls_.find(m->call_id); siblings != calls_.end())
+        for (const auto& other : siblings->second)
+            if (other->decided && !other->closing) { // video that joins audio: one level per call
+                take_decision(*m, {other->level, other->decided_by, other->why});
+                m->decided = true;
+                co_return true;
+            }
+    ask_contacts(m);
+    for (auto& l : m->legs) {
+        if (!l.contact)
+            continue;
+        const auto answer = l.contact->answer;
+        co_await answer->wait(); // not longer than unit_timeout from the offer
+        if (m->closing || era != m->era)
+            co_return false;
+        if (!answer->value())
+            continue;
+        ++counters_.contacts_answered;
+        call.devices.push_back(*answer->value());
+    }
+    take_decision(*m, levels_.decide(call));
+    m->decided = true;
+    co_return true;
+}
+
+} // namespace tandem::media

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who makes an epoch's seeds (RIM-28, RIM-29): the gateway's generator, the unit (SEED_MAKE), or both, XORed. With the
+// unit as the source the generator is not called at all. A unit that does not make them, or wrongly, never costs the
+// call: the gateway makes them, says so in MEDIA_OPEN or SEED (key_source 0), counts it and raises an alarm.
+// Owner thread: io_context.
+#include <algorithm>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+
+#include "controlplane/media/state.hpp"
+#include "controlplane/protocol/message.hpp"
+
+namespace tandem::media {
+
+namespace {
+
+using policy::key_source;
+using protocol::tlv;
+
+constexpr std::uint32_t patience = 2; // unanswered SEED_MAKEs of one re-key before the gateway steps in
+
+bool kernel_random(std::span<std::uint8_t> bytes) {
+    return ::getrandom(bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size());
+}
+
+std::size_t seeds_of(const policy::level& level) noexcept {
+    return level.seed_is_key ? 2 : 1; // one per direction where the seed is the key itself
+}
+
+tl::unexpected<error> changed() {
+    return tl::unexpected(error{"media was changed or ended meanwhile"});
+}
+
+} // namespace
+
+bool manager::fill(state& m, protocol::secret& seed) {
+    const auto bytes = seed.resize(m.level.seed_length());
+    ++m.seeds_made;
+    ++counters_.seeds_made;
+    return generator_ ? generator_(bytes) : kernel_random(bytes);
+}
+
+bool manager::own_seeds(state& m, epoch_seeds& to) {
+    to.source = key_source::gateway;
+    for (std::size_t n = 0; n < seeds_of(m.level); ++n)
+        if (!fill(m, to.seed[n]))
+            return false;
+    return true;
+}
+
+// The unit's seeds, alone or with a half of ours.
+bool manager::combine(state& m, epoch_seeds& to, const protocol::message& answer) {
+    to.source = m.level.keys;
+    for (std::size_t n = 0; n < seeds_of(m.level); ++n) {
+        to.seed[n] = *answer.get_secret<tlv::seed>(n);
+        ++m.seeds_from_units;
+        ++counters_.seeds_from_units;
+        if (to.source != key_source::both)
+            continue;
+        if (!fill(m, to.half[n]))
+            return false;
+        const auto theirs = to.seed[n].copy(); // wiped here
+        const auto sum = to.seed[n].resize(theirs.size());
+        std::ranges::transform(theirs.view(), to.half[n].view(), sum.begin(), std::bit_xor<std::uint8_t>());
+    }
+    return true;
+}
+
+bool manager::acceptable(const state& m, const leg& l, std::uint32_t epoch, const protocol::message& answer,
+                         std::string& why) const {
+    const auto count = answer.count<tlv::seed>();
+    if (answer.get<tlv::media_id>() != m.id || answer.get<tlv::epoch>() != epoch)
+        why = "is another media's or epoch's";
+    else if (count != seeds_of(m.level))
+        why = fmt::format("came {} times, not {}", count, seeds_of(m.level));
+    for (std::size_t n = 0; n < count && why.empty(); ++n) {
+        const auto bytes = *answer.get<tlv::seed>(n);
+        if (bytes.size() != m.level.seed_length())
+            why = fmt::format("has {} bytes, not {}", bytes.size(), m.level.seed_length());
+        else if (l.current.known() && l.current.source == key_source::unit && l.current.epoch != epoch &&
+                 std::ranges::equal(bytes, l.current.seed[n].view()))
+            why = "is the last epoch's again";
+    }
+    return why.empty();
+}
+
+void manager::replace_seeds(const media_ptr& m, leg& l, std::uint32_t epoch, const std::string& why) {
+    l.replaced = true;
+    spdlog::warn("alarm: media {} of call {}: epoch {}'s seed that unit {} should make {}: the gateway makes it", m->id,
+                 m->call_id, epoch, l.unit, why);
+}
+
+// An error where the epoch cannot be had now: the unit is away, or may still answer when asked again (a re-key).
+asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_t i, std::uint32_t epoch,
+                                                         std::uint32_t era, seed_use use) {
+    auto& l = m->legs[i];
+    epoch_seeds made;
+    made.epoch = epoch;
+    if (m->level.keys != key_source::gateway) {
+        auto request = protocol::message::request(protocol::exchange::seed_make);
+        request.add<tlv::media_id>(m->id);
+        request.add<tlv::epoch>(epoch);
+        request.add<tlv::seed_bytes>(static_cast<std::uint16_t>(m->level.seed_length()));
+        request.add<tlv::seed_count>(static_cast<std::uint8_t>(seeds_of(m->level)));
+        request.add<tlv::key_source>(static_cast<std::uint8_t>(m->level.keys));
+        const auto answer = co_await sessions_.request(l.tsid, std::move(request), options_.unit_timeout);
+        if (era != m->era || m->closing)
+            co_return changed();
+        std::string why;
+        if (answer) {
+            l.unanswered = 0;
+            if (acceptable(*m, l, epoch, *answer, why)) {
+                l.replaced = false;
+                if (!combine(*m, made, *answer))
+                    co_return tl::unexpected(error{"the kernel's random generator failed: no seed can be made"});
+                co_return made;
+            }
+            ++counters_.unit_seeds_refused;
+        } else if (answer.error() == session::request_error::timeout) {
+            if (++l.unanswered < patience && use == seed_use::rekey)
+                co_return tl::unexpected(error{"the unit did not answer in time when it was asked for a seed"});
+            why = "did not come in time";
+            ++counters_.unit_seeds_missing;
+        } else if (answer.error() == session::request_error::refused) {
+            why = "was refused (see the log; an agent before SEED_MAKE does not know how)";
+            ++counters_.unit_seeds_missing;
+        } else {
+            co_return tl::unexpected(error{fmt::format("unit {} has no primary tunnel up", l.unit)});
+        }
+        replace_seeds(m, l, epoch, why);
+    }
+    if (!own_seeds(*m, made))
+        co_return tl::unexpected(error{"the kernel's random generator failed: no seed can be made"});
+    co_return made;
+}
+
+// Of a fresh installation: both units make theirs at the same time.
+asio::awaitable<result<void>> manager::first_seeds(media_ptr m, std::uint32_t era) {
+    using made = spawned<result<epoch_seeds>>;
+    std::array<std::shared_ptr<made>, 2> under_way;
+    for (std::size_t i = 0; i < 2; ++i) {
+        auto& l = m->legs[i];
+        if (!l.is_unit())
+            continue;
+        l.current.clear();
+        l.current.epoch = l.epoch;
+        if (m->level.keys != key_source::gateway)
+            under_way[i] = made::start(io_, make_seeds(m, i, l.epoch, era, seed_use::fresh));
+        else if (!own_seeds(*m, l.current))
+            co_return tl::unexpected(error{"the kernel's random generator failed: no seed can be made"});
+    }
+    result<void> done;
+    for (std::size_t i = 0; i < 2; ++i) {
+        if (!under_way[i])
+            continue;
+        co_await under_way[i]->wait();
+        if (era != m->era)
+            co_return changed();
+        auto& seeds = under_way[i]->value();
+        if (seeds)
+            m->legs[i].current = std::move(*seeds);
+        else
+            done = tl::unexpected(seeds.error());
+    }
+    co_return done;
+}
+
+std::vector<std::string> manager::units_without_seeds() const {
+    std::set<std::string> out;
+    for (const auto& [id, m] : media_)
+        for (const auto& l : m->legs)
+            if (l.is_unit() && l.replaced && m->installed)
+                out.insert(l.unit);
+    return {out.begin(), out.end()};
+}
+
+} // namespace tandem::media
