@@ -3,12 +3,15 @@
 //
 // Speaks the real control protocol over real TLS 1.3 (external PSK), answers MEDIA_OPEN, SEED and MEDIA_CLOSE, sends
 // SRTP on each media at 50 packets/s and checks what returns by libsrtp2. It has no TUN: inner addresses are only told.
-// On demand it writes every seed and master key that it learned (--reveal), so that a test can look for them in the
-// gateway's memory.
+// On demand it writes every seed and master key that it learned or made (--reveal), so that a test can look for them in
+// the gateway's memory. It makes seeds where it is asked (SEED_MAKE) and advises (CONTACT, --advice); --seed-make and
+// --contact make it misbehave.
 //
 //   probe_unit --gateway 192.0.2.1:4433 --keys DIR --units a,b,c [--reveal FILE] [--first-sequence N]
-//   DIR holds ID.psk (hex). Prints a JSON object per line: configured, media_open, seed, media_close; at the end,
-//   totals.
+//       [--advice [UNIT/]PEER=LEVEL[:PROFILE_LEVEL[:KEY_SOURCE]]]...  PEER * = any; levels may be empty
+//       [--contact ok|silent|refuse] [--seed-make ok|long|repeat|silent|refuse]
+//   DIR holds ID.psk (hex). Prints a JSON object per line: configured, contact, seed_make, media_open, seed,
+//   media_close; at the end, totals.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -20,150 +23,65 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <fstream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "controlplane/protocol/framing.hpp"
 #include "controlplane/protocol/message.hpp"
-#include "controlplane/protocol/seed_keys.hpp"
-#include "tools/agent/srtp.hpp"
+#include "tests/tools/probe_media.hpp"
 
 namespace {
 
 using namespace tandem;
-using namespace tandem::protocol;
+using namespace tandem::probing;
 using clock_type = std::chrono::steady_clock;
 
 volatile std::sig_atomic_t stopping = 0;
-
-std::string hex(std::span<const std::uint8_t> bytes) {
-    std::string out;
-    for (const auto b : bytes)
-        out += fmt::format("{:02x}", b);
-    return out;
-}
 
 struct options {
     std::string address;
     std::uint16_t port = 0;
     std::string keys, reveal;
     std::uint16_t first_sequence = 1;
+    std::vector<std::string> advice;
+    std::string contact = "ok", seed_make = "ok";
 };
 
-sockaddr_in to_sockaddr(const endpoint& e) {
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(e.port);
-    std::memcpy(&to.sin_addr, &e.address.bytes[12], 4);
-    return to;
+// What one --advice says, where it is about this unit and one of these peers.
+struct advice {
+    std::string level, profile_level, keys;
+};
+std::optional<advice> advice_of(const std::string& words, const std::string& unit,
+                                const std::vector<std::string>& peers) {
+    const auto equals = words.rfind('=');
+    if (equals == std::string::npos)
+        return std::nullopt;
+    auto peer = words.substr(0, equals);
+    if (const auto slash = peer.find('/'); slash != std::string::npos) {
+        if (peer.substr(0, slash) != unit)
+            return std::nullopt;
+        peer.erase(0, slash + 1);
+    }
+    if (peer != "*" && std::ranges::find(peers, peer) == peers.end())
+        return std::nullopt;
+    std::istringstream fields(words.substr(equals + 1));
+    advice out;
+    std::getline(fields, out.level, ':');
+    std::getline(fields, out.profile_level, ':');
+    std::getline(fields, out.keys, ':');
+    return out;
 }
-
-std::string text(const endpoint& e) {
-    char out[INET_ADDRSTRLEN];
-    inet_ntop(AF_INET, &e.address.bytes[12], out, sizeof(out));
-    return fmt::format("{}:{}", out, e.port);
-}
-
-struct totals {
-    std::uint64_t sent = 0, received = 0, refused = 0, seeds = 0;
-};
-
-// One secondary: its keys, its socket and a 50 packets/s stream.
-class probe_media {
-public:
-    probe_media(const message& open, std::uint64_t tsid, std::ostream* reveal, std::uint16_t sequence)
-        : id_(*open.get<tlv::media_id>()), tsid_(tsid), suite_(static_cast<api::suite>(*open.get<tlv::suite>())),
-          gateway_(*open.get<tlv::gateway_media>()), inner_(*open.get<tlv::inner_media>()), receiver_(suite_),
-          reveal_(reveal), sequence_(sequence) {
-        socket_ = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        sockaddr_in any{};
-        any.sin_family = AF_INET;
-        ::bind(socket_, reinterpret_cast<sockaddr*>(&any), sizeof(any));
-        RAND_bytes(reinterpret_cast<unsigned char*>(&ssrc_), sizeof(ssrc_));
-        (void)rekey(*open.get_secret<tlv::seed>(), *open.get<tlv::epoch>());
-    }
-    ~probe_media() { ::close(socket_); }
-    probe_media(const probe_media&) = delete;
-    probe_media& operator=(const probe_media&) = delete;
-
-    bool rekey(const secret& seed, std::uint32_t epoch) {
-        const auto up = derive_keys(seed, {tsid_, id_, direction::to_gateway, epoch, suite_});
-        const auto down = derive_keys(seed, {tsid_, id_, direction::to_unit, epoch, suite_});
-        if (!up || !down)
-            return false;
-        if (reveal_ != nullptr)
-            *reveal_
-                << fmt::format(
-                       "{{\"media\":{},\"epoch\":{},\"suite\":\"{}\",\"seed\":\"{}\",\"up\":\"{}\",\"down\":\"{}\"}}\n",
-                       id_, epoch, api::info(suite_).name, hex(seed.view()), hex(up->view()), hex(down->view()))
-                << std::flush;
-        if (!receiver_.install(*down, epoch))
-            return false;
-        if (!sender_)
-            sender_ = agent::srtp_sender::create(suite_, *up, epoch);
-        else if (!sender_->rekey(*up, epoch))
-            return false;
-        if (epoch > 1)
-            receiver_.retire_below(epoch - 1);
-        return sender_ != nullptr;
-    }
-
-    void send(totals& sum) {
-        std::uint8_t packet[12 + 160 + agent::max_trailer] = {0x80, 0};
-        store_be(std::span(packet).subspan(2, 2), sequence_++);
-        store_be(std::span(packet).subspan(4, 4), timestamp_ += 160);
-        store_be(std::span(packet).subspan(8, 4), ssrc_);
-        std::memset(packet + 12, 0xD5, 160);
-        const auto length = sender_->protect(agent::packet_class::rtp, packet, 12 + 160);
-        const auto to = to_sockaddr(gateway_);
-        if (length && ::sendto(socket_, packet, *length, 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) > 0)
-            ++sum.sent;
-    }
-
-    void receive(totals& sum) {
-        std::uint8_t packet[2048];
-        for (ssize_t got; (got = ::recv(socket_, packet, sizeof(packet), 0)) > 0;) {
-            const bool rtcp = got > 1 && packet[1] >= 192 && packet[1] <= 223;
-            const auto ok = receiver_.unprotect(rtcp ? agent::packet_class::rtcp : agent::packet_class::rtp, packet,
-                                                static_cast<std::size_t>(got));
-            ++(ok ? sum.received : sum.refused);
-        }
-    }
-
-    [[nodiscard]] int socket() const noexcept { return socket_; }
-    [[nodiscard]] const endpoint& gateway() const noexcept { return gateway_; }
-    [[nodiscard]] api::suite suite() const noexcept { return suite_; }
-    [[nodiscard]] endpoint local() const {
-        sockaddr_in at{};
-        socklen_t size = sizeof(at);
-        ::getsockname(socket_, reinterpret_cast<sockaddr*>(&at), &size);
-        endpoint out;
-        out.address.bytes[10] = out.address.bytes[11] = 0xFF;
-        out.port = ntohs(at.sin_port);
-        return out;
-    }
-
-private:
-    std::uint32_t id_;
-    std::uint64_t tsid_;
-    api::suite suite_;
-    endpoint gateway_, inner_;
-    agent::srtp_receiver receiver_;
-    std::unique_ptr<agent::srtp_sender> sender_;
-    std::ostream* reveal_;
-    int socket_ = -1;
-    std::uint16_t sequence_;
-    std::uint32_t timestamp_ = 0, ssrc_ = 0;
-};
 
 class probe {
 public:
@@ -276,31 +194,142 @@ private:
                 configured(m);
             return;
         }
-        if (m.is(exchange::media_open))
+        switch (m.what()) {
+        case exchange::media_open:
             return open(m);
-        const auto id = m.get<tlv::media_id>();
-        const auto media = id ? media_.find(*id) : media_.end();
-        if (m.is(exchange::seed) || m.is(exchange::media_close)) {
-            if (media == media_.end())
-                return send(m.response(status::unknown_media).add<tlv::media_id>(*id));
-            if (m.is(exchange::media_close)) {
-                media_.erase(media);
-                fmt::print("{{\"event\":\"media_close\",\"unit\":\"{}\",\"media\":{}}}\n", id_, *id);
-            } else {
-                ++sum.seeds;
-                (void)media->second->rekey(*m.get_secret<tlv::seed>(), *m.get<tlv::epoch>());
-                fmt::print("{{\"event\":\"seed\",\"unit\":\"{}\",\"media\":{},\"epoch\":{},\"at\":{:.3f}}}\n", id_, *id,
-                           *m.get<tlv::epoch>(),
-                           std::chrono::duration<double>(clock_type::now().time_since_epoch()).count());
-            }
-            std::fflush(stdout);
-            auto answer = m.response(status::ok);
-            answer.add<tlv::media_id>(*id);
-            if (m.is(exchange::seed))
-                answer.add<tlv::epoch>(*m.get<tlv::epoch>());
-            return send(std::move(answer));
+        case exchange::contact:
+            return advise(m);
+        case exchange::seed_make:
+            return make_seeds(m);
+        case exchange::seed:
+            return seed(m);
+        case exchange::media_close:
+            return close(m);
+        default:
+            return send(m.response(status::ok));
         }
-        send(m.response(status::ok));
+    }
+
+    void advise(const message& m) {
+        std::vector<std::string> peers;
+        for (std::size_t n = 0; n < m.count<tlv::peer>(); ++n)
+            peers.emplace_back(*m.get<tlv::peer>(n));
+        say("contact", fmt::format(",\"peers\":\"{}\"", fmt::join(peers, " ")));
+        if (options_.contact == "silent")
+            return;
+        if (options_.contact == "refuse")
+            return send(m.response(status::unknown_type));
+        auto answer = m.response(status::ok);
+        for (const auto& words : options_.advice)
+            if (const auto said = advice_of(words, id_, peers)) {
+                if (!said->level.empty())
+                    answer.add<tlv::level>(said->level);
+                if (!said->profile_level.empty())
+                    answer.add<tlv::profile_level>(said->profile_level);
+                if (!said->keys.empty())
+                    answer.add<tlv::key_source>(static_cast<std::uint8_t>(std::stoul(said->keys)));
+                answer.add<tlv::reason>("--advice " + words);
+                break;
+            }
+        send(std::move(answer));
+    }
+
+    // The same seeds where it is asked again for the same media and epoch.
+    void make_seeds(const message& m) {
+        const auto id = *m.get<tlv::media_id>();
+        const auto epoch = *m.get<tlv::epoch>();
+        const std::size_t length = *m.get<tlv::seed_bytes>() + (options_.seed_make == "long" ? 1U : 0U);
+        say("seed_make", fmt::format(",\"media\":{},\"epoch\":{},\"length\":{}", id, epoch, length));
+        if (options_.seed_make == "silent")
+            return;
+        if (options_.seed_make == "refuse")
+            return send(m.response(status::unknown_type));
+        auto& seeds = made_[{id, epoch}];
+        while (seeds.size() < m.get<tlv::seed_count>().value_or(1)) {
+            secret fresh;
+            const auto bytes = fresh.resize(length);
+            if (options_.seed_make == "repeat")
+                std::ranges::fill(bytes, std::uint8_t{7});
+            else
+                RAND_bytes(bytes.data(), static_cast<int>(bytes.size()));
+            seeds.push_back(std::move(fresh));
+        }
+        auto answer = m.response(status::ok);
+        answer.add<tlv::media_id>(id).add<tlv::epoch>(epoch);
+        for (const auto& one : seeds)
+            answer.add<tlv::seed>(one.view());
+        ++sum.made;
+        send(std::move(answer));
+    }
+
+    // Of MEDIA_OPEN or SEED: the gateway's, our own, or both XORed; none where it does not fit.
+    std::vector<secret> seeds_of(const message& m, std::uint32_t id, std::uint32_t epoch) {
+        const auto source = m.get<tlv::key_source>().value_or(0);
+        const auto own = made_.find({id, epoch});
+        std::vector<secret> out;
+        if (source == 1 && own != made_.end())
+            for (const auto& one : own->second)
+                out.push_back(one.copy());
+        for (std::size_t n = 0; source != 1 && n < m.count<tlv::seed>(); ++n) {
+            auto one = *m.get_secret<tlv::seed>(n);
+            if (source == 2 && (own == made_.end() || own->second.size() <= n || own->second[n].size() != one.size()))
+                return {};
+            if (source == 2) {
+                const auto half = one.copy();
+                const auto whole = one.resize(half.size());
+                for (std::size_t k = 0; k < whole.size(); ++k)
+                    whole[k] = static_cast<std::uint8_t>(half.view()[k] ^ own->second[n].view()[k]);
+            }
+            out.push_back(std::move(one));
+        }
+        if (reveal_ != nullptr && source != 0)
+            reveal_halves(m, id, epoch);
+        if (own != made_.end() && epoch > 1)
+            made_.erase(made_.lower_bound({id, 0}), made_.lower_bound({id, epoch - 1}));
+        return out;
+    }
+    void reveal_halves(const message& m, std::uint32_t id, std::uint32_t epoch) {
+        for (const auto& one : made_[{id, epoch}])
+            *reveal_ << fmt::format("{{\"media\":{},\"epoch\":{},\"made\":\"{}\"}}\n", id, epoch, hex(one.view()));
+        for (std::size_t n = 0; n < m.count<tlv::seed>(); ++n)
+            *reveal_ << fmt::format("{{\"media\":{},\"epoch\":{},\"half\":\"{}\"}}\n", id, epoch,
+                                    hex(*m.get<tlv::seed>(n)));
+    }
+
+    void seed(const message& m) {
+        const auto id = *m.get<tlv::media_id>();
+        const auto epoch = *m.get<tlv::epoch>();
+        const auto media = media_.find(id);
+        if (media == media_.end())
+            return send(std::move(m.response(status::unknown_media).add<tlv::media_id>(id)));
+        ++sum.seeds;
+        const bool fits = media->second->rekey(seeds_of(m, id, epoch), epoch);
+        say("seed", fmt::format(",\"media\":{},\"epoch\":{},\"source\":{},\"at\":{:.3f},\"fits\":{}", id, epoch,
+                                m.get<tlv::key_source>().value_or(0),
+                                std::chrono::duration<double>(clock_type::now().time_since_epoch()).count(), fits));
+        auto answer = m.response(fits ? status::ok : status::bad_seed);
+        answer.add<tlv::media_id>(id).add<tlv::epoch>(epoch);
+        send(std::move(answer));
+    }
+
+    void close(const message& m) {
+        const auto id = *m.get<tlv::media_id>();
+        const auto media = media_.find(id);
+        if (media == media_.end())
+            return send(std::move(m.response(status::unknown_media).add<tlv::media_id>(id)));
+        const auto& own = media->second->own;
+        say("media_close", fmt::format(",\"media\":{},\"suite\":\"{}\",\"sent\":{},\"received\":{},\"refused\":{}", id,
+                                       api::info(media->second->suite()).name, own.sent, own.received, own.refused));
+        media_.erase(media);
+        made_.erase(made_.lower_bound({id, 0}), made_.upper_bound({id, ~0U}));
+        auto answer = m.response(status::ok);
+        answer.add<tlv::media_id>(id);
+        send(std::move(answer));
+    }
+
+    void say(const char* event, const std::string& more) const {
+        fmt::print("{{\"event\":\"{}\",\"unit\":\"{}\"{}}}\n", event, id_, more);
+        std::fflush(stdout);
     }
 
     void configured(const message& m) {
@@ -313,14 +342,20 @@ private:
 
     void open(const message& m) {
         const auto id = *m.get<tlv::media_id>();
-        auto media = std::make_unique<probe_media>(m, tsid_, reveal_, options_.first_sequence);
-        auto answer = m.response(status::ok);
+        const auto epoch = *m.get<tlv::epoch>();
+        auto& media = media_[id];
+        if (!media || media->sending() != epoch || media->suite() != static_cast<api::suite>(*m.get<tlv::suite>()))
+            media = std::make_unique<probe_media>(m, tsid_, reveal_, options_.first_sequence);
+        const auto seeds = seeds_of(m, id, epoch);
+        const bool fits = media->rekey(seeds, epoch);
+        say("media_open",
+            fmt::format(",\"media\":{},\"gateway\":\"{}\",\"suite\":\"{}\",\"seed_length\":{},\"level\":\"{}\","
+                        "\"source\":{},\"path\":{},\"epoch\":{},\"fits\":{}",
+                        id, text(media->gateway()), api::info(media->suite()).name, seeds.empty() ? 0 : seeds[0].size(),
+                        m.get<tlv::level>().value_or(""), m.get<tlv::key_source>().value_or(0),
+                        m.get<tlv::path>().value_or(0), epoch, fits));
+        auto answer = m.response(fits ? status::ok : status::bad_seed);
         answer.add<tlv::media_id>(id).add<tlv::unit_media>(media->local());
-        fmt::print("{{\"event\":\"media_open\",\"unit\":\"{}\",\"media\":{},\"gateway\":\"{}\",\"suite\":\"{}\",\"seed_"
-                   "length\":{}}}\n",
-                   id_, id, text(media->gateway()), api::info(media->suite()).name, m.get<tlv::seed>()->size());
-        std::fflush(stdout);
-        media_[id] = std::move(media);
         send(std::move(answer));
     }
 
@@ -334,6 +369,7 @@ private:
     std::uint64_t tsid_ = no_tsid;
     std::uint32_t sequence_ = 0;
     std::map<std::uint32_t, std::unique_ptr<probe_media>> media_;
+    std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<secret>> made_; // by media, epoch
 };
 
 void run(std::vector<std::unique_ptr<probe>>& units) {
@@ -372,6 +408,9 @@ int main(int argc, char** argv) {
     app.add_option("--keys", o.keys, "directory of ID.psk files")->required();
     app.add_option("--units", ids, "id codes")->required()->delimiter(',');
     app.add_option("--reveal", o.reveal, "file for seeds and master keys (tests only)");
+    app.add_option("--advice", o.advice, "[UNIT/]PEER=LEVEL[:PROFILE_LEVEL[:KEY_SOURCE]]");
+    app.add_option("--contact", o.contact, "ok, silent or refuse");
+    app.add_option("--seed-make", o.seed_make, "ok, long, repeat, silent or refuse");
     app.add_option("--first-sequence", o.first_sequence, "RTP sequence number to begin with");
     CLI11_PARSE(app, argc, argv);
     const auto colon = gateway.rfind(':');
@@ -397,9 +436,10 @@ int main(int argc, char** argv) {
         all.received += unit->sum.received;
         all.refused += unit->sum.refused;
         all.seeds += unit->sum.seeds;
+        all.made += unit->sum.made;
     }
-    fmt::print("{{\"event\":\"totals\",\"sent\":{},\"received\":{},\"refused\":{},\"seeds\":{}}}\n", all.sent,
-               all.received, all.refused, all.seeds);
+    fmt::print("{{\"event\":\"totals\",\"sent\":{},\"received\":{},\"refused\":{},\"seeds\":{},\"made\":{}}}\n",
+               all.sent, all.received, all.refused, all.seeds, all.made);
     units.clear();
     SSL_CTX_free(context);
 }
