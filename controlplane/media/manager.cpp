@@ -361,7 +361,6 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     }
     co_await remove_flows(m);
     ++counters_.ended;
-    journal_.erase(id);
     m->installed = was_installed;
     journal_.record(to_record(*m, cause));
     spdlog::info("media {} of call {} ended: {} ({} re-keys)", id, m->call_id, cause, m->rekeys);

@@ -80,8 +80,6 @@ public:
     [[nodiscard]] archive& records() noexcept;
     [[nodiscard]] record_spool& spool() noexcept; // empty unless shared_records
 
-    // Ended media, newest first.
-    [[nodiscard]] std::vector<media::media_record> ended(std::size_t limit);
     [[nodiscard]] std::uint64_t failures() const noexcept; // statements that the database refused
     [[nodiscard]] database_counters count() const noexcept;
     // For an alarm: empty, or a sentence that says what to do.
@@ -91,8 +89,8 @@ public:
     [[nodiscard]] impl& parts() noexcept { return *impl_; }
 
 private:
-    explicit database(std::unique_ptr<impl> made);
-    std::unique_ptr<impl> impl_;
+    explicit database(std::shared_ptr<impl> made);
+    std::shared_ptr<impl> impl_;
 };
 
 } // namespace tandem::records

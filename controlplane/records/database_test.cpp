@@ -157,22 +157,6 @@ TEST_F(store_test, MediaJournalSurvivesWholly) {
     EXPECT_TRUE(db->media().load().empty());
 }
 
-TEST_F(store_test, RecordsAreKeptNewestFirst) {
-    for (std::uint32_t n = 1; n <= 3; ++n) {
-        media::media_record record;
-        record.id = n;
-        record.call_id = "c";
-        record.cause = "bye";
-        record.legs[0] = {"unit", "alice", "AEAD_AES_128_GCM", 100 + n, 0, 2, 0, 0};
-        db->media().record(record);
-    }
-    open();
-    const auto rows = db->ended(2);
-    ASSERT_EQ(rows.size(), 2u);
-    EXPECT_EQ(rows[0].id, 3u);
-    EXPECT_EQ(rows[0].legs[0].packets, 103u);
-}
-
 TEST_F(store_test, NewerSchemaAndUnreadablePathAreSaid) {
     db.reset();
     sqlite3* raw = nullptr;

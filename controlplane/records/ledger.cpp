@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+// From calls and media to records, exactly once (ledger.hpp). Owner thread: io_context.
+#include "controlplane/records/ledger.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+
+#include "controlplane/records/record_text.hpp"
+#include "controlplane/records/rows.hpp"
+
+namespace tandem::records {
+
+namespace {
+
+std::string to_json(const callcontrol::ended_call& call) {
+    json_out to;
+    to.open('{').field("caller", call.caller).field("callee", call.callee).field("cause", call.cause);
+    to.field("started", in_ms(call.started)).field("ended", in_ms(call.ended)).close('}');
+    return to.take();
+}
+
+callcontrol::ended_call ended_from_json(std::string_view text, const std::string& call_id) {
+    callcontrol::ended_call call;
+    call.call_id = call_id;
+    try {
+        const auto value = nlohmann::json::parse(text);
+        call.caller = value.at("caller");
+        call.callee = value.at("callee");
+        call.cause = value.at("cause");
+        call.started = from_ms(value.at("started"));
+        call.ended = from_ms(value.at("ended"));
+    } catch (const nlohmann::json::exception&) {
+        call.cause = "how it ended cannot be read";
+    }
+    return call;
+}
+
+bool was_answered(const media::media_record& media) {
+    return in_ms(media.answered) > 0;
+}
+
+} // namespace
+
+ledger::ledger(connection& db, writer& to, std::string instance, bool to_ship)
+    : db_(db), to_(to), instance_(std::move(instance)), to_ship_(to_ship) {}
+
+// --- what goes on ----------------------------------------------------------------------------------------------------
+
+ledger::call_ptr ledger::open_call(const std::string& call_id) {
+    auto& c = open_[call_id];
+    if (!c) {
+        c = std::make_shared<call>();
+        c->number = ++last_call_;
+        c->call_id = call_id;
+    }
+    return c;
+}
+
+void ledger::put(const std::string& call_id, const std::string& json) {
+    const auto c = open_call(call_id);
+    if (c->put) {
+        add({.kind = what::call_body, .key = c->number, .body = json});
+    } else {
+        c->put = true;
+        c->record = new_record_id();
+        add({.kind = what::call_put, .key = c->number, .name = call_id, .extra = c->record, .body = json});
+    }
+    complete(true); // the answer to the SIP proxy goes out after this
+}
+
+void ledger::erase(const std::string& call_id) {
+    const auto found = open_.find(call_id);
+    if (found == open_.end())
+        return;
+    const auto c = found->second;
+    if (std::exchange(c->put, false))
+        add({.kind = what::call_gone, .key = c->number});
+    settle(c);
+    complete(true);
+}
+
+void ledger::end(const callcontrol::ended_call& ended) {
+    const auto found = open_.find(ended.call_id);
+    if (found == open_.end())
+        return; // refused before anything was there
+    const auto c = found->second;
+    open_.erase(found);
+    c->ended = ended;
+    if (c->put && c->live > 0)
+        add({.kind = what::call_ended, .key = c->number, .body = to_json(ended)});
+    settle(c);
+    complete(true);
+}
+
+void ledger::put(const media::media_row& row) {
+    if (media_.contains(row.id)) {
+        add({.kind = what::media_body, .key = row.id, .body = to_json(row)});
+    } else {
+        const auto c = open_call(row.call_id);
+        ++c->live;
+        media_.emplace(row.id, c);
+        add({.kind = what::media_put, .key = row.id, .call = c->number, .body = to_json(row)});
+    }
+    complete(false);
+}
+
+void ledger::erase(media::media_id id) {
+    const auto found = media_.find(id);
+    if (found == media_.end())
+        return;
+    const auto c = found->second;
+    media_.erase(found);
+    --c->live;
+    add({.kind = what::media_gone, .key = id});
+    settle(c);
+    complete(false);
+}
+
+void ledger::record(const media::media_record& ended) {
+    call_ptr c;
+    if (const auto found = media_.find(ended.id); found != media_.end()) {
+        c = found->second;
+        media_.erase(found);
+        --c->live;
+        add({.kind = what::media_gone, .key = ended.id});
+    } else {
+        c = open_call(ended.call_id);
+    }
+    c->over.push_back(ended);
+    if (!due(*c)) {
+        c->over_kept = true;
+        add({.kind = what::media_over, .key = ++last_over_, .call = c->number, .body = to_json(ended)});
+    }
+    settle(c);
+    complete(true);
+}
+
+// --- what is over ----------------------------------------------------------------------------------------------------
+
+bool ledger::due(const call& c) const {
+    return c.live == 0 && (c.ended || !c.put);
+}
+
+// A call that call control never put, or whose row could not be read, is known by its media alone: it was one where it
+// was answered, else an offer that was refused.
+void ledger::settle(const call_ptr& c) {
+    if (!due(*c))
+        return;
+    if (const auto still = open_.find(c->call_id); still != open_.end() && still->second == c)
+        open_.erase(still);
+    if (c->put || std::ranges::any_of(c->over, was_answered))
+        add_record(*c);
+    if (c->put)
+        add({.kind = what::call_gone, .key = c->number});
+    if (c->over_kept)
+        add({.kind = what::over_gone, .call = c->number});
+}
+
+void ledger::add_record(call& c) {
+    auto done = std::make_unique<finished>();
+    done->record = record_of(c);
+    done->pair = pair_of(done->record);
+    done->call = past_call_of(done->record);
+    done->to_ship = to_ship_;
+    operation op{.kind = what::record_made};
+    op.body = records::to_json(done->record);
+    done->record.media.clear();
+    done->record.why.clear();
+    op.done = std::move(done);
+    add(std::move(op));
+}
+
+call_record ledger::record_of(call& c) const {
+    call_record record;
+    record.id = c.record.empty() ? new_record_id() : c.record;
+    record.instance = instance_;
+    record.call_id = c.call_id;
+    std::ranges::stable_sort(c.over, {}, &media::media_record::index);
+    if (c.ended) {
+        record.caller = c.ended->caller;
+        record.callee = c.ended->callee;
+        record.cause = c.ended->cause;
+        record.started = c.ended->started;
+        record.ended = c.ended->ended;
+    } else {
+        record.cause = c.over.front().cause;
+        record.started = std::ranges::min(c.over, {}, &media::media_record::opened).opened;
+        record.ended = std::ranges::max(c.over, {}, &media::media_record::ended).ended;
+    }
+    for (const auto& media : c.over)
+        if (was_answered(media) && (!record.was_answered() || media.answered < record.answered))
+            record.answered = media.answered;
+    record.answered = std::min(record.answered, record.ended); // a clock that was set back
+    if (!c.over.empty()) {
+        const auto& first = c.over.front();
+        record.caller = record.caller.empty() ? first.caller : record.caller;
+        record.callee = record.callee.empty() ? first.callee : record.callee;
+        record.level = first.level;
+        record.decided_by = first.decided_by;
+        record.why = first.why;
+    }
+    record.media = std::move(c.over);
+    return record;
+}
+
+void ledger::complete(bool durable) {
+    if (!change_.empty())
+        change_.back().last = true;
+    for (auto& op : change_)
+        to_.add(std::move(op));
+    change_.clear();
+    if (durable || !flush_at_end_of_turn)
+        to_.flush();
+    else
+        flush_at_end_of_turn();
+}
+
+// --- over a restart --------------------------------------------------------------------------------------------------
+
+void ledger::load_calls(std::map<std::int64_t, call_ptr>& all) {
+    for (auto row = once(db_, "SELECT n, id, record, ended FROM call ORDER BY n"); row.step();) {
+        auto c = std::make_shared<call>();
+        c->number = row.number(0);
+        c->call_id = row.text(1);
+        c->record = row.text(2);
+        c->put = true;
+        if (!row.null(3))
+            c->ended = ended_from_json(row.view(3), c->call_id);
+        else
+            open_[c->call_id] = c;
+        all.emplace(c->number, c);
+    }
+}
+
+void ledger::load_media(std::map<std::int64_t, call_ptr>& all) {
+    const auto of = [&](std::int64_t number, const std::string& call_id) {
+        auto& c = all[number];
+        if (!c) {
+            c = std::make_shared<call>();
+            c->number = number;
+            c->call_id = call_id;
+            open_.try_emplace(call_id, c); // the proxy may send its offer again
+        }
+        return c;
+    };
+    for (auto row = once(db_, "SELECT id, call, body FROM media"); row.step();) {
+        const auto body = media_row_from_json(row.view(2));
+        if (!body) {
+            spdlog::warn("database: a media row cannot be read and is left out");
+            add({.kind = what::media_gone, .key = row.number(0)});
+            continue;
+        }
+        const auto c = of(row.number(1), body->call_id);
+        ++c->live;
+        media_.emplace(body->id, c);
+    }
+    for (auto row = once(db_, "SELECT n, call, body FROM media_over ORDER BY call, n"); row.step();) {
+        last_over_ = std::max(last_over_, row.number(0));
+        auto body = media_record_from_json(row.view(2));
+        if (!body)
+            body.emplace(); // its place in the record stays
+        const auto c = of(row.number(1), body->call_id);
+        c->over_kept = true;
+        c->over.push_back(std::move(*body));
+    }
+}
+
+void ledger::recover() {
+    std::map<std::int64_t, call_ptr> all;
+    load_calls(all);
+    load_media(all);
+    if (!all.empty())
+        last_call_ = all.rbegin()->first;
+    complete(false);
+    std::size_t done = 0;
+    for (const auto& [number, c] : all) {
+        if (c->put && !c->ended && open_.at(c->call_id) != c) { // two that go on: a damaged file
+            const auto now = std::chrono::system_clock::now();
+            c->ended = callcontrol::ended_call{c->call_id, {}, {}, "its call is not known any more", now, now};
+        }
+        done += due(*c) ? 1 : 0;
+        settle(c);
+        complete(true);
+    }
+    if (done > 0)
+        spdlog::info("database: {} calls that ended when the last process did are finished", done);
+}
+
+std::vector<std::pair<std::string, std::string>> ledger::load_all() {
+    std::vector<std::pair<std::string, std::string>> rows;
+    to_.flush();
+    try {
+        for (auto row = once(db_, "SELECT id, body FROM call WHERE ended IS NULL ORDER BY n"); row.step();)
+            rows.emplace_back(row.text(0), row.text(1));
+    } catch (const sqlite_error& error) {
+        ++to_.failures;
+        spdlog::error("database: the calls of the last process cannot be read: {}", error.what());
+    }
+    return rows;
+}
+
+std::vector<media::media_row> ledger::load() {
+    std::vector<media::media_row> rows;
+    to_.flush();
+    try {
+        for (auto row = once(db_, "SELECT body FROM media"); row.step();)
+            if (auto body = media_row_from_json(row.view(0)))
+                rows.push_back(std::move(*body));
+    } catch (const sqlite_error& error) {
+        ++to_.failures;
+        spdlog::error("database: the media of the last process cannot be read: {}", error.what());
+    }
+    return rows;
+}
+
+void ledger::set_generation(std::uint64_t generation) {
+    add({.kind = what::generation, .key = static_cast<std::int64_t>(generation)});
+    complete(true);
+}
+
+std::uint64_t ledger::generation() {
+    to_.flush();
+    try {
+        auto row = once(db_, "SELECT value FROM fact WHERE name = 'generation'");
+        return row.step() ? static_cast<std::uint64_t>(row.number(0)) : 0;
+    } catch (const sqlite_error& error) {
+        ++to_.failures;
+        spdlog::error("database: the generation cannot be read: {}", error.what());
+        return 0;
+    }
+}
+
+} // namespace tandem::records

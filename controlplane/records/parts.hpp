@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a database is made of. Private to this room. Owner thread: io_context.
+#pragma once
+
+#include <asio/steady_timer.hpp>
+#include <memory>
+
+#include "controlplane/records/archive.hpp"
+#include "controlplane/records/database.hpp"
+#include "controlplane/records/ledger.hpp"
+#include "controlplane/records/units.hpp"
+#include "controlplane/records/writer.hpp"
+
+namespace tandem::records {
+
+struct database::impl : std::enable_shared_from_this<database::impl> {
+    impl(identity::sealer k, database_options o);
+    [[nodiscard]] tl::expected<void, std::string> open(const std::string& path);
+    void start(asio::io_context& io);
+    void stop();
+    void retry();  // what SQLite refused, now and then
+    void expire(); // old records, a few at a time
+
+    connection link; // first: what is prepared on it goes before it
+    database_options options;
+    std::uint64_t failed = 0, checkpoints_failed = 0, expired = 0;
+    identity::sealer keys;
+    unit_rows units;
+    session_rows sessions;
+    writer writes;
+    ledger live;
+    record_rows records;
+    bool flush_posted = false;
+    std::unique_ptr<asio::steady_timer> retry_timer, expire_timer;
+};
+
+} // namespace tandem::records

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of units and sessions (units.hpp). Owner thread: io_context.
+#include "controlplane/records/units.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <cstring>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace tandem::records {
+
+namespace {
+
+bool valid_id(const std::string& id) {
+    return !id.empty() && id.size() <= 64 && std::ranges::all_of(id, [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::strchr("._-+@:", c) != nullptr;
+    });
+}
+
+std::string psk_context(std::string_view id) {
+    return fmt::format("psk:{}", id);
+}
+
+unit unit_from(const cursor& row) {
+    return {row.text(0), row.text(1), row.number(2), row.number(3) != 0};
+}
+
+} // namespace
+
+void said(std::uint64_t& failures, const char* what, const sqlite_error& error) {
+    ++failures;
+    spdlog::error("database: {} failed: {}; is the disk full or the file read-only?", what, error.what());
+}
+
+template <class Work>
+auto unit_rows::guarded(const char* what, Work&& work) -> decltype(work()) {
+    try {
+        return work();
+    } catch (const sqlite_error& error) {
+        said(failures_, what, error);
+        return decltype(work())();
+    }
+}
+
+std::optional<protocol::secret> unit_rows::psk(std::string_view id_code) {
+    return guarded("reading a unit", [&]() -> std::optional<protocol::secret> {
+        auto row = psk_.begin();
+        if (!row.bind(id_code).step() || row.bytes(0).empty())
+            return std::nullopt;
+        auto key = keys_.unseal(row.bytes(0), psk_context(id_code));
+        if (!key)
+            spdlog::error("the key of unit {} does not open: is master_key_file the one that sealed it?", id_code);
+        return key;
+    });
+}
+
+bool unit_rows::known(std::string_view id_code) {
+    return guarded("reading a unit", [&] { return known_.begin().bind(id_code).step(); });
+}
+
+tl::expected<void, std::string> unit_rows::add(const std::string& id, std::span<const std::uint8_t> psk,
+                                               const std::string& comment) {
+    if (!valid_id(id))
+        return tl::unexpected(std::string("a unit's id has 1 to 64 letters, digits or . _ - + @ :"));
+    if (!psk.empty() && (psk.size() < 16 || psk.size() > 64))
+        return tl::unexpected(fmt::format("a pre-shared key has 16 to 64 bytes, not {}", psk.size()));
+    if (comment.size() > 200)
+        return tl::unexpected(std::string("a comment has at most 200 bytes"));
+    if (find(id))
+        return tl::unexpected(fmt::format("unit {} is there already: remove it first, or choose another id", id));
+    std::vector<std::uint8_t> sealed;
+    if (!psk.empty()) {
+        sealed = keys_.seal(psk, psk_context(id));
+        if (sealed.empty())
+            return tl::unexpected(std::string("the key could not be sealed (OpenSSL failed)"));
+    }
+    const auto now =
+        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    const bool done = guarded("adding a unit", [&] {
+        once(db_, "INSERT INTO unit(id, psk, comment, created) VALUES(?, ?, ?, ?)")
+            .bind(id)
+            .bind(std::span<const std::uint8_t>(sealed))
+            .bind(comment)
+            .bind(std::int64_t{now})
+            .step();
+        return true;
+    });
+    if (!done)
+        return tl::unexpected(std::string("the unit could not be written: see the log"));
+    return {};
+}
+
+bool unit_rows::remove(const std::string& id) {
+    return guarded("removing a unit", [&] {
+        once(db_, "DELETE FROM unit WHERE id = ?").bind(id).step();
+        const bool removed = sqlite3_changes(db_.get()) == 1;
+        once(db_, "DELETE FROM session WHERE unit = ?").bind(id).step();
+        return removed;
+    });
+}
+
+std::vector<unit> unit_rows::all() {
+    return guarded("reading units", [&] {
+        std::vector<unit> rows;
+        for (auto row = once(db_, "SELECT id, comment, created, psk IS NOT NULL FROM unit ORDER BY id"); row.step();)
+            rows.push_back(unit_from(row));
+        return rows;
+    });
+}
+
+std::optional<unit> unit_rows::find(const std::string& id) {
+    return guarded("reading a unit", [&]() -> std::optional<unit> {
+        auto row = once(db_, "SELECT id, comment, created, psk IS NOT NULL FROM unit WHERE id = ?");
+        if (!row.bind(id).step())
+            return std::nullopt;
+        return unit_from(row);
+    });
+}
+
+std::size_t unit_rows::count() {
+    return guarded("counting units", [&] {
+        auto row = once(db_, "SELECT count(*) FROM unit");
+        return row.step() ? static_cast<std::size_t>(row.number(0)) : std::size_t{0};
+    });
+}
+
+std::vector<session::stored_session> session_rows::load() {
+    std::vector<session::stored_session> rows;
+    try {
+        for (auto row = once(db_, "SELECT unit, tsid, inner FROM session"); row.step();) {
+            session::stored_session one{row.text(0), static_cast<session::tsid>(row.number(1)), {}};
+            const auto list = row.text(2);
+            for (std::size_t at = 0; at < list.size();) {
+                const auto end = std::min(list.find(' ', at), list.size());
+                asio::error_code bad;
+                const auto address = asio::ip::make_address(list.substr(at, end - at), bad);
+                if (!bad)
+                    one.inner.push_back(address);
+                at = end + 1;
+            }
+            rows.push_back(std::move(one));
+        }
+    } catch (const sqlite_error& error) {
+        said(failures_, "reading sessions", error);
+    }
+    return rows;
+}
+
+void session_rows::save(const session::stored_session& row) {
+    std::string inner;
+    for (const auto& address : row.inner)
+        inner += (inner.empty() ? "" : " ") + address.to_string();
+    try {
+        once(db_, "INSERT OR REPLACE INTO session(unit, tsid, inner) VALUES(?, ?, ?)")
+            .bind(row.unit)
+            .bind(static_cast<std::int64_t>(row.id))
+            .bind(inner)
+            .step();
+    } catch (const sqlite_error& error) {
+        said(failures_, "saving a session", error);
+    }
+}
+
+void session_rows::forget(const std::string& unit) {
+    try {
+        once(db_, "DELETE FROM session WHERE unit = ?").bind(unit).step();
+    } catch (const sqlite_error& error) {
+        said(failures_, "forgetting a session", error);
+    }
+}
+
+} // namespace tandem::records

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Units with sealed keys, and sessions. Private to this room. Owner thread: io_context.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "controlplane/records/database.hpp"
+#include "controlplane/records/sqlite.hpp"
+
+namespace tandem::records {
+
+// What SQLite refuses is counted and said; the caller goes on without.
+void said(std::uint64_t& failures, const char* what, const sqlite_error& error);
+
+class unit_rows final : public identity::psk_store {
+public:
+    unit_rows(connection& db, std::uint64_t& failures, identity::sealer& keys)
+        : db_(db), failures_(failures), keys_(keys), psk_(db, "SELECT psk FROM unit WHERE id = ?"),
+          known_(db, "SELECT 1 FROM unit WHERE id = ?") {}
+    std::optional<protocol::secret> psk(std::string_view id_code) override;
+    bool known(std::string_view id_code) override;
+
+    tl::expected<void, std::string> add(const std::string& id, std::span<const std::uint8_t> psk,
+                                        const std::string& comment);
+    bool remove(const std::string& id);
+    [[nodiscard]] std::vector<unit> all();
+    [[nodiscard]] std::optional<unit> find(const std::string& id);
+    [[nodiscard]] std::size_t count();
+
+private:
+    template <class Work>
+    auto guarded(const char* what, Work&& work) -> decltype(work());
+    connection& db_;
+    std::uint64_t& failures_;
+    identity::sealer& keys_;
+    statement psk_, known_;
+};
+
+class session_rows final : public session::session_store {
+public:
+    session_rows(connection& db, std::uint64_t& failures) : db_(db), failures_(failures) {}
+    std::vector<session::stored_session> load() override;
+    void save(const session::stored_session& row) override;
+    void forget(const std::string& unit) override;
+
+private:
+    connection& db_;
+    std::uint64_t& failures_;
+};
+
+} // namespace tandem::records
