@@ -79,7 +79,7 @@ class Postgres:
         return self
 
     def answers(self):
-        return subprocess.run([self.bin / "pg_isready", "-q", "-h", self.socket_dir, "-t", "1"], check=False).returncode == 0
+        return subprocess.run([self.bin / "pg_isready", "-q", "-h", self.socket_dir, "-U", "tandem", "-t", "1"], check=False).returncode == 0
 
     def psql(self, sql, timeout=30):
         """Runs statements, returns the rows as lines, columns by |."""
