@@ -30,24 +30,35 @@ constexpr auto down_step = 50ms; // and a TUN that is down
 agent::agent(asio::io_context& io, const agent_config& config, asio::ssl::context tls, tun_device tun,
              std::unique_ptr<status_server> status)
     : io_(io), config_(config), tun_(std::move(tun)), tun_stream_(io, tun_.fd()), signals_(io, SIGTERM, SIGINT),
-      pause_(io), media_(io, [this](std::span<const std::uint8_t> packet) { return write_tun(packet); }),
+      pause_(io), second_(io), advisor_(config),
+      media_(io, [this](std::span<const std::uint8_t> packet) { return write_tun(packet); }),
+      links_(io, [this] { media_.check_paths(); }),
       primary_(io, config, std::move(tls), media_,
                {.packet =
                     [this](std::span<const std::uint8_t> packet) {
                         if (!write_tun(packet))
                             count_.tun_refused++;
                     },
-                .configured = [this](const session_settings& settings) { return configure(settings); }}),
+                .configured = [this](const session_settings& settings) { return configure(settings); },
+                .contact = [this](const protocol::message& request) { return advisor_.contact(request); }}),
       status_(std::move(status)) {
     (void)tun_.release(); // the stream closes it
     tun_stream_.non_blocking(true);
+    media_.on_call_ended([this](const std::string& peer, std::chrono::milliseconds length, bool failed) {
+        advisor_.call_ended(peer, length, failed);
+    });
+    media_.use_paths(config.paths,
+                     [this](const ip_bytes& gateway) { return survey_links(gateway, config_.paths, config_.tun); });
 }
 
 void agent::start() {
     if (status_)
         status_->serve([this] { return describe(); });
     await_signal();
+    advisor_.refresh();
+    links_.start();
     spawn(io_, [this] { return pump(); });
+    spawn(io_, [this] { return watch(); });
     primary_.start();
 }
 
@@ -63,6 +74,8 @@ void agent::await_signal() {
                 status_->close();
             asio::error_code ignored;
             tun_stream_.close(ignored);
+            links_.stop();
+            second_.cancel();
             signals_.cancel(ignored);
             io_.stop();
         });
@@ -84,6 +97,17 @@ tl::expected<void, std::string> agent::configure(const session_settings& setting
         return done;
     privileged_ = false;
     return drop_all();
+}
+
+asio::awaitable<void> agent::watch() {
+    while (!stopping_) {
+        asio::error_code error;
+        second_.expires_after(1s);
+        co_await second_.async_wait(asio::redirect_error(asio::use_awaitable, error));
+        advisor_.refresh();
+        media_.check_paths();
+        media_.expire(clock::now());
+    }
 }
 
 asio::awaitable<void> agent::pump() {
@@ -125,6 +149,7 @@ std::string agent::describe() const {
         {"tun", config_.tun},
         {"primary", primary_.describe()},
         {"media", media_.describe()},
+        {"advice", advisor_.describe()},
         {"tun_packets",
          {{"from_phone", count_.from_phone}, {"to_phone", count_.to_phone}, {"refused", count_.tun_refused}}}};
     return out.dump(); // one line

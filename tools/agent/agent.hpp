@@ -8,6 +8,7 @@
 #include <asio/ssl/context.hpp>
 #include <asio/steady_timer.hpp>
 
+#include "tools/agent/advisor.hpp"
 #include "tools/agent/config.hpp"
 #include "tools/agent/media.hpp"
 #include "tools/agent/primary.hpp"
@@ -30,7 +31,8 @@ private:
     struct counters {
         std::uint64_t from_phone = 0, to_phone = 0, tun_refused = 0, malformed = 0;
     };
-    asio::awaitable<void> pump(); // TUN -> media or primary
+    asio::awaitable<void> pump();  // TUN -> media or primary
+    asio::awaitable<void> watch(); // each second: files of the person's, links, what was not used in time
     void await_signal();
     [[nodiscard]] bool write_tun(std::span<const std::uint8_t> packet);
     [[nodiscard]] tl::expected<void, std::string> configure(const session_settings& settings);
@@ -40,8 +42,10 @@ private:
     tun_device tun_;
     asio::posix::stream_descriptor tun_stream_;
     asio::signal_set signals_;
-    asio::steady_timer pause_;
+    asio::steady_timer pause_, second_;
+    advisor advisor_;
     media_table media_;
+    link_watch links_;
     primary primary_;
     std::unique_ptr<status_server> status_;
     counters count_;

@@ -17,13 +17,17 @@
 #include <unistd.h>
 
 #include "controlplane/protocol/tls.hpp"
+#include "tools/agent/contacts.hpp"
 
 namespace tandem::agent {
 
 namespace {
 
-constexpr std::array known_keys{"version", "id",  "gateway", "psk_file", "certificate", "key",
-                                "ca",      "tun", "user",    "run_dir",  "lifetime_s"};
+using names = std::vector<std::string>;
+const names known_keys{"version", "id",      "gateway",    "psk_file",  "certificate", "key",      "ca",   "tun",
+                       "user",    "run_dir", "lifetime_s", "state_dir", "keys",        "profiles", "paths"};
+const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
+    known_threshold_keys{"at_least_s", "level"}, known_path_keys{"wlan", "wwan"};
 
 // Collects the first error; later reads then do nothing.
 class reader {
@@ -36,10 +40,23 @@ public:
         error_ = where == nullptr ? fmt::format("{}: {}", file_, what)
                                   : fmt::format("{}:{}: {}", file_, where->source().begin.line, what);
     }
-    void check_keys() {
+    void check_keys(const names& known) {
         for (const auto& [key, node] : table_)
-            if (std::find(known_keys.begin(), known_keys.end(), key.str()) == known_keys.end())
-                fail(&node, fmt::format("unknown key '{}'; known are {}", key.str(), fmt::join(known_keys, ", ")));
+            if (std::find(known.begin(), known.end(), key.str()) == known.end())
+                fail(&node, fmt::format("unknown key '{}'; known are {}", key.str(), fmt::join(known, ", ")));
+    }
+    // A table in this one, read by `read`; its first error is this one's.
+    template <class Function>
+    void within(const toml::node* node, const char* what, Function read) {
+        if (node == nullptr)
+            return;
+        const auto* inner = node->as_table();
+        if (inner == nullptr)
+            return fail(node, fmt::format("{} must be a table", what));
+        reader in(*inner, file_);
+        read(in);
+        if (error_.empty())
+            error_ = in.error_;
     }
     void text(const char* key, std::string& out) {
         const toml::node* node = table_.get(key);
@@ -84,6 +101,72 @@ void read_gateways(reader& in, agent_config& config) {
                                   "not looked up, write the address");
         config.gateways.push_back(*gateway);
     }
+}
+
+// A level's name; whether the gateway has such a level, it alone knows.
+void read_threshold(reader& in, profile_rules& rules) {
+    in.check_keys(known_threshold_keys);
+    profile_rules::threshold one{};
+    const auto at_least = in.number("at_least_s", 0, 30LL * 86400);
+    in.text("level", one.level);
+    if (!at_least)
+        return in.fail(in.get("at_least_s"), "a threshold of [profiles] needs at_least_s, such as at_least_s = 300");
+    one.at_least = std::chrono::seconds(*at_least);
+    if (!valid_label(one.level))
+        return in.fail(in.get("level"), "a threshold of [profiles] needs its level, such as level = \"elevated\"");
+    if (!rules.duration.empty() && one.at_least <= rules.duration.back().at_least)
+        return in.fail(in.get("at_least_s"), "at_least_s must rise from threshold to threshold");
+    rules.duration.push_back(std::move(one));
+}
+
+void read_profiles(reader& in, profile_rules& rules) {
+    in.check_keys(known_profile_keys);
+    std::string of = "median";
+    in.text("of", of);
+    if (of != "median" && of != "mean" && of != "last")
+        in.fail(in.get("of"), "of must be \"median\", \"mean\" or \"last\"");
+    rules.of = of == "mean" ? expectation::mean : of == "last" ? expectation::last : expectation::median;
+    rules.least_calls =
+        static_cast<std::size_t>(in.number("least_calls", 1, protocol::profile::most_calls).value_or(3));
+    rules.age = std::chrono::hours(24 * in.number("age_days", 1, 3650).value_or(90));
+    const toml::node* node = in.get("duration");
+    if (node == nullptr)
+        return;
+    const auto* list = node->as_array();
+    if (list == nullptr || list->size() > 16)
+        return in.fail(node, "duration must be a list of up to 16, such as [{at_least_s = 300, level = \"elevated\"}]");
+    for (const auto& item : *list)
+        in.within(&item, "a threshold", [&rules](reader& inner) { read_threshold(inner, rules); });
+}
+
+void read_interfaces(reader& in, const char* key, names& out) {
+    const toml::node* node = in.get(key);
+    if (node == nullptr)
+        return;
+    const auto* list = node->as_array();
+    if (list == nullptr || list->size() > 16)
+        return in.fail(node, fmt::format("{} must be a list of interfaces, such as [\"{}0\"]", key, key));
+    out.clear();
+    for (const auto& item : *list) {
+        const auto* text = item.as_string();
+        if (text == nullptr || text->get().empty() || text->get().size() > 15)
+            return in.fail(
+                &item, fmt::format("{}: an interface's name has 1 to 15 letters; a last * stands for any end", key));
+        out.push_back(text->get());
+    }
+}
+
+void read_keys(reader& in, agent_config& config) {
+    std::string keys;
+    in.text("keys", keys);
+    if (keys == "gateway")
+        config.keys = key_source::gateway;
+    else if (keys == "device")
+        config.keys = key_source::unit;
+    else if (keys == "both")
+        config.keys = key_source::both;
+    else if (in.get("keys") != nullptr)
+        in.fail(in.get("keys"), "keys must be \"gateway\", \"device\" or \"both\"");
 }
 
 void check_credentials(reader& in, const agent_config& config) {
@@ -144,7 +227,7 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     }
     agent_config config;
     reader in(table, file);
-    in.check_keys();
+    in.check_keys(known_keys);
     if (!in.number("version", 1, 1))
         in.fail(nullptr, "version is missing; write version = 1");
     in.text("id", config.id);
@@ -155,6 +238,14 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     in.text("tun", config.tun);
     in.text("user", config.user);
     in.text("run_dir", config.run_dir);
+    in.text("state_dir", config.state_dir);
+    read_keys(in, config);
+    in.within(in.get("profiles"), "profiles", [&config](reader& inner) { read_profiles(inner, config.profiles); });
+    in.within(in.get("paths"), "paths", [&config](reader& inner) {
+        inner.check_keys(known_path_keys);
+        read_interfaces(inner, "wlan", config.paths.wlan);
+        read_interfaces(inner, "wwan", config.paths.wwan);
+    });
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
     if (config.id.empty() || config.id.size() > 64)

@@ -12,6 +12,9 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/protocol/secret.hpp"
+#include "tools/agent/history.hpp"
+#include "tools/agent/paths.hpp"
+#include "tools/agent/seed_store.hpp"
 
 namespace tandem::agent {
 
@@ -24,6 +27,10 @@ struct agent_config {
     std::string user = "nobody";             // dropped to after set-up; empty = stay
     std::string run_dir;                     // status socket <run_dir>/agent.sock; empty = none
     std::optional<std::uint32_t> lifetime_s; // wished for the primary; the gateway decides
+    std::string state_dir;                   // contacts.toml, profiles.json; empty = no contacts, no lasting history
+    std::optional<key_source> keys;          // who is to make the seeds: a wish; the gateway decides
+    profile_rules profiles;                  // [profiles]: what the history of calls asks for
+    path_names paths;                        // [paths]: which interface is which radio
 
     [[nodiscard]] bool uses_psk() const noexcept { return !psk_file.empty(); }
 };

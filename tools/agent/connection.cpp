@@ -263,6 +263,7 @@ void connection::compose() {
         writing_.insert(writing_.end(), control_.front().begin(), control_.front().end());
         control_.pop_front();
     }
+    control_bytes_ = writing_.size();
     while (bulk_sent_ < bulk_.size() && writing_.size() < write_chunk) {
         const std::size_t length =
             (std::size_t{bulk_[bulk_sent_]} << 8 | bulk_[bulk_sent_ + 1]) + protocol::frame_prefix;
@@ -293,6 +294,7 @@ asio::awaitable<void> connection::write_loop() {
         compose();
         protocol::count_record(stream_.native_handle());
         co_await asio::async_write(stream_, asio::buffer(writing_), with(error));
+        protocol::wipe(writing_.data(), control_bytes_);
         writing_.clear();
         if (error)
             close(error.message());

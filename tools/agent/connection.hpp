@@ -97,9 +97,11 @@ private:
     tcp::endpoint gateway_;
     protocol::framer framer_{65536};
     std::deque<protocol::wiped_bytes> control_;
-    std::vector<std::uint8_t> bulk_, writing_;
-    std::size_t bulk_sent_ = 0; // of bulk_, taken already
-    asio::steady_timer wake_;   // cancelled when there is something to write
+    std::vector<std::uint8_t> bulk_;
+    protocol::wiped_bytes writing_; // control first: that part may hold a seed that we made
+    std::size_t control_bytes_ = 0; // of writing_
+    std::size_t bulk_sent_ = 0;     // of bulk_, taken already
+    asio::steady_timer wake_;       // cancelled when there is something to write
     std::map<std::uint32_t, std::shared_ptr<waiting>> pending_;
     std::uint32_t sequence_ = 0;
     std::optional<std::uint32_t> peer_sequence_;

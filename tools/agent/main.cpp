@@ -14,6 +14,7 @@
 #include "controlplane/protocol/tls.hpp"
 #include "tools/agent/agent.hpp"
 #include "tools/agent/config.hpp"
+#include "tools/agent/contacts_cli.hpp"
 #include "tools/agent/privileges.hpp"
 
 namespace {
@@ -67,6 +68,9 @@ int run(const agent_config& config) {
             return complain(opened.error(), exit_failed);
         status = std::move(*opened);
     }
+    if (!config.state_dir.empty())
+        if (const auto made = prepare_state_dir(config.state_dir, config.user); !made)
+            return complain(made.error(), exit_failed);
     if (const auto warning = lock_memory(); !warning.empty())
         spdlog::warn("{}", warning);
     if (const auto became = become(config.user); !became)
@@ -88,6 +92,7 @@ int main(int argc, char** argv) {
     app.add_flag("--version", version, "say the version and end");
     auto* status = app.add_subcommand("status", "show the running agent's state as JSON");
     status->add_option("--run-dir", directory, "the agent's run_dir")->required();
+    agent::contacts_cli contacts(app);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
@@ -100,6 +105,8 @@ int main(int argc, char** argv) {
     }
     if (status->parsed())
         return show_status(directory);
+    if (const auto done = contacts.run())
+        return *done;
     if (file.empty())
         return complain("give the configuration with --config FILE (--help says more)", exit_usage);
     const auto config = load_config(file);

@@ -56,13 +56,13 @@ void media_table::send(entry& item, packet_class what, std::span<const std::uint
     if (dscp != item.traffic_class) {
         const int value = dscp;
         const bool ipv4 = is_ipv4(item.tunnel->config().gateway_media.ip);
-        ::setsockopt(item.socket.native_handle(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS, &value,
-                     sizeof value);
+        ::setsockopt(item.socket->native_handle(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS,
+                     &value, sizeof value);
         item.traffic_class = dscp;
     }
     sockaddr_storage address{};
     const socklen_t length = to_sockaddr(item.tunnel->destination(what), address);
-    const ssize_t sent = ::sendto(item.socket.native_handle(), datagram.data(), datagram.size(), MSG_DONTWAIT,
+    const ssize_t sent = ::sendto(item.socket->native_handle(), datagram.data(), datagram.size(), MSG_DONTWAIT,
                                   reinterpret_cast<const sockaddr*>(&address), length);
     if (sent >= 0)
         return;
@@ -109,20 +109,19 @@ captured media_table::capture(std::span<const std::uint8_t> packet) {
     return captured::media;
 }
 
-// Waits for datagrams from the gateway for as long as the media lives.
-void media_table::receive(const entry_ptr& item) {
-    item->socket.async_wait(asio::ip::udp::socket::wait_read, [this, item](const asio::error_code& error) {
+// Waits for datagrams from the gateway for as long as the media has this socket.
+void media_table::receive(const entry_ptr& item, const socket_ptr& socket) {
+    socket->async_wait(asio::ip::udp::socket::wait_read, [this, item, socket](const asio::error_code& error) {
         if (error || item->stopped)
             return;
-        drain(*item);
-        receive(item);
+        drain(*item, socket->native_handle());
+        receive(item, socket);
     });
 }
 
-void media_table::drain(entry& item) {
+void media_table::drain(entry& item, int socket) {
     for (int i = 0; i < batch; i++) {
-        const ssize_t got =
-            ::recv(item.socket.native_handle(), scratch_.data(), scratch_.size(), MSG_DONTWAIT | MSG_TRUNC);
+        const ssize_t got = ::recv(socket, scratch_.data(), scratch_.size(), MSG_DONTWAIT | MSG_TRUNC);
         if (got < 0)
             return;
         const auto length = std::min(static_cast<std::size_t>(got), scratch_.size());
@@ -135,11 +134,13 @@ void media_table::drain(entry& item) {
     }
 }
 
-// One timer per media, at the earliest of: an epoch's end, a keepalive.
+// One timer per media, at the earliest of: an epoch's end, a keepalive, the end of a socket that was left.
 void media_table::arm(const entry_ptr& item) {
     auto next = item->tunnel->next_keepalive();
     if (!item->retirements.empty())
         next = std::min(next, item->retirements.front().when);
+    if (item->left)
+        next = std::min(next, item->left_until);
     item->timer.expires_at(next);
     item->timer.async_wait([this, item](const asio::error_code& error) {
         if (!error && !item->stopped)
@@ -153,8 +154,13 @@ void media_table::tick(const entry_ptr& item) {
         item->tunnel->retire_below(item->retirements.front().below);
         item->retirements.pop_front();
     }
+    if (item->left && now >= item->left_until) {
+        asio::error_code ignored;
+        item->left->close(ignored);
+        item->left.reset();
+    }
     if (!primary_up_ && now - primary_lost_ > orphan_after && now - item->last_received > orphan_after) {
-        remove(item->tunnel->config().media, "the gateway is gone");
+        remove(item->tunnel->config().media, "the gateway is gone", ending::fault);
         return;
     }
     if (item->tunnel->keepalive_due(now))
@@ -178,7 +184,21 @@ void media_table::unindex(const entry& item) {
     std::erase_if(by_inner_, [&item](const auto& pair) { return pair.second.get() == &item; });
 }
 
-void media_table::remove(std::uint32_t media, const std::string& why) {
+// A call of several media (audio and video) counts once: as long as from its first media's begin to its last one's end.
+void media_table::note_call(const entry& over, ending how) {
+    if (over.peer.empty() || how == ending::goes_on)
+        return;
+    for (auto& [id, other] : media_)
+        if (other->peer == over.peer) {
+            other->call_began = std::min(other->call_began, over.call_began);
+            return;
+        }
+    const auto length = std::chrono::duration_cast<std::chrono::milliseconds>(clock::now() - over.call_began);
+    if (call_ended_)
+        call_ended_(over.peer, length, how == ending::fault);
+}
+
+void media_table::remove(std::uint32_t media, const std::string& why, ending how) {
     const auto found = media_.find(media);
     if (found == media_.end())
         return;
@@ -195,12 +215,16 @@ void media_table::remove(std::uint32_t media, const std::string& why) {
         closed_inner_[inner] = now + remembered_after_close;
     item->stop();
     item->tunnel->wipe();
+    if (how != ending::goes_on) // one that is opened anew may have its next seed already
+        seeds_.forget(media);
     closed_++;
+    note_call(*item, how);
 }
 
 void media_table::close_all(const std::string& why) {
     while (!media_.empty())
-        remove(media_.begin()->first, why);
+        remove(media_.begin()->first, why, ending::call);
+    seeds_.clear();
 }
 
 void media_table::primary_is(bool up) {

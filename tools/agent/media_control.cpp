@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the gateway asks of the unit's media: MEDIA_OPEN, SEED, MEDIA_CLOSE (controlplane/protocol/messages.def).
+// What the gateway asks of the unit's media: MEDIA_OPEN, SEED_MAKE, SEED, MEDIA_CLOSE
+// (controlplane/protocol/messages.def).
 #include <algorithm>
 
-#include <asio/ip/address.hpp>
-#include <netinet/in.h>
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
+#include "controlplane/protocol/address_name.hpp"
 #include "tools/agent/media.hpp"
 #include "tools/agent/media_entry.hpp"
 #include "tools/agent/text.hpp"
@@ -21,9 +21,6 @@ namespace {
 
 endpoint from_wire(const protocol::endpoint& wire) {
     return {wire.address.bytes, wire.port};
-}
-protocol::endpoint to_wire(const endpoint& local) {
-    return {{local.ip}, local.port};
 }
 
 template <tlv T>
@@ -60,12 +57,36 @@ tl::expected<secondary_config, status> read_config(const message& request) {
     return config;
 }
 
-epoch_seeds read_seeds(const message& request) {
+// The seeds in force for the message's epoch, whoever made them; bad_seed where they are not there.
+tl::expected<epoch_seeds, status> read_seeds(const message& request, key_source source, const seed_store& own) {
     epoch_seeds seeds;
     seeds.epoch = *request.get<tlv::epoch>();
+    std::vector<protocol::secret> theirs;
     for (std::size_t i = 0; i < request.count<tlv::seed>(); i++)
-        seeds.seeds.push_back(std::move(*request.get_secret<tlv::seed>(i)));
+        theirs.push_back(std::move(*request.get_secret<tlv::seed>(i)));
+    auto whole = own.combine(*request.get<tlv::media_id>(), seeds.epoch, source, std::move(theirs));
+    if (!whole)
+        return tl::unexpected(whole.error());
+    seeds.seeds = std::move(*whole);
     return seeds;
+}
+
+tl::expected<key_source, status> read_source(const message& request) {
+    const auto source = request.get<tlv::key_source>().value_or(0);
+    if (source > static_cast<std::uint8_t>(key_source::both))
+        return tl::unexpected(status::bad_tlv);
+    return static_cast<key_source>(source);
+}
+
+constexpr const char* name_of(key_source source) noexcept {
+    return source == key_source::unit ? "device" : source == key_source::both ? "both" : "gateway";
+}
+
+std::string first_peer(const message& request) {
+    for (std::size_t i = 0; i < request.count<tlv::peer>(); i++)
+        if (auto name = protocol::parse_address_name(*request.get<tlv::peer>(i)))
+            return std::move(name->text);
+    return {};
 }
 
 status to_status(secondary_error error) noexcept {
@@ -80,33 +101,6 @@ status to_status(secondary_error error) noexcept {
         break;
     }
     return status::internal;
-}
-
-// Room for a burst, no fragments on the outer path (the sender learns EMSGSIZE instead).
-void set_options(asio::ip::udp::socket& socket, bool ipv4) {
-    const int value = ipv4 ? IP_PMTUDISC_DO : IPV6_PMTUDISC_DO;
-    ::setsockopt(socket.native_handle(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER,
-                 &value, sizeof value);
-    asio::error_code ignored;
-    socket.set_option(asio::socket_base::receive_buffer_size(1 << 19), ignored);
-}
-
-// The address that the kernel would send from now, with the media socket's port: a hint for the gateway.
-endpoint outer_address(asio::io_context& io, const asio::ip::udp::socket& socket, const endpoint& gateway) {
-    endpoint local;
-    asio::error_code error;
-    local.port = socket.local_endpoint(error).port();
-    const asio::ip::address_v6 wire(gateway.ip);
-    const auto to = wire.is_v4_mapped() ? asio::ip::address(asio::ip::make_address_v4(asio::ip::v4_mapped, wire))
-                                        : asio::ip::address(wire);
-    const asio::ip::udp::endpoint target(to, gateway.port);
-    asio::ip::udp::socket probe(io);
-    probe.open(target.protocol(), error);
-    probe.connect(target, error);
-    const auto mine = probe.local_endpoint(error).address();
-    local.ip = mine.is_v4() ? asio::ip::make_address_v6(asio::ip::v4_mapped, mine.to_v4()).to_bytes()
-                            : mine.to_v6().to_bytes();
-    return local;
 }
 
 } // namespace
@@ -125,58 +119,73 @@ message media_table::media_open(const message& request) {
         return request.response(config.error());
     if (endpoints_taken(*config))
         return request.response(status::no_resources, "inner address is in use by another media");
-    const epoch_seeds seeds = read_seeds(request);
-    if (const auto found = media_.find(config->media); found != media_.end()) {
+    const auto source = read_source(request);
+    const auto path = request.get<tlv::path>().value_or(0);
+    if (!source || path > static_cast<std::uint8_t>(path_kind::wwan))
+        return request.response(status::bad_tlv);
+    auto seeds = read_seeds(request, *source, seeds_);
+    if (!seeds)
+        return request.response(seeds.error(), "no seed for this epoch, or the halves differ in length");
+    open_request open{
+        request, std::move(*config), std::move(*seeds), *source, static_cast<path_kind>(path), first_peer(request), {}};
+    const std::uint32_t media = open.config.media;
+    if (const auto found = media_.find(media); found != media_.end()) {
         entry& item = *found->second;
-        if (item.tunnel->same_keys(*config, seeds) &&
-            is_ipv4(item.tunnel->config().gateway_media.ip) == is_ipv4(config->gateway_media.ip)) {
+        if (item.tunnel->same_keys(open.config, open.seeds) &&
+            is_ipv4(item.tunnel->config().gateway_media.ip) == is_ipv4(open.config.gateway_media.ip)) {
             // Same keys: a re-offer moved the phone or the gateway, or the gateway asks again.
             unindex(item);
-            item.tunnel->move(*config);
+            item.tunnel->move(open.config);
             index(found->second);
-            auto answer = request.response(status::ok).add<tlv::media_id>(config->media);
-            answer.add<tlv::unit_media>(to_wire(outer_address(io_, item.socket, config->gateway_media)));
+            item.wanted = open.path;
+            check_path(found->second);
+            auto answer = request.response(status::ok).add<tlv::media_id>(media);
+            answer.add<tlv::unit_media>(outer_address(item));
             return answer;
         }
-        remove(config->media, "opened anew");
+        open.call_began = item.call_began;
+        if (open.peer.empty())
+            open.peer = item.peer;
+        remove(media, "opened anew", ending::goes_on);
     }
     if (media_.size() >= max_media)
         return request.response(status::no_resources, "this unit carries 64 media already");
-    return add(request, std::move(*config), seeds);
+    return add(open);
 }
 
-message media_table::add(const message& request, secondary_config config, const epoch_seeds& seeds) {
-    const std::uint32_t media = config.media;
-    auto opened = secondary::open(std::move(config), seeds);
-    if (!opened)
-        return request.response(to_status(opened.error()));
+message media_table::add(open_request& open) {
+    const std::uint32_t media = open.config.media;
+    auto opened = secondary::open(std::move(open.config), open.seeds);
+    if (!opened) {
+        seeds_.forget(media);
+        return open.request.response(to_status(opened.error()));
+    }
     const auto item = std::make_shared<entry>(io_);
     item->tunnel = std::move(*opened);
     const secondary_config& in_force = item->tunnel->config();
     item->overlap = in_force.overlap;
-    const bool ipv4 = is_ipv4(in_force.gateway_media.ip);
-    asio::error_code error;
-    const auto family = ipv4 ? asio::ip::udp::v4() : asio::ip::udp::v6();
-    item->socket.open(family, error);
-    if (!error)
-        item->socket.bind({family, 0}, error);
-    if (!error)
-        item->socket.non_blocking(true, error);
-    if (error) {
-        spdlog::error("media {}: no UDP socket: {}", media, error.message());
-        return request.response(status::no_resources, "no UDP socket");
+    item->keys = open.keys;
+    item->peer = std::move(open.peer);
+    item->call_began = open.call_began.value_or(item->call_began);
+    item->wanted = open.path;
+    if (!open_socket(*item, choose_path(item->wanted, in_force.gateway_media.ip, {}))) {
+        seeds_.forget(media);
+        return open.request.response(status::no_resources, "no UDP socket");
     }
-    set_options(item->socket, ipv4);
     media_[media] = item;
     index(item);
     opened_++;
-    receive(item);
-    send(*item, packet_class::rtcp, item->tunnel->keepalive(clock::now()), 0); // the gateway latches on it
+    path_fallbacks_ += item->path.fallback ? 1 : 0;
+    seeds_.used(media, open.seeds.epoch, open.keys);
+    receive(item, item->socket);
+    greet(*item);
     arm(item);
-    spdlog::info("media {} open: {}, epoch {}, gateway {}, phone {}", media, api::info(in_force.suite).name,
-                 item->tunnel->receive_epoch(), to_text(in_force.gateway_media), to_text(in_force.phone_media));
-    auto answer = request.response(status::ok).add<tlv::media_id>(media);
-    answer.add<tlv::unit_media>(to_wire(outer_address(io_, item->socket, in_force.gateway_media)));
+    spdlog::info("media {} open: {}, keys by {}, epoch {}, gateway {}, phone {}, path {} ({}{})", media,
+                 api::info(in_force.suite).name, name_of(open.keys), item->tunnel->receive_epoch(),
+                 to_text(in_force.gateway_media), to_text(in_force.phone_media), agent::name_of(item->wanted),
+                 item->path.interface, item->path.fallback ? ", no such path is up" : "");
+    auto answer = open.request.response(status::ok).add<tlv::media_id>(media);
+    answer.add<tlv::unit_media>(outer_address(*item));
     return answer;
 }
 
@@ -184,7 +193,7 @@ message media_table::media_close(const message& request) {
     const auto media = *request.get<tlv::media_id>();
     if (!media_.contains(media))
         return request.response(status::unknown_media);
-    remove(media, "closed by the gateway");
+    remove(media, "closed by the gateway", ending::call);
     return request.response(status::ok).add<tlv::media_id>(media);
 }
 
@@ -194,15 +203,43 @@ message media_table::seed(const message& request) {
     if (found == media_.end())
         return request.response(status::unknown_media);
     secondary& tunnel = *found->second->tunnel;
-    const epoch_seeds seeds = read_seeds(request);
-    if (const auto prepared = tunnel.prepare(seeds); !prepared) {
-        spdlog::warn("media {}: SEED for epoch {} refused ({}); in force is {}", media, seeds.epoch,
-                     protocol::text_of(to_status(prepared.error())), tunnel.receive_epoch());
-        return request.response(to_status(prepared.error()));
-    }
+    const auto epoch = *request.get<tlv::epoch>();
+    const auto refuse = [&](status why) {
+        spdlog::warn("media {}: SEED for epoch {} refused ({}); in force is {}", media, epoch, protocol::text_of(why),
+                     tunnel.receive_epoch());
+        return request.response(why);
+    };
+    const auto source = read_source(request);
+    if (!source)
+        return refuse(source.error());
+    const auto seeds = read_seeds(request, *source, seeds_);
+    if (!seeds)
+        return refuse(seeds.error());
+    if (const auto prepared = tunnel.prepare(*seeds); !prepared)
+        return refuse(to_status(prepared.error()));
+    seeds_.used(media, epoch, *source);
+    found->second->keys = *source;
     if (const auto overlap = request.get<tlv::overlap_ms>())
         found->second->overlap = std::chrono::milliseconds(*overlap);
-    return request.response(status::ok).add<tlv::media_id>(media).add<tlv::epoch>(seeds.epoch);
+    return request.response(status::ok).add<tlv::media_id>(media).add<tlv::epoch>(epoch);
+}
+
+// The next seed, made here. It comes before MEDIA_OPEN of a media that is not known yet, too.
+message media_table::seed_make(const message& request) {
+    const auto media = *request.get<tlv::media_id>();
+    const auto epoch = *request.get<tlv::epoch>();
+    if (!media_.contains(media) && media_.size() >= max_media)
+        return request.response(status::no_resources, "this unit carries 64 media already");
+    const auto made = seeds_.make(media, epoch, *request.get<tlv::seed_bytes>(),
+                                  request.get<tlv::seed_count>().value_or(1), clock::now());
+    if (!made) {
+        spdlog::warn("media {}: SEED_MAKE for epoch {} refused ({})", media, epoch, protocol::text_of(made.error()));
+        return request.response(made.error());
+    }
+    auto answer = request.response(status::ok).add<tlv::media_id>(media).add<tlv::epoch>(epoch);
+    for (const auto& one : **made)
+        answer.add<tlv::seed>(one.view());
+    return answer;
 }
 
 void media_table::seed_answered(std::uint32_t media) {
@@ -226,6 +263,14 @@ nlohmann::json media_table::describe() const {
         list.push_back({{"media", id},
                         {"suite", api::info(config.suite).name},
                         {"level", config.level},
+                        {"keys", name_of(item->keys)},
+                        {"peer", item->peer},
+                        {"path",
+                         {{"wanted", agent::name_of(item->wanted)},
+                          {"in_use", agent::name_of(item->path.in_use)},
+                          {"interface", item->path.interface},
+                          {"fallback", item->path.fallback},
+                          {"moves", item->moves}}},
                         {"epoch", tunnel.send_epoch()},
                         {"receive_epoch", tunnel.receive_epoch()},
                         {"epochs_held", tunnel.epochs_held()},
@@ -252,7 +297,10 @@ nlohmann::json media_table::describe() const {
                         {"send_failures", c.send_failures},
                         {"phone_failures", c.phone_failures}});
     }
-    return {{"opened", opened_}, {"closed", closed_}, {"after_close", after_close_}, {"open", std::move(list)}};
+    return {{"opened", opened_},           {"closed", closed_},
+            {"after_close", after_close_}, {"path_fallbacks", path_fallbacks_},
+            {"path_moves", path_moves_},   {"seeds_made", seeds_.made()},
+            {"seeds_held", seeds_.size()}, {"open", std::move(list)}};
 }
 
 } // namespace tandem::agent

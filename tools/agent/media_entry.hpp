@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What media_table keeps per media: the secondary, its outer socket, its timer. Private to media*.cpp.
+// What media_table keeps per media: the secondary, its outer socket and path, its timer, whose call it is. Private to
+// media*.cpp.
 #pragma once
 
 #include <deque>
 
-#include <asio/ip/udp.hpp>
 #include <asio/steady_timer.hpp>
 
 #include "tools/agent/media.hpp"
@@ -12,12 +12,16 @@
 namespace tandem::agent {
 
 struct media_table::entry {
-    explicit entry(asio::io_context& io) : socket(io), timer(io) {}
+    explicit entry(asio::io_context& io) : timer(io) {}
 
     void stop() {
         stopped = true;
         asio::error_code ignored;
-        socket.close(ignored);
+        for (auto* one : {&socket, &left}) {
+            if (*one)
+                (*one)->close(ignored);
+            one->reset();
+        }
         timer.cancel();
     }
 
@@ -27,7 +31,9 @@ struct media_table::entry {
     };
 
     std::unique_ptr<secondary> tunnel;
-    asio::ip::udp::socket socket;
+    socket_ptr socket;
+    socket_ptr left; // of the path before, still read until `left_until`: what is on its way there is not lost
+    clock::time_point left_until{};
     asio::steady_timer timer;
     std::deque<retirement> retirements;
     std::chrono::milliseconds overlap{2000};
@@ -35,6 +41,23 @@ struct media_table::entry {
     clock::time_point last_received = clock::now();
     std::uint8_t traffic_class = 0;
     bool stopped = false;
+    std::string peer;                            // canonical, of the call's other end; empty: not said
+    clock::time_point call_began = clock::now(); // of this call's first media
+    key_source keys = key_source::gateway;
+    path_kind wanted = path_kind::either;
+    path_choice path;
+    std::uint64_t moves = 0;
+};
+
+// A MEDIA_OPEN as it was read.
+struct media_table::open_request {
+    const protocol::message& request;
+    secondary_config config;
+    epoch_seeds seeds;
+    key_source keys = key_source::gateway;
+    path_kind path = path_kind::either;
+    std::string peer;
+    std::optional<clock::time_point> call_began; // of a media that this one replaces
 };
 
 } // namespace tandem::agent

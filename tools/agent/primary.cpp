@@ -264,6 +264,10 @@ void primary::answer(connection& from, message request) {
         return from.respond(media_.media_open(request));
     case exchange::media_close:
         return from.respond(media_.media_close(request));
+    case exchange::contact:
+        return from.respond(hook_.contact ? hook_.contact(request) : request.response(status::service_unavailable));
+    case exchange::seed_make:
+        return from.respond(media_.seed_make(request));
     case exchange::seed: {
         const auto media = *request.get<tlv::media_id>();
         from.respond(media_.seed(request)); // queued before anything can be sent under the new epoch

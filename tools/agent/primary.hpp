@@ -46,6 +46,8 @@ public:
         std::function<void(std::span<const std::uint8_t>)> packet; // to the TUN
         // Addresses are to be set; an error ends the program (nothing would work).
         std::function<tl::expected<void, std::string>(const session_settings&)> configured;
+        // CONTACT's answer; without it the unit has no advice.
+        std::function<protocol::message(const protocol::message&)> contact{};
     };
     struct counters {
         std::uint64_t connects = 0, failures = 0, renewals = 0, sessions = 0;

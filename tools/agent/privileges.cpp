@@ -2,10 +2,15 @@
 // Capabilities by libcap-ng; prctl(2), setrlimit(2), mlockall(2).
 #include "tools/agent/privileges.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 #include <cap-ng.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <pwd.h>
 #include <sys/mman.h>
@@ -15,6 +20,43 @@
 #include <unistd.h>
 
 namespace tandem::agent {
+
+namespace {
+
+constexpr std::array<std::string_view, 5> own_files{"contacts.toml", "contacts.toml.new", "profiles.json",
+                                                    "profiles.json.new", "lock"};
+
+// Every entry by name and descriptor, so that no link leads elsewhere. The error is a sentence's end.
+std::string give(int directory, const passwd& to) {
+    const int copy = ::dup(directory); // closedir() takes it
+    DIR* list = copy < 0 ? nullptr : ::fdopendir(copy);
+    if (list == nullptr) {
+        const int error = errno;
+        if (copy >= 0)
+            ::close(copy);
+        return std::strerror(error);
+    }
+    std::string error;
+    while (const dirent* entry = ::readdir(list)) {
+        const std::string_view name = entry->d_name;
+        if (name == "." || name == "..")
+            continue;
+        if (std::find(own_files.begin(), own_files.end(), name) == own_files.end())
+            error = fmt::format("it belongs to another user and holds other files than the agent's ({}); set state_dir "
+                                "to a directory of the agent's own",
+                                name);
+        else if (::fchownat(directory, entry->d_name, to.pw_uid, to.pw_gid, AT_SYMLINK_NOFOLLOW) != 0)
+            error = std::strerror(errno);
+        if (!error.empty())
+            break;
+    }
+    ::closedir(list);
+    if (error.empty() && (::fchown(directory, to.pw_uid, to.pw_gid) != 0))
+        error = std::strerror(errno);
+    return error;
+}
+
+} // namespace
 
 std::string harden() {
     const rlimit none{0, 0};
@@ -78,6 +120,27 @@ tl::expected<void, std::string> prepare_run_dir(const std::string& directory, co
             fmt::format("no such user '{}'; set user = in the configuration to one that exists", user));
     if (::chown(directory.c_str(), entry->pw_uid, entry->pw_gid) != 0)
         return tl::unexpected(fmt::format("run_dir {}: {}", directory, std::strerror(errno)));
+    return {};
+}
+
+tl::expected<void, std::string> prepare_state_dir(const std::string& directory, const std::string& user) {
+    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST)
+        return tl::unexpected(fmt::format("state_dir {}: {}; make its parent first", directory, std::strerror(errno)));
+    if (user.empty() || ::geteuid() != 0)
+        return {};
+    const passwd* entry = ::getpwnam(user.c_str());
+    if (entry == nullptr)
+        return tl::unexpected(
+            fmt::format("no such user '{}'; set user = in the configuration to one that exists", user));
+    struct stat info {};
+    if (::lstat(directory.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == entry->pw_uid)
+        return {}; // root without CAP_DAC_OVERRIDE could not even open it
+    const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const std::string error = fd < 0 ? std::strerror(errno) : give(fd, *entry);
+    if (fd >= 0)
+        ::close(fd);
+    if (!error.empty())
+        return tl::unexpected(fmt::format("state_dir {}: {}", directory, error));
     return {};
 }
 

@@ -24,4 +24,9 @@ namespace tandem::agent {
 // Makes the directory where it is missing, and then gives it to `user` where we are root.
 [[nodiscard]] tl::expected<void, std::string> prepare_run_dir(const std::string& directory, const std::string& user);
 
+// The same for state_dir, mode 0700, with the agent's own files in it. A directory that was there and is another's is
+// given to `user`, too (systemd gives it back to root before each start), unless it holds anything else: then it is an
+// error, not taken over.
+[[nodiscard]] tl::expected<void, std::string> prepare_state_dir(const std::string& directory, const std::string& user);
+
 } // namespace tandem::agent
