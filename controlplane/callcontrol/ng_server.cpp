@@ -6,6 +6,7 @@
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/ip/v6_only.hpp>
+#include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
@@ -22,6 +23,7 @@ using asio::ip::udp;
 
 // A reply goes in one datagram; what does not fit is told in one that does.
 constexpr std::size_t largest_reply = 65'000;
+constexpr unsigned most_at_once = 64; // datagrams taken in one turn
 
 std::string text_of(const udp::endpoint& e) {
     return e.address().is_v6() ? fmt::format("[{}]:{}", e.address().to_string(), e.port())
@@ -86,6 +88,7 @@ tl::expected<void, std::string> server::start() {
         }
         asio::error_code ignored;
         socket.set_option(asio::socket_base::receive_buffer_size(1 << 20), ignored);
+        socket.non_blocking(true, fault);
         state_->listeners.push_back(std::make_shared<listener>(std::move(socket)));
     }
     state_->recover();
@@ -190,40 +193,64 @@ void server::state::recover() {
     }
 }
 
+// What has come meanwhile is taken at once, so that calls under way share a turn: one write to the store, one message
+// to the data plane.
 asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
     while (!stopped) {
         udp::endpoint from;
         asio::error_code fault;
-        const auto length = co_await on->socket.async_receive_from(asio::buffer(on->buffer), from,
-                                                                   asio::redirect_error(asio::use_awaitable, fault));
+        auto length = co_await on->socket.async_receive_from(asio::buffer(on->buffer), from,
+                                                             asio::redirect_error(asio::use_awaitable, fault));
         if (stopped || fault == asio::error::operation_aborted || fault == asio::error::bad_descriptor)
             co_return;
-        if (fault)
-            continue; // an ICMP error for an earlier reply
-        ++count.datagrams;
-        const auto parts = split({on->buffer.data(), length});
-        if (!parts) {
-            ++count.malformed;
-            continue;
+        for (unsigned taken = 0; !fault;) { // a fault: would_block, or an ICMP error for an earlier reply
+            take(on, from, length);
+            if (++taken == most_at_once)
+                break;
+            length = on->socket.receive_from(asio::buffer(on->buffer), from, 0, fault);
         }
-        std::string cookie(parts->cookie);
-        std::string key = text_of(from) + ' ' + cookie;
-        std::string payload(parts->payload);
-        protocol::wipe(on->buffer.data(), length);
-        const auto known = cookies.begin(key, cookie_cache::clock::now());
-        if (known.what == cookie_cache::found::fresh) {
-            auto work = serve(on, from, std::move(cookie), std::move(key), std::move(payload));
-            asio::co_spawn(context, keep(shared_from_this(), std::move(work)), asio::detached);
-            continue;
-        }
-        ++count.retransmissions;
-        sdp::wipe(payload);
-        if (known.what == cookie_cache::found::done) {
-            auto copy = *known.reply;
-            co_await on->socket.async_send_to(asio::buffer(copy), from,
-                                              asio::redirect_error(asio::use_awaitable, fault));
-            sdp::wipe(copy);
-        }
+    }
+}
+
+void server::state::take(const std::shared_ptr<listener>& on, const udp::endpoint& from, std::size_t length) {
+    ++count.datagrams;
+    const auto parts = split({on->buffer.data(), length});
+    if (!parts) {
+        ++count.malformed;
+        return;
+    }
+    std::string cookie(parts->cookie);
+    // The address as the kernel has it: shorter to make than its text.
+    std::string key(reinterpret_cast<const char*>(from.data()), from.size());
+    key += cookie;
+    std::string payload(parts->payload);
+    protocol::wipe(on->buffer.data(), length);
+    const auto known = cookies.begin(key, cookie_cache::clock::now());
+    if (known.what == cookie_cache::found::fresh) {
+        auto work = serve(on, from, std::move(cookie), std::move(key), std::move(payload));
+        asio::co_spawn(context, keep(shared_from_this(), std::move(work)), asio::detached);
+        return;
+    }
+    ++count.retransmissions;
+    sdp::wipe(payload);
+    if (known.what == cookie_cache::found::done)
+        reply_later(on, from, *known.reply);
+}
+
+void server::state::reply_later(std::shared_ptr<listener> on, const udp::endpoint& to, std::string bytes) {
+    if (replies.empty())
+        asio::post(context, [self = shared_from_this()] { self->send_replies(); });
+    replies.push_back({std::move(on), to, std::move(bytes)});
+}
+
+// A reply that the kernel has no room for is lost as on the wire: it is asked for again.
+void server::state::send_replies() {
+    store.flush();
+    for (auto& one : std::exchange(replies, {})) {
+        asio::error_code ignored;
+        if (one.on->socket.is_open())
+            one.on->socket.send_to(asio::buffer(one.bytes), one.to, 0, ignored);
+        sdp::wipe(one.bytes);
     }
 }
 
@@ -261,10 +288,7 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
     bytes += body;
     sdp::wipe(body);
     cookies.finish(key, bytes);
-    asio::error_code ignored;
-    if (on->socket.is_open())
-        co_await on->socket.async_send_to(asio::buffer(bytes), to, asio::redirect_error(asio::use_awaitable, ignored));
-    sdp::wipe(bytes);
+    reply_later(std::move(on), to, std::move(bytes));
 }
 
 asio::awaitable<bencode::value> server::state::run(request r) {

@@ -60,6 +60,13 @@ struct listener {
     std::array<char, 65'536> buffer{};
 };
 
+// A reply that goes out at the end of the io_context's turn, once what it says is in the store.
+struct waiting_reply {
+    std::shared_ptr<listener> on;
+    asio::ip::udp::endpoint to;
+    std::string bytes;
+};
+
 struct server::state : std::enable_shared_from_this<server::state> {
     state(asio::io_context& io, config c, media::relay& r, session::directory& d, call_store& s)
         : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), cookies(settings.cookie_lifetime),
@@ -74,13 +81,17 @@ struct server::state : std::enable_shared_from_this<server::state> {
     cookie_cache cookies;
     std::map<std::string, std::shared_ptr<live_call>, std::less<>> calls;
     std::vector<std::shared_ptr<listener>> listeners;
+    std::vector<waiting_reply> replies;
     asio::steady_timer sweeper;
     bool stopped = false;
 
     // ng_server.cpp
     asio::awaitable<void> receive(std::shared_ptr<listener>);
+    void take(const std::shared_ptr<listener>&, const asio::ip::udp::endpoint& from, std::size_t length);
     asio::awaitable<void> serve(std::shared_ptr<listener>, asio::ip::udp::endpoint, std::string cookie, std::string key,
                                 std::string payload);
+    void reply_later(std::shared_ptr<listener>, const asio::ip::udp::endpoint&, std::string bytes);
+    void send_replies();
     asio::awaitable<bencode::value> run(request);
     asio::awaitable<void> sweep();
     void recover();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
+#include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <utility>
 
 namespace tandem::dataplane_client {
 
@@ -278,6 +280,10 @@ void client::lose(const std::string& why) {
     const bool was = greeting_.has_value();
     greeting_.reset();
     trouble_ = why;
+    for (auto& request : std::exchange(queue_, {})) {
+        request->lost = true;
+        request->wake.cancel();
+    }
     for (auto& [sequence, request] : waiting_) {
         request->lost = true;
         request->wake.cancel();
@@ -286,32 +292,79 @@ void client::lose(const std::string& why) {
         on_disconnect(why);
 }
 
-asio::awaitable<result<std::vector<std::uint8_t>>>
-client::exchange(api::message_type type, std::span<const std::uint8_t> items, std::uint16_t count) {
-    if (!greeting_)
-        co_return tl::unexpected(failure{api::status::ok, false, trouble_});
-    const auto sequence = ++sequence_;
-    std::vector<std::uint8_t> message(sizeof(api::contract_header) + items.size());
-    const api::contract_header header{api::contract_magic, api::contract_version, type, sequence, count, 0};
-    std::memcpy(message.data(), &header, sizeof(header));
-    if (!items.empty())
-        std::memcpy(message.data() + sizeof(header), items.data(), items.size());
+client::pending::~pending() {
+    wipe(message);
+}
 
+void client::pending::append(std::span<const std::uint8_t> items, std::size_t items_count) {
+    const auto wanted = message.size() + items.size();
+    if (wanted > message.capacity()) {
+        std::vector<std::uint8_t> larger;
+        larger.reserve(std::max(wanted, 2 * message.capacity()));
+        larger = message; // fits: no other block is taken
+        message.swap(larger);
+        wipe(larger);
+    }
+    message.insert(message.end(), items.begin(), items.end());
+    count += items_count;
+}
+
+// Joins the youngest message where that is of the same type and not sent yet; only that one, so that nothing overtakes.
+client::pending_ptr client::enqueue(api::message_type type, std::span<const std::uint8_t> items, std::size_t count,
+                                    std::size_t most) {
+    if (queue_.empty() || queue_.back()->type != type || queue_.back()->count + count > most) {
+        queue_.push_back(std::make_shared<pending>(io_, type));
+        queue_.back()->message.resize(sizeof(api::contract_header));
+        queue_.back()->wake.expires_after(reply_timeout);
+    }
+    queue_.back()->append(items, count);
+    if (!std::exchange(sending_, true))
+        asio::post(io_, [this, alive = alive_] {
+            if (*alive)
+                asio::co_spawn(io_, send_queue(), asio::detached);
+        });
+    return queue_.back();
+}
+
+asio::awaitable<void> client::send_queue() {
     const auto alive = alive_;
-    const auto request = std::make_shared<pending>(io_);
-    waiting_.emplace(sequence, request);
-    request->wake.expires_after(reply_timeout);
-    asio::error_code error;
-    co_await socket_.async_send(asio::buffer(message), 0, asio::redirect_error(asio::use_awaitable, error));
-    wipe(message); // it may hold keys
-    if (!error && !request->done && !request->lost) {
+    while (!queue_.empty()) {
+        const auto request = std::move(queue_.front());
+        queue_.pop_front();
+        request->sequence = ++sequence_;
+        const api::contract_header header{api::contract_magic,
+                                          api::contract_version,
+                                          request->type,
+                                          request->sequence,
+                                          static_cast<std::uint16_t>(request->count),
+                                          0};
+        std::memcpy(request->message.data(), &header, sizeof(header));
+        waiting_.emplace(request->sequence, request);
+        asio::error_code error;
+        co_await socket_.async_send(asio::buffer(request->message), 0,
+                                    asio::redirect_error(asio::use_awaitable, error));
+        wipe(request->message); // it may hold keys
+        if (!*alive)
+            co_return;
+        if (error) {
+            request->lost = true;
+            request->wake.cancel();
+        }
+    }
+    sending_ = false;
+}
+
+// The reply's items, which belong to `request`.
+asio::awaitable<result<std::span<const std::uint8_t>>> client::reply_to(pending_ptr request) {
+    const auto alive = alive_;
+    if (!request->done && !request->lost) {
         asio::error_code ignored;
         co_await request->wake.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
     }
     if (!*alive)
         co_return tl::unexpected(failure{api::status::ok, false, "stopped"});
-    waiting_.erase(sequence);
-    if (error || request->lost)
+    waiting_.erase(request->sequence);
+    if (request->lost)
         co_return tl::unexpected(failure{api::status::ok, false, "connection to the data plane was lost"});
     if (!request->done)
         co_return tl::unexpected(failure{api::status::ok, true, "data plane did not answer in time"});
@@ -325,10 +378,10 @@ client::exchange(api::message_type type, std::span<const std::uint8_t> items, st
                     fmt::format("data plane refused: {} ({})", text(refused.status),
                                 std::string(refused.text, strnlen(refused.text, sizeof(refused.text))))});
     }
-    if (static_cast<std::uint16_t>(answer.type) != reply_type(type))
+    if (static_cast<std::uint16_t>(answer.type) != reply_type(request->type))
         co_return tl::unexpected(
             failure{api::status::bad_message, true, "data plane answered with another message type"});
-    co_return std::move(request->reply);
+    co_return reply;
 }
 
 template <class Item>
@@ -338,18 +391,21 @@ asio::awaitable<client::statuses> client::batch(api::message_type type, std::spa
     std::vector<api::item_status> out;
     out.reserve(items.size());
     for (std::size_t at = 0; at < items.size(); at += most) {
+        if (!greeting_)
+            co_return tl::unexpected(failure{api::status::ok, false, trouble_});
         const auto part = items.subspan(at, std::min(most, items.size() - at));
         const auto bytes = std::as_bytes(part);
-        auto reply = co_await exchange(type, {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()},
-                                       static_cast<std::uint16_t>(part.size()));
+        const auto request =
+            enqueue(type, {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, part.size(), most);
+        const auto first = request->count - part.size();
+        const auto reply = co_await reply_to(request);
         if (!reply)
             co_return tl::unexpected(reply.error());
-        const std::span<const std::uint8_t> body =
-            std::span<const std::uint8_t>(*reply).subspan(sizeof(api::contract_header));
-        if (body.size() != part.size() * sizeof(api::item_status))
+        const auto body = reply->subspan(sizeof(api::contract_header));
+        if (body.size() != request->count * sizeof(api::item_status))
             co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's answer has a wrong length"});
         for (std::size_t i = 0; i < part.size(); ++i)
-            out.push_back(item_at<api::item_status>(body, i));
+            out.push_back(item_at<api::item_status>(body, first + i));
     }
     co_return out;
 }
@@ -377,14 +433,16 @@ asio::awaitable<result<std::vector<api::flow_entry>>> client::flow_list() {
     std::vector<api::flow_entry> out;
     api::list_request page{0, 0};
     for (;;) {
+        if (!greeting_)
+            co_return tl::unexpected(failure{api::status::ok, false, trouble_});
         std::uint8_t bytes[sizeof(page)];
         std::memcpy(bytes, &page, sizeof(page));
-        auto reply = co_await exchange(api::message_type::flow_list, bytes, 1);
+        const auto request = enqueue(api::message_type::flow_list, bytes, 1, 1);
+        const auto reply = co_await reply_to(request);
         if (!reply)
             co_return tl::unexpected(reply.error());
         const auto count = item_at<api::contract_header>(*reply, 0).count;
-        const std::span<const std::uint8_t> body =
-            std::span<const std::uint8_t>(*reply).subspan(sizeof(api::contract_header));
+        const auto body = reply->subspan(sizeof(api::contract_header));
         if (body.size() != count * sizeof(api::flow_entry))
             co_return tl::unexpected(
                 failure{api::status::bad_message, true, "data plane's flow list has a wrong length"});
@@ -397,12 +455,14 @@ asio::awaitable<result<std::vector<api::flow_entry>>> client::flow_list() {
 }
 
 asio::awaitable<result<std::vector<api::port_entry>>> client::port_list() {
-    auto reply = co_await exchange(api::message_type::port_list, {}, 0);
+    if (!greeting_)
+        co_return tl::unexpected(failure{api::status::ok, false, trouble_});
+    const auto request = enqueue(api::message_type::port_list, {}, 0, 0);
+    const auto reply = co_await reply_to(request);
     if (!reply)
         co_return tl::unexpected(reply.error());
     const auto count = item_at<api::contract_header>(*reply, 0).count;
-    const std::span<const std::uint8_t> body =
-        std::span<const std::uint8_t>(*reply).subspan(sizeof(api::contract_header));
+    const auto body = reply->subspan(sizeof(api::contract_header));
     if (body.size() != count * sizeof(api::port_entry))
         co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's port list has a wrong length"});
     std::vector<api::port_entry> out;

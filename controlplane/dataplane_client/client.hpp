@@ -12,6 +12,7 @@
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -71,7 +72,9 @@ public:
     // The generation that an earlier life of this control plane knew (journal); 0 = none.
     void expect_generation(std::uint64_t generation) noexcept { generation_ = generation; }
 
-    // Batches of any length; the answer has one status per item, in order. A batch is cut into messages where needed.
+    // Batches of any length; the answer has one status per item, in order. A batch is cut into messages where needed,
+    // and what several callers ask in one turn of the io_context goes in one: items reach the data plane in the order
+    // in which they were asked for, whoever asks.
     using statuses = result<std::vector<api::item_status>>;
     asio::awaitable<statuses> flow_add(std::span<const api::flow_config> items);
     asio::awaitable<statuses> update_flows(std::span<const api::flow_update> items);
@@ -89,21 +92,33 @@ public:
 
 private:
     using protocol = asio::generic::seq_packet_protocol;
+    // One message: waiting to be sent, or for its reply. Whoever has items in it waits on `wake`.
     struct pending {
-        explicit pending(asio::io_context& io) : wake(io) {}
+        pending(asio::io_context& io, api::message_type what) : type(what), wake(io) {}
+        ~pending();
+        pending(const pending&) = delete;
+        pending& operator=(const pending&) = delete;
+        void append(std::span<const std::uint8_t> items, std::size_t items_count); // keys: no copy stays behind
+        api::message_type type;
+        std::uint32_t sequence = 0;
+        std::vector<std::uint8_t> message; // header and items
+        std::size_t count = 0;
         asio::steady_timer wake;
         std::vector<std::uint8_t> reply;
         bool done = false;
         bool lost = false;
     };
+    using pending_ptr = std::shared_ptr<pending>;
 
     asio::awaitable<void> run();
     asio::awaitable<std::string> connect_and_greet();
     asio::awaitable<std::string> read_until_lost();
     void dispatch(std::span<const std::uint8_t> message);
     void lose(const std::string& why);
-    asio::awaitable<result<std::vector<std::uint8_t>>>
-    exchange(api::message_type type, std::span<const std::uint8_t> items, std::uint16_t count);
+    pending_ptr enqueue(api::message_type type, std::span<const std::uint8_t> items, std::size_t count,
+                        std::size_t most);
+    asio::awaitable<void> send_queue();
+    asio::awaitable<result<std::span<const std::uint8_t>>> reply_to(pending_ptr request);
     template <class Item>
     asio::awaitable<statuses> batch(api::message_type type, std::span<const Item> items);
 
@@ -119,7 +134,9 @@ private:
     std::uint32_t sequence_ = 0;
     std::uint32_t connects_ = 0;
     bool stopped_ = true;
-    std::unordered_map<std::uint32_t, std::shared_ptr<pending>> waiting_;
+    std::deque<pending_ptr> queue_;                          // to be sent, in this order
+    bool sending_ = false;                                   // send_queue() runs or will
+    std::unordered_map<std::uint32_t, pending_ptr> waiting_; // sent; by sequence
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
