@@ -24,6 +24,7 @@ BENCHES = {
     "idle": (["/usr/bin/python3", str(ROOT / "bench/workers/idle.py")], (90, 300)),
     "setup": ([str(BUILD / "bench/setup/setup_bench")], (60, 600)),
     "wire": (["/usr/bin/python3", str(ROOT / "bench/wire/run.py")], (180, 1800)),
+    "ng": (["/usr/bin/python3", str(ROOT / "bench/ng/run.py")], (180, 1200)),
 }
 
 

@@ -79,6 +79,19 @@ def _setup(rows):
             yield _at_most(f"{name}: {note}, us{beside}", 50, row["value"])
 
 
+def _ng(rows):
+    for row in pick(rows, bench="ng", engine="tandem"):
+        note = row.get("note", "")
+        peer = value(rows, bench="ng", engine="rtpengine", unit=row["unit"], suite=row["suite"], note=note)
+        if row["unit"] == "count":
+            yield _at_most(f"ng: {note}", 0, row["value"])
+        elif peer and row["unit"] in ("per_s", "us_cpu") and row["value"]:
+            times = row["value"] / peer if row["unit"] == "per_s" else peer / row["value"]
+            for asked, word in ((1, "asked"), (3, "aim")):
+                what = "a second, times rtpengine's" if row["unit"] == "per_s" else "times less than rtpengine's"
+                yield _at_least(f"ng: {note}, {what} ({word})", asked, times)
+
+
 def judge(rows):
     """[(what, asked, reached, whether, verdict)]"""
-    return [*_cycles(rows), *_wire(rows), *_overload(rows), *_setup(rows)]
+    return [*_cycles(rows), *_wire(rows), *_overload(rows), *_setup(rows), *_ng(rows)]
