@@ -151,7 +151,8 @@ TEST(Rim17, LevelsGrowStrongerInEveryRespect) {
         }
         expect_refused(text, e.place, e.says);
     }
-    const auto& rows = level_table::built_in().rows();
+    const auto table = level_table::built_in();
+    const auto& rows = table.rows();
     for (std::size_t n = 1; n < rows.size(); ++n) {
         EXPECT_LE(rows[n].rekey, rows[n - 1].rekey);
         EXPECT_GE(rows[n].seed_bytes, rows[n - 1].seed_bytes);
