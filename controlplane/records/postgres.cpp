@@ -174,10 +174,9 @@ void front::connection(std::string trouble) {
 
 std::string front::trouble() const {
     if (!connection_trouble_.empty())
-        return fmt::format("the shared store (PostgreSQL) is away: {}. {}; records of calls wait here and go there "
-                           "later. Check its server, and [store] conninfo in controlplane.toml",
-                           connection_trouble_,
-                           loaded_ ? "Rules stay as they were last loaded" : "No rule was loaded: the default level");
+        return fmt::format("the shared store (PostgreSQL) is away: {}; check that its server runs and that [store] "
+                           "conninfo in controlplane.toml names it, call records wait here meanwhile",
+                           connection_trouble_);
     return ship_trouble_;
 }
 
@@ -242,19 +241,24 @@ asio::awaitable<outcome<T>> front::ask(std::function<T(pg_link&)> work, millisec
 asio::awaitable<outcome<std::size_t>> front::apply(std::vector<policy::rule_edit> edits, std::string who) {
     const auto self = shared_from_this();
     const auto limit = 10s + milliseconds(edits.size() / 10);
-    std::function<applied(pg_link&)> work = [edits = std::move(edits), who = std::move(who)](pg_link& link) {
-        return apply_rules(link, edits, who);
+    const auto size = edits.size();
+    std::function<outcome<applied>(pg_link&)> work = [edits = std::move(edits), who = std::move(who)](pg_link& link) {
+        if (auto wrong = what_is_wrong(edits); !wrong.empty())
+            return outcome<applied>(tl::unexpected(std::move(wrong)));
+        return outcome<applied>(apply_rules(link, edits, who.empty() ? "somebody by this program" : who));
     };
-    auto done = co_await ask(std::move(work), limit, "no rule was changed");
-    if (!done)
-        co_return tl::unexpected(done.error());
+    auto answer = co_await ask(std::move(work), limit, "no rule was changed");
+    if (!answer)
+        co_return tl::unexpected(answer.error());
+    if (!*answer)
+        co_return tl::unexpected(answer->error());
     const auto until = std::chrono::steady_clock::now() + limit;
-    while (number_ < done->number && !stopped_ && std::chrono::steady_clock::now() < until) {
+    while (number_ < (*answer)->number && !stopped_ && std::chrono::steady_clock::now() < until) {
         asio::error_code ignored;
         news_.expires_at(until);
         co_await news_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
     }
-    co_return done->changed;
+    co_return size;
 }
 
 asio::awaitable<outcome<std::vector<policy::rule_change>>> front::history(std::size_t limit) {

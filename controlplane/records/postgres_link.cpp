@@ -61,16 +61,10 @@ void split_copy_line(std::string_view line, std::vector<std::string>& columns) {
 }
 } // namespace
 
-std::string one_line(std::string_view text) {
-    std::string line;
-    for (const char c : text)
-        if (static_cast<unsigned char>(c) >= ' ')
-            line += c;
-        else if (!line.empty() && line.back() != ' ')
-            line += ' ';
-    while (!line.empty() && line.back() == ' ')
-        line.pop_back();
-    return line.substr(0, 300);
+std::string first_line(std::string_view text) {
+    std::string line(text.substr(0, std::min<std::size_t>(text.find('\n'), 300)));
+    std::erase_if(line, [](char c) { return static_cast<unsigned char>(c) < ' '; });
+    return line;
 }
 
 interrupt::interrupt() : descriptor_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
@@ -102,7 +96,7 @@ std::size_t pg_result::affected() const {
 }
 
 std::string pg_link::words() const {
-    auto text = link_ ? one_line(PQerrorMessage(link_.get())) : std::string();
+    auto text = link_ ? first_line(PQerrorMessage(link_.get())) : std::string();
     return text.empty() ? "no reason given" : text;
 }
 
@@ -187,7 +181,7 @@ pg_result pg_link::last_result() {
         if (status == PGRES_FATAL_ERROR && !wrong) {
             const char* state = PQresultErrorField(next.get(), PG_DIAG_SQLSTATE);
             const char* said = PQresultErrorField(next.get(), PG_DIAG_MESSAGE_PRIMARY);
-            wrong = std::make_unique<pg_error>(one_line(said != nullptr ? said : PQresultErrorMessage(next.get())),
+            wrong = std::make_unique<pg_error>(first_line(said != nullptr ? said : PQresultErrorMessage(next.get())),
                                                state != nullptr ? state : "");
         }
         last = std::move(next);

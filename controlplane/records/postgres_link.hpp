@@ -109,7 +109,7 @@ private:
     [[nodiscard]] std::string words() const;
 };
 
-// One line without the program's own noise.
-[[nodiscard]] std::string one_line(std::string_view text);
+// libpq's words without its advice, which follows in further lines.
+[[nodiscard]] std::string first_line(std::string_view text);
 
 } // namespace tandem::records

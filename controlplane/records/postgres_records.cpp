@@ -56,8 +56,8 @@ std::vector<std::string> insert_new(pg_link& link, const std::vector<call_record
         auto head = dump({{"id", clean_text(record.id)},
                           {"instance", clean_text(record.instance)},
                           {"call_id", clean_text(record.call_id)},
-                          {"caller", clean_text(record.caller)},
-                          {"callee", clean_text(record.callee)},
+                          {"caller", name_key(record.caller)},
+                          {"callee", name_key(record.callee)},
                           {"ended", ms_text(record.ended)}});
         head.pop_back();
         rows += head + ",\"body\":" + without_zeroes(to_json(record)) + "}";
@@ -145,7 +145,7 @@ std::vector<call_record> find_records(pg_link& link, const record_query& what) {
     if (what.until)
         with(" AND ended <= timestamptz 'epoch' + ${}::bigint * interval '1 ms'", ms_text(*what.until));
     if (!what.party.empty())
-        with(" AND ${0} IN (caller, callee)", clean_text(what.party));
+        with(" AND ${0} IN (caller, callee)", name_key(what.party));
     if (!what.call_id.empty())
         with(" AND call_id = ${}", clean_text(what.call_id));
     with(" ORDER BY ended DESC, id DESC LIMIT ${}::bigint", std::to_string(what.limit));

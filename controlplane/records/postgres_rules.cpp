@@ -4,10 +4,11 @@
 #include "controlplane/records/postgres_rules.hpp"
 
 #include <algorithm>
-#include <charconv>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "controlplane/protocol/address_name.hpp"
 #include "controlplane/records/record_text.hpp"
 
 namespace tandem::records {
@@ -56,6 +57,24 @@ std::string clean_text(std::string_view text, std::size_t longest) {
     std::erase(kept, '\0');
     // nlohmann's writer replaces what is not UTF-8, its reader undoes the quoting
     return json::parse(dump(json(kept))).get<std::string>();
+}
+
+std::string name_key(std::string_view name) {
+    auto known = protocol::parse_address_name(name);
+    return known ? std::move(known->text) : clean_text(name);
+}
+
+std::string what_is_wrong(const std::vector<policy::rule_edit>& edits) {
+    for (std::size_t i = 0; i < edits.size(); ++i) {
+        const auto& row = edits[i].row;
+        const auto name = protocol::parse_address_name(row.address);
+        if (!name || name->text != row.address)
+            return fmt::format("row {}: {}; nothing is changed", i + 1,
+                               name ? row.address + " is not written as " + name->text : name.error());
+        if (!edits[i].removed && row.level.empty())
+            return fmt::format("row {}: {} has no level; nothing is changed", i + 1, row.address);
+    }
+    return {};
 }
 
 std::string identity_of(pg_link& link) {

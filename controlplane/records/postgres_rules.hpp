@@ -36,8 +36,10 @@ struct rule_news {
 [[nodiscard]] std::vector<protocol::profile> profiles_of(pg_link& link,
                                                          const std::vector<std::pair<std::string, std::string>>& pairs);
 
+// Empty, or a sentence: an address that is not written canonically, a rule without a level.
+[[nodiscard]] std::string what_is_wrong(const std::vector<policy::rule_edit>& edits);
 struct applied {
-    std::size_t changed = 0;
+    std::size_t changed = 0;  // rows that are not as they were
     std::uint64_t number = 0; // of the last change: who has heard of it has heard of these
 };
 [[nodiscard]] applied apply_rules(pg_link& link, const std::vector<policy::rule_edit>& edits, const std::string& who);
@@ -46,6 +48,9 @@ struct applied {
 
 // Text that PostgreSQL takes: UTF-8 without zero bytes, at most `longest` bytes.
 [[nodiscard]] std::string clean_text(std::string_view text, std::size_t longest = 1000);
+
+// How one end of a call is looked up: canonical where it is a name, else as it is.
+[[nodiscard]] std::string name_key(std::string_view name);
 
 // BEGIN ... COMMIT; ROLLBACK where `work` throws and the link still stands.
 template <class Work>
