@@ -2,7 +2,7 @@
 """A throw-away PostgreSQL server on a local socket in the test's directory, for the tests of the shared store.
 
     server = Postgres(t.dir / "pg").start();  t.defer(server.remove)
-    Gateway(..., store={"kind": "postgresql", "conninfo": server.conninfo})
+    Gateway(..., tables=[("[store]", {"kind": "postgresql", "conninfo": server.conninfo})])
     server.psql("SELECT count(*) FROM tandem.call_record")
 
 No TCP port, no cluster of the machine's own is touched. The server refuses to be root: it runs as `postgres`, or as nobody where
@@ -47,7 +47,7 @@ def server_user():
 class Postgres:
     def __init__(self, directory, settings=None):
         self.dir, self.bin, self.user = Path(directory), binaries(), server_user()
-        self.data, self.process, self.starts = self.dir / "data", None, 0
+        self.data, self.process, self.starts, self._frozen = self.dir / "data", None, 0, []
         # The socket's path must be short (107 bytes), and others than the server's user must reach it.
         self.socket_dir = Path(tempfile.mkdtemp(prefix="tandem-pg-"))
         os.chown(self.socket_dir, self.user.pw_uid, self.user.pw_gid)
@@ -107,10 +107,11 @@ class Postgres:
                 os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:
                 pass
+        self._frozen = []
 
     def kill(self):
         """kill -9 of all, as a crash: the next start recovers."""
-        pids = self.pids()
+        pids, self._frozen = self.pids(), []
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -129,8 +130,7 @@ class Postgres:
 
     def remove(self):
         if self.process and self.process.alive():
-            if getattr(self, "_frozen", None):
-                self.thaw()
+            self.thaw()
             try:
                 self.stop()
             except ProcessError:

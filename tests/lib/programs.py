@@ -134,11 +134,12 @@ class Gateway:
     """The gateway's programs in one namespace. Files are in `directory`; logs in directory/log.
 
     access, core (SIP), core_media: addresses; ports: interfaces; level: the default level's table (rekey_s, overlap_s, suite, seed_bytes);
-    media, tunnel, dataplane, controlplane: more keys for those tables. start() starts everything in order."""
+    media, tunnel, dataplane, controlplane: more keys for those tables; tables: more of them for the control plane's configuration.
+    start() starts everything in order."""
 
     def __init__(self, netns, directory, access="192.0.2.1", core="198.51.100.1", core_media="198.51.100.2", ports=("acc0", "core0"), level=None,
                  instance=None, tunnel_port=4433, inner4="10.64.0.0/16", inner6=None, tun="tandem0", media=None,
-                 tunnel=None, dataplane=None, controlplane=None, levels=None, survive=False, kamailio=True, access_more=()):
+                 tunnel=None, dataplane=None, controlplane=None, levels=None, survive=False, kamailio=True, access_more=(), tables=()):
         self.netns, self.dir, self.survive = netns, Path(directory), survive
         self.access, self.core, self.tunnel_port, self.with_kamailio = access, core, tunnel_port, kamailio
         self.instance = instance or getattr(netns, "name", "main")
@@ -163,7 +164,7 @@ class Gateway:
             [("[tunnel]", {"listen": [self.server], "tun": tun, "inner4": inner4, "inner6": inner6, **(tunnel or {})}),
              ("[ng]", {"listen": ["127.0.0.1:2223"]}),
              ("[media]", {"ports": [20000, 40000], "access": "access", "core": "core", **(media or {})}),
-             *[(f"[levels.{name}]", body) for name, body in table.items()]])
+             *[(f"[levels.{name}]", body) for name, body in table.items()], *tables])
         self.dataplane = self.controlplane = self.kamailio = None
 
     def start(self):
