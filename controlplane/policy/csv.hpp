@@ -14,7 +14,7 @@
 
 #include <tl/expected.hpp>
 
-#include "controlplane/policy/store.hpp"
+#include "controlplane/policy/rule.hpp"
 
 namespace tandem::policy {
 

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "controlplane/policy/decide.hpp"
+#include "controlplane/policy/rule.hpp"
 #include "controlplane/policy/slots.hpp"
-#include "controlplane/policy/store.hpp"
 
 namespace tandem::policy {
 

@@ -6,12 +6,23 @@
 
 namespace tandem::policy {
 
+namespace {
+
+// A quoted key may hold an escaped line's end: a sentence is one line all the same.
+std::string one_line(std::string text) {
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+    return text;
+}
+
+} // namespace
+
 void toml_reader::fail(const toml::source_position& at, std::string_view what) const {
-    throw toml_fault{fmt::format("{}:{}:{}: {}", file_, at.line, at.column, what)};
+    throw toml_fault{one_line(fmt::format("{}:{}:{}: {}", file_, at.line, at.column, what))};
 }
 
 void toml_reader::fail(std::string_view what) const {
-    throw toml_fault{fmt::format("{}: {}", file_, what)};
+    throw toml_fault{one_line(fmt::format("{}: {}", file_, what))};
 }
 
 toml::table toml_reader::parse(std::string_view text) const {
