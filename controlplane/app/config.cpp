@@ -9,106 +9,36 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <initializer_list>
 #include <sstream>
 
 #include <fmt/format.h>
-// Its assertions fire on malformed files ("[[[") that it goes on to report as the errors they are.
-#define TOML_ASSERT(condition) static_cast<void>(0)
-#include <toml++/toml.h>
 
 #include "controlplane/app/ops_protocol.hpp"
+#include "controlplane/policy/config_file.hpp"
+#include "controlplane/policy/config_tables.hpp"
+#include "controlplane/policy/toml_reader.hpp"
 
 namespace tandem::control {
 
 namespace {
 
-// Thrown inside this file only; parse_config turns it into a value.
-struct bad {
-    std::string text;
-};
+using reader = policy::toml_reader;
+using policy::toml_fault;
 
-class reader {
-public:
-    explicit reader(std::string file) : file_(std::move(file)) {}
-
-    [[noreturn]] void fail(const toml::node& at, std::string_view what) const {
-        throw bad{fmt::format("{}:{}: {}", file_, at.source().begin.line, what)};
+template <class Endpoint>
+void read_endpoints(const reader& r, const toml::table& table, std::string_view key, std::vector<Endpoint>& to) {
+    const auto* items = r.list(table, key);
+    if (items == nullptr)
+        return;
+    for (const auto& item : *items) {
+        if (!item.is_string())
+            r.fail(item, fmt::format("{} holds \"address:port\" strings", key));
+        const auto where = parse_address_port(item.as_string()->get());
+        if (!where)
+            r.fail(item, fmt::format("{}: {}", key, where.error()));
+        to.emplace_back(where->first, where->second);
     }
-    [[noreturn]] void fail_at(std::size_t line, std::string_view what) const {
-        throw bad{fmt::format("{}:{}: {}", file_, line, what)};
-    }
-    [[noreturn]] void fail(std::string_view what) const { throw bad{fmt::format("{}: {}", file_, what)}; }
-
-    void only(const toml::table& table, std::string_view where, std::initializer_list<std::string_view> known) const {
-        for (const auto& [key, value] : table)
-            if (std::find(known.begin(), known.end(), key.str()) == known.end())
-                throw bad{fmt::format("{}:{}: unknown key \"{}\"{}; known here: {}", file_, key.source().begin.line,
-                                      key.str(), where, fmt::join(known, ", "))};
-    }
-    const toml::table* table(const toml::table& root, std::string_view key) const {
-        const auto* node = root.get(key);
-        if (node != nullptr && !node->is_table())
-            fail(*node, fmt::format("{} must be a table: [{}]", key, key));
-        return node == nullptr ? nullptr : node->as_table();
-    }
-    void text(const toml::table& table, std::string_view key, std::string& to) const {
-        if (const auto* node = table.get(key)) {
-            if (!node->is_string())
-                fail(*node, fmt::format("{} must be a string in quotes", key));
-            to = node->as_string()->get();
-        }
-    }
-    void flag(const toml::table& table, std::string_view key, bool& to) const {
-        if (const auto* node = table.get(key)) {
-            if (!node->is_boolean())
-                fail(*node, fmt::format("{} must be true or false", key));
-            to = node->as_boolean()->get();
-        }
-    }
-    std::int64_t in_range(const toml::node& node, std::string_view key, std::int64_t low, std::int64_t high) const {
-        if (!node.is_integer() || node.as_integer()->get() < low || node.as_integer()->get() > high)
-            fail(node, fmt::format("{} must be a whole number from {} to {}", key, low, high));
-        return node.as_integer()->get();
-    }
-    template <class T>
-    void number(const toml::table& table, std::string_view key, std::int64_t low, std::int64_t high, T& to) const {
-        if (const auto* node = table.get(key))
-            to = T(in_range(*node, key, low, high));
-    }
-    // Seconds, whole or with a fraction.
-    void seconds(const toml::table& table, std::string_view key, std::chrono::milliseconds& to) const {
-        if (const auto* node = table.get(key)) {
-            const auto value = node->value<double>();
-            if (!value || *value < 0 || *value > 1e7)
-                fail(*node, fmt::format("{} must be a number of seconds", key));
-            to = std::chrono::milliseconds(std::llround(*value * 1000));
-        }
-    }
-    const toml::array* list(const toml::table& table, std::string_view key) const {
-        const auto* node = table.get(key);
-        if (node != nullptr && !node->is_array())
-            fail(*node, fmt::format("{} must be a list in brackets", key));
-        return node == nullptr ? nullptr : node->as_array();
-    }
-    template <class Endpoint>
-    void endpoints(const toml::table& table, std::string_view key, std::vector<Endpoint>& to) const {
-        const auto* items = list(table, key);
-        if (items == nullptr)
-            return;
-        for (const auto& item : *items) {
-            if (!item.is_string())
-                fail(item, fmt::format("{} holds \"address:port\" strings", key));
-            const auto where = parse_address_port(item.as_string()->get());
-            if (!where)
-                fail(item, fmt::format("{}: {}", key, where.error()));
-            to.emplace_back(where->first, where->second);
-        }
-    }
-
-private:
-    std::string file_;
-};
+}
 
 void read_tunnel(const reader& r, const toml::table& root, session::config& to) {
     const auto* table = r.table(root, "tunnel");
@@ -117,7 +47,7 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
     r.only(*table, " in [tunnel]",
            {"listen", "tun", "inner4", "inner6", "keepalive_ms", "lifetime_s", "grace_ms", "linger_ms", "mtu",
             "certificate", "key", "ca", "servers"});
-    r.endpoints(*table, "listen", to.listen);
+    read_endpoints(r, *table, "listen", to.listen);
     if (to.listen.empty())
         r.fail(*table, "[tunnel] needs listen = [\"192.0.2.1:4433\"]: where units connect to");
     r.text(*table, "tun", to.tun);
@@ -180,55 +110,44 @@ void read_media(const reader& r, const toml::table& root, media::settings& to) {
     r.number(*table, "quarantine_ms", 0, 600'000, to.quarantine);
 }
 
-void read_levels(const reader& r, const toml::table& root, config& to) {
-    const auto* levels = r.table(root, "levels");
-    if (levels == nullptr)
+void read_store(const reader& r, const toml::table& root, store_settings& to) {
+    const auto* table = r.table(root, "store");
+    if (table == nullptr)
         return;
-    for (const auto& [key, node] : *levels) {
-        const std::string name(key.str());
-        if (!node.is_table())
-            r.fail(node, fmt::format("a level is a table: [levels.{}]", name));
-        const auto& table = *node.as_table();
-        r.only(table, fmt::format(" in [levels.{}]", name),
-               {"suite", "seed_bytes", "rekey_s", "overlap_s", "seed_is_key"});
-        const auto* known = to.levels.find(name);
-        policy::level row = known != nullptr ? *known : policy::level{};
-        row.name = name;
-        std::string suite;
-        r.text(table, "suite", suite);
-        if (!suite.empty()) {
-            const auto* found = api::find_suite(std::string_view(suite));
-            if (found == nullptr) {
-                std::vector<std::string_view> names;
-                for (const auto& s : api::suite_table)
-                    if (s.key_length > 0)
-                        names.push_back(s.name);
-                r.fail(*table.get("suite"),
-                       fmt::format("suite \"{}\" is not known; known: {}", suite, fmt::join(names, ", ")));
-            }
-            row.suite = found->id;
-        }
-        r.number(table, "seed_bytes", 0, 1000, row.seed_bytes); // policy::check has the real bounds
-        r.seconds(table, "rekey_s", row.rekey);
-        if (!table.contains("overlap_s") && row.overlap >= row.rekey)
-            row.overlap = row.rekey / 4;
-        r.seconds(table, "overlap_s", row.overlap);
-        r.flag(table, "seed_is_key", row.seed_is_key);
-        if (auto fine = policy::check(row, {to.tunnel.lifetime}); !fine)
-            r.fail(node, fine.error());
-        to.levels.set(std::move(row));
-    }
+    r.only(*table, " in [store]", {"kind", "conninfo", "keep_days"});
+    std::string kind = "sqlite";
+    r.text(*table, "kind", kind);
+    if (kind != "sqlite" && kind != "postgresql")
+        r.fail(*table->get("kind"), fmt::format("kind \"{}\" is not known; known: sqlite, postgresql", kind));
+    to.shared = kind == "postgresql";
+    r.text(*table, "conninfo", to.conninfo);
+    if (to.shared != !to.conninfo.empty())
+        r.fail(*table, to.shared ? "kind postgresql needs conninfo = \"host=/run/postgresql dbname=tandem\" or "
+                                   "\"service=tandem\"; never a password"
+                                 : "conninfo is for kind = \"postgresql\"; the local store is `database`");
+    r.number(*table, "keep_days", 0, 36'500, to.keep_days);
+}
+
+// Levels and policy: here, or in the file that `levels` names.
+void read_policy(const reader& r, const toml::table& root, config& to) {
+    const policy::limits bounds{to.tunnel.lifetime};
+    auto read = policy::read_tables(root, r, bounds);
+    if (!read)
+        throw toml_fault{read.error()};
+    to.levels_file = read->file;
+    to.policy = std::move(read->values);
 }
 
 config read_all(const reader& r, const toml::table& root) {
     config to;
-    r.only(root, "",
-           {"version", "instance", "run_dir", "dataplane", "database", "master_key_file", "log_level", "default_level",
-            "tunnel", "ng", "media", "levels"});
+    std::vector<std::string_view> known{"version",   "instance", "run_dir", "dataplane", "database", "master_key_file",
+                                        "log_level", "tunnel",   "ng",      "media",     "store"};
+    known.insert(known.end(), policy::main_file_keys.begin(), policy::main_file_keys.end());
+    r.only(root, "", known);
     const auto* version = root.get("version");
     if (version == nullptr)
         r.fail("no version; the first line must be: version = 1");
-    r.in_range(*version, "version", 1, 1);
+    static_cast<void>(r.in_range(*version, "version", 1, 1));
     r.text(root, "instance", to.instance);
     if (to.instance.empty() || to.instance.size() > 32 || to.instance.find('/') != std::string::npos)
         r.fail(*root.get("instance"), "instance must be a name of 1 to 32 letters without /");
@@ -245,37 +164,17 @@ config read_all(const reader& r, const toml::table& root) {
     if (const auto names = {"debug", "info", "warning", "error"};
         std::none_of(names.begin(), names.end(), [&](const char* name) { return to.log_level == name; }))
         r.fail(*root.get("log_level"), "log_level must be one of: debug, info, warning, error");
-    r.text(root, "default_level", to.default_level);
     read_tunnel(r, root, to.tunnel);
     if (const auto* ng = r.table(root, "ng")) {
         r.only(*ng, " in [ng]", {"listen"});
-        r.endpoints(*ng, "listen", to.ng);
+        read_endpoints(r, *ng, "listen", to.ng);
     }
     if (to.ng.empty())
         to.ng.emplace_back(asio::ip::address_v4::loopback(), std::uint16_t{2223});
     read_media(r, root, to.media);
-    read_levels(r, root, to);
-    if (auto fine = to.levels.check_all({to.tunnel.lifetime}, to.default_level); !fine)
-        r.fail(fine.error());
+    read_store(r, root, to.store);
+    read_policy(r, root, to);
     return to;
-}
-
-// toml++ 3.3 reaches an unreachable point on some letters outside of ASCII in a bare key; names, addresses and paths
-// need none.
-void plain_letters_only(const reader& r, std::string_view text) {
-    std::size_t number = 0;
-    while (!text.empty()) {
-        ++number;
-        const auto end = std::min(text.find('\n'), text.size());
-        const auto line = text.substr(0, end);
-        text.remove_prefix(std::min(end + 1, text.size()));
-        const auto first = line.find_first_not_of(" \t");
-        if (line.find("\"\"\"") != std::string_view::npos || line.find("'''") != std::string_view::npos)
-            r.fail_at(number, "strings over several lines are not used here: write it on one line");
-        if (first != std::string_view::npos && line[first] != '#' &&
-            std::any_of(line.begin(), line.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }))
-            r.fail_at(number, "only plain (ASCII) letters are allowed outside of comments that fill their line");
-    }
 }
 
 } // namespace
@@ -309,13 +208,16 @@ tl::expected<std::pair<asio::ip::address, std::uint16_t>, std::string> parse_add
 tl::expected<config, std::string> parse_config(std::string_view text, const std::string& path) {
     try {
         const reader r(path);
-        plain_letters_only(r, text);
-        return read_all(r, toml::parse(text, path));
-    } catch (const toml::parse_error& error) {
-        return tl::unexpected(fmt::format("{}:{}: {}", path, error.source().begin.line, error.description()));
-    } catch (const bad& error) {
+        auto read = read_all(r, r.parse(text));
+        read.file = path;
+        return read;
+    } catch (const toml_fault& error) {
         return tl::unexpected(error.text);
     }
+}
+
+tl::expected<policy::config, std::string> load_levels(const config& settings) {
+    return policy::load_config(settings.levels_file, {settings.tunnel.lifetime});
 }
 
 tl::expected<config, std::string> load_config(const std::string& path) {
@@ -325,7 +227,14 @@ tl::expected<config, std::string> load_config(const std::string& path) {
             fmt::format("{}: cannot be read: {}; give the configuration by --config FILE", path, std::strerror(errno)));
     std::stringstream text;
     text << file.rdbuf();
-    return parse_config(text.str(), path);
+    auto read = parse_config(text.str(), path);
+    if (!read || read->levels_file.empty())
+        return read;
+    auto levels = load_levels(*read);
+    if (!levels)
+        return tl::unexpected(levels.error());
+    read->policy = std::move(*levels);
+    return read;
 }
 
 } // namespace tandem::control

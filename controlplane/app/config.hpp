@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// controlplane.toml. An unknown key is an error that names file, line and remedy. Read once, at start.
+// controlplane.toml. An unknown key is an error that names file, line and remedy. Read at start; levels and policy are
+// read again on SIGHUP.
 #pragma once
 
 #include <asio/ip/udp.hpp>
@@ -10,12 +11,20 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/media/manager.hpp"
-#include "controlplane/policy/levels.hpp"
+#include "controlplane/policy/config.hpp"
 #include "controlplane/session/manager.hpp"
 
 namespace tandem::control {
 
+// Where policy rules, call profiles and call records live; units, sessions and calls are in `database` always.
+struct store_settings {
+    bool shared = false;    // PostgreSQL; else `database`
+    std::string conninfo;   // libpq's, without a password
+    unsigned keep_days = 0; // call records younger than this are kept; 0 = all
+};
+
 struct config {
+    std::string file; // where this was read
     std::string instance = "main";
     std::string run_dir = "/run/tandem";
     std::string dataplane; // contract socket; default <run_dir>/dataplane.sock
@@ -25,16 +34,20 @@ struct config {
     session::config tunnel;
     std::vector<asio::ip::udp::endpoint> ng;
     media::settings media;
-    std::string default_level = "standard";
-    policy::level_table levels = policy::level_table::built_in();
+    store_settings store;
+    std::string levels_file; // empty: the policy stands in `file`
+    policy::config policy;   // as it was at start; the engine has what is in force
 
     [[nodiscard]] std::string ops_socket() const;
     [[nodiscard]] std::string lock_file() const { return run_dir + "/controlplane.lock"; }
 };
 
-// The error is one line: "file:line: what is wrong; what to do".
+// The error is one line: "file:line:column: what is wrong; what to do". load_config reads levels_file too.
 [[nodiscard]] tl::expected<config, std::string> load_config(const std::string& path);
 [[nodiscard]] tl::expected<config, std::string> parse_config(std::string_view text, const std::string& path);
+
+// What settings.levels_file says now.
+[[nodiscard]] tl::expected<policy::config, std::string> load_levels(const config& settings);
 
 // "192.0.2.1:4433", "[2001:db8::1]:4433"
 [[nodiscard]] tl::expected<std::pair<asio::ip::address, std::uint16_t>, std::string>

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// tandem-controlplane: configuration, hardening, and the wiring of the rooms on one io_context thread.
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
+// tandem-controlplane: configuration, hardening, signals; the rooms are made and joined in gateway.cpp, on one
+// io_context thread.
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
 #include <cerrno>
@@ -10,6 +9,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fmt/format.h>
+#include <functional>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
@@ -22,17 +22,9 @@
 #include <CLI/CLI.hpp>
 
 #include "controlplane/app/config.hpp"
-#include "controlplane/app/ops_server.hpp"
-#include "controlplane/app/ops_verbs.hpp"
+#include "controlplane/app/gateway.hpp"
 #include "controlplane/app/wiping_allocator.hpp"
-#include "controlplane/callcontrol/ng_server.hpp"
-#include "controlplane/dataplane_client/client.hpp"
-#include "controlplane/dataplane_client/stats_reader.hpp"
-#include "controlplane/identity/seal.hpp"
-#include "controlplane/media/manager.hpp"
-#include "controlplane/policy/engine.hpp"
-#include "controlplane/records/database.hpp"
-#include "controlplane/session/manager.hpp"
+#include "controlplane/records/postgres.hpp"
 
 namespace tandem::control {
 namespace {
@@ -80,78 +72,36 @@ tl::expected<int, std::string> take_lock(const config& settings) {
 }
 
 int run(const config& settings) {
+    ::signal(SIGHUP, SIG_IGN); // until there are levels to reload: it must not end us
     const auto lock = take_lock(settings);
     if (!lock)
         return fail(lock.error());
-    auto keys = identity::sealer::open(settings.master_key_file);
-    if (!keys)
-        return fail(keys.error());
-    auto store = records::database::open(settings.database, std::move(*keys));
-    if (!store)
-        return fail(store.error());
-
     asio::io_context io(1);
-    dataplane_client::client dataplane(io, settings.dataplane);
-    dataplane_client::stats_reader stats;
-    policy::config rules;
-    rules.levels = settings.levels;
-    rules.default_level = settings.default_level;
-    policy::engine levels(std::move(rules));
-    session::manager sessions(io, settings.tunnel, (*store)->identities(), (*store)->sessions());
-    media::manager relay(io, settings.media, dataplane, stats, sessions, levels, (*store)->media());
-    callcontrol::config ng;
-    ng.listen = settings.ng;
-    ng.core_interface = settings.media.core;
-    ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
-        if (address.is_v4())
-            return tunnel.inner4 && asio::ip::network_v4(address.to_v4(), tunnel.inner4->prefix_length()).canonical() ==
-                                        tunnel.inner4->canonical();
-        return tunnel.inner6 && asio::ip::network_v6(address.to_v6(), tunnel.inner6->prefix_length()).canonical() ==
-                                    tunnel.inner6->canonical();
-    };
-    callcontrol::server calls(io, ng, relay, sessions, (*store)->calls());
-    verbs answers(rooms{settings, **store, dataplane, stats, sessions, relay, calls});
-    ops_server ops(io, settings.ops_socket(), answers);
-
-    sessions.on_up = [&](const session::session_info& session) {
-        spdlog::info("unit {} is up from {}:{} ({})", session.unit, session.outer.to_string(), session.outer_port,
-                     session.cipher);
-        relay.session_up(session);
-    };
-    sessions.on_down = [&](const session::session_info& session, bool final) {
-        spdlog::info("unit {} is down{}", session.unit, final ? ", its session is over" : "");
-        relay.session_down(session, final);
-    };
-
-    relay.start();
-    if (auto started = calls.start(); !started)
+    auto made = gateway::make(io, settings);
+    if (!made)
+        return fail(made.error());
+    auto& rooms = **made;
+    if (auto started = rooms.start(); !started)
         return fail(started.error());
-    if (auto started = sessions.start(); !started)
-        return fail(started.error());
-    if (auto started = ops.start(); !started)
-        return fail(started.error());
-    std::vector<media::media_id> known;
-    for (const auto& call : calls.calls())
-        known.insert(known.end(), call.media.begin(), call.media.end());
-    asio::co_spawn(io, relay.close_all_but(std::move(known), "its call is not known any more"), asio::detached);
-    dataplane.start();
 
     asio::signal_set signals(io, SIGTERM, SIGINT);
     signals.async_wait([&](const asio::error_code& error, int number) {
         if (error)
             return;
         spdlog::info("signal {}: ending; calls stay in the data plane", number);
-        ops.stop();
-        calls.stop();
-        relay.stop();
-        dataplane.stop();
-        sessions.stop();
+        rooms.stop();
         io.stop();
     });
+    asio::signal_set reload(io, SIGHUP);
+    std::function<void(const asio::error_code&, int)> again = [&](const asio::error_code& error, int) {
+        if (error)
+            return;
+        rooms.reload_levels("SIGHUP");
+        reload.async_wait(again);
+    };
+    reload.async_wait(again);
     spdlog::info("tandem-controlplane {} runs: instance {}, ops socket {}", TANDEM_VERSION, settings.instance,
                  settings.ops_socket());
-    if (!dataplane.connected())
-        spdlog::info("waiting for the data plane at {}", settings.dataplane);
     io.run();
     return 0;
 }
@@ -178,6 +128,9 @@ int main(int argc, char** argv) {
     const auto settings = tandem::control::load_config(file);
     if (!settings)
         return tandem::control::fail(settings.error());
+    if (settings->store.shared)
+        if (auto fine = tandem::records::check_conninfo(settings->store.conninfo); !fine)
+            return tandem::control::fail(fmt::format("{}: [store] conninfo: {}", file, fine.error()));
     if (check) {
         fmt::print("{}: fine\n", file);
         return 0;

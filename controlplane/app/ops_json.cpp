@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sessions and media as the ops socket shows them. Keys are stable: README.md. Pure.
+// Sessions, media, levels, rules and records as the ops socket shows them. Keys are stable: README.md. Pure.
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include "controlplane/app/ops_verbs.hpp"
+#include "controlplane/app/verb_tools.hpp"
+#include "controlplane/policy/config_file.hpp"
+#include "controlplane/records/record_text.hpp"
 
 namespace tandem::control {
 
@@ -11,6 +13,12 @@ using nlohmann::json;
 
 std::string time_text(std::chrono::system_clock::time_point when) {
     return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(when)));
+}
+
+std::string exact_time_text(std::chrono::system_clock::time_point when) {
+    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(when.time_since_epoch()).count();
+    const auto second = std::chrono::system_clock::to_time_t(std::chrono::floor<std::chrono::seconds>(when));
+    return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(second), (ms % 1000 + 1000) % 1000);
 }
 
 std::string tsid_text(session::tsid id) {
@@ -65,6 +73,10 @@ json to_json(const media::media_info& media) {
                           {"replays", leg.received.replays},
                           {"drops", leg.received.drops},
                           {"sent_on", leg.received.sent_on},
+                          {"reports", leg.received.reports},
+                          {"reported_lost", leg.received.reported_lost},
+                          {"jitter_ms", leg.received.jitter_ms},
+                          {"max_jitter_ms", leg.received.max_jitter_ms},
                           {"seconds_since_packet", leg.received.seconds_since_packet}}}});
     return {{"id", media.id},
             {"call_id", media.call_id},
@@ -73,6 +85,11 @@ json to_json(const media::media_info& media) {
             {"caller", media.caller},
             {"callee", media.callee},
             {"level", media.level},
+            {"decided_by", media.decided_by},
+            {"why", why_json(media.why)},
+            {"seed_bytes", media.seed_bytes},
+            {"key_source", policy::name_of(media.keys)},
+            {"path", policy::name_of(media.path)},
             {"mode", media.mode},
             {"active", media.active},
             {"seconds", media.seconds},
@@ -80,6 +97,47 @@ json to_json(const media::media_info& media) {
             {"rekeys", media.rekeys},
             {"rekey_failures", media.rekey_failures},
             {"legs", legs}};
+}
+
+json to_json(const policy::level& level, const std::string& default_level) {
+    return {{"name", level.name},
+            {"suite", api::info(level.suite).name},
+            {"seed_bytes", level.seed_length()},
+            {"rekey_s", std::chrono::duration<double>(level.rekey).count()},
+            {"overlap_s", std::chrono::duration<double>(level.overlap).count()},
+            {"tag_bits", api::info(level.suite).rtp_tag_length * 8},
+            {"seed_is_key", level.seed_is_key},
+            {"keygen", policy::name_of(level.keys)},
+            {"path", policy::name_of(level.path)},
+            {"default", level.name == default_level}};
+}
+
+json why_json(const std::vector<policy::step>& steps) {
+    json out = json::array();
+    for (const auto& step : steps)
+        out.push_back({{"rule", step.rule}, {"level", step.level}, {"text", step.text}, {"decided", step.decided}});
+    return out;
+}
+
+json to_json(const policy::rule& rule) {
+    return {{"address", rule.address},
+            {"level", rule.level},
+            {"keygen", rule.keys ? json(policy::name_of(*rule.keys)) : json()},
+            {"path", rule.path ? json(policy::name_of(*rule.path)) : json()},
+            {"comment", rule.comment}};
+}
+
+json record_json(const records::call_record& record) {
+    auto out = json::parse(records::to_json(record));
+    out["seconds"] = std::chrono::duration<double>(record.duration()).count();
+    return out;
+}
+
+json alarms_json(const alarm_board& board) {
+    json out = json::array();
+    for (const auto& [name, alarm] : board.standing())
+        out.push_back({{"name", name}, {"since", exact_time_text(alarm.since)}, {"text", alarm.text}});
+    return out;
 }
 
 } // namespace tandem::control

@@ -14,6 +14,6 @@ namespace tandem::ops {
 
 inline constexpr int protocol_version = 1;
 inline constexpr std::string_view socket_name = "controlplane.sock";
-inline constexpr std::size_t max_line = 1 << 20;
+inline constexpr std::size_t max_line = 64 << 20; // a security database comes in one
 
 } // namespace tandem::ops

@@ -4,16 +4,24 @@
 
 #include <asio/awaitable.hpp>
 #include <chrono>
+#include <functional>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 #include <tl/expected.hpp>
 
+#include "controlplane/app/alarms.hpp"
 #include "controlplane/app/config.hpp"
+#include "controlplane/app/level_file.hpp"
 #include "controlplane/callcontrol/ng_server.hpp"
 #include "controlplane/dataplane_client/client.hpp"
 #include "controlplane/dataplane_client/stats_reader.hpp"
 #include "controlplane/media/manager.hpp"
+#include "controlplane/policy/engine.hpp"
+#include "controlplane/policy/store.hpp"
+#include "controlplane/records/call_record.hpp"
 #include "controlplane/records/database.hpp"
 #include "controlplane/session/manager.hpp"
 
@@ -28,6 +36,12 @@ struct rooms {
     session::manager& sessions;
     media::manager& relay;
     callcontrol::server& calls;
+    policy::engine& policy;
+    policy::store& rules;
+    records::archive& archive;
+    level_file& levels;
+    alarm_board& alarms;
+    std::function<nlohmann::json()> store_state; // for `status`: {kind, connected, trouble, ...}
 };
 
 struct verb_error {
@@ -38,15 +52,20 @@ using verb_result = tl::expected<nlohmann::json, verb_error>;
 
 class verbs {
 public:
-    explicit verbs(rooms of) : rooms_(of) {}
+    explicit verbs(rooms of) : rooms_(std::move(of)) {}
 
-    // One request object to one reply object; never throws.
-    asio::awaitable<nlohmann::json> answer(nlohmann::json request);
+    // One request object to one reply object; never throws. `who` asks: for the audit and the log.
+    asio::awaitable<nlohmann::json> answer(nlohmann::json request, std::string who);
 
 private:
-    asio::awaitable<verb_result> run(std::string verb, nlohmann::json args);
+    asio::awaitable<verb_result> run(std::string verb, nlohmann::json args, std::string who);
+    [[nodiscard]] std::optional<verb_result> run_at_once(const std::string& verb, nlohmann::json& args,
+                                                         const std::string& who);
+    // ops_verbs.cpp
     [[nodiscard]] verb_result version() const;
     [[nodiscard]] verb_result status();
+    [[nodiscard]] nlohmann::json dataplane_status(const std::vector<media::media_info>& media) const;
+    // unit_verbs.cpp
     [[nodiscard]] verb_result unit_add(nlohmann::json& args);
     [[nodiscard]] verb_result unit_list();
     [[nodiscard]] verb_result unit_show(const nlohmann::json& args);
@@ -54,25 +73,42 @@ private:
     [[nodiscard]] verb_result session_list() const;
     [[nodiscard]] verb_result session_show(const nlohmann::json& args) const;
     [[nodiscard]] verb_result session_drop(const nlohmann::json& args);
+    [[nodiscard]] nlohmann::json unit_json(const records::unit& unit) const;
+    [[nodiscard]] tl::expected<session::session_info, verb_error> find_session(const nlohmann::json& args) const;
+    // call_verbs.cpp
     [[nodiscard]] verb_result media_list(const nlohmann::json& args) const;
     [[nodiscard]] verb_result media_show(const nlohmann::json& args) const;
     asio::awaitable<verb_result> media_rekey(nlohmann::json args);
     [[nodiscard]] verb_result call_list() const;
+    // counter_verbs.cpp
     [[nodiscard]] verb_result counters() const;
+    [[nodiscard]] nlohmann::json own_counters() const;
     [[nodiscard]] verb_result drops() const;
     asio::awaitable<verb_result> port();
-    [[nodiscard]] nlohmann::json unit_json(const records::unit& unit) const;
-    [[nodiscard]] tl::expected<session::session_info, verb_error> find_session(const nlohmann::json& args) const;
+    // level_verbs.cpp
+    [[nodiscard]] verb_result level_list() const;
+    [[nodiscard]] verb_result level_reload(const std::string& who);
+    [[nodiscard]] verb_result level_check(const nlohmann::json& args) const;
+    [[nodiscard]] verb_result level_set(const nlohmann::json& args, const std::string& who);
+    // policy_verbs.cpp
+    [[nodiscard]] verb_result policy_list(const nlohmann::json& args) const;
+    [[nodiscard]] verb_result policy_export(const nlohmann::json& args) const;
+    [[nodiscard]] verb_result policy_show(const nlohmann::json& args) const;
+    [[nodiscard]] verb_result policy_explain(const nlohmann::json& args) const;
+    [[nodiscard]] verb_result policy_profile(const nlohmann::json& args) const;
+    asio::awaitable<verb_result> policy_set(nlohmann::json args, std::string who);
+    asio::awaitable<verb_result> policy_unset(nlohmann::json args, std::string who);
+    asio::awaitable<verb_result> policy_import(nlohmann::json args, std::string who);
+    asio::awaitable<verb_result> policy_log(nlohmann::json args);
+    asio::awaitable<verb_result> policy_forget(nlohmann::json args, std::string who);
+    [[nodiscard]] tl::expected<policy::rule, std::string> read_rule(const nlohmann::json& from) const;
+    // record_verbs.cpp
+    asio::awaitable<verb_result> record_list(nlohmann::json args, std::size_t usual, std::size_t most);
+    asio::awaitable<verb_result> record_show(nlohmann::json args);
+    [[nodiscard]] verb_result alarm_list() const;
 
     rooms rooms_;
     std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
 };
-
-// ops_json.cpp
-[[nodiscard]] std::string time_text(std::chrono::system_clock::time_point when); // ISO 8601, UTC
-[[nodiscard]] std::string tsid_text(session::tsid id);
-[[nodiscard]] nlohmann::json to_json(const session::session_info& session);
-[[nodiscard]] nlohmann::json to_json(const media::media_info& media);
-[[nodiscard]] std::string to_text(const media::endpoint& where);
 
 } // namespace tandem::control

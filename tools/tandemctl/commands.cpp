@@ -13,6 +13,7 @@
 
 #include "controlplane/app/ops_protocol.hpp"
 #include "tools/tandemctl/display.hpp"
+#include "tools/tandemctl/policy_commands.hpp"
 #include "tools/tandemctl/psk_file.hpp"
 #include "tools/tandemctl/stats_view.hpp"
 
@@ -34,6 +35,12 @@ const columns status_fields{{"version", "version"},
                             {"calls", "calls"},
                             {"media", "media/total"},
                             {"media active", "media/active"},
+                            {"store", "store/kind"},
+                            {"  connected", "store/connected", form::yes_no},
+                            {"  trouble", "store/trouble"},
+                            {"  rules", "store/rules"},
+                            {"  profiles", "store/profiles"},
+                            {"  records waiting", "store/records_waiting"},
                             {"free ports", "ports/free"},
                             {"data plane", "dataplane/connected"},
                             {"  trouble", "dataplane/trouble"},
@@ -98,6 +105,7 @@ const columns media_columns{{"ID", "id", form::number},
                             {"CALLEE", "callee"},
                             {"KIND", "kind"},
                             {"LEVEL", "level"},
+                            {"DECIDED BY", "decided_by"},
                             {"ACTIVE", "active", form::yes_no},
                             {"TIME", "seconds", form::duration},
                             {"REKEYS", "rekeys", form::number},
@@ -116,12 +124,24 @@ const columns media_fields{{"media", "id"},
                            {"caller", "caller"},
                            {"callee", "callee"},
                            {"level", "level"},
+                           {"decided by", "decided_by"},
+                           {"seed, bytes", "seed_bytes"},
+                           {"keys by", "key_source"},
+                           {"path", "path"},
                            {"mode", "mode"},
                            {"active", "active", form::yes_no},
                            {"time", "seconds", form::duration},
                            {"re-key every", "interval_s", form::duration},
                            {"re-keys", "rekeys"},
                            {"re-keys failed", "rekey_failures"}};
+const columns call_columns{{"CALL-ID", "call_id"},
+                           {"CALLER", "caller"},
+                           {"CALLEE", "callee"},
+                           {"LEVEL", "level"},
+                           {"DECIDED BY", "decided_by"},
+                           {"ACTIVE", "active", form::yes_no},
+                           {"TIME", "seconds", form::duration},
+                           {"MEDIA", "media"}};
 const columns leg_columns{{"LEG", "kind"},
                           {"UNIT", "unit"},
                           {"LOCAL RTP", "local_rtp"},
@@ -133,7 +153,10 @@ const columns leg_columns{{"LEG", "kind"},
                           {"LOST", "received/lost", form::number},
                           {"AUTH FAIL", "received/auth_failures", form::number},
                           {"REPLAYS", "received/replays", form::number},
+                          {"JITTER ms", "received/jitter_ms", form::number},
                           {"SILENT", "received/seconds_since_packet", form::duration}};
+const columns why_columns{
+    {"RULE", "rule"}, {"SAID", "level"}, {"DECIDED", "decided", form::yes_no}, {"BECAUSE", "text"}};
 const columns port_columns{
     {"PORT", "name"},    {"INDEX", "ifindex", form::number}, {"MTU", "mtu", form::number}, {"MAC", "mac"},
     {"XDP", "xdp_mode"}, {"QUEUES", "queues", form::number}};
@@ -143,8 +166,6 @@ const columns counter_columns{
     {"TOTAL", "total", form::number}, {"COUNTER", "name"}, {"UNIT", "unit"}, {"WHAT", "text"}};
 const columns rate_columns{
     {"TOTAL", "total", form::number}, {"PER SECOND", "rate", form::number}, {"COUNTER", "name"}, {"WHAT", "text"}};
-
-using view = std::function<std::string(const json&)>;
 
 view list_of(const char* key, const columns& c, const char* empty) {
     return [key, &c, empty](const json& r) { return table(r.value(key, json::array()), c, empty); };
@@ -156,7 +177,8 @@ const std::map<std::string, view, std::less<>> views{
          return fields(r, status_fields) + "\n" +
                 table(r.value(json::json_pointer("/dataplane/addresses"), json::array()), address_columns,
                       "no data plane, no addresses") +
-                "\n" + table(r.value("levels", json::array()), level_columns, "no levels");
+                "\n" + policy_views().at("alarm list")(r) + "\n" +
+                table(r.value("levels", json::array()), level_columns, "no levels");
      }},
     {"unit list", list_of("units", unit_columns, "no units; `tandemctl unit add ID --psk-file FILE` enrols one")},
     {"unit show", [](const json& r) { return fields(r, unit_fields); }},
@@ -175,13 +197,15 @@ const std::map<std::string, view, std::less<>> views{
     {"media list", list_of("media", media_columns, "no media")},
     {"media show",
      [](const json& r) {
-         return fields(r, media_fields) + "\n" + table(r.value("legs", json::array()), leg_columns, "no legs");
+         return fields(r, media_fields) + "\n" + table(r.value("legs", json::array()), leg_columns, "no legs") + "\n" +
+                table(r.value("why", json::array()), why_columns, "no rule was asked");
      }},
     {"media rekey",
      [](const json& r) {
          return fmt::format("media {} re-keyed, epochs {}\n", r.value("id", 0U),
                             cell(r.value("epochs", json()), form::text));
      }},
+    {"call list", list_of("calls", call_columns, "no calls")},
     {"port", list_of("ports", port_columns, "no ports: the data plane is not connected")},
     {"counters", list_of("counters", counter_columns, "no counters")},
 };
@@ -232,10 +256,11 @@ std::string instance_of(const settings& s) {
 }
 
 result<void> show(const settings& s, const std::string& verb, const json& arguments) {
-    const auto answer = ops_client(s.run_dir).request(verb, arguments);
+    const auto answer = ops_client(s.run_dir, s.patience).request(verb, arguments);
     if (!answer)
         return tl::unexpected(answer.error());
-    print(s, *answer, views.at(verb));
+    const auto here = views.find(verb);
+    print(s, *answer, here != views.end() ? here->second : policy_views().at(verb));
     return {};
 }
 

@@ -2,6 +2,7 @@
 // The tool's verbs. Each asks, then shows the answer: as JSON, or by the display layer's columns.
 #pragma once
 
+#include <chrono>
 #include <string>
 
 #include "tools/tandemctl/ops_client.hpp"
@@ -13,7 +14,8 @@ struct settings {
     std::string instance; // empty: the control plane's, else "main"
     bool as_json = false;
     double interval_s = 1.0;
-    unsigned rounds = 0; // of --watch; 0 = until interrupted
+    unsigned rounds = 0;                                           // of --watch; 0 = until interrupted
+    std::chrono::milliseconds patience = std::chrono::seconds(15); // for an answer
 };
 
 // A verb of the ops socket that needs no more than its arguments; `view` names how it is shown (commands.cpp).

@@ -3,6 +3,7 @@
 #include "tools/tandemctl/display.hpp"
 
 #include <algorithm>
+#include <ctime>
 #include <fmt/core.h>
 #include <vector>
 
@@ -47,6 +48,16 @@ std::string duration(double seconds) {
     return fmt::format("{}d {:02}h", whole / 86400, whole % 86400 / 3600);
 }
 
+std::string time_text(std::int64_t ms) {
+    if (ms <= 0)
+        return "-";
+    const auto seconds = static_cast<std::time_t>(ms / 1000);
+    std::tm when{};
+    char text[32];
+    gmtime_r(&seconds, &when);
+    return std::string(text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &when));
+}
+
 // What comes from outside may hold control characters: they do not reach the terminal.
 std::string printable(std::string text) {
     std::replace_if(
@@ -71,6 +82,8 @@ std::string cell(const json& value, form how) {
         return bytes(value.get<double>());
     if (value.is_number() && how == form::duration)
         return duration(value.get<double>());
+    if (value.is_number() && how == form::time)
+        return time_text(value.get<std::int64_t>());
     if (value.is_number_float())
         return fmt::format("{:.1f}", value.get<double>());
     if (value.is_string())
@@ -94,7 +107,8 @@ std::string table(const json& rows, std::span<const column> columns, std::string
     }
     std::string out;
     const auto put = [&](std::size_t i, std::string_view text) {
-        const bool right = columns[i].how != form::text && columns[i].how != form::yes_no;
+        const bool right =
+            columns[i].how != form::text && columns[i].how != form::yes_no && columns[i].how != form::time;
         const bool last = i + 1 == columns.size();
         out += last && !right ? std::string(text) + "\n" : padded(text, widths[i], right) + (last ? "\n" : "  ");
     };

@@ -16,6 +16,7 @@ enum class form {
     bytes,    // 1.2 MB
     duration, // seconds -> 1h 02m, 3m 04s, 5.2 s
     yes_no,
+    time, // milliseconds since 1970 -> 2026-11-21 18:00:05, UTC; 0: never
 };
 
 // `path` is a JSON pointer without the leading slash: "legs/0/suite". What is missing or null shows as "-".

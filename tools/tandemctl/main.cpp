@@ -2,32 +2,17 @@
 // tandemctl: the operator's tool. Speaks to the control plane's ops socket and reads the data plane's stats segment.
 // Exit status: 0 done, 1 failed, 2 wrong usage, 3 unreachable. Never prints a key.
 #include <cstdio>
-#include <functional>
 #include <string>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
-#include "tools/tandemctl/commands.hpp"
-#include "tools/tandemctl/sight.hpp"
+#include "tools/tandemctl/arguments.hpp"
 
 namespace {
 
 using namespace tandem::ctl;
-using action = std::function<result<void>()>;
-
-struct arguments {
-    settings common;
-    unit_options unit;
-    trace_options trace;
-    capture_options capture;
-    std::string id, reason, call_id;
-    unsigned media = 0;
-    bool watch = false;
-    action chosen;
-};
 
 // 16 hex digits are a TSID, anything else a unit's id code.
 json session_of(const std::string& text) {
@@ -147,6 +132,17 @@ void media_verbs(CLI::App& app, arguments& a) {
     }
 }
 
+void call_verbs(CLI::App& app, arguments& a) {
+    auto* call = app.add_subcommand("call", "calls")->require_subcommand(1);
+    call->add_subcommand("list", "all calls")->callback([&a] {
+        a.chosen = [&a] { return show(a.common, "call list", json::object()); };
+    });
+    auto* alarm = app.add_subcommand("alarm", "what needs somebody now")->require_subcommand(1);
+    alarm->add_subcommand("list", "alarms that stand")->callback([&a] {
+        a.chosen = [&a] { return show(a.common, "alarm list", json::object()); };
+    });
+}
+
 int report(const error& e, bool as_json) {
     static constexpr const char* names[] = {"ok", "failed", "usage", "unreachable"};
     const auto kind = static_cast<int>(e.kind);
@@ -180,6 +176,10 @@ int main(int argc, char** argv) {
     unit_verbs(app, a);
     session_verbs(app, a);
     media_verbs(app, a);
+    call_verbs(app, a);
+    level_verbs(app, a);
+    policy_verbs(app, a);
+    record_verbs(app, a);
     try {
         app.parse(argc, argv);
         const auto done = a.chosen();

@@ -104,7 +104,7 @@ result<json> ops_client::send_line(const std::string& line) const {
     }
     std::string answer;
     char buffer[16384];
-    while (answer.find('\n') == std::string::npos) {
+    while (answer.empty() || answer.back() != '\n') { // one line, and nothing after it
         if (!ready(s.fd, POLLIN, until))
             return unreachable(
                 fmt::format("{}: no answer within {} s; see the control plane's log", path_, limit_.count() / 1000));

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an operator must know now: raised and cleared by name, each with a sentence. The log has a line at each change;
+// `alarm list` and `status` show those that stand. Owner thread: io_context.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <string>
+
+namespace tandem::control {
+
+struct alarm {
+    std::chrono::system_clock::time_point since;
+    std::string text; // what is wrong, what still works, what to do
+};
+
+class alarm_board {
+public:
+    // Again under the same name: the text is renewed, `since` stays, the log gets no further line.
+    void raise(const std::string& name, const std::string& text);
+    void clear(const std::string& name);
+    void set(const std::string& name, bool stands, const std::string& text) {
+        stands ? raise(name, text) : clear(name);
+    }
+    [[nodiscard]] const std::map<std::string, alarm>& standing() const noexcept { return standing_; }
+
+private:
+    std::map<std::string, alarm> standing_;
+};
+
+// Names; README.md says what each means.
+namespace alarms {
+inline constexpr const char* store = "store";
+inline constexpr const char* records_waiting = "records-waiting";
+inline constexpr const char* database = "database";
+inline constexpr const char* levels = "levels";
+} // namespace alarms
+
+} // namespace tandem::control

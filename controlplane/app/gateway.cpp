@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// Wiring of the rooms. Owner thread: io_context.
+#include "controlplane/app/gateway.hpp"
+
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "controlplane/identity/seal.hpp"
+#include "controlplane/records/rule_store.hpp"
+
+namespace tandem::control {
+
+namespace {
+
+constexpr std::chrono::milliseconds look_interval{500};
+constexpr std::chrono::seconds first_answer{3}; // a store may take so long at start before it is an alarm
+
+callcontrol::config ng_settings(const config& settings) {
+    callcontrol::config ng;
+    ng.listen = settings.ng;
+    ng.core_interface = settings.media.core;
+    ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
+        if (address.is_v4())
+            return tunnel.inner4 && asio::ip::network_v4(address.to_v4(), tunnel.inner4->prefix_length()).canonical() ==
+                                        tunnel.inner4->canonical();
+        return tunnel.inner6 && asio::ip::network_v6(address.to_v6(), tunnel.inner6->prefix_length()).canonical() ==
+                                    tunnel.inner6->canonical();
+    };
+    return ng;
+}
+
+} // namespace
+
+tl::expected<std::unique_ptr<gateway>, std::string> gateway::make(asio::io_context& io, const config& settings) {
+    auto keys = identity::sealer::open(settings.master_key_file);
+    if (!keys)
+        return tl::unexpected(keys.error());
+    records::database_options options;
+    options.instance = settings.instance;
+    options.shared_records = settings.store.shared;
+    options.keep_days = settings.store.keep_days;
+    auto local = records::database::open(settings.database, std::move(*keys), options);
+    if (!local)
+        return tl::unexpected(local.error());
+    std::unique_ptr<gateway> made(new gateway(io, settings, std::move(*local)));
+    if (auto opened = made->open_store(); !opened)
+        return tl::unexpected(opened.error());
+    return made;
+}
+
+gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<records::database> local)
+    : io_(io), settings_(settings), local_(std::move(local)), dataplane_(io, settings.dataplane),
+      policy_(settings.policy), levels_(settings, policy_, alarms_),
+      sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
+      relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()),
+      calls_(io, ng_settings(settings), relay_, sessions_, local_->calls()), look_timer_(io) {}
+
+gateway::~gateway() = default;
+
+tl::expected<void, std::string> gateway::open_store() {
+    if (!settings_.store.shared) {
+        local_rules_ = records::make_rule_store(io_, *local_);
+    } else {
+        records::postgres_options options;
+        options.conninfo = settings_.store.conninfo;
+        options.instance = settings_.instance;
+        auto opened = records::open_postgres(io_, std::move(options), local_->spool(), local_->records());
+        if (!opened)
+            return tl::unexpected(fmt::format("{}: [store] conninfo: {}", settings_.file, opened.error()));
+        shared_ = std::move(*opened);
+    }
+    answers_ = std::make_unique<verbs>(parts());
+    ops_ = std::make_unique<ops_server>(io_, settings_.ops_socket(), *answers_);
+    return {};
+}
+
+rooms gateway::parts() {
+    auto& rules = shared_ ? static_cast<policy::store&>(*shared_) : *local_rules_;
+    auto& archive = shared_ ? static_cast<records::archive&>(*shared_) : local_->records();
+    return {settings_,
+            *local_,
+            dataplane_,
+            stats_,
+            sessions_,
+            relay_,
+            calls_,
+            policy_,
+            rules,
+            archive,
+            levels_,
+            alarms_,
+            [this] { return store_state(); }};
+}
+
+tl::expected<void, std::string> gateway::start() {
+    sessions_.on_up = [this](const session::session_info& session) {
+        spdlog::info("unit {} is up from {}:{} ({})", session.unit, session.outer.to_string(), session.outer_port,
+                     session.cipher);
+        relay_.session_up(session);
+    };
+    sessions_.on_down = [this](const session::session_info& session, bool final) {
+        spdlog::info("unit {} is down{}", session.unit, final ? ", its session is over" : "");
+        relay_.session_down(session, final);
+    };
+    return start_rooms();
+}
+
+tl::expected<void, std::string> gateway::start_rooms() {
+    local_->start(io_);
+    if (shared_)
+        shared_->start(policy_);
+    else
+        local_rules_->start(policy_);
+    relay_.start();
+    if (auto started = calls_.start(); !started)
+        return started;
+    if (auto started = sessions_.start(); !started)
+        return started;
+    if (auto started = ops_->start(); !started)
+        return started;
+    std::vector<media::media_id> known;
+    for (const auto& call : calls_.calls())
+        known.insert(known.end(), call.media.begin(), call.media.end());
+    asio::co_spawn(io_, relay_.close_all_but(std::move(known), "its call is not known any more"), asio::detached);
+    dataplane_.start();
+    look_again();
+    return {};
+}
+
+void gateway::stop() {
+    stopped_ = true;
+    look_timer_.cancel();
+    ops_->stop();
+    calls_.stop();
+    relay_.stop();
+    dataplane_.stop();
+    sessions_.stop();
+    if (shared_)
+        shared_->stop();
+    else
+        local_rules_->stop();
+    local_->stop();
+}
+
+void gateway::reload_levels(const std::string& who) {
+    if (auto done = levels_.reload(who); !done)
+        spdlog::error("levels are not reloaded: {}", done.error());
+}
+
+std::string gateway::store_trouble() const {
+    if (!policy_.trouble().empty())
+        return policy_.trouble();
+    if (shared_)
+        return shared_->status().trouble;
+    return {};
+}
+
+nlohmann::json gateway::store_state() const {
+    const auto trouble = store_trouble();
+    const bool connected = shared_ ? shared_->status().connected : trouble.empty();
+    const auto waiting = shared_ ? shared_->waiting() : local_->records().waiting();
+    return {
+        {"kind", shared_ ? "postgresql" : "sqlite"}, {"connected", connected},         {"trouble", trouble},
+        {"rules", policy_.rules().size()},           {"profiles", policy_.profiles()}, {"records_waiting", waiting}};
+}
+
+void gateway::look() {
+    const bool young = std::chrono::steady_clock::now() - started_ < first_answer;
+    const auto trouble = store_trouble();
+    const bool away = !trouble.empty() && !(young && !policy_.rules_known());
+    alarms_.set(alarms::store, away,
+                fmt::format("{}; {}", trouble,
+                            policy_.rules_known() ? "what was read of it before stays in force"
+                                                  : "nothing of it is known: calls get the default level"));
+    const auto waiting = shared_ ? shared_->waiting() : 0;
+    alarms_.set(alarms::records_waiting, waiting > 0 && away,
+                fmt::format("{} call records wait in {} until the store is back", waiting, settings_.database));
+    const auto database = local_->trouble();
+    alarms_.set(alarms::database, !database.empty(), database);
+}
+
+void gateway::look_again() {
+    if (stopped_)
+        return;
+    look();
+    look_timer_.expires_after(look_interval);
+    look_timer_.async_wait([this](const asio::error_code& error) {
+        if (!error)
+            look_again();
+    });
+}
+
+} // namespace tandem::control

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the command line said, and the verbs that read it. main.cpp parses and runs what was chosen.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "tools/tandemctl/commands.hpp"
+#include "tools/tandemctl/policy_commands.hpp"
+#include "tools/tandemctl/sight.hpp"
+
+namespace tandem::ctl {
+
+struct arguments {
+    settings common;
+    unit_options unit;
+    trace_options trace;
+    capture_options capture;
+    record_options record;
+    std::string id, reason, call_id;
+    // level, policy
+    std::string name, file, caller, callee, level, keygen, path, comment, wish, dialled, prefix;
+    std::vector<std::string> assignments;
+    unsigned limit = 0;
+    bool all = false;
+    unsigned media = 0;
+    bool watch = false;
+    std::function<result<void>()> chosen;
+};
+
+// policy_arguments.cpp
+void level_verbs(CLI::App& app, arguments& a);
+void policy_verbs(CLI::App& app, arguments& a);
+void record_verbs(CLI::App& app, arguments& a);
+
+} // namespace tandem::ctl
