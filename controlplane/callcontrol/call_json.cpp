@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls as JSON for the store: enough to go on with delete, query and re-offers after a restart. Never a key.
+// Calls as JSON for the store: enough to go on with delete, query and re-offers after a restart. Never a key. Written
+// twice a call, so front to back; read at a start only.
 #include <nlohmann/json.hpp>
 
 #include "controlplane/callcontrol/call.hpp"
+#include "controlplane/protocol/json_out.hpp"
 
 namespace tandem::callcontrol {
 
@@ -12,8 +14,15 @@ using nlohmann::json;
 
 constexpr int format_version = 1;
 
-json from_endpoint(const std::optional<media::endpoint>& e) {
-    return e ? json{{"address", e->address.to_string()}, {"port", e->port}} : json();
+using protocol::json_out;
+
+void write(json_out& to, std::string_view name, const std::optional<media::endpoint>& e) {
+    to.key(name);
+    if (!e) {
+        to.null();
+        return;
+    }
+    to.open('{').field("address", e->address.to_string()).field("port", e->port).close('}');
 }
 
 std::optional<media::endpoint> to_endpoint(const json& from) {
@@ -31,21 +40,23 @@ std::chrono::system_clock::time_point time_point(const json& from) {
     return std::chrono::system_clock::time_point(std::chrono::microseconds(from.get<std::int64_t>()));
 }
 
-json from_leg(const leg& l) {
-    return {{"unit", l.where.kind == media::leg_kind::unit},
-            {"id_code", l.where.unit},
-            {"interface", l.where.interface},
-            {"ipv6", l.where.ipv6},
-            {"rtp", from_endpoint(l.rtp)},
-            {"rtcp", from_endpoint(l.rtcp)},
-            {"learn", l.learn},
-            {"mux", l.mux},
-            {"mux_offered", l.mux_offered},
-            {"direction", static_cast<int>(l.direction)},
-            {"held", l.held},
-            {"profile", l.profile.rtp ? std::string(sdp::name(l.profile)) : std::string()},
-            {"suite", l.keys.suite ? std::string(api::info(*l.keys.suite).name) : std::string()},
-            {"tag", l.keys.tag}};
+void write(json_out& to, const leg& l) {
+    to.open('{')
+        .field("unit", l.where.kind == media::leg_kind::unit)
+        .field("id_code", l.where.unit)
+        .field("interface", l.where.interface)
+        .field("ipv6", l.where.ipv6);
+    write(to, "rtp", l.rtp);
+    write(to, "rtcp", l.rtcp);
+    to.field("learn", l.learn)
+        .field("mux", l.mux)
+        .field("mux_offered", l.mux_offered)
+        .field("direction", static_cast<int>(l.direction))
+        .field("held", l.held)
+        .field("profile", l.profile.rtp ? sdp::name(l.profile) : std::string_view())
+        .field("suite", l.keys.suite ? api::info(*l.keys.suite).name : std::string_view())
+        .field("tag", l.keys.tag)
+        .close('}');
 }
 
 leg to_leg(const json& from) {
@@ -69,17 +80,33 @@ leg to_leg(const json& from) {
     return l;
 }
 
-json from_line(const media_line& m) {
-    json local = json::array();
-    for (const auto& one : m.local)
-        local.push_back({{"rtp", from_endpoint(one.rtp)}, {"rtcp", from_endpoint(one.rtcp)}});
-    return {{"index", m.index},
-            {"kind", m.kind},
-            {"id", m.id},
-            {"answered", m.answered},
-            {"clock_rate", m.clock_rate},
-            {"local", std::move(local)},
-            {"legs", json::array({from_leg(m.legs[0]), from_leg(m.legs[1])})}};
+void write(json_out& to, const media_line& m) {
+    to.open('{')
+        .field("index", m.index)
+        .field("kind", m.kind)
+        .field("id", m.id)
+        .field("answered", m.answered)
+        .field("clock_rate", m.clock_rate)
+        .key("local")
+        .open('[');
+    for (const auto& one : m.local) {
+        to.open('{');
+        write(to, "rtp", one.rtp);
+        write(to, "rtcp", one.rtcp);
+        to.close('}');
+    }
+    to.close(']').key("legs").open('[');
+    for (const auto& l : m.legs)
+        write(to, l);
+    to.close(']').close('}');
+}
+
+template <class Texts>
+void write_texts(json_out& to, const Texts& texts) {
+    to.open('[');
+    for (const auto& text : texts)
+        to.value(std::string_view(text));
+    to.close(']');
 }
 
 media_line to_line(const json& from) {
@@ -101,28 +128,31 @@ media_line to_line(const json& from) {
 } // namespace
 
 std::string save(const call& c) {
-    json lines = json::array();
+    json_out to;
+    to.open('{').field("version", format_version).field("call_id", c.call_id).key("tags").open('[');
+    for (const auto& tags : c.tags)
+        write_texts(to, tags);
+    to.close(']')
+        .field("caller", c.caller)
+        .field("callee", c.callee)
+        .field("caller_domain", c.caller_domain)
+        .field("callee_domain", c.callee_domain)
+        .field("wish", c.wish)
+        .field("dialled", c.dialled)
+        .field("callee_offered", c.callee_offered)
+        .field("created_us", microseconds(c.created))
+        .field("last_signal_us", microseconds(c.last_signal))
+        .key("interfaces");
+    write_texts(to, c.interfaces);
+    to.field("offerer", c.offerer)
+        .field("answered", c.answered)
+        .field("accept_mux", c.accept_mux)
+        .field("refuse_mux", c.refuse_mux)
+        .key("lines")
+        .open('[');
     for (const auto& line : c.lines)
-        lines.push_back(from_line(line));
-    const json out{{"version", format_version},
-                   {"call_id", c.call_id},
-                   {"tags", c.tags},
-                   {"caller", c.caller},
-                   {"callee", c.callee},
-                   {"caller_domain", c.caller_domain},
-                   {"callee_domain", c.callee_domain},
-                   {"wish", c.wish},
-                   {"dialled", c.dialled},
-                   {"callee_offered", c.callee_offered},
-                   {"created_us", microseconds(c.created)},
-                   {"last_signal_us", microseconds(c.last_signal)},
-                   {"interfaces", c.interfaces},
-                   {"offerer", c.offerer},
-                   {"answered", c.answered},
-                   {"accept_mux", c.accept_mux},
-                   {"refuse_mux", c.refuse_mux},
-                   {"lines", std::move(lines)}};
-    return out.dump(-1, ' ', false, json::error_handler_t::replace);
+        write(to, line);
+    return to.close(']').close('}').take();
 }
 
 std::optional<call> load(std::string_view text) {

@@ -20,6 +20,13 @@ struct map_store final : call_store {
         ended.push_back(call);
     }
     void erase(const std::string& id) override { calls.erase(id); }
+    void flush() override {
+        ++flushes;
+        if (on_flush)
+            on_flush();
+    }
+    unsigned flushes = 0;
+    std::function<void()> on_flush;
     std::vector<std::pair<std::string, std::string>> load_all() override { return {calls.begin(), calls.end()}; }
 };
 

@@ -4,6 +4,8 @@
 #include "controlplane/callcontrol/cookie_cache.hpp"
 #include "controlplane/callcontrol/ng_fixture.hpp"
 
+#include <set>
+
 namespace tandem::callcontrol {
 namespace {
 
@@ -61,6 +63,34 @@ TEST_F(Ng, RetransmissionGetsTheSameReplyAndActsOnce) {
     EXPECT_EQ(relay.log.size(), 1U);
     raw("cookie2 " + request);
     EXPECT_EQ(server->count().offers, 2U);
+}
+
+// What was asked together is stored together, once, before the first of its replies goes out.
+TEST_F(Ng, RepliesOfATurnGoOutAfterOneFlush) {
+    std::array<char, 65536> buffer{};
+    asio::error_code early;
+    store.on_flush = [&] {
+        if (store.flushes > 1)
+            return; // the first turn's replies are there
+        EXPECT_GE(store.calls.size(), 64U);
+        client->receive(asio::buffer(buffer), 0, early);
+    };
+    std::set<std::string> missing;
+    for (int i = 0; i < 100; ++i) { // more than are taken at once
+        const auto cookie = "k" + std::to_string(i) + " ";
+        send(cookie + bencode::print(entries{{"command", "offer"},
+                                             {"call-id", "c" + std::to_string(i)},
+                                             {"from-tag", "a"},
+                                             {"sdp", sdp("198.51.100.2", 4000)}}));
+        missing.insert(cookie);
+    }
+    while (!missing.empty()) {
+        const auto reply = receive();
+        ASSERT_TRUE(reply) << missing.size() << " replies did not come";
+        EXPECT_EQ(missing.erase(reply->substr(0, reply->find(' ') + 1)), 1U);
+    }
+    EXPECT_EQ(early, asio::error::would_block) << "a reply went out before its call was stored";
+    EXPECT_LE(store.flushes, 5U);
 }
 
 TEST(CookieCache, RepliesOfAnEndedCallAreGoneAtOnce) {

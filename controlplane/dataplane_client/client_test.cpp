@@ -4,6 +4,7 @@
 #include "controlplane/dataplane_client/fake_dataplane.hpp"
 #include "controlplane/dataplane_client/stats_reader.hpp"
 
+#include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <functional>
@@ -101,6 +102,45 @@ TEST_F(client_test, ManyItemsTravelInSeveralMessages) {
     EXPECT_EQ((*removed)[4999].id, 4999u);
     EXPECT_EQ((*removed)[4999].status, api::status::unknown_flow);
     EXPECT_EQ(log.count("remove"), 3u);
+}
+
+// What several callers ask in one turn travels together, in the order asked; each gets its own items' answers.
+TEST_F(client_test, CallersOfOneTurnShareMessagesAndNothingOvertakes) {
+    std::vector<std::optional<client::statuses>> answers(7);
+    const auto ask = [&](std::size_t i, asio::awaitable<client::statuses> work) {
+        asio::co_spawn(
+            io,
+            [](asio::awaitable<client::statuses> w, std::optional<client::statuses>* to) -> asio::awaitable<void> {
+                *to = co_await std::move(w);
+            }(std::move(work), &answers[i]),
+            asio::detached);
+    };
+    const auto all = some(10);
+    std::vector<std::vector<api::flow_config>> flows;
+    for (std::ptrdiff_t i = 0; i < 5; ++i)
+        flows.push_back({all.begin() + 2 * i, all.begin() + 2 * i + 2});
+    const std::vector<api::flow_ref> first{{flows[0][0].id}}, second{{flows[4][1].id}, {7}};
+    for (std::size_t i = 0; i < 3; ++i)
+        ask(i, under.flow_add(flows[i]));
+    ask(3, under.flow_remove(first)); // after its add, before the next ones
+    ask(4, under.flow_add(flows[3]));
+    ask(5, under.flow_add(flows[4]));
+    ask(6, under.flow_remove(second));
+    ASSERT_TRUE(until([&] { return std::ranges::all_of(answers, [](const auto& a) { return a.has_value(); }); }));
+    for (const std::size_t i : {0U, 1U, 2U, 4U, 5U}) {
+        const auto& flow = flows[i < 3 ? i : i - 1];
+        ASSERT_TRUE(*answers[i] && (*answers[i])->size() == 2) << i;
+        for (std::size_t item = 0; item < 2; ++item) {
+            EXPECT_EQ((**answers[i])[item].id, flow[item].id);
+            EXPECT_EQ((**answers[i])[item].status, api::status::ok);
+        }
+    }
+    EXPECT_EQ((**answers[3])[0].status, api::status::ok);
+    ASSERT_EQ((*answers[6])->size(), 2u);
+    EXPECT_EQ((**answers[6])[0].status, api::status::ok);
+    EXPECT_EQ((**answers[6])[1].status, api::status::unknown_flow);
+    EXPECT_EQ(log.count("add"), 2u);
+    EXPECT_EQ(log.count("remove"), 2u);
 }
 
 TEST_F(client_test, EventsArrive) {

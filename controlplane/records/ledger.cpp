@@ -66,7 +66,7 @@ void ledger::put(const std::string& call_id, const std::string& json) {
         c->record = new_record_id();
         add({.kind = what::call_put, .key = c->number, .name = call_id, .extra = c->record, .body = json});
     }
-    complete(true); // the answer to the SIP proxy goes out after this
+    complete(); // the answer to the SIP proxy goes out after flush()
 }
 
 void ledger::erase(const std::string& call_id) {
@@ -77,7 +77,7 @@ void ledger::erase(const std::string& call_id) {
     if (std::exchange(c->put, false))
         add({.kind = what::call_gone, .key = c->number});
     settle(c);
-    complete(true);
+    complete();
 }
 
 void ledger::end(const callcontrol::ended_call& ended) {
@@ -90,7 +90,7 @@ void ledger::end(const callcontrol::ended_call& ended) {
     if (c->put && c->live > 0)
         add({.kind = what::call_ended, .key = c->number, .body = to_json(ended)});
     settle(c);
-    complete(true);
+    complete();
 }
 
 void ledger::put(const media::media_row& row) {
@@ -102,7 +102,7 @@ void ledger::put(const media::media_row& row) {
         media_.emplace(row.id, c);
         add({.kind = what::media_put, .key = row.id, .call = c->number, .body = to_json(row)});
     }
-    complete(false);
+    complete();
 }
 
 void ledger::erase(media::media_id id) {
@@ -114,7 +114,7 @@ void ledger::erase(media::media_id id) {
     --c->live;
     add({.kind = what::media_gone, .key = id});
     settle(c);
-    complete(false);
+    complete();
 }
 
 void ledger::record(const media::media_record& ended) {
@@ -133,7 +133,7 @@ void ledger::record(const media::media_record& ended) {
         add({.kind = what::media_over, .key = ++last_over_, .call = c->number, .body = to_json(ended)});
     }
     settle(c);
-    complete(true);
+    complete();
 }
 
 // --- what is over ----------------------------------------------------------------------------------------------------
@@ -158,16 +158,10 @@ void ledger::settle(const call_ptr& c) {
 }
 
 void ledger::add_record(call& c) {
-    auto done = std::make_unique<finished>();
-    done->record = record_of(c);
-    done->pair = pair_of(done->record);
-    done->call = past_call_of(done->record);
-    done->to_ship = to_ship_;
+    auto record = record_of(c);
     operation op{.kind = what::record_made};
-    op.body = records::to_json(done->record);
-    done->record.media.clear();
-    done->record.why.clear();
-    op.done = std::move(done);
+    op.body = records::to_json(record);
+    op.done = std::make_unique<finished>(finished_of(std::move(record), to_ship_));
     add(std::move(op));
 }
 
@@ -204,16 +198,16 @@ call_record ledger::record_of(call& c) const {
     return record;
 }
 
-void ledger::complete(bool durable) {
+void ledger::complete() {
     if (!change_.empty())
         change_.back().last = true;
     for (auto& op : change_)
         to_.add(std::move(op));
     change_.clear();
-    if (durable || !flush_at_end_of_turn)
-        to_.flush();
-    else
+    if (flush_at_end_of_turn)
         flush_at_end_of_turn();
+    else
+        to_.flush();
 }
 
 // --- over a restart --------------------------------------------------------------------------------------------------
@@ -272,7 +266,7 @@ void ledger::recover() {
     load_media(all);
     if (!all.empty())
         last_call_ = all.rbegin()->first;
-    complete(false);
+    complete();
     std::size_t done = 0;
     for (const auto& [number, c] : all) {
         if (c->put && !c->ended && open_.at(c->call_id) != c) { // two that go on: a damaged file
@@ -281,7 +275,7 @@ void ledger::recover() {
         }
         done += due(*c) ? 1 : 0;
         settle(c);
-        complete(true);
+        complete();
     }
     if (done > 0)
         spdlog::info("database: {} calls that ended when the last process did are finished", done);
@@ -289,7 +283,7 @@ void ledger::recover() {
 
 std::vector<std::pair<std::string, std::string>> ledger::load_all() {
     std::vector<std::pair<std::string, std::string>> rows;
-    to_.flush();
+    to_.settle();
     try {
         for (auto row = once(db_, "SELECT id, body FROM call WHERE ended IS NULL ORDER BY n"); row.step();)
             rows.emplace_back(row.text(0), row.text(1));
@@ -302,7 +296,7 @@ std::vector<std::pair<std::string, std::string>> ledger::load_all() {
 
 std::vector<media::media_row> ledger::load() {
     std::vector<media::media_row> rows;
-    to_.flush();
+    to_.settle();
     try {
         for (auto row = once(db_, "SELECT body FROM media"); row.step();)
             if (auto body = media_row_from_json(row.view(0)))
@@ -316,11 +310,11 @@ std::vector<media::media_row> ledger::load() {
 
 void ledger::set_generation(std::uint64_t generation) {
     add({.kind = what::generation, .key = static_cast<std::int64_t>(generation)});
-    complete(true);
+    complete();
 }
 
 std::uint64_t ledger::generation() {
-    to_.flush();
+    to_.settle();
     try {
         auto row = once(db_, "SELECT value FROM fact WHERE name = 'generation'");
         return row.step() ? static_cast<std::uint64_t>(row.number(0)) : 0;

@@ -27,7 +27,7 @@ public:
 
     // Reads what an earlier process left and finishes what it left half-way.
     void recover();
-    // Set: what need not be durable at once is written at the end of the io_context's turn.
+    // Set: writes are done at the end of the io_context's turn, or by flush(), whichever comes first.
     std::function<void()> flush_at_end_of_turn;
 
     // call_store
@@ -35,6 +35,7 @@ public:
     void end(const callcontrol::ended_call& call) override;
     void erase(const std::string& call_id) override;
     std::vector<std::pair<std::string, std::string>> load_all() override;
+    void flush() override { to_.flush(); }
     // journal
     void put(const media::media_row& row) override;
     void erase(media::media_id id) override;
@@ -61,7 +62,7 @@ private:
     void add_record(call& c);
     [[nodiscard]] call_record record_of(call& c) const;
     void add(operation op) { change_.push_back(std::move(op)); }
-    void complete(bool durable);
+    void complete();
     void load_calls(std::map<std::int64_t, call_ptr>& all);
     void load_media(std::map<std::int64_t, call_ptr>& all);
 
