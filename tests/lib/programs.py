@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real programs with their files: Gateway (holder, data plane, control plane, Kamailio), Agent, Ctl (tandemctl, ops socket)."""
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -135,11 +137,13 @@ class Gateway:
 
     access, core (SIP), core_media: addresses; ports: interfaces; level: the default level's table (rekey_s, overlap_s, suite, seed_bytes);
     media, tunnel, dataplane, controlplane: more keys for those tables; tables: more of them for the control plane's configuration.
+    levels: {name: table}, weakest first, the first is the default; levels_file=True puts them into levels.toml (see write_levels).
     start() starts everything in order."""
 
     def __init__(self, netns, directory, access="192.0.2.1", core="198.51.100.1", core_media="198.51.100.2", ports=("acc0", "core0"), level=None,
                  instance=None, tunnel_port=4433, inner4="10.64.0.0/16", inner6=None, tun="tandem0", media=None,
-                 tunnel=None, dataplane=None, controlplane=None, levels=None, survive=False, kamailio=True, access_more=(), tables=()):
+                 tunnel=None, dataplane=None, controlplane=None, levels=None, survive=False, kamailio=True, access_more=(), tables=(),
+                 levels_file=False):
         self.netns, self.dir, self.survive = netns, Path(directory), survive
         self.access, self.core, self.tunnel_port, self.with_kamailio = access, core, tunnel_port, kamailio
         self.instance = instance or getattr(netns, "name", "main")
@@ -157,15 +161,32 @@ class Gateway:
              *[("[[port]]", {"interface": p}) for p in ports],
              ("[edge]", {"tunnel_tcp": [tunnel_port]})])
         table = levels or {"test": {**LEVEL_TEST, **(level or {})}}
+        self.levels_file = self.dir / "levels.toml"
+        if levels_file:
+            self.write_levels(table)
         self.controlplane_config = write_toml(self.dir / "controlplane.toml", {
             "instance": self.instance, "run_dir": self.run_dir, "dataplane": self.run_dir / "dataplane.sock",
             "database": self.dir / "tandem.db", "master_key_file": self.dir / "master.key",
-            "default_level": next(iter(table)), **(controlplane or {})},
+            **({"levels": self.levels_file} if levels_file else {"default_level": next(iter(table))}), **(controlplane or {})},
             [("[tunnel]", {"listen": [self.server], "tun": tun, "inner4": inner4, "inner6": inner6, **(tunnel or {})}),
              ("[ng]", {"listen": ["127.0.0.1:2223"]}),
              ("[media]", {"ports": [20000, 40000], "access": "access", "core": "core", **(media or {})}),
-             *[(f"[levels.{name}]", body) for name, body in table.items()], *tables])
+             *([] if levels_file else [(f"[levels.{name}]", body) for name, body in table.items()]), *tables])
         self.dataplane = self.controlplane = self.kamailio = None
+
+    def write_levels(self, table, tables=(), **keys):
+        """levels.toml as an operator writes it; `level reload` or SIGHUP takes it."""
+        write_toml(self.levels_file, {"default": next(iter(table)), **keys},
+                   [*[(f"[levels.{name}]", body) for name, body in table.items()], *tables])
+
+    def seed_profile(self, a, b, seconds, ended=None):
+        """The pair has talked this long, newest last: rows of table `profile` (controlplane/records/README.md), by another program."""
+        a, b = sorted((a, b))
+        now = int((ended or time.time()) * 1000)
+        calls = [[now - 60_000 * (len(seconds) - i), int(s * 1000), 0] for i, s in enumerate(seconds)]
+        with contextlib.closing(sqlite3.connect(self.dir / "tandem.db", timeout=10)) as db, db:
+            db.execute("INSERT INTO profile(a, b, body) VALUES (?, ?, ?) ON CONFLICT(a, b) DO UPDATE SET body = excluded.body",
+                       (a, b, json.dumps({"total": len(calls), "calls": calls}, separators=(",", ":"))))
 
     def start(self):
         self.start_dataplane()
