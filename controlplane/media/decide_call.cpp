@@ -39,8 +39,10 @@ asio::awaitable<std::optional<policy::advice>> ask(session::directory* sessions,
 } // namespace
 
 std::vector<std::string> manager::state::peers_of(std::size_t i) const {
-    const auto& name = i == 0 ? callee : caller;
-    const auto& domain = i == 0 ? callee_domain : caller_domain;
+    // Leg 0 made the first offer, which is the callee where it came in the answer to an INVITE without one.
+    const bool is_callee = legs[i].unit == callee || (i == 1 && legs[i].unit != caller);
+    const auto& name = is_callee ? caller : callee;
+    const auto& domain = is_callee ? caller_domain : callee_domain;
     std::vector<std::string> out;
     const auto add = [&](const std::string& text) {
         if (auto known = protocol::parse_address_name(text);

@@ -82,6 +82,14 @@ TEST_F(decide_test, Rim20_BothUnitsAreAskedAboutEachOther) {
     EXPECT_EQ(now->relay.count().contacts_answered, 2u);
 }
 
+TEST_F(decide_test, Rim23_CalleeThatMadeTheOfferIsAskedAboutTheCaller) {
+    auto request = call(unit_leg("alice"), core_leg());
+    request.caller = "bob"; // his INVITE carried no SDP
+    request.callee = "alice";
+    ASSERT_NE(set_up(request), 0u) << last_error;
+    EXPECT_EQ(peers(units.contacts.at(0)), std::vector<std::string>{"bob"});
+}
+
 TEST_F(decide_test, Rim16_WishAndDialledGoIntoTheQuestion) {
     units.advices.clear();
     auto request = named(call(unit_leg("alice"), core_leg()));

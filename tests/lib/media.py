@@ -99,12 +99,12 @@ class Call:
     """A unit's phone and a core phone in a call made by ng offer and answer; media run from the start."""
 
     def __init__(self, gw, unit_space, unit_address, core_space, core_address, call_id="c1", caller="alice", callee="bob",
-                 first_sequence=None, start=True):
+                 first_sequence=None, start=True, metadata=""):
         self.gw, self.call_id = gw, call_id
         self.unit = RtpPhone(unit_space, unit_address, seed=11, first_sequence=first_sequence)
         self.core = RtpPhone(core_space, core_address, seed=12, first_sequence=first_sequence)
         self.ng = netns.inside(gw.netns.name, Client)
-        offer = self.command("offer", sdp=sdp(unit_address, self.unit.port), metadata=f"caller={caller};callee={callee}")
+        offer = self.command("offer", sdp=sdp(unit_address, self.unit.port), metadata=f"caller={caller};callee={callee};{metadata}")
         answer = self.command("answer", to_tag="b", sdp=sdp(core_address, self.core.port))
         self.towards_core, self.towards_unit = sdp_port(offer["sdp"]), sdp_port(answer["sdp"])
         if start:
