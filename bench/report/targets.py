@@ -92,6 +92,13 @@ def _ng(rows):
                 yield _at_least(f"ng: {note}, {what} ({word})", asked, times)
 
 
+def _policy(rows):
+    for row in pick(rows, bench="policy", engine="tandem", unit="us"):
+        yield _at_most(f"{row['flows']:,} rules: one {row['direction']}, us, p{row.get('percentile'):g}", 10, row["value"])
+    for row in pick(rows, bench="policy", engine="tandem", unit="per_s", direction="decide"):
+        yield _at_least(f"{row['flows']:,} rules: {row['note'].split(',')[0]}, a second", 100_000, row["value"])
+
+
 def judge(rows):
     """[(what, asked, reached, whether, verdict)]"""
-    return [*_cycles(rows), *_wire(rows), *_overload(rows), *_setup(rows), *_ng(rows)]
+    return [*_cycles(rows), *_wire(rows), *_overload(rows), *_setup(rows), *_policy(rows), *_ng(rows)]

@@ -213,11 +213,18 @@ std::size_t rule_table::replace(const std::vector<rule>& all) {
 std::optional<rule> rule_table::longest_prefix(std::string_view number) const {
     if (!is_number(number) || number.size() > most_digits + 1)
         return {};
+    // A million rows are in no cache: all rows that may be asked for are fetched at once, then asked, longest first.
+    std::array<number_slot, most_digits> probes;
+    std::size_t count = 0;
     auto digits = pack(number) >> 4;
     for (auto length = number.size() - 1; length > 0; --length, digits /= 10)
-        if (of_length_[length] > 0)
-            if (const auto* found = find_number(digits << 4 | length))
-                return make_rule_of(unpack(found->packed), found->row);
+        if (of_length_[length] > 0) {
+            probes[count].packed = digits << 4 | length;
+            numbers_.prefetch(probes[count++].hash());
+        }
+    for (std::size_t n = 0; n < count; ++n)
+        if (const auto* found = find_number(probes[n].packed))
+            return make_rule_of(unpack(found->packed), found->row);
     return {};
 }
 
