@@ -55,7 +55,9 @@ message advisor::contact(const message& request) {
         words = words_for(*found);
     if (known && !known->level.empty())
         words += fmt::format("{}{}: {}", words.empty() ? "" : "; ", known->text, known->level);
-    auto answer = request.response(status::ok, words);
+    auto answer = request.response(status::ok);
+    if (!words.empty())
+        answer.add<tlv::reason>(words);
     if (found)
         answer.add<tlv::level>(found->level);
     if (known && !known->level.empty())

@@ -103,3 +103,47 @@ TEST(Rim04Psk, RefusalsSayWhatToDo) {
     EXPECT_TRUE(has(read_psk("/nonexistent/psk").error(), "No such file or directory; put the unit's key there"));
     EXPECT_TRUE(has(read_psk("/tmp").error(), "not a regular file"));
 }
+
+TEST(Rim27Config, ProfilesRefuseWhatMakesNoSense) {
+    const auto config = parse_config(good + "state_dir = \"/var/lib/tandem-agent\"\n[profiles]\nof = \"mean\"\n"
+                                            "least_calls = 5\nage_days = 30\nduration = [{at_least_s = 300, level = "
+                                            "\"elevated\"}, {at_least_s = 900, level = \"high\"}]\n",
+                                     "agent.toml");
+    ASSERT_TRUE(config) << config.error();
+    EXPECT_EQ(config->state_dir, "/var/lib/tandem-agent");
+    EXPECT_EQ(config->profiles.of, expectation::mean);
+    EXPECT_EQ(config->profiles.least_calls, 5U);
+    EXPECT_EQ(config->profiles.age, std::chrono::hours(30 * 24));
+    ASSERT_EQ(config->profiles.duration.size(), 2U);
+    EXPECT_EQ(config->profiles.duration[1].level, "high");
+    const auto bad = [](const std::string& text) { return error_of(good + "[profiles]\n" + text); };
+    EXPECT_TRUE(has(bad("off = 1\n"), "agent.toml:6: unknown key 'off'"));
+    EXPECT_TRUE(has(bad("of = \"mode\"\n"), "agent.toml:6: of must be"));
+    EXPECT_TRUE(has(bad("least_calls = 0\n"), "agent.toml:6: least_calls must be"));
+    EXPECT_TRUE(has(bad("duration = 300\n"), "agent.toml:6: duration must be a list"));
+    EXPECT_TRUE(has(bad("duration = [{at_least_s = 300}]\n"), "needs its level"));
+    EXPECT_TRUE(has(bad("duration = [{level = \"high\"}]\n"), "needs at_least_s"));
+    EXPECT_TRUE(
+        has(bad("duration = [{at_least_s = 9, level = \"a\"}, {at_least_s = 9, level = \"b\"}]\n"), "must rise"));
+    EXPECT_TRUE(has(error_of(good + "profiles = 3\n"), "agent.toml:5: profiles must be a table"));
+}
+
+TEST(Rim28Config, TheWishForKeys) {
+    EXPECT_FALSE(parse_config(good, "f")->keys);
+    EXPECT_EQ(parse_config(good + "keys = \"device\"\n", "f")->keys, key_source::unit);
+    EXPECT_EQ(parse_config(good + "keys = \"both\"\n", "f")->keys, key_source::both);
+    EXPECT_EQ(parse_config(good + "keys = \"gateway\"\n", "f")->keys, key_source::gateway);
+    EXPECT_TRUE(has(error_of(good + "keys = \"me\"\n"), "agent.toml:5: keys must be"));
+    EXPECT_TRUE(has(error_of(good + "keys = 1\n"), "agent.toml:5: keys must be"));
+}
+
+TEST(Rim33Config, Paths) {
+    EXPECT_EQ(parse_config(good, "f")->paths.kind_of("wlp1s0"), path_kind::wlan);
+    const auto config = parse_config(good + "[paths]\nwlan = [\"radio0\"]\nwwan = []\n", "f");
+    ASSERT_TRUE(config) << config.error();
+    EXPECT_EQ(config->paths.kind_of("radio0"), path_kind::wlan);
+    EXPECT_EQ(config->paths.kind_of("wwan0"), path_kind::other);
+    EXPECT_TRUE(has(error_of(good + "[paths]\nlte = [\"x\"]\n"), "agent.toml:6: unknown key 'lte'"));
+    EXPECT_TRUE(has(error_of(good + "[paths]\nwlan = \"wlan0\"\n"), "agent.toml:6: wlan must be a list"));
+    EXPECT_TRUE(has(error_of(good + "[paths]\nwlan = [\"a name that is too long\"]\n"), "1 to 15 letters"));
+}

@@ -34,7 +34,7 @@ struct contact {
 
 // Fields to set; nothing: as it was; empty: taken away.
 struct contact_change {
-    std::optional<std::string> name, category, level;
+    std::optional<std::string> name{}, category{}, level{};
 };
 
 class contact_book {

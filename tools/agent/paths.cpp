@@ -141,11 +141,11 @@ path_kind path_names::kind_of(const std::string& interface) const noexcept {
 }
 
 path_choice choose(path_kind wanted, const links& known, const path_names& names, const std::string& in_use) {
-    const auto bound = [](const link& one, bool fallback) {
+    const auto bound = [](const net_link& one, bool fallback) {
         return path_choice{one.interface, one.interface, one.kind, fallback};
     };
-    const auto first = [&](auto&& test) -> const link* {
-        const link* found = nullptr;
+    const auto first = [&](auto&& test) -> const net_link* {
+        const net_link* found = nullptr;
         for (const auto& one : known.all)
             if (one.usable && test(one) && (found == nullptr || one.interface == in_use))
                 found = &one;
@@ -153,14 +153,14 @@ path_choice choose(path_kind wanted, const links& known, const path_names& names
     };
     const bool named = wanted == path_kind::wlan || wanted == path_kind::wwan;
     if (named)
-        if (const auto* found = first([wanted](const link& one) { return one.kind == wanted; }))
+        if (const auto* found = first([wanted](const net_link& one) { return one.kind == wanted; }))
             return bound(*found, false);
     const path_choice kernels{{}, known.kernels_own, names.kind_of(known.kernels_own), named};
     if (!known.kernels_own.empty() && known.kernels_up)
         return kernels;
-    if (const auto* found = first([](const link& one) { return one.kind != path_kind::other; }))
+    if (const auto* found = first([](const net_link& one) { return one.kind != path_kind::other; }))
         return bound(*found, named);
-    if (const auto* found = first([](const link&) { return true; }))
+    if (const auto* found = first([](const net_link&) { return true; }))
         return bound(*found, named);
     return kernels;
 }

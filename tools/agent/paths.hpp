@@ -32,15 +32,15 @@ struct path_names {
     [[nodiscard]] path_kind kind_of(const std::string& interface) const noexcept;
 };
 
-struct link {
+struct net_link {
     std::string interface;
     path_kind kind = path_kind::other;
     bool usable = false; // up with carrier, an address of the gateway's family, a route to it
 };
 struct links {
-    std::vector<link> all;   // loopback is none, and the primary's own TUN is none
-    std::string kernels_own; // what an unbound socket would leave by now; empty: no route
-    bool kernels_up = false; // and that one is up with carrier
+    std::vector<net_link> all; // loopback is none, and the primary's own TUN is none
+    std::string kernels_own;   // what an unbound socket would leave by now; empty: no route
+    bool kernels_up = false;   // and that one is up with carrier
 };
 
 struct path_choice {
