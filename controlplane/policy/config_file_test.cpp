@@ -66,7 +66,7 @@ tl::expected<config, std::string> parse(const std::string& text) {
 void expect_refused(const std::string& text, const std::string& place, const std::string& says) {
     const auto got = parse(text);
     ASSERT_FALSE(got) << text;
-    EXPECT_EQ(got.error().rfind("levels.toml:" + place + ": ", 0), 0u) << got.error() << "\nin\n" << text;
+    EXPECT_EQ(got.error().rfind("levels.toml:" + place + ": ", 0), 0u) << got.error() << "\nof\n" << text;
     EXPECT_NE(got.error().find(says), std::string::npos) << got.error();
 }
 
