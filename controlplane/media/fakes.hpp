@@ -144,7 +144,10 @@ struct fake_journal final : journal {
             out.push_back(row);
         return out;
     }
-    void record(const media_record& ended) override { records.push_back(ended); }
+    void record(const media_record& ended) override {
+        rows.erase(ended.id);
+        records.push_back(ended);
+    }
     void set_generation(std::uint64_t value) override { known = value; }
     std::uint64_t generation() override { return known; }
     std::map<media_id, media_row> rows;
