@@ -65,6 +65,7 @@ json to_json(const media::media_info& media) {
                         {"remote", leg.remote ? json(to_text(*leg.remote)) : json()},
                         {"suite", leg.suite},
                         {"epoch", leg.epoch},
+                        {"key_source", leg.keys ? json(policy::name_of(*leg.keys)) : json()},
                         {"received",
                          {{"packets", leg.received.packets},
                           {"bytes", leg.received.bytes},
@@ -96,6 +97,8 @@ json to_json(const media::media_info& media) {
             {"interval_s", media.interval_s},
             {"rekeys", media.rekeys},
             {"rekey_failures", media.rekey_failures},
+            {"seeds_made", media.seeds_made},
+            {"seeds_from_units", media.seeds_from_units},
             {"legs", legs}};
 }
 
