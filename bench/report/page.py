@@ -12,7 +12,7 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}figure{margin:1.5re
 COLUMNS = ("engine", "suite", "direction", "payload", "flows", "workers", "offered", "percentile", "value", "unit", "note")
 NUMBERS = ("payload", "flows", "workers", "offered", "percentile", "value")
 TITLES = {"path": "Full path in process", "workers": "Workers", "wire": "On the wire", "flood": "Under flood", "overload": "Overload",
-          "setup": "Set-up and re-key"}
+          "setup": "Set-up and re-key", "records": "Records"}
 
 
 def number(value):

@@ -23,6 +23,7 @@ BENCHES = {
     "workers": ([str(BUILD / "bench/workers/workers_bench")], (60, 300)),
     "idle": (["/usr/bin/python3", str(ROOT / "bench/workers/idle.py")], (90, 300)),
     "policy": ([str(BUILD / "bench/policy/policy_bench")], (60, 120)),
+    "records": ([str(BUILD / "bench/records/records_bench"), "--dir", str(BUILD)], (60, 300)),
     "setup": ([str(BUILD / "bench/setup/setup_bench")], (60, 600)),
     "wire": (["/usr/bin/python3", str(ROOT / "bench/wire/run.py")], (180, 1800)),
     "ng": (["/usr/bin/python3", str(ROOT / "bench/ng/run.py")], (180, 1200)),

@@ -69,6 +69,7 @@ bool record_rows::read_some(const record_query& what, place& at, std::vector<cal
 
 asio::awaitable<outcome<std::vector<call_record>>> record_rows::find(record_query what) {
     std::vector<call_record> found;
+    before_reading();
     auto at = what.until ? place{in_ms(*what.until), std::numeric_limits<std::int64_t>::max()}
                          : place{std::numeric_limits<std::int64_t>::max(), 0};
     const auto executor = co_await asio::this_coro::executor;
@@ -87,6 +88,7 @@ asio::awaitable<outcome<std::vector<call_record>>> record_rows::find(record_quer
 }
 
 asio::awaitable<outcome<std::optional<call_record>>> record_rows::show(std::string id) {
+    before_reading();
     try {
         auto row = by_id_.begin();
         if (!row.bind(id).step())

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,7 +27,8 @@ public:
     std::vector<call_record> unshipped(std::size_t limit) override;
     void mark_shipped(std::span<const std::string> ids) override;
 
-    void count_waiting(); // at start
+    std::function<void()> before_reading; // set: what is not in the database yet goes there
+    void count_waiting();                 // at start
     void one_more() noexcept { ++waiting_; }
 
     // Deletes at most so many that ended, or that were shipped, before `limit`: how many went. Never what waits.

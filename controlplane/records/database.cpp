@@ -15,6 +15,7 @@ namespace tandem::records {
 
 namespace {
 
+constexpr auto apply_after = std::chrono::milliseconds(20); // from the log into the database
 constexpr auto retry_every = std::chrono::milliseconds(500);
 constexpr auto expire_every = std::chrono::minutes(1);
 constexpr auto expire_pause = std::chrono::milliseconds(100); // while there is more to delete
@@ -46,11 +47,14 @@ tl::expected<void, std::string> database::impl::open(const std::string& path) {
         link.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;");
         if (auto fine = bring_up(link, path, options.instance); !fine)
             return fine;
+        if (auto fine = writes.open_log(path + "-log"); !fine)
+            return fine;
         live.recover();
         records.count_waiting();
     } catch (const sqlite_error& error) {
         return tl::unexpected(fmt::format("database {} cannot be used: {}", path, error.what()));
     }
+    records.before_reading = [this] { writes.settle(); };
     writes.on_record = [this](bool to_ship) {
         if (to_ship)
             records.one_more();
@@ -62,7 +66,8 @@ tl::expected<void, std::string> database::impl::open(const std::string& path) {
 void database::impl::start(asio::io_context& io) {
     retry_timer = std::make_unique<asio::steady_timer>(io);
     expire_timer = std::make_unique<asio::steady_timer>(io);
-    writes.timed = true;
+    apply_timer = std::make_unique<asio::steady_timer>(io);
+    writes.put_off([this] { apply_soon(apply_after); });
     live.flush_at_end_of_turn = [this, &io] {
         if (std::exchange(flush_posted, true))
             return;
@@ -80,16 +85,33 @@ void database::impl::start(asio::io_context& io) {
 void database::impl::stop() {
     if (!retry_timer)
         return;
-    writes.timed = false;
+    writes.put_off_no_more();
     live.flush_at_end_of_turn = nullptr;
+    apply_timer.reset();
+    apply_set = false;
     retry_timer.reset();
     expire_timer.reset();
-    writes.flush(true);
+    writes.settle(true);
+}
+
+// A little at a time: other work comes between.
+void database::impl::apply_soon(std::chrono::milliseconds pause) {
+    if (std::exchange(apply_set, true))
+        return;
+    apply_timer->expires_after(pause);
+    apply_timer->async_wait([weak = weak_from_this()](const asio::error_code& error) {
+        const auto self = weak.lock();
+        if (!self || error || !self->apply_timer)
+            return;
+        self->apply_set = false;
+        if (self->writes.due())
+            self->apply_soon(std::chrono::milliseconds(0));
+    });
 }
 
 void database::impl::retry() {
-    if (writes.waiting() > 0)
-        writes.flush(true);
+    if (!writes.trouble().empty() && writes.due(true))
+        apply_soon(std::chrono::milliseconds(0));
     retry_timer->expires_after(retry_every);
     retry_timer->async_wait([weak = weak_from_this()](const asio::error_code& error) {
         if (const auto self = weak.lock(); self && !error && self->retry_timer)
@@ -115,7 +137,7 @@ void database::impl::expire() {
 database::database(std::shared_ptr<impl> made) : impl_(std::move(made)) {}
 database::~database() {
     stop();
-    impl_->writes.flush(true);
+    impl_->writes.settle(true);
 }
 
 tl::expected<std::unique_ptr<database>, std::string> database::open(const std::string& path, identity::sealer keys,

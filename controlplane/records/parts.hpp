@@ -18,6 +18,7 @@ struct database::impl : std::enable_shared_from_this<database::impl> {
     [[nodiscard]] tl::expected<void, std::string> open(const std::string& path);
     void start(asio::io_context& io);
     void stop();
+    void apply_soon(std::chrono::milliseconds pause);
     void retry();  // what SQLite refused, now and then
     void expire(); // old records, a few at a time
 
@@ -30,8 +31,8 @@ struct database::impl : std::enable_shared_from_this<database::impl> {
     writer writes;
     ledger live;
     record_rows records;
-    bool flush_posted = false;
-    std::unique_ptr<asio::steady_timer> retry_timer, expire_timer;
+    bool flush_posted = false, apply_set = false;
+    std::unique_ptr<asio::steady_timer> apply_timer, retry_timer, expire_timer;
 };
 
 } // namespace tandem::records

@@ -262,7 +262,7 @@ asio::awaitable<tl::expected<std::size_t, std::string>> rule_rows::apply(std::ve
             co_return tl::unexpected(
                 fmt::format("row {}: {} has no level; nothing is changed", i + 1, edits[i].row.address));
     }
-    all_.writes.flush();
+    all_.writes.settle();
     try {
         write(edits, who.empty() ? "somebody by this program" : who);
         if (loaded_)
@@ -294,7 +294,7 @@ asio::awaitable<tl::expected<std::vector<policy::rule_change>, std::string>> rul
 }
 
 asio::awaitable<tl::expected<std::size_t, std::string>> rule_rows::forget_profiles(std::string a, std::string b) {
-    all_.writes.flush();
+    all_.writes.settle();
     try {
         sqlite3_busy_timeout(db_.get(), patience_ms);
         transaction work(db_, begin_, commit_);
