@@ -13,11 +13,12 @@ namespace {
 
 constexpr const char* sides[2] = {"caller", "callee"};
 
-// For sentences: what a name from outside may not do to a log line, it does not do here either.
+// For sentences: what a name from outside may not do to a log line, it does not do here either. No name that counts has
+// letters outside of ASCII.
 std::string shown(std::string_view name) {
     std::string text = "\"";
     for (const char c : name.substr(0, 64))
-        text += static_cast<unsigned char>(c) >= 0x20 && c != 0x7f ? c : '?';
+        text += c >= 0x20 && c < 0x7f ? c : '?';
     return text + '"';
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The security database in memory: a million rows at 23 to 32 bytes each besides names' own text, looked up by hashing.
+// The security database in memory: a million rows at 24 to 36 bytes each besides names' own text, looked up by hashing.
 // A number's digits are packed into an integer, so that a longest-prefix match is at most 15 probes of one table;
 // SIP addresses, id codes and domains are exact. The store (store.hpp) has the truth; this is its copy.
 // Owner thread: the control plane's io_context.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Open addressing with linear probing, at most four fifths full: the rows stand in one array and nothing else is kept.
-// A Slot has taken(), hash() (32 bits, well mixed) and is free when value-initialised. Pure.
+// Open addressing with linear probing, at most two thirds full (a miss looks at 5 cells; at four fifths at 13): the
+// rows stand in one array and nothing else is kept. A Slot has taken(), hash() (32 bits, well mixed) and is free when
+// value-initialised. Pure.
 #pragma once
 
 #include <algorithm>
@@ -23,8 +24,8 @@ public:
         used_ = 0;
     }
     void reserve(std::size_t rows) {
-        if (rows + rows / 4 + 1 > cells_.size())
-            rebuild(rows + rows / 4 + 1);
+        if (rows + rows / 2 + 1 > cells_.size())
+            rebuild(rows + rows / 2 + 1);
     }
     // same(slot): is it the one that is sought?
     template <class Same>
@@ -46,7 +47,7 @@ public:
     }
     // One that is not there yet.
     void insert(const Slot& fresh) {
-        if ((used_ + 1) * 5 > cells_.size() * 4)
+        if ((used_ + 1) * 3 > cells_.size() * 2)
             rebuild(std::max<std::size_t>(16, cells_.size() + cells_.size() / 2));
         place(fresh);
         ++used_;
