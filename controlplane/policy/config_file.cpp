@@ -3,6 +3,7 @@
 #include "controlplane/policy/config_file.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -13,8 +14,6 @@
 namespace tandem::policy {
 
 namespace {
-
-constexpr std::int64_t hour_s = 3600;
 
 // One file's tables to one config.
 class policy_reader {
