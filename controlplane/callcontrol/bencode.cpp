@@ -2,6 +2,7 @@
 // bencode reader and writer (BEP 3). Pure; any thread.
 #include "controlplane/callcontrol/bencode.hpp"
 
+#include <array>
 #include <charconv>
 
 namespace tandem::callcontrol::bencode {
@@ -104,16 +105,23 @@ private:
     std::size_t values_ = 0;
 };
 
+void append_number(std::string& out, std::int64_t number) {
+    std::array<char, 24> digits;
+    out.append(digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr);
+}
+
 void append_text(std::string& out, std::string_view text) {
-    out += std::to_string(text.size());
+    append_number(out, static_cast<std::int64_t>(text.size()));
     out += ':';
     out += text;
 }
 
+} // namespace
+
 void append(std::string& out, const value& what) {
     if (const auto* number = what.integer()) {
         out += 'i';
-        out += std::to_string(*number);
+        append_number(out, *number);
         out += 'e';
     } else if (const auto* text = what.text()) {
         append_text(out, *text);
@@ -129,10 +137,21 @@ void append(std::string& out, const value& what) {
             append(out, item);
         }
         out += 'e';
+    } else if (const auto* whole = what.whole()) {
+        out += whole->bytes;
     }
 }
 
-} // namespace
+writer& writer::text(std::string_view words) {
+    append_text(bytes_, words);
+    return *this;
+}
+
+writer& writer::number(std::int64_t n) {
+    bytes_ += 'i';
+    append_number(bytes_, n);
+    return put('e');
+}
 
 const value* value::find(std::string_view key) const noexcept {
     if (const auto* all = entries())

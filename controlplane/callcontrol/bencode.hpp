@@ -24,6 +24,12 @@ class value;
 using list = std::vector<value>;
 using dict = std::vector<std::pair<std::string, value>>;
 
+// One whole value as its bytes, made by a writer; only ever printed.
+struct encoded {
+    std::string bytes;
+    friend bool operator==(const encoded&, const encoded&) = default;
+};
+
 class value {
 public:
     value() : data_(dict{}) {}
@@ -36,11 +42,13 @@ public:
     value(const char* text) : data_(std::string(text)) {}
     value(list items) : data_(std::move(items)) {}
     value(dict entries) : data_(std::move(entries)) {}
+    value(encoded whole) : data_(std::move(whole)) {}
 
     [[nodiscard]] const std::int64_t* integer() const noexcept { return std::get_if<std::int64_t>(&data_); }
     [[nodiscard]] const std::string* text() const noexcept { return std::get_if<std::string>(&data_); }
     [[nodiscard]] const list* items() const noexcept { return std::get_if<list>(&data_); }
     [[nodiscard]] const dict* entries() const noexcept { return std::get_if<dict>(&data_); }
+    [[nodiscard]] const encoded* whole() const noexcept { return std::get_if<encoded>(&data_); }
 
     // Of a dictionary: the first entry of that name, or nothing.
     [[nodiscard]] const value* find(std::string_view key) const noexcept;
@@ -53,7 +61,7 @@ public:
     friend bool operator==(const value&, const value&);
 
 private:
-    std::variant<std::int64_t, std::string, list, dict> data_;
+    std::variant<std::int64_t, std::string, list, dict, encoded> data_;
 };
 
 struct parsed {
@@ -62,6 +70,29 @@ struct parsed {
 };
 
 [[nodiscard]] std::optional<parsed> parse(std::string_view bytes);
+
 [[nodiscard]] std::string print(const value&);
+void append(std::string& to, const value&);
+
+// Written front to back: a dictionary of many small ones is several times cheaper than as a tree.
+class writer {
+public:
+    writer& open_dict() { return put('d'); }
+    writer& open_list() { return put('l'); }
+    writer& close() { return put('e'); }
+    writer& text(std::string_view words);
+    writer& number(std::int64_t n);
+    writer& key(std::string_view name) { return text(name); }
+    writer& field(std::string_view name, std::string_view words) { return text(name).text(words); }
+    writer& field(std::string_view name, std::int64_t n) { return text(name).number(n); }
+    [[nodiscard]] encoded take() { return {std::move(bytes_)}; }
+
+private:
+    writer& put(char mark) {
+        bytes_ += mark;
+        return *this;
+    }
+    std::string bytes_;
+};
 
 } // namespace tandem::callcontrol::bencode

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "controlplane/callcontrol/call.hpp"
+#include "controlplane/protocol/address_text.hpp"
 #include "controlplane/protocol/json_out.hpp"
 
 namespace tandem::callcontrol {
@@ -22,7 +23,7 @@ void write(json_out& to, std::string_view name, const std::optional<media::endpo
         to.null();
         return;
     }
-    to.open('{').field("address", e->address.to_string()).field("port", e->port).close('}');
+    to.open('{').field("address", protocol::address_text(e->address)).field("port", e->port).close('}');
 }
 
 std::optional<media::endpoint> to_endpoint(const json& from) {

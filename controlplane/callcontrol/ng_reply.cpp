@@ -4,52 +4,65 @@
 
 #include <algorithm>
 
+#include "controlplane/protocol/address_text.hpp"
+
 namespace tandem::callcontrol {
 
 namespace {
 
 using bencode::dict;
-using bencode::list;
 using bencode::value;
+using bencode::writer;
 using std::chrono::duration_cast;
 
 std::int64_t seconds(std::chrono::system_clock::time_point when) {
     return duration_cast<std::chrono::seconds>(when.time_since_epoch()).count();
 }
 
-value endpoint(const std::optional<media::endpoint>& e) {
-    if (!e)
-        return value(dict{});
-    return dict{
-        {"family", e->address.is_v6() ? "IPv6" : "IPv4"}, {"address", e->address.to_string()}, {"port", e->port}};
+std::string_view family(const media::endpoint& e) {
+    return e.address.is_v6() ? "IPv6" : "IPv4";
+}
+
+void write(writer& to, std::string_view name, const std::optional<media::endpoint>& e) {
+    to.key(name).open_dict();
+    if (e)
+        to.field("family", family(*e)).field("address", protocol::address_text(e->address)).field("port", e->port);
+    to.close();
 }
 
 struct totals {
     std::int64_t packets = 0, bytes = 0, errors = 0;
-    [[nodiscard]] value print() const { return dict{{"packets", packets}, {"bytes", bytes}, {"errors", errors}}; }
 };
+
+void write(writer& to, std::string_view name, const totals& t) {
+    to.key(name).open_dict().field("packets", t.packets).field("bytes", t.bytes).field("errors", t.errors).close();
+}
 
 struct stream_view {
+    std::string_view kind; // RTP or RTCP
     media::endpoint local;
     std::optional<media::endpoint> advertised, remote;
-    std::int64_t last_packet;
+    std::int64_t last_packet = 0;
     totals count;
-    list flags;
+    bool filled = false, both = false; // RTCP comes here too
 };
 
-value stream(const stream_view& s) {
-    value out(dict{});
-    if (s.local.port != 0) {
-        out.add("local port", s.local.port);
-        out.add("local address", s.local.address.to_string());
-        out.add("family", s.local.address.is_v6() ? "IPv6" : "IPv4");
-    }
-    out.add("endpoint", endpoint(s.remote));
-    out.add("advertised endpoint", endpoint(s.advertised));
-    out.add("last packet", s.last_packet);
-    out.add("flags", s.flags);
-    out.add("stats", s.count.print());
-    return out;
+void write(writer& to, const stream_view& s) {
+    to.open_dict();
+    if (s.local.port != 0)
+        to.field("local port", s.local.port)
+            .field("local address", protocol::address_text(s.local.address))
+            .field("family", family(s.local));
+    write(to, "endpoint", s.remote);
+    write(to, "advertised endpoint", s.advertised);
+    to.field("last packet", s.last_packet).key("flags").open_list().text(s.kind);
+    if (s.filled)
+        to.text("filled");
+    if (s.both)
+        to.text("RTCP");
+    to.close();
+    write(to, "stats", s.count);
+    to.close();
 }
 
 // What the SDP said; 0.0.0.0 while held that way.
@@ -62,10 +75,9 @@ std::optional<media::endpoint> advertised(const media_line& line, side s) {
 }
 
 // The relay counts a leg's RTP and RTCP together: both stand with the RTP stream.
-value media_of(const call& c, const media_line& line, side s, const std::optional<media::media_info>& info,
-               totals& sum) {
+stream_view rtp_of(const call& c, const media_line& line, side s, const std::optional<media::media_info>& info) {
     const auto& leg = line.legs[s];
-    stream_view rtp{line.local[s].rtp, advertised(line, s), leg.rtp, seconds(c.created), {}, list{"RTP"}};
+    stream_view rtp{"RTP", line.local[s].rtp, advertised(line, s), leg.rtp, seconds(c.created), {}, false, leg.mux};
     if (info) {
         const auto& got = info->legs[s].received;
         rtp.count = {static_cast<std::int64_t>(got.packets), static_cast<std::int64_t>(got.bytes),
@@ -75,47 +87,47 @@ value media_of(const call& c, const media_line& line, side s, const std::optiona
         if (got.seconds_since_packet >= 0)
             rtp.last_packet =
                 seconds(std::chrono::system_clock::now()) - static_cast<std::int64_t>(got.seconds_since_packet);
-        sum.packets += rtp.count.packets;
-        sum.bytes += rtp.count.bytes;
-        sum.errors += rtp.count.errors;
     }
     if (leg.held)
         rtp.remote = rtp.advertised;
-    if (rtp.remote)
-        rtp.flags.push_back("filled");
-    list streams;
-    if (leg.mux) {
-        rtp.flags.push_back("RTCP");
-        streams.push_back(stream(rtp));
-    } else {
-        stream_view rtcp{line.local[s].rtcp, leg.rtcp, leg.rtcp, rtp.last_packet, {}, list{"RTCP"}};
-        if (leg.rtcp)
-            rtcp.flags.push_back("filled");
-        streams.push_back(stream(rtp));
-        streams.push_back(stream(rtcp));
-    }
-    list flags{"initialized"};
-    if (sdp::sends(leg.direction))
-        flags.push_back("send");
-    if (sdp::receives(leg.direction) && !leg.held)
-        flags.push_back("recv");
-    if (leg.mux)
-        flags.push_back("rtcp-mux");
-    if (leg.profile.secure)
-        flags.push_back("SDES");
-    value out(dict{{"index", line.index + 1},
-                   {"type", line.kind},
-                   {"protocol", leg.profile.rtp ? std::string(sdp::name(leg.profile)) : std::string()}});
-    out.add("streams", std::move(streams));
-    out.add("flags", std::move(flags));
-    return out;
+    rtp.filled = rtp.remote.has_value();
+    return rtp;
 }
 
-value peers(const call& c, side s) {
-    list out;
+void write_media(writer& to, const call& c, const media_line& line, side s,
+                 const std::optional<media::media_info>& info, totals& sum) {
+    const auto& leg = line.legs[s];
+    const auto rtp = rtp_of(c, line, s, info);
+    sum.packets += rtp.count.packets;
+    sum.bytes += rtp.count.bytes;
+    sum.errors += rtp.count.errors;
+    to.open_dict()
+        .field("index", std::int64_t{line.index} + 1)
+        .field("type", line.kind)
+        .field("protocol", leg.profile.rtp ? sdp::name(leg.profile) : std::string_view())
+        .key("streams")
+        .open_list();
+    write(to, rtp);
+    if (!leg.mux)
+        write(to,
+              stream_view{"RTCP", line.local[s].rtcp, leg.rtcp, leg.rtcp, rtp.last_packet, {}, leg.rtcp.has_value()});
+    to.close().key("flags").open_list().text("initialized");
+    if (sdp::sends(leg.direction))
+        to.text("send");
+    if (sdp::receives(leg.direction) && !leg.held)
+        to.text("recv");
+    if (leg.mux)
+        to.text("rtcp-mux");
+    if (leg.profile.secure)
+        to.text("SDES");
+    to.close().close();
+}
+
+void write_peers(writer& to, std::string_view name, const call& c, side s) {
+    to.key(name).open_list();
     for (const auto& tag : c.tags[other(s)])
-        out.push_back(dict{{"tag", tag}, {"type", "offer/answer"}});
-    return out;
+        to.open_dict().field("tag", tag).field("type", "offer/answer").close();
+    to.close();
 }
 
 } // namespace
@@ -125,7 +137,10 @@ value ok_reply() {
 }
 
 value error_reply(std::string why) {
-    return dict{{"result", "error"}, {"error-reason", std::move(why)}};
+    dict out;
+    out.emplace_back("result", "error");
+    out.emplace_back("error-reason", std::move(why));
+    return out;
 }
 
 void add_statistics(value& reply, const call& c, const media::relay& relay) {
@@ -134,24 +149,31 @@ void add_statistics(value& reply, const call& c, const media::relay& relay) {
     reply.add("created_us", us % 1'000'000);
     reply.add("last signal", seconds(c.last_signal));
     reply.add("SSRC", dict{});
+    std::vector<std::optional<media::media_info>> infos;
+    for (const auto& line : c.lines)
+        infos.push_back(line.id != 0 ? relay.info(line.id) : std::nullopt);
     totals sum;
-    value tags(dict{});
+    writer tags;
+    tags.open_dict();
     for (const side s : {0U, 1U})
         for (std::size_t i = 0; i < c.tags[s].size(); ++i) {
             const auto& tag = c.tags[s][i];
             const bool current = i + 1 == c.tags[s].size(); // the fork that the media belongs to
-            list medias;
-            for (const auto& line : c.lines)
-                if (line.id != 0 && current)
-                    medias.push_back(media_of(c, line, s, relay.info(line.id), sum));
-            tags.add(tag, dict{{"tag", tag},
-                               {"created", seconds(c.created)},
-                               {"subscriptions", peers(c, s)},
-                               {"subscribers", peers(c, s)},
-                               {"medias", std::move(medias)}});
+            tags.key(tag).open_dict().field("tag", tag).field("created", seconds(c.created));
+            write_peers(tags, "subscriptions", c, s);
+            write_peers(tags, "subscribers", c, s);
+            tags.key("medias").open_list();
+            for (std::size_t n = 0; n < c.lines.size(); ++n)
+                if (c.lines[n].id != 0 && current)
+                    write_media(tags, c, c.lines[n], s, infos[n], sum);
+            tags.close().close();
         }
-    reply.add("tags", std::move(tags));
-    reply.add("totals", dict{{"RTP", sum.print()}, {"RTCP", totals{}.print()}});
+    reply.add("tags", tags.close().take());
+    writer all;
+    all.open_dict();
+    write(all, "RTP", sum);
+    write(all, "RTCP", totals{});
+    reply.add("totals", all.close().take());
 }
 
 } // namespace tandem::callcontrol

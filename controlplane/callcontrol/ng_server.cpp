@@ -276,17 +276,15 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
     }
     if (reply.text_of("result") == "error")
         ++count.errors;
-    auto body = bencode::print(reply);
-    if (body.size() > largest_reply) {
-        sdp::wipe(body);
-        body = bencode::print(error_reply("Reply is too large for a datagram"));
-    }
     std::string bytes;
-    bytes.reserve(cookie.size() + 1 + body.size());
+    bytes.reserve(2000);
     bytes += cookie;
     bytes += ' ';
-    bytes += body;
-    sdp::wipe(body);
+    bencode::append(bytes, reply);
+    if (bytes.size() > largest_reply) {
+        sdp::wipe(bytes);
+        bytes = cookie + ' ' + bencode::print(error_reply("Reply is too large for a datagram"));
+    }
     cookies.finish(key, bytes);
     reply_later(std::move(on), to, std::move(bytes));
 }

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "controlplane/protocol/address_text.hpp"
+
 namespace tandem::callcontrol::sdp {
 
 namespace {
@@ -24,7 +26,7 @@ bool is_removed(const line& one) {
 }
 
 std::string connection(const asio::ip::address& address) {
-    return std::string(address.is_v6() ? "IN IP6 " : "IN IP4 ") + address.to_string();
+    return (address.is_v6() ? "IN IP6 " : "IN IP4 ") + protocol::address_text(address);
 }
 
 // c=0.0.0.0 is old-style hold (RFC 3264 8.4): the other side must see it.
@@ -40,13 +42,15 @@ class writer {
 public:
     writer(const session& from, const std::vector<media_rewrite>& to, const rewrite_options& options)
         : from_(from), to_(to), options_(options) {
-        std::size_t length = 1024;
+        std::size_t length = 256;
         for (const auto& one : from.lines)
             length += one.text.size() + 64;
         for (const auto& one : from.m_lines)
             for (const auto& inner : one.lines)
                 length += inner.text.size() + 4;
-        out_.reserve(length + from.m_lines.size() * 1024); // no reallocation, so no second copy of keys
+        for (const auto& one : to)
+            length += 128 + one.cryptos.size() * 192;
+        out_.reserve(length); // no reallocation, so no second copy of keys
         for (std::size_t i = 0; i < to.size() && !ours_; ++i)
             if (!to[i].reject && !from.m_lines[i].rejected()) {
                 ours_ = to[i].address;
