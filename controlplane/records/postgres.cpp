@@ -128,7 +128,7 @@ private:
     static asio::awaitable<void> pump(std::shared_ptr<front> self);
     asio::awaitable<bool> ship_some();
     template <class T>
-    asio::awaitable<outcome<T>> ask(std::function<T(pg_link&)> work, milliseconds limit, std::string what);
+    asio::awaitable<outcome<T>> ask(std::function<T(pg_link&)> work, milliseconds limit, const char* what);
 };
 
 // -- what the watcher tells ---------------------------------------------------------
@@ -197,7 +197,7 @@ void front::say_trouble() {
 
 // `what` is said of a request that came to nothing before it was begun.
 template <class T>
-asio::awaitable<outcome<T>> front::ask(std::function<T(pg_link&)> work, milliseconds limit, std::string what) {
+asio::awaitable<outcome<T>> front::ask(std::function<T(pg_link&)> work, milliseconds limit, const char* what) {
     if (!status_.connected)
         co_return tl::unexpected(fmt::format("{}; {}", trouble(), what));
     struct answer {

@@ -123,11 +123,35 @@ bool pg_link::ready(short events, clock::time_point until) {
     }
 }
 
-void pg_link::connect(const std::string& conninfo, const std::string& name, milliseconds limit) {
+std::string rotated(std::string_view list, unsigned by) {
+    const auto count = static_cast<unsigned>(std::ranges::count(list, ',')) + 1;
+    if (count == 1)
+        return {};
+    std::size_t begin = 0;
+    for (by %= count; by > 0; --by)
+        begin = list.find(',', begin) + 1;
+    auto text = std::string(list.substr(begin));
+    if (begin > 0)
+        text += ',' + std::string(list.substr(0, begin - 1));
+    return text;
+}
+
+void pg_link::connect(const std::string& conninfo, const std::string& name, milliseconds limit, unsigned first) {
     const auto until = clock::now() + limit;
-    const char* const keys[] = {"dbname", "fallback_application_name", "client_encoding", nullptr};
-    const char* const values[] = {conninfo.c_str(), name.c_str(), "UTF8", nullptr};
-    link_.reset(PQconnectStartParams(keys, values, 1)); // dbname is taken for a whole conninfo
+    std::string hosts[3];
+    const char* const names[3] = {"host", "hostaddr", "port"};
+    const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> given(PQconninfoParse(conninfo.c_str(), nullptr),
+                                                                             PQconninfoFree);
+    for (const auto* one = given.get(); one != nullptr && one->keyword != nullptr; ++one)
+        for (std::size_t i = 0; i < 3; ++i)
+            if (one->val != nullptr && std::string_view(one->keyword) == names[i])
+                hosts[i] = rotated(one->val, first);
+    // dbname is taken for a whole conninfo; what is empty counts as not given
+    const char* const keys[] = {"dbname",          names[0], names[1], names[2], "fallback_application_name",
+                                "client_encoding", nullptr};
+    const char* const values[] = {conninfo.c_str(), hosts[0].c_str(), hosts[1].c_str(), hosts[2].c_str(),
+                                  name.c_str(),     "UTF8",           nullptr};
+    link_.reset(PQconnectStartParams(keys, values, 1));
     if (!link_ || PQstatus(link_.get()) == CONNECTION_BAD)
         lose(words());
     for (auto next = PGRES_POLLING_WRITING; next != PGRES_POLLING_OK; next = PQconnectPoll(link_.get())) {

@@ -42,8 +42,9 @@ public:
     // Sleeps; throws pg_stopped.
     void sleep(std::chrono::milliseconds time) const;
 
-    std::atomic<bool> away{true};       // the watcher has no answer from the server
-    std::atomic<std::uint64_t> life{0}; // counts the watcher's connections: an older one of the worker is of no use
+    std::atomic<bool> away{true};        // the watcher has no answer from the server
+    std::atomic<unsigned> first_host{0}; // of several in conninfo, the one that is asked first
+    std::atomic<std::uint64_t> life{0};  // counts the watcher's connections: an older one of the worker is of no use
 
 private:
     int descriptor_;
@@ -77,7 +78,9 @@ public:
     // heeds_watcher: gives up as soon as interrupt.away is set.
     pg_link(interrupt& ends, bool heeds_watcher) : ends_(ends), heeds_(heeds_watcher) {}
 
-    void connect(const std::string& conninfo, const std::string& name, std::chrono::milliseconds limit);
+    // Of several hosts the `first`th is tried first: libpq gives each all the time it wants, `limit` is for all.
+    void connect(const std::string& conninfo, const std::string& name, std::chrono::milliseconds limit,
+                 unsigned first = 0);
     void close() noexcept { link_.reset(); }
     [[nodiscard]] bool open() const noexcept { return link_ != nullptr; }
     // How long the server may be quiet while it owes something; each byte that comes begins anew.
@@ -108,6 +111,9 @@ private:
     [[noreturn]] void lose(const std::string& why);
     [[nodiscard]] std::string words() const;
 };
+
+// "a,b,c" beginning with the `by`th: "b,c,a". Empty where there is nothing to choose.
+[[nodiscard]] std::string rotated(std::string_view list, unsigned by);
 
 // libpq's words without its advice, which follows in further lines.
 [[nodiscard]] std::string first_line(std::string_view text);

@@ -7,8 +7,11 @@
 #include <asio/steady_timer.hpp>
 #include <map>
 #include <set>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "controlplane/records/postgres_fixture.hpp"
+#include "controlplane/records/postgres_link.hpp"
 #include "controlplane/records/postgres_schema.hpp"
 #include "controlplane/records/record_text.hpp"
 
@@ -173,6 +176,32 @@ TEST(postgres_conninfo, NoPasswordInIt) {
         ASSERT_FALSE(said) << bad;
         EXPECT_EQ(said.error().find("sesame"), std::string::npos) << said.error();
     }
+}
+
+TEST(postgres_conninfo, SeveralHostsAreTriedInTurn) {
+    EXPECT_EQ(rotated("a,b,c", 0), "a,b,c");
+    EXPECT_EQ(rotated("a,b,c", 1), "b,c,a");
+    EXPECT_EQ(rotated("a,b,c", 5), "c,a,b");
+    EXPECT_EQ(rotated(",5433", 1), "5433,");
+    EXPECT_EQ(rotated("a", 3), "");
+}
+
+TEST_F(shared_store, OfSeveralHostsTheOneThatAnswersIsFound) {
+    // A socket that takes connections and says nothing, as a host that vanished.
+    const int silent = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    char dir[] = "/tmp/tandem-silent-XXXXXX";
+    ASSERT_NE(::mkdtemp(dir), nullptr);
+    fmt::format_to(address.sun_path, "{}/.s.PGSQL.5432", dir);
+    ASSERT_EQ(::bind(silent, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    ASSERT_EQ(::listen(silent, 10), 0);
+    auto conninfo = server.conninfo(name);
+    conninfo.insert(conninfo.find("host=") + 5, fmt::format("{},", dir));
+    gateway one(io, conninfo, "gw-1");
+    EXPECT_TRUE(until([&] { return one.store->status().connected; })) << one.heard.trouble;
+    EXPECT_TRUE(get(one.store->apply({set("alice", "high")}, "x")));
+    ::close(silent);
+    std::filesystem::remove_all(dir);
 }
 
 TEST_F(shared_store, Rim19_ARuleSetAtOneGatewayIsHeardAtTheOther) {

@@ -79,7 +79,7 @@ void pg_threads::queue(pg_job job) {
 
 void pg_threads::open(pg_link& link) {
     link.patience(connect_limit);
-    link.connect(options_.conninfo, fmt::format("tandem {}", options_.instance), connect_limit);
+    link.connect(options_.conninfo, fmt::format("tandem {}", options_.instance), connect_limit, ends_.first_host);
     link.script(manners);
 }
 
@@ -111,6 +111,7 @@ void pg_threads::watch() {
             }
             link.close();
             ends_.away = true;
+            ++ends_.first_host; // another one of several is asked first next time
             tell([trouble](pg_ears& to) { to.connection(trouble); });
             ends_.sleep(pause);
             pause = std::min(pause * 2, std::max(longest_pause, pause));
