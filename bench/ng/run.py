@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""bench/ng/run.py [--quick] [--json FILE] [--rounds N] [--only plain,srtp,rules] [--relays tandem,rtpengine] [--outstanding N] [--rules N]:
+"""bench/ng/run.py [--quick] [--json FILE] [--rounds N] [--only plain,srtp] [--relays tandem,rtpengine] [--outstanding N]:
 calls set up through the ng protocol (offer, answer, delete, with what Kamailio really sends), a second and in CPU time, beside rtpengine in
 the same run. Each relay with all its processes is on CPU 1, tandem-ng-load on CPU 0; they take turns, medians count. Needs root; leaves
 nothing behind."""
@@ -25,9 +25,8 @@ from servers import Rtpengine, Tandem  # noqa: E402
 
 RELAYS = {"tandem": Tandem, "rtpengine": Rtpengine}
 SDES = "AES_CM_128_HMAC_SHA1_80"
-# name: (suite in the rows, flags of tandem-ng-load, rules in the security database?, note)
-VARIANTS = {"plain": ("-", [], False, "RTP to RTP"), "srtp": (SDES, ["--srtp"], False, "RTP to SRTP, our SDES offered"),
-            "rules": ("-", ["--metadata"], True, "RTP to RTP, callers in a security database")}
+# name: (suite in the rows, flags of tandem-ng-load, note)
+VARIANTS = {"plain": ("-", ["--metadata"], "RTP to RTP"), "srtp": (SDES, ["--metadata", "--srtp"], "RTP to SRTP, our SDES offered")}
 LOAD_CPU = 0
 
 
@@ -80,8 +79,8 @@ def one_trial(bench, relay, flags):
     return Trial(bench, relay, flags)
 
 
-def with_relay(bench, name, rules, what):
-    relay = RELAYS[name](bench, rules)
+def with_relay(bench, name, what):
+    relay = RELAYS[name](bench)
     try:
         relay.start()
         return what(relay)
@@ -91,27 +90,23 @@ def with_relay(bench, name, rules, what):
 
 def rates(bench, variant):
     """Rounds in turn, each relay started afresh, then latencies at a rate that both carry."""
-    suite, flags, rules, note = VARIANTS[variant]
-    rules = bench.args.rules if rules else 0
-    names = [n for n in bench.args.relays if not (rules and n == "rtpengine")]
-    seen = {n: [] for n in names}
+    suite, flags, note = VARIANTS[variant]
+    seen = {n: [] for n in bench.args.relays}
     for _ in range(bench.args.rounds):
-        for n in names:
-            seen[n].append(with_relay(bench, n, rules, lambda relay: one_trial(bench, relay, flags)))
-    note = f"{note} ({rules:,} rules)" if rules else note
-    for n in names:
-        middle = lambda of, n=n: statistics.median(of(t) for t in seen[n])
-        bench.row(n, suite, middle(lambda t: t.rate), "per_s", f"calls set up and ended: {note}")
-        bench.row(n, suite, middle(lambda t: t.cpu_us), "us_cpu", f"CPU time a call: {note}")
-        bench.row(n, suite, sum(t.failed for t in seen[n]), "count", f"calls failed or asked twice: {note}")
-    if variant == "plain" and bench.latency_rate is None:
-        bench.latency_rate = 0.5 * min(statistics.median(t.rate for t in seen[n]) for n in names)
-    for n in names:
-        found = with_relay(bench, n, rules, lambda relay: bench.load(relay, *flags, "--rate", bench.latency_rate or 500, "--outstanding", 256,
-                                                                     "--seconds", bench.args.seconds))
+        for n in seen:
+            seen[n].append(with_relay(bench, n, lambda relay: one_trial(bench, relay, flags)))
+    for n, trials in seen.items():
+        bench.row(n, suite, statistics.median(t.rate for t in trials), "per_s", f"calls set up and ended: {note}")
+        bench.row(n, suite, statistics.median(t.cpu_us for t in trials), "us_cpu", f"CPU time a call: {note}")
+        bench.row(n, suite, sum(t.failed for t in trials), "count", f"calls failed or asked twice: {note}")
+    if bench.latency_rate is None:
+        bench.latency_rate = round(0.5 * min(statistics.median(t.rate for t in trials) for trials in seen.values()))
+    for n in seen:
+        found = with_relay(bench, n, lambda relay: bench.load(relay, *flags, "--rate", bench.latency_rate, "--outstanding", 256,
+                                                              "--seconds", bench.args.seconds))
         for percentile in ("p50", "p99"):
             bench.row(n, suite, found["latency_us"]["answer"][percentile], "us", f"answer, at one rate for all: {note}",
-                      percentile=percentile[1:], offered=round(bench.latency_rate or 500))
+                      percentile=percentile[1:], offered=bench.latency_rate)
 
 
 def memory(bench):
@@ -123,13 +118,13 @@ def memory(bench):
             calls = min(calls, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500) // 4)
 
         def grow(relay, calls=calls):
-            bench.load(relay, "--calls", 500)
+            bench.load(relay, "--metadata", "--calls", 500)
             before = relay.memory_bytes()
-            result = bench.load(relay, "--calls", calls, "--stand")
+            result = bench.load(relay, "--metadata", "--calls", calls, "--stand")
             if result["failed"]:
                 raise RuntimeError(f"{relay.engine} keeps no {calls} calls: {result['reasons']}")
             return relay.memory_bytes() - before + relay.state_bytes(calls)
-        bench.row(n, "-", with_relay(bench, n, 0, grow) / calls, "B", f"memory a call, {calls:,} standing", flows=calls)
+        bench.row(n, "-", with_relay(bench, n, grow) / calls, "B", f"memory a call, {calls:,} standing", flows=calls)
 
 
 def arguments():
@@ -140,7 +135,6 @@ def arguments():
     parser.add_argument("--seconds", type=float, help="a round takes (default 5, quick 2)")
     parser.add_argument("--outstanding", type=int, default=32, help="calls in flight (default 32)")
     parser.add_argument("--standing", type=int, default=10_000, help="calls for the memory figure; 0: none (default 10,000)")
-    parser.add_argument("--rules", type=int, default=1_000_000, help="in the security database for `rules` (default 1,000,000)")
     parser.add_argument("--only", metavar="NAME[,NAME]", default=",".join(VARIANTS), help=f"some of {', '.join(VARIANTS)}; memory goes with plain")
     parser.add_argument("--relays", metavar="NAME[,NAME]", default=",".join(RELAYS), help="to measure (default both)")
     args = parser.parse_args()

@@ -23,8 +23,8 @@ def on_one_cpu(command):
 class Relay:
     engine, port = "?", 0
 
-    def __init__(self, bench, rules):
-        self.bench, self.rules, self.next = bench, rules, 1
+    def __init__(self, bench):
+        self.bench, self.next = bench, 1
 
     def pids(self):
         return []
@@ -65,13 +65,6 @@ class Tandem(Relay):
         bench.test.defer(lambda: g.controlplane.alive() and g.controlplane.kill())
         g.controlplane.wait_for_path(g.run_dir / "controlplane.sock", 30)
         g.controlplane.wait_for(g._connected, "connection to the data plane", 20)
-        self.load_rules()
-
-    def load_rules(self):
-        """Telephone numbers and prefixes; the load's callers and callees are among ten million subscribers."""
-        for at in range(0, self.rules, 50_000):
-            rules = [{"address": f"+4670{i * 9:07}" if i % 2 else f"+4680{i * 9:07}", "level": "test"} for i in range(at, min(at + 50_000, self.rules))]
-            self.gateway.ctl.ops("policy import", rules=rules)
 
     def pids(self):
         return [self.gateway.controlplane.pid, self.gateway.dataplane.pid]
