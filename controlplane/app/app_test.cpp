@@ -37,7 +37,9 @@ TEST(Config, DefaultsAndEverythingGiven) {
     ASSERT_EQ(plain->tunnel.listen.size(), 2u);
     EXPECT_TRUE(plain->tunnel.listen[1].address().is_v6());
     EXPECT_EQ(plain->ng.at(0).port(), 2223);
-    EXPECT_EQ(plain->default_level, "standard");
+    EXPECT_EQ(plain->policy.default_level, "standard");
+    EXPECT_EQ(plain->policy.levels.rows().size(), 4u);
+    EXPECT_FALSE(plain->store.shared);
 
     const auto full = parse_config("default_level = \"fast\"\n" + base + R"(keepalive_ms = 1000
 lifetime_s = 3600
@@ -56,22 +58,23 @@ overlap_s = 0.5
     ASSERT_TRUE(full) << full.error();
     EXPECT_EQ(full->tunnel.keepalive.count(), 1000);
     EXPECT_EQ(full->media.first_port, 30000);
-    const auto* fast = full->levels.find("fast");
+    const auto* fast = full->policy.levels.find("fast");
     ASSERT_NE(fast, nullptr);
     EXPECT_EQ(fast->rekey.count(), 2500);
     EXPECT_EQ(fast->seed_bytes, 48u);
+    EXPECT_EQ(full->policy.levels.rows().size(), 1u) << "the table is exactly what is written";
     EXPECT_EQ(full->ng.at(0).port(), 2300);
 }
 
 TEST(Config, RefusalsNameFileLineAndRemedy) {
-    EXPECT_EQ(error_of(base + "colour = 3\n").rfind("c.toml:7: unknown key \"colour\" in [tunnel]; known here: ", 0),
+    EXPECT_EQ(error_of(base + "colour = 3\n").rfind("c.toml:7:1: unknown key \"colour\" in [tunnel]; known here: ", 0),
               0u)
         << error_of(base + "colour = 3\n");
     EXPECT_NE(error_of("run_dir = \"/x\"\n").find("version = 1"), std::string::npos);
     EXPECT_NE(error_of("version = 1\n").find("no [tunnel] table"), std::string::npos);
     EXPECT_EQ(error_of(base + "[media]\nports = [30000, 30000]\n").rfind("c.toml:8:", 0), 0u);
     EXPECT_NE(error_of(base + "[media]\nports = [30001, 30002]\n").find("no pair"), std::string::npos);
-    EXPECT_EQ(error_of(base + "[levels.x]\nsuite = \"ROT13\"\n").rfind("c.toml:8: suite \"ROT13\" is not known", 0),
+    EXPECT_EQ(error_of(base + "[levels.x]\nsuite = \"ROT13\"\n").rfind("c.toml:8:1: suite \"ROT13\" is not known", 0),
               0u);
     EXPECT_EQ(error_of(base + "[ng]\nlisten = [\"localhost\"]\n")
                   .rfind("c.toml:8: listen: \"localhost\" is not address:port", 0),

@@ -43,7 +43,7 @@ std::string peer_of(asio::local::stream_protocol::socket& socket) {
         if (c <= ' ' || c > '~')
             c = '?';
     return fmt::format("{} (uid {}) by {}", name.empty() ? "somebody" : name, peer.uid,
-                       program.empty() ? "a program that has ended" : program);
+                       program.empty() ? fmt::format("pid {}", peer.pid) : program);
 }
 
 } // namespace

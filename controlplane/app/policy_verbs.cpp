@@ -80,7 +80,7 @@ verb_result verbs::policy_export(const json& args) const {
 verb_result verbs::policy_show(const json& args) const {
     const auto name = protocol::parse_address_name(text_arg(args, "address"));
     if (!name)
-        return usage(name.error());
+        return failed(name.error());
     const auto rule = rooms_.policy.rules().exact(name->text);
     if (!rule)
         return failed(
@@ -93,7 +93,7 @@ verb_result verbs::policy_show(const json& args) const {
 asio::awaitable<verb_result> verbs::policy_set(json args, std::string who) {
     auto rule = read_rule(args);
     if (!rule)
-        co_return usage(rule.error());
+        co_return failed(rule.error());
     const auto shown = to_json(*rule);
     std::vector<policy::rule_edit> edits{{std::move(*rule), false}};
     const auto done = co_await rooms_.rules.apply(std::move(edits), std::move(who));
@@ -105,7 +105,7 @@ asio::awaitable<verb_result> verbs::policy_set(json args, std::string who) {
 asio::awaitable<verb_result> verbs::policy_unset(json args, std::string who) {
     const auto name = protocol::parse_address_name(text_arg(args, "address"));
     if (!name)
-        co_return usage(name.error());
+        co_return failed(name.error());
     if (!rooms_.policy.rules().exact(name->text))
         co_return failed(fmt::format("the security database has no row {}: see `tandemctl policy list`", name->text));
     std::vector<policy::rule_edit> edits(1);
@@ -178,7 +178,7 @@ verb_result verbs::policy_profile(const json& args) const {
     const auto a = protocol::parse_address_name(text_arg(args, "a"));
     const auto b = protocol::parse_address_name(text_arg(args, "b"));
     if (!a || !b)
-        return usage(!a ? a.error() : b.error());
+        return failed(!a ? a.error() : b.error());
     const auto& of = rooms_.policy;
     const auto* known = of.profile_of(a->text, b->text);
     if (known == nullptr || known->total == 0)
@@ -200,8 +200,8 @@ asio::awaitable<verb_result> verbs::policy_forget(json args, std::string who) {
         const auto one = protocol::parse_address_name(text_arg(args, "a"));
         const auto other = protocol::parse_address_name(text_arg(args, "b"));
         if (!one || !other)
-            co_return usage((!one ? one.error() : other.error()) +
-                            "; policy forget needs a pair, {\"a\": ..., \"b\": ...}, or {\"all\": true}");
+            co_return failed((!one ? one.error() : other.error()) +
+                             "; policy forget needs a pair, {\"a\": ..., \"b\": ...}, or {\"all\": true}");
         std::tie(a, b) = protocol::pair_of(one->text, other->text);
     }
     const auto done = co_await rooms_.rules.forget_profiles(a, b);

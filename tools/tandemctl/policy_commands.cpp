@@ -143,9 +143,10 @@ result<void> policy_watch(const settings& s) {
             if (s.as_json)
                 fmt::print("{}\n", change.dump(-1, ' ', false, json::error_handler_t::replace));
             else
-                fmt::print("{}  {}  {} {}  ({})\n", change.value("when", ""), cell(change["address"], form::text),
-                           change.value("removed", false) ? "removed" : "->",
-                           cell(change.value("level", json()), form::text), cell(change["who"], form::text));
+                fmt::print("{}  {} {}  ({})\n", change.value("when", ""), cell(change["address"], form::text),
+                           change.value("removed", false) ? "removed"
+                                                          : "-> " + cell(change.value("level", json()), form::text),
+                           cell(change["who"], form::text));
             std::fflush(stdout);
             if (++shown == s.rounds)
                 return {};

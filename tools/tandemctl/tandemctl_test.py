@@ -24,6 +24,20 @@ SESSION = {"tsid": "00112233445566aa", "unit": "alice", "up": True, "inner": ["1
            "cipher": "TLS_AES_256_GCM_SHA384", "lifetime_s": 86400, "since": "2024-01-01T00:00:00Z", "age_s": 3, "rx_bytes": 1,
            "tx_bytes": 2, "rx_packets": 1, "tx_packets": 1, "reconnects": 0}
 UNIT = {"id": "alice", "comment": "", "created": "2024-01-01T00:00:00Z", "has_psk": True, "session": SESSION}
+LEVEL = {"name": "high", "suite": "AEAD_AES_256_GCM", "tag_bits": 128, "seed_bytes": 32, "rekey_s": 5.0, "overlap_s": 2.0,
+         "seed_is_key": False, "keygen": "both", "path": "wlan", "default": False}
+LEVELS = {"levels": [LEVEL], "default": "standard", "floor": None, "ceiling": None, "prefixes": [{"prefix": "*77", "level": "high"}],
+          "file": "/etc/tandem/levels.toml"}
+RULE = {"address": "+4670", "level": "high", "keygen": None, "path": "wlan", "comment": "mobiles"}
+CHANGE = {**RULE, "number": 12, "when": "2026-11-21T18:00:00.000Z", "who": "root (uid 0) by tandemctl", "removed": False}
+WHY = [{"rule": "security database: callee", "level": "elevated", "text": "+4670", "decided": False},
+       {"rule": "caller's wish", "level": "high", "text": "asked for by the dialled prefix *77", "decided": True}]
+RECORD = {"id": "0123456789abcdef0123456789abcdef", "instance": "gw-1", "call_id": "c1", "caller": "alice", "callee": "+4670",
+          "started": 1795284300000, "answered": 1795284302000, "ended": 1795284307250, "duration_ms": 5250, "seconds": 5.25,
+          "level": "high", "decided_by": "caller's wish", "cause": "hung up", "why": WHY,
+          "media": [{"kind": "audio", "seed_bytes": 32, "interval_s": 5, "key_source": "gateway", "rekeys": 1, "cause": "deleted",
+                     "legs": [{"kind": "unit", "unit": "alice", "suite": "AEAD_AES_256_GCM", "packets": 262, "bytes": 45064, "lost": 0,
+                               "auth_failures": 0, "reports": 1, "reported_lost": 0, "jitter_ms": 1.5, "max_jitter_ms": 2.5}]}]}
 ANSWERS = {
     "version": {"version": "0.1.0", "ops_protocol": 1, "contract_version": 2},
     "status": {"version": "0.1.0", "instance": "nosuch", "pid": 1, "uptime_s": 70, "dataplane": {"connected": True},
@@ -31,6 +45,19 @@ ANSWERS = {
     "unit add": UNIT, "unit list": {"units": [UNIT]}, "unit show": UNIT, "unit remove": {"id": "alice", "session_dropped": True},
     "session list": {"sessions": [SESSION]}, "session show": SESSION, "session drop": {"tsid": SESSION["tsid"], "unit": "alice"},
     "media list": {"media": [MEDIA]}, "media show": MEDIA, "media rekey": {"id": 7, "epochs": [4, None]},
+    "call list": {"calls": [{"call_id": "c1", "caller": "alice", "callee": "bob", "level": "standard", "decided_by": "default",
+                             "active": True, "seconds": 3, "media": [7]}]},
+    "level list": LEVELS, "level reload": LEVELS, "level check": LEVELS, "level set": LEVELS,
+    "policy list": {"rules": [RULE], "total": 7}, "policy show": RULE, "policy set": RULE, "policy unset": {"address": "+4670", "removed": True},
+    "policy import": {"imported": 2, "total": 7},
+    "policy explain": {"level": "high", "decided_by": "caller's wish", "values": LEVEL, "why": WHY},
+    "policy log": {"changes": [CHANGE]}, "policy forget": {"forgotten": 3},
+    "policy profile": {"a": "alice", "b": "bob", "calls": 5, "failures": 1, "mean_s": 880.5, "median_s": 900, "last_s": 860, "total": 9,
+                       "last_calls": [{"ended": "2026-11-21T18:00:00.000Z", "duration_s": 860, "failed": False}]},
+    "policy export": {"header": "address,level,keygen,path,comment\n", "csv": "+4670,high,,wlan,mobiles\n", "rows": 1, "next": None},
+    "record list": {"records": [RECORD], "waiting": 4}, "record show": RECORD,
+    "record export": {"records": [RECORD], "waiting": 0},
+    "alarm list": {"alarms": [{"name": "store", "since": "2026-11-21T18:00:00.000Z", "text": "the store is away"}]},
     "port": {"ports": [{"name": "acc0", "ifindex": 2, "mtu": 1500, "mac": "02:00:00:00:00:01", "xdp_mode": "driver", "queues": 1}]},
 }
 
@@ -67,7 +94,9 @@ class FakeControlPlane(threading.Thread):
                     continue
                 request = json.loads(line)
                 self.seen.append(request)
-                answer = self.override if self.override is not None else {"ok": True, "result": ANSWERS[request["verb"]]}
+                answer = self.override() if callable(self.override) else self.override
+                if answer is None:
+                    answer = {"ok": True, "result": ANSWERS[request["verb"]]}
                 f.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n")
 
 
@@ -98,7 +127,25 @@ class Tandemctl(unittest.TestCase):
                  (["media", "list", "--call-id", "c1"], "media list", {"call_id": "c1"}, "bob"),
                  (["media", "show", "7"], "media show", {"id": 7}, "192.0.2.1:20000"),
                  (["media", "rekey", "7"], "media rekey", {"id": 7}, "epochs 4 -"), (["port"], "port", {}, "driver"),
-                 (["version"], "version", {}, "0.1.0")]
+                 (["version"], "version", {}, "0.1.0"), (["call", "list"], "call list", {}, "default"),
+                 (["level", "list"], "level list", {}, "*77"), (["level", "reload"], "level reload", {}, "AEAD_AES_256_GCM"),
+                 (["level", "set", "high", "rekey_s=5", "seed_bytes=32"], "level set",
+                  {"name": "high", "values": {"rekey_s": "5", "seed_bytes": "32"}}, "levels.toml"),
+                 (["policy", "list", "+46", "--limit", "5"], "policy list", {"prefix": "+46", "limit": 5}, "1 of 7 rules"),
+                 (["policy", "show", "+4670"], "policy show", {"address": "+4670"}, "mobiles"),
+                 (["policy", "set", "+4670", "high", "--path", "wlan", "--comment", "mobiles"], "policy set",
+                  {"address": "+4670", "level": "high", "path": "wlan", "comment": "mobiles"}, "+4670 has level high"),
+                 (["policy", "unset", "+4670"], "policy unset", {"address": "+4670"}, "no row of its own"),
+                 (["policy", "explain", "alice", "+4670", "--wish", "high", "--dialled", "*77+4670"], "policy explain",
+                  {"caller": "alice", "callee": "+4670", "wish": "high", "dialled": "*77+4670"}, "asked for by the dialled prefix"),
+                 (["policy", "log", "--limit", "3"], "policy log", {"limit": 3}, "root (uid 0) by tandemctl"),
+                 (["policy", "profile", "alice", "bob"], "policy profile", {"a": "alice", "b": "bob"}, "15m 00s"),
+                 (["policy", "forget", "alice", "bob"], "policy forget", {"a": "alice", "b": "bob"}, "3 call profiles"),
+                 (["policy", "forget", "--all"], "policy forget", {"all": True}, "3 call profiles"),
+                 (["record", "list", "--party", "alice", "--since", "2026-11-21", "--limit", "9"], "record list",
+                  {"since": "2026-11-21", "party": "alice", "limit": 9}, "4 records wait"),
+                 (["record", "show", RECORD["id"]], "record show", {"id": RECORD["id"]}, "2026-11-21 18:05:07"),
+                 (["alarm", "list"], "alarm list", {}, "the store is away")]
         for argv, verb, arguments, shown in cases:
             with self.subTest(verb=" ".join(argv)):
                 status, out, err = self.ctl(*argv)
@@ -110,6 +157,36 @@ class Tandemctl(unittest.TestCase):
                 self.assertEqual((status, err), (0, ""))
                 if verb != "version":
                     self.assertEqual(json.loads(out), ANSWERS[verb])
+
+    def test_files_in_and_out(self):
+        levels, csv, out = (os.path.join(self.dir, n) for n in ("levels.toml", "rules.csv", "out"))
+        for path, text in ((levels, "version = 1\n"), (csv, "address,level\n+4670,high\n")):
+            with open(path, "w") as f:
+                f.write(text)
+        self.assertEqual(self.ctl("level", "check", levels)[0], 0)
+        self.assertEqual(self.gateway.seen[-1]["args"], {"text": "version = 1\n", "file": levels})
+        status, shown, _ = self.ctl("policy", "import", csv)
+        self.assertEqual((status, shown), (0, "2 rules imported, 7 are there now\n"))
+        self.assertEqual(self.gateway.seen[-1]["args"], {"csv": "address,level\n+4670,high\n", "file": csv})
+        self.assertEqual(self.ctl("policy", "import", os.path.join(self.dir, "none"))[0], 1)
+        exported = "address,level,keygen,path,comment\n+4670,high,,wlan,mobiles\n"
+        self.assertEqual(self.ctl("policy", "export")[:2], (0, exported))
+        self.assertEqual(self.ctl("policy", "export", out)[0], 0)
+        with open(out) as f:
+            self.assertEqual(f.read(), exported)
+        self.assertEqual(self.ctl("policy", "export", os.path.join(self.dir, "no/such"))[0], 1)
+        status, text, err = self.ctl("record", "export", "--json")
+        self.assertEqual((status, err, json.loads(text)), (0, "", [RECORD]))
+        self.gateway.override = {"ok": True, "result": {"header": "id,cause", "records": [{"id": "a", "ended": 1, "line": "a,hung up"}]}}
+        self.assertEqual(self.ctl("record", "export", "--csv")[:2], (0, "id,cause\na,hung up\n"))  # CRLF as text
+
+    def test_watch_shows_what_is_new(self):
+        answers = [{"changes": [CHANGE]}, {"changes": [CHANGE, {**CHANGE, "number": 13, "address": "bob", "removed": True}]}]
+        self.gateway.override = lambda: {"ok": True, "result": answers.pop(0)}
+        status, out, err = self.ctl("policy", "watch", "--count", "1")
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn("bob removed", out)
+        self.assertNotIn("+4670", out)
 
     def test_unit_add_makes_a_key_and_never_shows_it(self):
         path = os.path.join(self.dir, "alice.psk")
@@ -146,7 +223,10 @@ class Tandemctl(unittest.TestCase):
         for argv in ([], ["nonsense"], ["unit"], ["unit", "add"], ["unit", "add", "x"], ["media", "show", "abc"], ["status", "--no"],
                      ["unit", "add", "x", "--psk-file", "f", "--certificate"], ["counters", "--interval", "0"],
                      ["trace"], ["trace", "0"], ["trace", "1", "--flow", "here"], ["capture"], ["capture", "-w", "f", "--drop", "x"],
-                     ["capture", "-w", "f", "--snaplen", "0"], ["worker", "--interval", "0"]):
+                     ["capture", "-w", "f", "--snaplen", "0"], ["worker", "--interval", "0"], ["level", "set", "high"],
+                     ["level", "set", "high", "rekey_s"], ["policy", "set", "+4670"], ["policy", "set", "+4670", "high", "--keygen", "me"],
+                     ["policy", "forget"], ["policy", "forget", "alice"], ["policy", "forget", "a", "b", "--all"],
+                     ["policy", "explain", "alice"], ["record", "export"], ["record", "export", "--csv", "--json"]):
             status, out, err = self.ctl(*argv)
             self.assertEqual((status, out), (2, ""), argv)
             self.assertTrue(err.strip(), argv)

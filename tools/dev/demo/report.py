@@ -8,31 +8,34 @@ import measure
 import speech
 
 SPEECH_FLOOR = 0.95
-NEEDED_REKEYS = 5
 REPLAYS = ("srtp_replay", "srtp_too_old")
+
+
+def evidence(demo, frames):
+    """What the access links carried, and where each phone's packets are seen: capture, its address there, its access link."""
+    plain = measure.Plain()
+    for name in [f"inner {unit}" for unit, _ in demo.units] + ["core"]:
+        plain.add(frames[name])
+    link = measure.AccessLink(plain, demo.gateway.tunnel_port)
+    where = {"bob": (frames["core"], demo.net.bob_address, None)}
+    for unit, space in demo.units:
+        link.add(space, frames[f"access {space}"])
+        where[unit] = (frames[f"inner {unit}"], demo.agents[unit].address, space)
+    return link, where
 
 
 def judge(demo, frames):
     """The result as --json writes it. `passed` follows from the rest."""
-    net, inner = demo.net, {u: a.address for u, a in demo.agents.items()}
-    plain = measure.Plain()
-    for name in ("inner alice", "inner carol", "core"):
-        plain.add(frames[name])
-    link = measure.AccessLink(plain, demo.gateway.tunnel_port)
-    link.add("ue", frames["access ue"])
-    link.add("ue2", frames["access ue2"])
-    # Where each phone's packets are seen: capture, its address there.
-    where = {"alice": (frames["inner alice"], inner["alice"], "ue"), "carol": (frames["inner carol"], inner["carol"], "ue2"),
-             "bob": (frames["core"], net.bob_address, None)}
+    link, where = evidence(demo, frames)
     calls, heard = [], []
     for c in demo.calls:
-        calls.append(_call(c, where, link))
+        calls.append({**_call(c, where, link), **demo.facts(c)})
         for listener, speaker in ((c["callee"], c["caller"]), (c["caller"], c["callee"])):
             heard.append(_speech(listener, speaker, c["heard"][listener], demo.speech[speaker]))
     drops = demo.gateway.ctl.drops()
     media = [m for c in demo.calls for m in c["media"].values()]
     result = {
-        "scenario": "call", "passed": False, "seconds": demo.options.seconds, "calls": calls,
+        "scenario": demo.scenario, "passed": False, "seconds": demo.options.seconds, "calls": calls,
         "auth_failures": sum(leg["received"]["auth_failures"] for m in media for leg in m["legs"]) + _agents(demo, "auth_failures")
         + drops.get("srtp_auth", 0),
         "replay_drops": sum(drops.get(r, 0) for r in REPLAYS),
@@ -43,7 +46,7 @@ def judge(demo, frames):
         "method": "sent and received: RTP packets (SSRC, sequence, payload) captured at the phones: on the agents' TUN devices and on "
                   "bob's interface, from the answer's arrival at the caller until 200 ms before its BYE; rekeys: MKIs on the access links",
     }
-    result["failures"] = list(_failures(result))
+    result["failures"] = list(_failures(result)) + list(demo.failures(result))
     result["passed"] = not result["failures"]
     return result
 
@@ -100,8 +103,8 @@ def _failures(r):
     """Why it did not pass, in words."""
     for c in r["calls"]:
         name = f"{c['caller']} -> {c['callee']}"
-        if c["rekeys"] < NEEDED_REKEYS:
-            yield f"{name}: {c['rekeys']} re-keys, {NEEDED_REKEYS} are needed"
+        if c["rekeys"] < c["rekeys_needed"]:
+            yield f"{name}: {c['rekeys']} re-keys, {c['rekeys_needed']} are needed"
         if not c["suite"]:
             yield f"{name}: no secondary was seen"
         if not c["directions"]:
@@ -184,6 +187,15 @@ class View:
                 for c in r["calls"] for way, d in c["directions"].items() if d["late_sent"] != d["late_received"]]
         out += ["", "PASSED" if r["passed"] else "NOT PASSED"] + [f"  - {line}" for line in r["failures"]]
         self._print("\n".join(out))
+
+    def policy_table(self, r):
+        """Five calls of the same two, and why each got what it got; then what was measured of their media."""
+        out = ["", f"{'level':10}{'suite':26}{'seed':>6}{'every':>8}{'re-keys':>9}  decided by"]
+        for c in r["calls"]:
+            out.append(f"{c['level'] or '-':10}{c['suite']:26}{c['seed_bytes'] or 0:4} B{c['interval_s'] or 0:6g} s{c['rekeys']:9}  {c['decided_by']}: "
+                       f"{next((s['text'] for s in c['why'] or () if s['decided']), '')}")
+        self._print("\n".join(out))
+        self.table(r)
 
     def around(self, demo):
         gw, run = f"{demo.prefix}-gw", demo.gateway.run_dir
