@@ -49,9 +49,9 @@ public:
     // The call is over: its record is written when its media are over too, exactly once.
     virtual void end(const ended_call& call) = 0;
     virtual void erase(const std::string& call_id) = 0; // never became a call, or cannot be read: no record
-    // Everything so far is in the store: what the server tells the SIP proxy afterwards outlives the process. Until then
-    // writes (of this store, and of others over the same database) may wait in memory for the end of the io_context's
-    // turn, to go in one transaction: 32 calls under way then cost one, not 32.
+    // Everything so far is in the store: what the server tells the SIP proxy afterwards outlives the process. Until
+    // then writes (of this store, and of others over the same database) may wait in memory for the end of the
+    // io_context's turn, to go in one transaction: 32 calls under way then cost one, not 32.
     virtual void flush() {}
     [[nodiscard]] virtual std::vector<std::pair<std::string, std::string>> load_all() = 0; // (call_id, json)
 };
