@@ -99,6 +99,13 @@ def _policy(rows):
         yield _at_least(f"{row['flows']:,} rules: {row['note'].split(',')[0]}, a second", 100_000, row["value"])
 
 
+def _latency(rows):
+    for row in pick(rows, bench="latency", engine="tandem", unit="ratio", percentile=99):
+        yield _at_least(f"media, {row['direction']}: {row['note']}, p99", 1, row["value"])
+    for row in pick(rows, bench="latency", engine="tandem", note="secondary's p99 more under the download"):
+        yield _at_most(f"media, {row['direction']}: {row['note']}, us", 1000, row["value"])
+
+
 def judge(rows):
     """[(what, asked, reached, whether, verdict)]"""
-    return [*_cycles(rows), *_wire(rows), *_overload(rows), *_setup(rows), *_policy(rows), *_ng(rows)]
+    return [*_cycles(rows), *_wire(rows), *_overload(rows), *_setup(rows), *_policy(rows), *_ng(rows), *_latency(rows)]
