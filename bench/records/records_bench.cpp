@@ -183,6 +183,7 @@ private:
     void timed(double& into, Work&& work) {
         const auto begin = processor_seconds();
         work();
+        db_->calls().flush(); // the answer to the SIP proxy goes out after this
         into += processor_seconds() - begin;
     }
     void remove() const {

@@ -64,14 +64,12 @@ tl::expected<void, std::string> database::impl::open(const std::string& path) {
 }
 
 void database::impl::start(asio::io_context& io) {
-    retry_timer = std::make_unique<asio::steady_timer>(io);
-    expire_timer = std::make_unique<asio::steady_timer>(io);
-    apply_timer = std::make_unique<asio::steady_timer>(io);
+    io_ = &io;
     writes.put_off([this] { apply_soon(apply_after); });
-    live.flush_at_end_of_turn = [this, &io] {
+    live.flush_at_end_of_turn = [this] {
         if (std::exchange(flush_posted, true))
             return;
-        asio::post(io, [weak = weak_from_this()] {
+        asio::post(*io_, [weak = weak_from_this()] {
             if (const auto self = weak.lock()) {
                 self->flush_posted = false;
                 self->writes.flush();
@@ -83,40 +81,43 @@ void database::impl::start(asio::io_context& io) {
 }
 
 void database::impl::stop() {
-    if (!retry_timer)
+    if (std::exchange(io_, nullptr) == nullptr)
         return;
     writes.put_off_no_more();
     live.flush_at_end_of_turn = nullptr;
-    apply_timer.reset();
-    apply_set = false;
-    retry_timer.reset();
-    expire_timer.reset();
+    for (const auto& slot : {apply_timer_, retry_timer_, expire_timer_})
+        if (const auto one = slot.lock())
+            one->cancel();
+    apply_set = flush_posted = false;
     writes.settle(true);
+}
+
+// The timer belongs to its handler.
+void database::impl::after(std::chrono::milliseconds pause, step next, timer& slot) {
+    const auto one = std::make_shared<asio::steady_timer>(*io_, pause);
+    slot = one;
+    one->async_wait([weak = weak_from_this(), next, one](const asio::error_code& error) {
+        if (const auto self = weak.lock(); self && !error && self->io_ != nullptr)
+            ((*self).*next)();
+    });
 }
 
 // A little at a time: other work comes between.
 void database::impl::apply_soon(std::chrono::milliseconds pause) {
-    if (std::exchange(apply_set, true))
-        return;
-    apply_timer->expires_after(pause);
-    apply_timer->async_wait([weak = weak_from_this()](const asio::error_code& error) {
-        const auto self = weak.lock();
-        if (!self || error || !self->apply_timer)
-            return;
-        self->apply_set = false;
-        if (self->writes.due())
-            self->apply_soon(std::chrono::milliseconds(0));
-    });
+    if (!std::exchange(apply_set, true))
+        after(pause, &impl::apply, apply_timer_);
+}
+
+void database::impl::apply() {
+    apply_set = false;
+    if (writes.due())
+        apply_soon(std::chrono::milliseconds(0));
 }
 
 void database::impl::retry() {
     if (!writes.trouble().empty() && writes.due(true))
         apply_soon(std::chrono::milliseconds(0));
-    retry_timer->expires_after(retry_every);
-    retry_timer->async_wait([weak = weak_from_this()](const asio::error_code& error) {
-        if (const auto self = weak.lock(); self && !error && self->retry_timer)
-            self->retry();
-    });
+    after(retry_every, &impl::retry, retry_timer_);
 }
 
 void database::impl::expire() {
@@ -127,11 +128,7 @@ void database::impl::expire() {
     if (options.shared_records)
         gone += records.expire_shipped(now - keep_shipped, expire_step);
     expired += gone;
-    expire_timer->expires_after(gone >= expire_step ? std::chrono::nanoseconds(expire_pause) : expire_every);
-    expire_timer->async_wait([weak = weak_from_this()](const asio::error_code& error) {
-        if (const auto self = weak.lock(); self && !error && self->expire_timer)
-            self->expire();
-    });
+    after(gone >= expire_step ? expire_pause : std::chrono::milliseconds(expire_every), &impl::expire, expire_timer_);
 }
 
 database::database(std::shared_ptr<impl> made) : impl_(std::move(made)) {}

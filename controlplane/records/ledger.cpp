@@ -185,6 +185,8 @@ call_record ledger::record_of(call& c) const {
     for (const auto& media : c.over)
         if (was_answered(media) && (!record.was_answered() || media.answered < record.answered))
             record.answered = media.answered;
+    for (auto* when : {&record.started, &record.answered, &record.ended})
+        *when = from_ms(in_ms(*when));                         // as it is read back
     record.answered = std::min(record.answered, record.ended); // a clock that was set back
     if (!c.over.empty()) {
         const auto& first = c.over.front();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <asio/steady_timer.hpp>
+#include <chrono>
 #include <memory>
 
 #include "controlplane/records/archive.hpp"
@@ -18,9 +19,6 @@ struct database::impl : std::enable_shared_from_this<database::impl> {
     [[nodiscard]] tl::expected<void, std::string> open(const std::string& path);
     void start(asio::io_context& io);
     void stop();
-    void apply_soon(std::chrono::milliseconds pause);
-    void retry();  // what SQLite refused, now and then
-    void expire(); // old records, a few at a time
 
     connection link; // first: what is prepared on it goes before it
     database_options options;
@@ -32,7 +30,18 @@ struct database::impl : std::enable_shared_from_this<database::impl> {
     ledger live;
     record_rows records;
     bool flush_posted = false, apply_set = false;
-    std::unique_ptr<asio::steady_timer> apply_timer, retry_timer, expire_timer;
+
+private:
+    using step = void (impl::*)();
+    using timer = std::weak_ptr<asio::steady_timer>; // the io_context's: it may end before this does
+    void after(std::chrono::milliseconds pause, step next, timer& slot);
+    void apply();  // some of what is in the log goes into the tables
+    void retry();  // what SQLite refused, now and then
+    void expire(); // old records, a few at a time
+    void apply_soon(std::chrono::milliseconds pause);
+
+    asio::io_context* io_ = nullptr; // while it runs
+    timer apply_timer_, retry_timer_, expire_timer_;
 };
 
 } // namespace tandem::records
