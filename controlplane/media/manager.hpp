@@ -139,8 +139,8 @@ private:
     bool fill(state& m, protocol::secret& seed);
     bool own_seeds(state& m, epoch_seeds& to);
     bool combine(state& m, epoch_seeds& to, const protocol::message& answer);
-    [[nodiscard]] bool acceptable(const state& m, const leg& l, std::uint32_t epoch, const protocol::message& answer,
-                                  std::string& why) const;
+    [[nodiscard]] static std::string fault_of(const state& m, leg& l, std::uint32_t epoch,
+                                              const protocol::message& answer);
     void replace_seeds(const media_ptr& m, leg& l, std::uint32_t epoch, const std::string& why);
     asio::awaitable<result<epoch_seeds>> make_seeds(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era,
                                                     seed_use use);

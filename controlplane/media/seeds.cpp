@@ -10,6 +10,7 @@
 
 #include "controlplane/media/state.hpp"
 #include "controlplane/protocol/message.hpp"
+#include "controlplane/protocol/seed_keys.hpp"
 
 namespace tandem::media {
 
@@ -26,6 +27,14 @@ bool kernel_random(std::span<std::uint8_t> bytes) {
 
 std::size_t seeds_of(const policy::level& level) noexcept {
     return level.seed_is_key ? 2 : 1; // one per direction where the seed is the key itself
+}
+
+// Tells a seed from another without keeping it.
+std::array<std::uint8_t, 16> digest(std::span<const std::uint8_t> seed) {
+    static constexpr std::array<std::uint8_t, 11> name{'s', 'e', 'e', 'd', ' ', 'd', 'i', 'g', 'e', 's', 't'};
+    std::array<std::uint8_t, 16> out{};
+    (void)protocol::hkdf_sha256(name, seed, {}, out);
+    return out;
 }
 
 tl::unexpected<error> changed() {
@@ -67,22 +76,20 @@ bool manager::combine(state& m, epoch_seeds& to, const protocol::message& answer
     return true;
 }
 
-bool manager::acceptable(const state& m, const leg& l, std::uint32_t epoch, const protocol::message& answer,
-                         std::string& why) const {
+// What is wrong with a unit's seeds; empty where nothing is.
+std::string manager::fault_of(const state& m, leg& l, std::uint32_t epoch, const protocol::message& answer) {
     const auto count = answer.count<tlv::seed>();
     if (answer.get<tlv::media_id>() != m.id || answer.get<tlv::epoch>() != epoch)
-        why = "is another media's or epoch's";
-    else if (count != seeds_of(m.level))
-        why = fmt::format("came {} times, not {}", count, seeds_of(m.level));
-    for (std::size_t n = 0; n < count && why.empty(); ++n) {
-        const auto bytes = *answer.get<tlv::seed>(n);
-        if (bytes.size() != m.level.seed_length())
-            why = fmt::format("has {} bytes, not {}", bytes.size(), m.level.seed_length());
-        else if (l.current.known() && l.current.source == key_source::unit && l.current.epoch != epoch &&
-                 std::ranges::equal(bytes, l.current.seed[n].view()))
-            why = "is the last epoch's again";
-    }
-    return why.empty();
+        return "is another media's or epoch's";
+    if (count != seeds_of(m.level))
+        return fmt::format("came {} times, not {}", count, seeds_of(m.level));
+    for (std::size_t n = 0; n < count; ++n)
+        if (const auto length = answer.get<tlv::seed>(n)->size(); length != m.level.seed_length())
+            return fmt::format("has {} bytes, not {}", length, m.level.seed_length());
+    const auto now = digest(*answer.get<tlv::seed>());
+    const bool again = l.heard && l.heard->first != epoch && l.heard->second == now;
+    l.heard = {epoch, now};
+    return again ? "is the last one again" : "";
 }
 
 void manager::replace_seeds(const media_ptr& m, leg& l, std::uint32_t epoch, const std::string& why) {
@@ -110,7 +117,8 @@ asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_
         std::string why;
         if (answer) {
             l.unanswered = 0;
-            if (acceptable(*m, l, epoch, *answer, why)) {
+            why = fault_of(*m, l, epoch, *answer);
+            if (why.empty()) {
                 l.replaced = false;
                 if (!combine(*m, made, *answer))
                     co_return tl::unexpected(error{"the kernel's random generator failed: no seed can be made"});

@@ -196,9 +196,11 @@ TEST_F(seeds_test, Rim29_TheSameSeedAgainIsRefused) {
     levels.level.rekey = 60s;
     units.repeats = true;
     const auto id = set_up(call(unit_leg("alice"), core_leg()));
-    ASSERT_TRUE(now->wait(now->relay.rekey(id)));
-    EXPECT_EQ(now->relay.count().unit_seeds_refused, 1u);
-    EXPECT_EQ(units.sources.back(), by_gateway);
+    for (unsigned n = 1; n <= 3; ++n) {
+        ASSERT_TRUE(now->wait(now->relay.rekey(id)));
+        EXPECT_EQ(now->relay.count().unit_seeds_refused, n);
+        EXPECT_EQ(units.sources.back(), by_gateway);
+    }
 }
 
 TEST_F(seeds_test, Rim28_UnitThatDoesNotKnowSeedMakeIsServedByTheGateway) {

@@ -61,8 +61,9 @@ struct manager::leg {
     bool stale = false;        // an earlier life left a half-made re-key: its seed is lost, only a new start helps
     epoch_seeds current, next; // next: sent or to be sent, not acknowledged
     bool next_installed = false;
-    std::uint32_t unanswered = 0; // SEED_MAKEs in a row
-    bool replaced = false;        // the unit should make the seeds and does not: the gateway does (an alarm)
+    std::uint32_t unanswered = 0;                                                // SEED_MAKEs in a row
+    std::optional<std::pair<std::uint32_t, std::array<std::uint8_t, 16>>> heard; // of the unit's last: epoch, digest
+    bool replaced = false; // the unit should make the seeds and does not: the gateway does (an alarm)
     std::shared_ptr<contact_asked> contact;
     std::vector<std::uint32_t> retiring;
     async_lock lock; // one re-key at a time
