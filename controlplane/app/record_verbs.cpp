@@ -48,6 +48,9 @@ asio::awaitable<verb_result> verbs::record_list(json args, std::size_t usual, st
     json out{{"records", std::move(rows)}, {"waiting", rooms_.archive.waiting()}};
     if (csv)
         out["header"] = records::csv_header();
+    const auto store = rooms_.store_state();
+    if (store.value("kind", "") == "postgresql" && !store.value("connected", true))
+        out["note"] = "the shared store is away: only this gateway's own records that are still here are shown";
     co_return out;
 }
 

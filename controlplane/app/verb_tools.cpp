@@ -19,7 +19,7 @@ std::optional<std::uint64_t> number_arg(const json& args, const char* name) {
     const auto found = args.find(name);
     if (found == args.end())
         return std::nullopt;
-    if (found->is_number_unsigned())
+    if (found->is_number_unsigned() || (found->is_number_integer() && found->get<std::int64_t>() >= 0))
         return found->get<std::uint64_t>();
     if (!found->is_string())
         return std::nullopt;
