@@ -10,7 +10,6 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <openssl/crypto.h>
-#include <set>
 #include <sys/mman.h>
 #include <vector>
 
@@ -120,31 +119,6 @@ TEST(WipingAllocator, DeletedMemoryIsZero) {
         EXPECT_FALSE(
             seen_again([](std::size_t n) { return ::operator new(n); }, [](void* p) { ::operator delete(p); }, size))
             << size;
-}
-
-// Sizes that the main thread keeps: the same block comes again, zero, and not to two at once.
-TEST(WipingAllocator, KeptBlocksAreZero) {
-    for (const std::size_t size : {1033u, 1536u, 1537u, 3000u, 8000u, 8192u}) {
-        auto* block = static_cast<unsigned char*>(::operator new(size));
-        std::memset(block, 0xA7, size);
-        const auto at = reinterpret_cast<std::uintptr_t>(block);
-        ::operator delete(block);
-        auto* again = static_cast<unsigned char*>(::operator new(size));
-        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(again), at) << size;
-        for (std::size_t i = 0; i < size; ++i)
-            ASSERT_EQ(again[i], 0) << size << ", byte " << i;
-        auto* other = ::operator new(size);
-        EXPECT_NE(static_cast<void*>(again), other);
-        ::operator delete(other);
-        ::operator delete(again);
-    }
-    std::vector<void*> many(1000);
-    for (auto& block : many)
-        std::memset(block = ::operator new(2000), 0xA7, 2000);
-    std::set<void*> different(many.begin(), many.end());
-    EXPECT_EQ(different.size(), many.size());
-    for (auto* block : many)
-        ::operator delete(block);
 }
 
 TEST(WipingAllocator, OpenSslMemoryIsZero) {
