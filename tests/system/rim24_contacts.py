@@ -82,6 +82,22 @@ def test(t):
     contacts("unset", MUM)
     call("standard", "security database: callee")
 
+    # Wrong arguments: a sentence that says what to do, and nothing is changed.
+    before = file.read_text()
+    for arguments, words in ((("set", "+4x", "--level", "high"), "is no telephone number"), (("set", MUM), "give --level, --name or --category"),
+                             (("set", MUM, "--level", "very high"), "a level is 1 to 32"), (("unset", "nobody"), "is no contact"),
+                             (("category", "a b", "high"), "a category's name is")):
+        check(words in contacts(*arguments, status=2), f"words of contacts {' '.join(arguments)}")
+    equal(file.read_text(), before, "contacts.toml after what was refused")
+    foreign = t.dir / "foreign"
+    foreign.mkdir()
+    (foreign / "somebody's").touch()
+    config = t.dir / "foreign.toml"
+    config.write_text(Path(alice.config).read_text().replace(str(t.dir / "alice-state"), str(foreign)))
+    done = subprocess.run([program("tandem-agent"), "contacts", "list", "--config", config], capture_output=True, text=True, timeout=20, check=False)
+    check(done.returncode == 2 and "holds other files than the agent's" in done.stderr, f"a state_dir of somebody else: {done.stderr}")
+    equal(foreign.owner(), "root", "owner of a directory that is not the agent's")
+
     # A level that the gateway has not: no advice, no lost call.
     contacts("set", MUM, "--level", "tremendous")
     call("standard", "security database: callee")

@@ -87,7 +87,7 @@ private:
     [[nodiscard]] path_choice choose_path(path_kind wanted, const ip_bytes& gateway, const std::string& in_use) const;
     [[nodiscard]] bool open_socket(entry& item, const path_choice& path);
     void move_path(const entry_ptr& item, const path_choice& path);
-    void check_path(const entry_ptr& item);
+    void check_path(const entry_ptr& item, const links& now);
     void greet(entry& item);
     [[nodiscard]] protocol::endpoint outer_address(const entry& item) const;
     [[nodiscard]] bool endpoints_taken(const secondary_config& config) const;

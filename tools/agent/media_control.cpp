@@ -138,7 +138,7 @@ message media_table::media_open(const message& request) {
             item.tunnel->move(open.config);
             index(found->second);
             item.wanted = open.path;
-            check_path(found->second);
+            check_paths();
             auto answer = request.response(status::ok).add<tlv::media_id>(media);
             answer.add<tlv::unit_media>(outer_address(item));
             return answer;
@@ -269,6 +269,7 @@ nlohmann::json media_table::describe() const {
                          {{"wanted", agent::name_of(item->wanted)},
                           {"in_use", agent::name_of(item->path.in_use)},
                           {"interface", item->path.interface},
+                          {"bound", item->bound},
                           {"fallback", item->path.fallback},
                           {"moves", item->moves}}},
                         {"epoch", tunnel.send_epoch()},

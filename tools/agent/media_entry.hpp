@@ -46,6 +46,7 @@ struct media_table::entry {
     key_source keys = key_source::gateway;
     path_kind wanted = path_kind::either;
     path_choice path;
+    bool bound = true; // to path.bind_to, where it names one
     std::uint64_t moves = 0;
 };
 

@@ -2,6 +2,8 @@
 // The media's outer sockets and the interfaces that they leave by (RIM-33). A media whose path goes, or whose better
 // path comes, gets a new socket there (paths.hpp says why not the old one), and tells the gateway by an SRTCP packet,
 // on which it latches.
+#include <cstring>
+
 #include <asio/ip/address.hpp>
 #include <netinet/in.h>
 #include <spdlog/spdlog.h>
@@ -66,20 +68,22 @@ bool media_table::open_socket(entry& item, const path_choice& path) {
     const auto fresh = std::make_shared<asio::ip::udp::socket>(io_);
     asio::error_code error;
     fresh->open(family, error);
-    if (!error)
-        error.assign(bind_to(fresh->native_handle(), path.bind_to), asio::system_category());
+    const int refused = error ? 0 : bind_to(fresh->native_handle(), path.bind_to);
+    if (refused !=
+        0) // a kernel before 5.7, or the interface went just now: by the kernel's routes rather than not at all
+        spdlog::warn("media {}: cannot be bound to {}: {}", config.media, path.bind_to, std::strerror(refused));
     if (!error)
         fresh->bind({family, 0}, error);
     if (!error)
         fresh->non_blocking(true, error);
     if (error) {
-        spdlog::error("media {}: no UDP socket{}{}: {}", config.media, path.bind_to.empty() ? "" : " on ", path.bind_to,
-                      error.message());
+        spdlog::error("media {}: no UDP socket: {}", config.media, error.message());
         return false;
     }
     set_options(*fresh, ipv4);
     item.socket = fresh;
     item.path = path;
+    item.bound = refused == 0;
     item.traffic_class = 0; // the new socket's
     return true;
 }
@@ -109,8 +113,8 @@ void media_table::move_path(const entry_ptr& item, const path_choice& path) {
     arm(item);
 }
 
-void media_table::check_path(const entry_ptr& item) {
-    const auto path = choose_path(item->wanted, item->tunnel->config().gateway_media.ip, item->path.interface);
+void media_table::check_path(const entry_ptr& item, const links& now) {
+    const auto path = choose(item->wanted, now, path_names_, item->path.interface);
     if (path == item->path)
         return;
     if (path.bind_to == item->path.bind_to && (path.bind_to.empty() || path.interface == item->path.interface)) {
@@ -130,8 +134,14 @@ void media_table::check_path(const entry_ptr& item) {
 void media_table::check_paths() {
     if (!survey_)
         return;
-    for (const auto& [id, item] : media_)
-        check_path(item);
+    std::map<ip_bytes, links> surveys; // the kernel is asked once a gateway, not once a media
+    for (const auto& [id, item] : media_) {
+        const auto& gateway = item->tunnel->config().gateway_media.ip;
+        auto found = surveys.find(gateway);
+        if (found == surveys.end())
+            found = surveys.emplace(gateway, survey_(gateway)).first;
+        check_path(item, found->second);
+    }
 }
 
 } // namespace tandem::agent
