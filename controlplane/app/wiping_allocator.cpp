@@ -3,8 +3,6 @@
 // seed, SDES line, JSON request or TLS buffer outlives its use, whichever library held it (reliability goal 4: keys
 // gone in 1 s). Linked into tandem-controlplane only. The C library's own malloc users (SQLite) never see a key in
 // clear. Any thread.
-#include <array>
-#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <malloc.h>
@@ -15,74 +13,16 @@
 
 namespace {
 
-// Coroutine frames and replies are of 1 to 8 KiB: more than the C library's thread cache takes, and its slow path was
-// felt in every request. So the main thread keeps some of them by size, zeroed as all that is freed. Not where ASan
-// must see each block go.
-struct shelf {
-    static constexpr std::array<std::size_t, 6> sizes{1536, 2048, 3072, 4096, 6144, 8192};
-    static constexpr std::size_t smallest = 1033, most_of_a_size = 64;
-    std::array<void*, sizes.size()> first{}; // a kept block's first word is the next one
-    std::array<std::size_t, sizes.size()> kept{};
-    bool open = false;
-};
-constinit thread_local shelf shelf_of_thread;
-
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool keeps_blocks = false;
-#else
-constexpr bool keeps_blocks = true;
-#endif
-
-// The class of blocks that hold `size` bytes; as many as there are classes where none does.
-std::size_t class_for(std::size_t size) noexcept {
-    std::size_t i = 0;
-    while (i < shelf::sizes.size() && shelf::sizes[i] < size)
-        ++i;
-    return i;
-}
-
-bool keep(void* block, std::size_t usable) noexcept {
-    auto& mine = shelf_of_thread;
-    if (!mine.open || usable < shelf::sizes.front() || usable >= 2 * shelf::sizes.back())
-        return false;
-    auto i = class_for(usable);
-    if (i == shelf::sizes.size() || shelf::sizes[i] > usable)
-        --i;
-    if (mine.kept[i] == shelf::most_of_a_size)
-        return false;
-    ++mine.kept[i];
-    std::memcpy(block, &mine.first[i], sizeof(void*));
-    mine.first[i] = block;
-    return true;
-}
-
-// A kept block, or a new one of the class's size; `size` itself for all other sizes and threads.
-void* take_once(std::size_t size) noexcept {
-    auto& mine = shelf_of_thread;
-    if (!mine.open || size < shelf::smallest || size > shelf::sizes.back())
-        return std::malloc(size == 0 ? 1 : size);
-    const auto i = class_for(size);
-    void* block = mine.first[i];
-    if (block == nullptr)
-        return std::malloc(shelf::sizes[i]);
-    std::memcpy(&mine.first[i], block, sizeof(void*));
-    std::memset(block, 0, sizeof(void*));
-    --mine.kept[i];
-    return block;
-}
-
 void wipe_and_free(void* block) noexcept {
     if (block == nullptr)
         return;
-    const auto usable = malloc_usable_size(block);
-    explicit_bzero(block, usable);
-    if (!keep(block, usable))
-        std::free(block);
+    explicit_bzero(block, malloc_usable_size(block));
+    std::free(block);
 }
 
 void* take(std::size_t size) {
     for (;;) {
-        if (void* block = take_once(size))
+        if (void* block = std::malloc(size == 0 ? 1 : size))
             return block;
         const auto handler = std::get_new_handler();
         if (handler == nullptr)
@@ -130,7 +70,6 @@ void openssl_free(void* block, const char*, int) {
 namespace tandem::control {
 
 bool wipe_openssl_memory() noexcept {
-    shelf_of_thread.open = keeps_blocks;
     return CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) == 1;
 }
 

@@ -5,8 +5,7 @@
 
 namespace tandem::control {
 
-// Before OpenSSL's first allocation, so first thing in main(), whose thread keeps some freed (zero) blocks for itself
-// from then on. False where that is over.
+// Before OpenSSL's first allocation, so first thing in main(). False where that is over.
 bool wipe_openssl_memory() noexcept;
 
 } // namespace tandem::control
