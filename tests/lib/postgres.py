@@ -73,8 +73,9 @@ class Postgres:
     def start(self, timeout=30):
         self.starts += 1
         (self.data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
-        self.process = Process(f"postgres-{self.starts}", self._as_user([self.bin / "postgres", "-D", self.data]), self.dir.parent / "log",
-                               cwd="/")
+        # A killed test takes it along: setpriv asks for that after the change of the user, which undoes an earlier wish.
+        command = self._as_user([self.bin / "postgres", "-D", self.data])
+        self.process = Process(f"postgres-{self.starts}", [command[0], "--pdeathsig=INT", *command[1:]], self.dir.parent / "log", cwd="/")
         self.process.wait_for(self.answers, "answer of the PostgreSQL server", timeout)
         return self
 

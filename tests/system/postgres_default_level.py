@@ -3,6 +3,7 @@
 # timeout: 120
 """RIM-21: a gateway that starts while the shared store is down gives the default level, raises an alarm and loses no call; when the
 store comes, the listed level counts for the next call, and the record of the first one goes there."""
+import subprocess
 import sys
 import time
 
@@ -11,6 +12,18 @@ from harness import check, equal, main, skip, wait_until
 from media import Call
 from postgres import NoServer, Postgres
 from postgres_calls import LEVELS, alarms
+from programs import program, write_toml
+
+
+def refused(t):
+    """A password in conninfo is refused before anything starts, and is not repeated."""
+    config = write_toml(t.dir / "bad.toml", {},
+                        [("[tunnel]", {"listen": ["192.0.2.1:4433"], "inner4": "10.64.0.0/16"}),
+                         ("[store]", {"kind": "postgresql", "conninfo": "host=db password=sesame"})])
+    done = subprocess.run([program("tandem-controlplane"), "--config", config, "--check"], capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    check(done.returncode == 1 and "bad.toml:9" in said and "passfile" in said, f"a password in conninfo is refused with line and remedy: {said}")
+    check("sesame" not in said, "the password is not repeated")
 
 
 def test(t):
@@ -20,6 +33,7 @@ def test(t):
         skip(str(e))
     t.defer(server.remove)
     server.start()
+    refused(t)
     net = t.network(ue2=False)
     gw = t.gateway(net, kamailio=False, levels=LEVELS, tables=[("[store]", {"kind": "postgresql", "conninfo": server.conninfo})])
     wait_until(lambda: gw.ctl.ops("status")["store"]["connected"], "the shared store is connected", 10)

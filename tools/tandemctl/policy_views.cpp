@@ -151,7 +151,8 @@ const std::map<std::string, view, std::less<>>& policy_views() {
          [](const json& r) {
              const auto waiting = r.value("waiting", 0U);
              return table(rows_of(r, "records"), record_columns, "no records") +
-                    (waiting > 0 ? fmt::format("{} records wait for the shared store\n", waiting) : std::string());
+                    (waiting > 0 ? fmt::format("{} records wait for the shared store\n", waiting) : std::string()) +
+                    (r.contains("note") ? r["note"].get<std::string>() + "\n" : std::string());
          }},
         {"record show", record},
         {"alarm list", [](const json& r) { return table(rows_of(r, "alarms"), alarm_columns, "no alarms"); }},
