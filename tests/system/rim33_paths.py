@@ -27,7 +27,7 @@ class Radios:
         self.gw.address("core0", "198.51.100.1/24", "198.51.100.2/24")
         self.core.address("core0", "198.51.100.10/24")
         self.core.route("default", "via", "198.51.100.1")
-        self.address, self.routes = {}, {}
+        self.address, self.routes, self.far = {}, {}, {}
         self._chain(prefix, "wlan0", "acc0", wlan, "192.0.2.1", "192.0.2.10", 1)
         self._chain(prefix, "wwan0", "acc1", wwan, "192.0.2.129", "192.0.2.130", 2)
 
@@ -43,6 +43,7 @@ class Radios:
             router.route("default", "via", near_address)
             near.route(f"10.{number}.0.0/16", "via", address)
             near, near_port, near_address, address = router, "down0", f"10.{number}.{i}.1", f"10.{number}.{i}.10"
+        self.far[radio] = near, near_port
         netns.veth(self.ue, radio, near, near_port)
         near.address(near_port, f"{near_address}/{25 if near is self.gw else 24}")
         self.ue.address(radio, f"{address}/{25 if near is self.gw else 24}")
@@ -55,12 +56,19 @@ class Radios:
         self.all.append(space)
         return space
 
-    def cut(self, radio):
-        self.ue.link(radio, "down")
+    def cut(self, radio, carrier=False):
+        """Switched off; or its carrier is lost, and then address and routes stay."""
+        if carrier:
+            self.far[radio][0].link(self.far[radio][1], "down")
+        else:
+            self.ue.link(radio, "down")
 
-    def mend(self, radio):
-        self.ue.link(radio, "up")
-        self.ue.route(*self.routes[radio])
+    def mend(self, radio, carrier=False):
+        if carrier:
+            self.far[radio][0].link(self.far[radio][1], "up")
+        else:
+            self.ue.link(radio, "up")
+            self.ue.route(*self.routes[radio])
 
     def delete(self):
         for space in self.all:
@@ -89,8 +97,8 @@ def one_call(t, net, gw, alice, who, number):
     return c
 
 
-def run(t, number, wlan, wwan):
-    t.say(f"wlan0 through {wlan} routers, wwan0 through {wwan}")
+def run(t, number, wlan, wwan, carrier):
+    t.say(f"wlan0 through {wlan} routers, wwan0 through {wwan}; cut: {'its carrier is lost' if carrier else 'it is switched off'}")
     net = Radios(f"{t.prefix}-{number}", wlan, wwan)
     t.defer(net.delete)
     gw = t.gateway(net, kamailio=False, tunnel={"keepalive_ms": 1000})  # the primary is missed soon
@@ -117,7 +125,7 @@ def run(t, number, wlan, wwan):
     c = one_call(t, net, gw, alice, WWAN, 10)
     equal(leg(c), net.address["wwan0"], "outer address before the cut")
     cut = time.monotonic()
-    net.cut("wwan0")
+    net.cut("wwan0", carrier)
     wait_until(lambda: leg(c) == net.address["wlan0"], "the gateway latched on the other radio", timeout=5)
     both_hear(c)
     shown = path_of(alice)
@@ -125,7 +133,7 @@ def run(t, number, wlan, wwan):
     t.say(f"cut: longest silence {1000 * c.core.longest_gap(cut, time.monotonic()):.0f} ms at the core, "
           f"{1000 * c.unit.longest_gap(cut, time.monotonic()):.0f} ms at the unit (a packet every 20 ms)")
     mended = time.monotonic()
-    net.mend("wwan0")
+    net.mend("wwan0", carrier)
     wait_until(lambda: leg(c) == net.address["wwan0"], "the gateway latched on the radio that came back", timeout=5)
     both_hear(c)
     equal((path_of(alice)["fallback"], path_of(alice)["moves"]), (False, 2), "path after it came back")
@@ -146,8 +154,8 @@ def run(t, number, wlan, wwan):
 
 
 def test(t):
-    run(t, 1, wlan=0, wwan=2)
-    run(t, 2, wlan=1, wwan=0)
+    run(t, 1, wlan=0, wwan=2, carrier=False)
+    run(t, 2, wlan=2, wwan=1, carrier=True)
 
 
 main(test, "rim33_paths")
