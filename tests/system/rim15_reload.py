@@ -10,6 +10,7 @@ import time
 sys.path.insert(0, sys.path[0] + "/../lib")
 from harness import check, equal, main, wait_until
 from media import Call
+from programs import ROOT
 
 SLOW = {"test": {"suite": "AEAD_AES_128_GCM", "seed_bytes": 16, "rekey_s": 30, "overlap_s": 1}}
 FAST = {"test": {"suite": "AEAD_AES_128_GCM", "seed_bytes": 32, "rekey_s": 5, "overlap_s": 1}}
@@ -32,6 +33,7 @@ def test(t):
     def alarms():
         return [a["name"] for a in gw.ctl("alarm", "list")["alarms"]]
 
+    equal(len(gw.ctl("level", "check", ROOT / "packaging/deb/examples/levels.toml")["levels"]), 4, "levels of the packaged example")
     first = call("first")
     equal(values(first), (30, 16), "interval and seed before")
     gw.write_levels(FAST)
