@@ -16,15 +16,20 @@ from peer import sdp
 _STAMP = 35  # SO_TIMESTAMPNS of 64-bit Linux
 UP, DOWN = "unit-core", "core-unit"
 SERVER = """
-import socket, sys
+import socket, sys, time
 listener = socket.create_server((sys.argv[1], 8080))
 print("serving", flush=True)
 while True:
     peer, _ = listener.accept()
     try:
-        left, block = int(peer.recv(64)), bytes(65536)
+        left, rate = map(int, peer.recv(64).split())
+        block, due = bytes(16384), time.monotonic()
         while left > 0:
-            left -= peer.send(block[:left])
+            sent = peer.send(block[:left])
+            left -= sent
+            if rate:
+                due += sent / rate
+                time.sleep(max(0.0, due - time.monotonic()))
     except OSError:
         pass
     peer.close()
@@ -89,10 +94,10 @@ class Ways:
             raise RuntimeError(f"ng {name} is refused: {reply}")
         return reply
 
-    def download(self, size):
-        """Begins to fetch so many bytes through the primary; a process."""
+    def download(self, size, rate=0):
+        """Begins to fetch so many bytes through the primary, so many a second (0: as fast as it goes); a process."""
         self.downloads += 1
-        return self.t.start(f"bulk-client{self.downloads}", [sys.executable, "-c", CLIENT, self.gw.inner, str(size)], self.net.ue)
+        return self.t.start(f"bulk-client{self.downloads}", [sys.executable, "-c", CLIENT, self.gw.inner, f"{size} {rate}"], self.net.ue)
 
     def _send(self, way, direction):
         end = "unit" if direction == UP else "core"
