@@ -131,7 +131,8 @@ def test(t):
     needles["the peer's SDES line"] = base64.b64encode(own)[:24]
     needles["the peer's SDES key"] = own[:16]
     needles["the peer's SDES session key"] = session_keys(own, suite)[0]
-    t.say(f"{len(needles)} secrets of {reveal.read_text().count('"seed"')} epochs looked for in {len(pids)} processes")
+    epochs = reveal.read_text().count('"seed"')
+    t.say(f"{len(needles)} secrets of {epochs} epochs looked for in {len(pids)} processes")
     for name, pid in pids.items():
         left = scan(pid, needles)
         check(not left, f"no secret is left in the {name}: {sorted(left)[:8]}")
