@@ -128,7 +128,7 @@ struct shared_store : testing::Test {
         EXPECT_TRUE(until([&] { return made->store->status().connected; })) << made->heard.trouble;
         return made;
     }
-    [[nodiscard]] std::string sql(const std::string& text) const { return server.psql(text, name); }
+    std::string sql(const std::string& text) const { return server.psql(text, name); }
 
     postgres_server& server = postgres_server::one();
     std::string name;
@@ -400,6 +400,34 @@ TEST_F(shared_store, WhatChangedDuringAnOutageIsCaughtUp) {
               "");
     EXPECT_TRUE(until([&] { return one->heard.rules.contains("carol") && !one->heard.rules.contains("bob"); }));
     EXPECT_EQ(one->heard.replaced, 1);
+}
+
+TEST_F(shared_store, ConnectionsThatAnAdministratorEndsAreMadeAnew) {
+    const auto one = open("gw-1");
+    ASSERT_TRUE(get(one->store->apply({set("alice", "high")}, "x")));
+    const auto end = [&](const std::string& which) {
+        sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '" + name +
+            "' AND pid <> pg_backend_pid() AND " + which);
+    };
+    const auto watchers = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT 1' AND datname = '" + name + "'";
+    EXPECT_TRUE(until([&] { return sql(watchers) == "1"; }));
+    end("query <> 'SELECT 1'"); // the worker's alone, while it is idle
+    EXPECT_TRUE(get(one->store->apply({set("bob", "high")}, "x")));
+    end("true");
+    EXPECT_TRUE(until([&] { return one->store->status().connects == 2; })) << one->heard.trouble;
+    EXPECT_TRUE(get(one->store->apply({set("carol", "high")}, "x")));
+    EXPECT_EQ(one->heard.rules.size(), 3u);
+}
+
+TEST_F(shared_store, Rim27_ManyProfilesAtOnceAreLoadedAnew) {
+    const auto one = open("gw-1");
+    sql("INSERT INTO tandem.profile SELECT 'a' || n, 'b', '{\"total\":1,\"calls\":[[1700000000000,300000,false]]}' "
+        "FROM "
+        "generate_series(1, 600) n");
+    EXPECT_TRUE(until([&] { return one->heard.profiles.size() == 600; }));
+    EXPECT_EQ((one->heard.profiles[{"a7", "b"}].calls.at(0).duration), 300s);
+    EXPECT_EQ(*get(one->store->forget_profiles("", "")), 600u);
+    EXPECT_TRUE(until([&] { return one->heard.profiles.empty(); }));
 }
 
 TEST_F(shared_store, AHundredThousandRulesAreImportedAndLoaded) {
