@@ -161,6 +161,18 @@ TEST_F(decide_test, Rim15_RunningCallKeepsItsValuesOverReloadRestartAndReinstall
     EXPECT_EQ(now->relay.info(id)->why.size(), 1u);
 }
 
+TEST_F(decide_test, Rim15_RowOfAnEarlierProgramGetsTheLevelOfItsName) {
+    const auto id = set_up(call(unit_leg("alice"), core_leg()));
+    policy::level name_alone;
+    name_alone.name = "high";
+    name_alone.seed_bytes = 0;
+    store.rows.at(id).level = name_alone;
+    levels.level = levels.others.at("high");
+    restart();
+    EXPECT_EQ(now->relay.info(id)->interval_s, 5);
+    EXPECT_EQ(now->relay.info(id)->seed_bytes, 32u);
+}
+
 TEST_F(decide_test, Rim15_HoldAndMoveDecideNothingAnew) {
     auto request = call(unit_leg("alice"), core_leg());
     const auto id = set_up(request);

@@ -46,7 +46,7 @@ void manager::restore(const media_row& row) {
     m->callee = row.callee;
     m->caller_domain = row.caller_domain;
     m->callee_domain = row.callee_domain;
-    m->level = row.level;
+    m->level = row.level.seed_bytes != 0 ? row.level : levels_.by_name(row.level.name);
     m->decided = row.installed; // one that was not answered yet is decided anew, its units asked again
     m->decided_by = row.decided_by;
     m->why = row.why;

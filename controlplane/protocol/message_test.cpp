@@ -245,6 +245,34 @@ TEST(Ora13, FlippedBitsNeverOverread) {
     EXPECT_GT(accepted, 0);
 }
 
+TEST(Rim23, ContactNamesItsPeersAndMayBeAnsweredWithNothing) {
+    auto asked = message::request(exchange::contact);
+    EXPECT_EQ(decode(asked.encode()).error(), status::missing_tlv);
+    asked.add<tlv::peer>("+46701234567").add<tlv::peer>("sip:bob@example.com");
+    const auto read = decode(asked.encode());
+    ASSERT_TRUE(read);
+    EXPECT_EQ(read->count<tlv::peer>(), 2U);
+    EXPECT_EQ(read->get<tlv::peer>(1), "sip:bob@example.com");
+    EXPECT_TRUE(decode(asked.response(status::ok).encode()));
+}
+
+TEST(Rim28, SeedMakeIsAnsweredWithSeedsOrWithARefusal) {
+    auto asked = message::request(exchange::seed_make);
+    asked.add<tlv::media_id>(7).add<tlv::epoch>(3);
+    EXPECT_EQ(decode(asked.encode()).error(), status::missing_tlv) << "how long it is to be";
+    asked.add<tlv::seed_bytes>(28).add<tlv::seed_count>(2);
+    ASSERT_TRUE(decode(asked.encode()));
+    auto answer = asked.response(status::ok);
+    answer.add<tlv::media_id>(7).add<tlv::epoch>(3);
+    EXPECT_EQ(decode(answer.encode()).error(), status::missing_tlv);
+    const std::vector<std::uint8_t> seed(28, 9);
+    answer.add<tlv::seed>(seed).add<tlv::seed>(seed);
+    const auto read = decode(answer.encode());
+    ASSERT_TRUE(read);
+    EXPECT_EQ(read->get_secret<tlv::seed>(1)->size(), 28U);
+    EXPECT_TRUE(decode(asked.response(status::unknown_type).encode()));
+}
+
 TEST(Message, LongTextIsCutBetweenCharacters) {
     auto m = message::request(exchange::release);
     std::string text(199, 'a');

@@ -82,6 +82,7 @@ policy::level level_from(const json& value) {
     policy::level level;
     if (value.is_string()) { // an earlier program kept the name alone
         level.name = value;
+        level.seed_bytes = 0; // its values are the level's of that name, as they are now
         return level;
     }
     level.name = value.at("name");
