@@ -36,10 +36,10 @@ struct call_record {
 };
 
 struct record_query {
-    std::size_t limit = 100;                                           // newest first
-    std::optional<std::chrono::system_clock::time_point> since, until; // by `ended`
-    std::string party;                                                 // caller or callee; empty = any
-    std::string call_id;                                               // empty = any
+    std::size_t limit = 100;                                               // newest first
+    std::optional<std::chrono::system_clock::time_point> since{}, until{}; // by `ended`
+    std::string party{};                                                   // caller or callee; empty = any
+    std::string call_id{};                                                 // empty = any
 };
 
 template <class T>

@@ -20,6 +20,7 @@ constexpr auto retry_every = std::chrono::milliseconds(500);
 constexpr auto expire_every = std::chrono::minutes(1);
 constexpr auto expire_pause = std::chrono::milliseconds(100); // while there is more to delete
 constexpr std::size_t expire_step = 200;
+constexpr int checkpoint_pages = 1000;
 constexpr auto keep_shipped = std::chrono::hours(24);
 
 } // namespace
@@ -45,6 +46,7 @@ tl::expected<void, std::string> database::impl::open(const std::string& path) {
         sqlite3_busy_timeout(link.get(), 2000);
         // A process killed at any point loses nothing; a power cut may lose the last moments, never consistency.
         link.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;");
+        sqlite3_wal_hook(link.get(), &impl::moved_on, this);
         if (auto fine = bring_up(link, path, options.instance); !fine)
             return fine;
         if (auto fine = writes.open_log(path + "-log"); !fine)
@@ -61,6 +63,24 @@ tl::expected<void, std::string> database::impl::open(const std::string& path) {
     };
     ::chmod(path.c_str(), 0600);
     return {};
+}
+
+// SQLite's own automatic checkpoint keeps its faults to itself.
+int database::impl::moved_on(void* self, sqlite3* db, const char* /*name*/, int pages) {
+    auto* in = static_cast<impl*>(self);
+    if (pages < checkpoint_pages)
+        return SQLITE_OK;
+    const int result = sqlite3_wal_checkpoint_v2(db, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    const bool fault = result != SQLITE_OK && result != SQLITE_BUSY && result != SQLITE_LOCKED;
+    if (fault) {
+        ++in->failed;
+        if (!in->checkpoint_fault)
+            spdlog::error("database: what is in its WAL cannot be moved into it ({}): it is safe there, but the WAL "
+                          "grows; see that the disk is well and has room",
+                          sqlite3_errstr(result));
+    }
+    in->checkpoint_fault = fault;
+    return SQLITE_OK;
 }
 
 void database::impl::start(asio::io_context& io) {
@@ -196,7 +216,9 @@ database_counters database::count() const noexcept {
     return {failures(), writes.retried, writes.lost, writes.records, impl_->expired, writes.waiting()};
 }
 std::string database::trouble() const {
-    return impl_->writes.trouble();
+    if (!impl_->writes.trouble().empty() || !impl_->checkpoint_fault)
+        return impl_->writes.trouble();
+    return "the database's WAL cannot be moved into it and grows: see that the disk is well and has room";
 }
 
 } // namespace tandem::records

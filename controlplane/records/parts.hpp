@@ -22,7 +22,8 @@ struct database::impl : std::enable_shared_from_this<database::impl> {
 
     connection link; // first: what is prepared on it goes before it
     database_options options;
-    std::uint64_t failed = 0, checkpoints_failed = 0, expired = 0;
+    std::uint64_t failed = 0, expired = 0;
+    bool checkpoint_fault = false; // the last one's
     identity::sealer keys;
     unit_rows units;
     session_rows sessions;
@@ -32,6 +33,7 @@ struct database::impl : std::enable_shared_from_this<database::impl> {
     bool flush_posted = false, apply_set = false;
 
 private:
+    static int moved_on(void* self, sqlite3* db, const char* name, int pages);
     using step = void (impl::*)();
     using timer = std::weak_ptr<asio::steady_timer>; // the io_context's: it may end before this does
     void after(std::chrono::milliseconds pause, step next, timer& slot);
