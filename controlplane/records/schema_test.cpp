@@ -25,8 +25,8 @@ INSERT INTO media SELECT 5, json_object('answered', 1790000000000, 'call_id', 'g
   FROM (SELECT '{"address_index":0,"epoch":4,"hint":null,"interface":"access","ipv6":false,"kind":"unit","local_rtcp":["192.0.2.1",20003],
     "local_rtp":["192.0.2.1",20002],"mux":false,"outer":"192.0.2.1","port":20002,"remote_rtcp":null,"remote_rtp":null,
     "suite":"AEAD_AES_256_GCM","tsid":77,"unit":"alice","unroutable":false}' AS leg);
-INSERT INTO record SELECT value, 1790000000 + value, iif(value < 3, 'two lines', 'one'), json_object('answered', 1790000000000,
-  'call_id', iif(value < 3, 'two lines', 'one'), 'callee', 'bob', 'caller', 'alice', 'cause', 'hung up', 'ended', 1790000060000 + value,
+INSERT INTO record SELECT value, 1790000000 + value, CASE WHEN value < 3 THEN 'two lines' ELSE 'one' END, json_object('answered', 1790000000000,
+  'call_id', CASE WHEN value < 3 THEN 'two lines' ELSE 'one' END, 'callee', 'bob', 'caller', 'alice', 'cause', 'hung up', 'ended', 1790000060000 + value,
   'id', value, 'index', value % 2, 'kind', 'audio', 'legs', json_array(json(leg), json(leg)), 'level', 'standard', 'opened', 1789999990000,
   'rekey_failures', 0, 'rekeys', 1)
   FROM json_each('[1,2,3]'), (SELECT '{"auth_failures":0,"bytes":100,"kind":"unit","lost":0,"packets":10,"replays":0,"suite":"AEAD_AES_128_GCM",
