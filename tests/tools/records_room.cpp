@@ -42,6 +42,8 @@ struct call {
     std::vector<media::media_id> media{}; // not recorded yet
     system_clock::time_point started{}, answered{};
     bool put = false, ended = false;
+    bool found =
+        false; // of an earlier life: perhaps never put, and then a call of the same Call-ID takes its media over
     std::int64_t ms = 0; // how long it is to have lasted; below 0: never answered
 
     [[nodiscard]] std::string body() const {
@@ -85,7 +87,7 @@ private:
             auto& c = known[row.decided_by];
             if (c.token.empty()) { // ended, or never put
                 c = {row.decided_by, row.call_id, row.caller, row.callee};
-                c.ended = true;
+                c.ended = c.found = true;
                 say("over " + c.token);
             }
             c.media.push_back(row.id);
@@ -112,7 +114,7 @@ private:
         call c;
         c.token = fmt::format("t{}-{}", seed_, ++made_);
         // The Call-ID of a call whose media are not over yet comes again.
-        const auto old = std::ranges::find_if(calls_, [](const call& x) { return x.ended && !x.call_id.empty(); });
+        const auto old = std::ranges::find_if(calls_, [](const call& x) { return x.ended && !x.found; });
         const bool again = old != calls_.end() && chance(2) && std::ranges::none_of(calls_, [&](const call& x) {
                                return !x.ended && x.call_id == old->call_id;
                            });
