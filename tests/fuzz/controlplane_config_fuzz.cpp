@@ -13,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto read = tandem::control::parse_config(text, "controlplane.toml");
     const bool good = read ? !read->tunnel.listen.empty() && (read->tunnel.inner4 || read->tunnel.inner6) &&
                                  read->media.first_port < read->media.last_port &&
-                                 read->levels.check_all({read->tunnel.lifetime}, read->default_level)
+                                 read->policy.levels.check_all({read->tunnel.lifetime}, read->policy.default_level)
                            : read.error().rfind("controlplane.toml", 0) == 0;
     if (!good)
         std::abort();
