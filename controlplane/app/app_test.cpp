@@ -99,7 +99,7 @@ TEST(Rim30, LevelSlowerThanThePrimaryIsRefusedAtLoad) {
 #if !defined(__SANITIZE_ADDRESS__) // its allocator does not give a block back at once
 // A freed block's memory is read back through a second mapping-free way: the same block comes again from malloc.
 bool seen_again(void* (*take)(std::size_t), void (*drop)(void*), std::size_t size) {
-    mallopt(M_PERTURB, 0); // MALLOC_PERTURB_ fills blocks with a byte that may be the very one looked for
+    mallopt(M_PERTURB, 0);    // MALLOC_PERTURB_ fills blocks with a byte that may be the very one looked for
     auto* spare = take(size); // where the tcache was empty, it is full now: the next block comes from it
     auto* block = static_cast<unsigned char*>(take(size));
     std::memset(block, 0xA7, size);

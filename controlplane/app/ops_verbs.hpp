@@ -99,6 +99,7 @@ private:
     asio::awaitable<verb_result> policy_set(nlohmann::json args, std::string who);
     asio::awaitable<verb_result> policy_unset(nlohmann::json args, std::string who);
     asio::awaitable<verb_result> policy_import(nlohmann::json args, std::string who);
+    asio::awaitable<verb_result> apply_in_slices(std::vector<policy::rule_edit> edits, std::string who);
     asio::awaitable<verb_result> policy_log(nlohmann::json args);
     asio::awaitable<verb_result> policy_forget(nlohmann::json args, std::string who);
     [[nodiscard]] tl::expected<policy::rule, std::string> read_rule(const nlohmann::json& from) const;

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Verbs about the security database and call profiles. Questions are answered out of memory; changes go to the store.
 // Owner thread: io_context.
+#include <algorithm>
+#include <asio/post.hpp>
+#include <asio/this_coro.hpp>
+#include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
+#include <iterator>
 #include <spdlog/spdlog.h>
 
 #include "controlplane/app/verb_tools.hpp"
@@ -15,6 +20,7 @@ using nlohmann::json;
 namespace {
 
 constexpr std::uint64_t usual_rules = 100, most_rules = 100'000, usual_changes = 100, most_changes = 100'000;
+constexpr std::ptrdiff_t most_at_once = 5'000; // rules in a transaction of this thread
 
 // "sip:alice@example.com" and "alice@example.com" have both; else the id alone and what is said apart.
 policy::party party_of(std::string text, const std::string& domain) {
@@ -141,10 +147,26 @@ asio::awaitable<verb_result> verbs::policy_import(json args, std::string who) {
         co_return usage("policy import needs rules: {\"rules\": [{\"address\": \"+4670\", \"level\": \"high\"}]}, or "
                         "{\"csv\": \"address,level,...\", \"file\": \"its name\"}");
     }
-    const auto done = co_await rooms_.rules.apply(std::move(edits), std::move(who));
-    if (!done)
-        co_return failed(done.error());
-    co_return json{{"imported", *done}, {"total", rooms_.policy.rules().size()}};
+    co_return co_await apply_in_slices(std::move(edits), std::move(who));
+}
+
+// What was checked whole is written in slices where this thread does the writing, so that calls go on meanwhile.
+asio::awaitable<verb_result> verbs::apply_in_slices(std::vector<policy::rule_edit> edits, std::string who) {
+    const auto all = static_cast<std::ptrdiff_t>(edits.size());
+    const auto slice = rooms_.settings.store.shared ? all : most_at_once;
+    for (std::ptrdiff_t at = 0; at < all;) {
+        const auto next = std::min(at + slice, all);
+        std::vector<policy::rule_edit> some(std::make_move_iterator(edits.begin() + at),
+                                            std::make_move_iterator(edits.begin() + next));
+        const auto done = co_await rooms_.rules.apply(std::move(some), who);
+        if (!done)
+            co_return failed(at == 0 ? done.error()
+                                     : fmt::format("{}; the first {} of {} rules are in", done.error(), at, all));
+        at = next;
+        const auto here = co_await asio::this_coro::executor;
+        co_await asio::post(here, asio::use_awaitable);
+    }
+    co_return json{{"imported", all}, {"total", rooms_.policy.rules().size()}};
 }
 
 verb_result verbs::policy_explain(const json& args) const {
