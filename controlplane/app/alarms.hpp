@@ -34,6 +34,7 @@ inline constexpr const char* store = "store";
 inline constexpr const char* records_waiting = "records-waiting";
 inline constexpr const char* database = "database";
 inline constexpr const char* levels = "levels";
+inline constexpr const char* seeds = "seeds";
 } // namespace alarms
 
 } // namespace tandem::control

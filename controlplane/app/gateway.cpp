@@ -179,6 +179,12 @@ void gateway::look() {
                 fmt::format("{} call records wait in {} until the store is back", waiting, settings_.database));
     const auto database = local_->trouble();
     alarms_.set(alarms::database, !database.empty(), database);
+    const auto seedless = relay_.units_without_seeds();
+    alarms_.set(
+        alarms::seeds, !seedless.empty(),
+        fmt::format("units that are to make their calls' seeds and do not: {}; the gateway makes them instead: update "
+                    "their agents, or set another keygen",
+                    fmt::join(seedless, ", ")));
 }
 
 void gateway::look_again() {

@@ -77,7 +77,6 @@ std::optional<verb_result> verbs::run_at_once(const std::string& verb, json& arg
         {"policy list", [](verbs& v, json& a, const std::string&) { return v.policy_list(a); }},
         {"policy show", [](verbs& v, json& a, const std::string&) { return v.policy_show(a); }},
         {"policy export", [](verbs& v, json& a, const std::string&) { return v.policy_export(a); }},
-        {"policy explain", [](verbs& v, json& a, const std::string&) { return v.policy_explain(a); }},
         {"policy profile", [](verbs& v, json& a, const std::string&) { return v.policy_profile(a); }},
         {"alarm list", [](verbs& v, json&, const std::string&) { return v.alarm_list(); }},
     };
@@ -100,6 +99,8 @@ asio::awaitable<verb_result> verbs::run(std::string verb, json args, std::string
         co_return co_await policy_import(std::move(args), std::move(who));
     if (verb == "policy log")
         co_return co_await policy_log(std::move(args));
+    if (verb == "policy explain")
+        co_return co_await policy_explain(std::move(args));
     if (verb == "policy forget")
         co_return co_await policy_forget(std::move(args), std::move(who));
     if (verb == "record list")

@@ -94,12 +94,12 @@ private:
     [[nodiscard]] verb_result policy_list(const nlohmann::json& args) const;
     [[nodiscard]] verb_result policy_export(const nlohmann::json& args) const;
     [[nodiscard]] verb_result policy_show(const nlohmann::json& args) const;
-    [[nodiscard]] verb_result policy_explain(const nlohmann::json& args) const;
     [[nodiscard]] verb_result policy_profile(const nlohmann::json& args) const;
     asio::awaitable<verb_result> policy_set(nlohmann::json args, std::string who);
     asio::awaitable<verb_result> policy_unset(nlohmann::json args, std::string who);
     asio::awaitable<verb_result> policy_import(nlohmann::json args, std::string who);
     asio::awaitable<verb_result> apply_in_slices(std::vector<policy::rule_edit> edits, std::string who);
+    asio::awaitable<verb_result> policy_explain(nlohmann::json args);
     asio::awaitable<verb_result> policy_log(nlohmann::json args);
     asio::awaitable<verb_result> policy_forget(nlohmann::json args, std::string who);
     [[nodiscard]] tl::expected<policy::rule, std::string> read_rule(const nlohmann::json& from) const;

@@ -169,20 +169,21 @@ asio::awaitable<verb_result> verbs::apply_in_slices(std::vector<policy::rule_edi
     co_return json{{"imported", all}, {"total", rooms_.policy.rules().size()}};
 }
 
-verb_result verbs::policy_explain(const json& args) const {
+asio::awaitable<verb_result> verbs::policy_explain(json args) {
     policy::question call;
     call.caller = party_of(text_arg(args, "caller"), text_arg(args, "caller_domain"));
     call.callee = party_of(text_arg(args, "callee"), text_arg(args, "callee_domain"));
     call.wish = text_arg(args, "wish");
     call.dialled = text_arg(args, "dialled");
     if (call.caller.id.empty() || call.callee.id.empty())
-        return usage("policy explain needs both parties: {\"caller\": \"alice\", \"callee\": \"+46701234567\"}");
+        co_return usage("policy explain needs both parties: {\"caller\": \"alice\", \"callee\": \"+46701234567\"}");
+    call.devices = co_await rooms_.relay.advice(call.caller, call.callee);
     const auto& of = rooms_.policy;
     const auto decided = of.explain(call);
-    return json{{"level", decided.chosen.name},
-                {"decided_by", decided.decided_by},
-                {"values", to_json(decided.chosen, of.settings().default_level)},
-                {"why", why_json(decided.steps)}};
+    co_return json{{"level", decided.chosen.name},
+                   {"decided_by", decided.decided_by},
+                   {"values", to_json(decided.chosen, of.settings().default_level)},
+                   {"why", why_json(decided.steps)}};
 }
 
 asio::awaitable<verb_result> verbs::policy_log(json args) {

@@ -19,6 +19,28 @@ std::string text_of(std::optional<std::string_view> value) {
     return std::string(value.value_or(""));
 }
 
+// As TLV peer names a party: canonical, what is no name left out.
+std::vector<std::string> names_of(const policy::party& who) {
+    std::vector<std::string> out;
+    const auto add = [&](const std::string& text) {
+        if (auto known = protocol::parse_address_name(text);
+            known && known->text.size() <= protocol::info(tlv::peer).max)
+            out.push_back(std::move(known->text));
+    };
+    if (!who.id.empty())
+        add(who.id);
+    if (!who.id.empty() && !who.domain.empty())
+        add("sip:" + who.id + "@" + who.domain);
+    return out;
+}
+
+protocol::message contact_request(const std::vector<std::string>& peers) {
+    auto request = protocol::message::request(protocol::exchange::contact);
+    for (const auto& peer : peers)
+        request.add<tlv::peer>(peer);
+    return request;
+}
+
 // Touches nothing of the manager, which may be gone when the answer comes.
 asio::awaitable<std::optional<policy::advice>> ask(session::directory* sessions, session::tsid id, std::string unit,
                                                    protocol::message request, std::chrono::milliseconds timeout) {
@@ -41,19 +63,7 @@ asio::awaitable<std::optional<policy::advice>> ask(session::directory* sessions,
 std::vector<std::string> manager::state::peers_of(std::size_t i) const {
     // Leg 0 made the first offer, which is the callee where it came in the answer to an INVITE without one.
     const bool is_callee = legs[i].unit == callee || (i == 1 && legs[i].unit != caller);
-    const auto& name = is_callee ? caller : callee;
-    const auto& domain = is_callee ? caller_domain : callee_domain;
-    std::vector<std::string> out;
-    const auto add = [&](const std::string& text) {
-        if (auto known = protocol::parse_address_name(text);
-            known && known->text.size() <= protocol::info(tlv::peer).max)
-            out.push_back(std::move(known->text));
-    };
-    if (!name.empty())
-        add(name);
-    if (!name.empty() && !domain.empty())
-        add("sip:" + name + "@" + domain);
-    return out;
+    return is_callee ? names_of({caller, caller_domain}) : names_of({callee, callee_domain});
 }
 
 policy::question manager::question_of(const state& m, const media_request& request) const {
@@ -89,9 +99,7 @@ void manager::ask_contacts(const media_ptr& m) {
                         l.contact = o.contact;
         if (l.contact)
             continue;
-        auto request = protocol::message::request(protocol::exchange::contact);
-        for (const auto& peer : peers)
-            request.add<tlv::peer>(peer);
+        auto request = contact_request(peers);
         ++counters_.contacts_asked;
         l.contact = std::make_shared<contact_asked>();
         l.contact->unit = l.unit;
@@ -99,6 +107,20 @@ void manager::ask_contacts(const media_ptr& m) {
         l.contact->answer = spawned<std::optional<policy::advice>>::start(
             io_, ask(&sessions_, l.tsid, l.unit, std::move(request), options_.unit_timeout));
     }
+}
+
+asio::awaitable<std::vector<policy::advice>> manager::advice(policy::party caller, policy::party callee) {
+    std::vector<policy::advice> out;
+    for (const bool is_callee : {false, true}) {
+        const auto session = sessions_.by_unit(is_callee ? callee.id : caller.id);
+        const auto peers = names_of(is_callee ? caller : callee);
+        if (!session || !session->up || peers.empty())
+            continue;
+        auto said = co_await ask(&sessions_, session->id, session->unit, contact_request(peers), options_.unit_timeout);
+        if (said)
+            out.push_back(std::move(*said));
+    }
+    co_return out;
 }
 
 asio::awaitable<bool> manager::decide_call(media_ptr m, policy::question call) {

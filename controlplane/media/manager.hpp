@@ -100,6 +100,8 @@ public:
     [[nodiscard]] const media_counters& count() const noexcept { return counters_; }
     [[nodiscard]] const settings& options() const noexcept { return options_; }
     [[nodiscard]] std::size_t free_ports();
+    // What the units among these two say of a call between them now: those that are up are asked (`policy explain`).
+    asio::awaitable<std::vector<policy::advice>> advice(policy::party caller, policy::party callee);
     // Units that should make their call's seeds and do not, so that the gateway does: an alarm while there are any.
     [[nodiscard]] std::vector<std::string> units_without_seeds() const;
     // The data plane is connected and its flows are matched with the journal.
@@ -120,7 +122,6 @@ private:
     [[nodiscard]] policy::question question_of(const state& m, const media_request& request) const;
     void take_decision(state& m, policy::decision decided);
     void ask_contacts(const media_ptr& m);
-    asio::awaitable<std::optional<policy::advice>> ask_contact(session::tsid unit, std::shared_ptr<contact_asked> what);
     asio::awaitable<bool> decide_call(media_ptr m, policy::question call); // false where the media ended meanwhile
     // manager.cpp: flows
     asio::awaitable<result<void>> wait_ready();

@@ -32,10 +32,4 @@ inline constexpr std::array<std::string_view, 7> main_file_keys{"default_level",
                                                                    std::string_view name, std::string_view key,
                                                                    std::string_view value, const limits& bounds);
 
-// Names as they are in files, verbs and CSV.
-[[nodiscard]] std::string_view name_of(key_source keys) noexcept;                      // gateway | device | both
-[[nodiscard]] std::string_view name_of(path_choice path) noexcept;                     // either | wlan | wwan
-[[nodiscard]] std::optional<key_source> key_source_of(std::string_view name) noexcept; // "unit" too is device
-[[nodiscard]] std::optional<path_choice> path_choice_of(std::string_view name) noexcept;
-
 } // namespace tandem::policy

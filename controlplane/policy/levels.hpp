@@ -22,6 +22,12 @@ enum class key_source : std::uint8_t { gateway = 0, unit = 1, both = 2 }; // bot
 // The path that a unit binds its secondary to when several are up (RIM-33); the numbers are wire (messages.def path).
 enum class path_choice : std::uint8_t { either = 0, wlan = 1, wwan = 2 };
 
+// Names as they are in files, verbs, CSV and databases.
+[[nodiscard]] std::string_view name_of(key_source keys) noexcept;                      // gateway | device | both
+[[nodiscard]] std::string_view name_of(path_choice path) noexcept;                     // either | wlan | wwan
+[[nodiscard]] std::optional<key_source> key_source_of(std::string_view name) noexcept; // "unit" too is device
+[[nodiscard]] std::optional<path_choice> path_choice_of(std::string_view name) noexcept;
+
 struct level {
     std::string name;
     api::suite suite = api::suite::aead_aes_128_gcm;

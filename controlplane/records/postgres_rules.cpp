@@ -27,7 +27,8 @@ std::string dump(const json& value) {
 
 policy::rule rule_of(std::string address, std::string level, std::string_view keygen, std::string_view path,
                      std::string comment) {
-    return {std::move(address), std::move(level), key_source_of(keygen), path_of(path), std::move(comment)};
+    return {std::move(address), std::move(level), policy::key_source_of(keygen), policy::path_choice_of(path),
+            std::move(comment)};
 }
 
 json row_of(const policy::rule& rule) {

@@ -247,44 +247,6 @@ bool profile_from_json(std::string_view text, protocol::profile& into) {
     }
 }
 
-std::string_view name_of(policy::key_source source) noexcept {
-    switch (source) {
-    case policy::key_source::unit:
-        return "device";
-    case policy::key_source::both:
-        return "both";
-    case policy::key_source::gateway:
-        break;
-    }
-    return "gateway";
-}
-
-std::optional<policy::key_source> key_source_of(std::string_view name) noexcept {
-    for (const auto source : {policy::key_source::gateway, policy::key_source::unit, policy::key_source::both})
-        if (name_of(source) == name)
-            return source;
-    return std::nullopt;
-}
-
-std::string_view name_of(policy::path_choice path) noexcept {
-    switch (path) {
-    case policy::path_choice::wlan:
-        return "wlan";
-    case policy::path_choice::wwan:
-        return "wwan";
-    case policy::path_choice::either:
-        break;
-    }
-    return "either";
-}
-
-std::optional<policy::path_choice> path_of(std::string_view name) noexcept {
-    for (const auto path : {policy::path_choice::either, policy::path_choice::wlan, policy::path_choice::wwan})
-        if (name_of(path) == name)
-            return path;
-    return std::nullopt;
-}
-
 std::string new_record_id() {
     std::array<std::uint8_t, 10> random{};
     for (std::size_t have = 0; have < random.size();)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A call's record as JSON and CSV, and what follows from it. One JSON shape for all: the body in SQLite, the body in
-// PostgreSQL, `record show` and `record export`. Also the names that both stores write for key sources and paths, and a
-// profile's body. Times are milliseconds since 1970. Pure; any thread.
+// PostgreSQL, `record show` and `record export`. Also a profile's body. Times are milliseconds since 1970. Pure; any thread.
 #pragma once
 
 #include <optional>
@@ -32,12 +31,6 @@ namespace tandem::records {
 // {"total":N,"calls":[[ended_ms,duration_ms,failed],...]}; the pair itself is not in it.
 [[nodiscard]] std::string to_json(const protocol::profile& profile);
 [[nodiscard]] bool profile_from_json(std::string_view text, protocol::profile& into); // leaves a and b alone
-
-// "gateway", "device", "both"; "either", "wlan", "wwan". Nothing where it is none of them.
-[[nodiscard]] std::string_view name_of(policy::key_source source) noexcept;
-[[nodiscard]] std::optional<policy::key_source> key_source_of(std::string_view name) noexcept;
-[[nodiscard]] std::string_view name_of(policy::path_choice path) noexcept;
-[[nodiscard]] std::optional<policy::path_choice> path_of(std::string_view name) noexcept;
 
 // 32 hex digits: 12 of the time in ms (an index grows at its end), 20 of the kernel's random numbers.
 [[nodiscard]] std::string new_record_id();

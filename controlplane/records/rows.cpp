@@ -91,8 +91,8 @@ policy::level level_from(const json& value) {
     level.rekey = span_from(value.at("rekey_ms"));
     level.overlap = span_from(value.at("overlap_ms"));
     level.seed_is_key = value.at("seed_is_key");
-    level.keys = key_source_of(value.at("key_source").get_ref<const std::string&>()).value_or(level.keys);
-    level.path = path_of(value.at("path").get_ref<const std::string&>()).value_or(level.path);
+    level.keys = policy::key_source_of(value.at("key_source").get_ref<const std::string&>()).value_or(level.keys);
+    level.path = policy::path_choice_of(value.at("path").get_ref<const std::string&>()).value_or(level.path);
     return level;
 }
 
@@ -202,7 +202,7 @@ media::media_record media_record_from(const json& value) {
     row.cause = value.at("cause");
     row.ended = from_ms(value.at("ended"));
     row.seed_bytes = value.value("seed_bytes", std::size_t{0});
-    row.keys = key_source_of(value.value("key_source", "gateway")).value_or(policy::key_source::gateway);
+    row.keys = policy::key_source_of(value.value("key_source", "gateway")).value_or(policy::key_source::gateway);
     row.interval_s = value.value("interval_s", 0.0);
     row.legs = {side_from(value.at("legs").at(0)), side_from(value.at("legs").at(1))};
     return row;

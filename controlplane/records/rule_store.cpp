@@ -26,8 +26,8 @@ rule rule_from(const cursor& row, int first) {
     rule r;
     r.address = row.text(first);
     r.level = row.text(first + 1);
-    r.keys = key_source_of(row.view(first + 2));
-    r.path = path_of(row.view(first + 3));
+    r.keys = policy::key_source_of(row.view(first + 2));
+    r.path = policy::path_choice_of(row.view(first + 3));
     r.comment = row.text(first + 4);
     return r;
 }
