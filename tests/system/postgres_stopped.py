@@ -12,7 +12,7 @@ from media import Call
 from postgres import NoServer, Postgres
 from postgres_calls import LEVELS, Caller, alarms
 
-CALLS, AWAY = 200, 40.0  # the server is away for so many seconds
+CALLS, AWAY = 200, 60.0  # the server is away for so many seconds
 
 
 def test(t):
