@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A call's record as JSON and CSV, and what follows from it. One JSON shape for all: the body in SQLite, the body in
-// PostgreSQL, `record show` and `record export`. Also a profile's body. Times are milliseconds since 1970. Pure; any thread.
+// PostgreSQL, `record show` and `record export`. Also a profile's body. Times are milliseconds since 1970. Pure; any
+// thread.
 #pragma once
 
 #include <optional>
