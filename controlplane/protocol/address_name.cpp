@@ -13,6 +13,7 @@ namespace {
 using result = tl::expected<address_name, std::string>;
 
 constexpr std::size_t longest = 255; // a TLV's and a row's
+constexpr const char* too_long = "is longer than an address's 255 bytes";
 
 bool is_digit(char c) {
     return c >= '0' && c <= '9';
@@ -143,7 +144,10 @@ result sip(std::string_view whole, std::string_view text) {
     const std::string name = drop_port(host) ? host_of(host) : std::string();
     if (name.empty())
         return wrong(whole, "has no host that a SIP address may have; write sip:alice@example.com");
-    return address_name{address_kind::sip, "sip:" + user + "@" + name};
+    address_name out{address_kind::sip, "sip:" + user + "@" + name};
+    if (out.text.size() > longest) // written without its scheme it was shorter
+        return wrong(whole, too_long);
+    return out;
 }
 
 result id_code(std::string_view text) {
@@ -167,7 +171,7 @@ result parse_address_name(std::string_view whole) {
         return tl::unexpected(std::string("the address is empty: write +46701234567, sip:alice@example.com, "
                                           "@example.com or an id code"));
     if (text.size() > longest)
-        return wrong(text, "is longer than an address's 255 bytes");
+        return wrong(text, too_long);
     auto rest = text;
     if (take_scheme(rest, "tel:")) {
         rest = rest.substr(0, rest.find(';'));

@@ -91,6 +91,14 @@ TEST(Rim19, WhatIsNoNameIsRefusedWithTheRemedy) {
 }
 
 // Whatever is accepted is canonical: read again it is itself.
+TEST(AddressName, CanonicalTextIsNotLongerThanARowWhateverWasLeftOut) {
+    const std::string longest = std::string(245, 'a') + "@a.b"; // "sip:" makes 253
+    EXPECT_EQ(parse_address_name(longest)->text, "sip:" + longest);
+    const auto refused = parse_address_name("aaa" + longest); // 252 as written, 256 with its scheme
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().find("255 bytes"), std::string::npos);
+}
+
 TEST(AddressName, CanonicalTextStaysAsItIs) {
     std::mt19937 random(2); // NOLINT: the same run each time
     const std::string letters = "+00@sip:tel:.;%a4B6 -[]()?/\\\x80";
