@@ -4,7 +4,6 @@ all its processes on one CPU; it tells the CPU time and the memory that they use
 
 import re
 import shutil
-import time
 from pathlib import Path
 
 import netns
@@ -92,12 +91,7 @@ class Rtpengine(Relay):
              f"--pidfile={test.dir}/rtpengine{number}.pid", f"--port-min={PORTS[0]}", f"--port-max={PORTS[1]}", "--num-threads=1",
              "--delete-delay=0"]), self.bench.net.gw)
         client = netns.inside(self.bench.net.gw.name, lambda: ng.Client("127.0.0.1", self.port))
-        for _ in range(100):
-            try:
-                if client.request({"command": "ping"})["result"] == "pong":
-                    break
-            except OSError:
-                time.sleep(0.05)
+        client.await_pong()
         client.close()
 
     def pids(self):

@@ -5,7 +5,6 @@ kernel's own forwarding, and nothing. Each tells tandem-load where to send and w
 import base64
 import re
 import shutil
-import time
 from pathlib import Path
 
 import netns
@@ -125,12 +124,7 @@ class Rtpengine(Relay):
              f"--pidfile={self.bench.test.dir}/rtpengine{number}.pid", "--port-min=20000", "--port-max=39999", "--num-threads=1"],
             self.net.gw)
         client = netns.inside(self.net.gw.name, lambda: ng.Client("127.0.0.1", 2222))
-        for _ in range(100):
-            try:
-                if client.request({"command": "ping"})["result"] == "pong":
-                    break
-            except OSError:
-                time.sleep(0.05)
+        client.await_pong()
         self.ports, self.received = {"rtp-srtp": [], "srtp-rtp": []}, []
         for i in range(self.streams):
             self.call(client, i)

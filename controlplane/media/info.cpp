@@ -38,6 +38,29 @@ double seconds_since(std::uint64_t monotonic_ns) noexcept {
     return static_cast<double>(below(now, monotonic_ns)) / 1e9;
 }
 
+// What a live media and its record say alike.
+template <class Out, class State>
+void describe_call(Out& out, const State& m) {
+    out.id = m.id;
+    out.call_id = m.call_id;
+    out.index = m.index;
+    out.kind = m.kind;
+    out.caller = m.caller;
+    out.callee = m.callee;
+    if (m.has_unit()) {
+        out.level = m.level.name;
+        out.decided_by = m.decided_by;
+        out.why = m.why;
+        out.seed_bytes = m.level.seed_length();
+        out.keys = m.level.keys;
+        out.interval_s = std::chrono::duration<double>(m.level.rekey).count();
+    }
+    out.seeds_made = m.seeds_made;
+    out.seeds_from_units = m.seeds_from_units;
+    out.rekeys = m.rekeys;
+    out.rekey_failures = m.rekey_failures;
+}
+
 } // namespace
 
 std::optional<api::flow_stats> manager::stats_of(api::flow_id id) const {
@@ -84,28 +107,12 @@ void manager::keep_counters(const media_ptr& m) {
 
 media_info manager::describe(const state& m) const {
     media_info out;
-    out.id = m.id;
-    out.call_id = m.call_id;
-    out.index = m.index;
-    out.kind = m.kind;
-    out.caller = m.caller;
-    out.callee = m.callee;
-    if (m.has_unit()) {
-        out.level = m.level.name;
-        out.decided_by = m.decided_by;
-        out.why = m.why;
-        out.seed_bytes = m.level.seed_length();
-        out.keys = m.level.keys;
+    describe_call(out, m);
+    if (m.has_unit())
         out.path = m.level.path;
-    }
-    out.seeds_made = m.seeds_made;
-    out.seeds_from_units = m.seeds_from_units;
     out.active = m.installed;
     const auto since = m.installed ? m.answered : m.opened;
     out.seconds = std::chrono::duration<double>(std::chrono::system_clock::now() - since).count();
-    out.interval_s = m.has_unit() ? std::chrono::duration<double>(m.level.rekey).count() : 0;
-    out.rekeys = m.rekeys;
-    out.rekey_failures = m.rekey_failures;
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
         auto& to = out.legs[i];
@@ -189,28 +196,11 @@ media_row manager::to_row(const state& m) const {
 
 media_record manager::to_record(const state& m, const std::string& cause) const {
     media_record out;
-    out.id = m.id;
-    out.call_id = m.call_id;
-    out.index = m.index;
-    out.kind = m.kind;
-    out.caller = m.caller;
-    out.callee = m.callee;
-    if (m.has_unit()) {
-        out.level = m.level.name;
-        out.decided_by = m.decided_by;
-        out.why = m.why;
-        out.seed_bytes = m.level.seed_length();
-        out.keys = m.level.keys;
-        out.interval_s = std::chrono::duration<double>(m.level.rekey).count();
-    }
-    out.seeds_made = m.seeds_made;
-    out.seeds_from_units = m.seeds_from_units;
+    describe_call(out, m);
     out.cause = cause;
     out.opened = m.opened;
     out.answered = m.answered;
     out.ended = std::chrono::system_clock::now();
-    out.rekeys = m.rekeys;
-    out.rekey_failures = m.rekey_failures;
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
         auto& to = out.legs[i];

@@ -175,6 +175,8 @@ asio::awaitable<result<void>> manager::first_seeds(media_ptr m, std::uint32_t er
 }
 
 std::vector<std::string> manager::units_without_seeds() const {
+    if (counters_.unit_seeds_refused + counters_.unit_seeds_missing == 0)
+        return {}; // asked twice a second: not through all calls for nothing
     std::set<std::string> out;
     for (const auto& [id, m] : media_)
         for (const auto& l : m->legs)

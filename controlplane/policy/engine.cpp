@@ -114,24 +114,19 @@ void engine::inquiry::ask_rules(std::size_t side, const party& who) {
 }
 
 void engine::inquiry::ask_devices() {
-    for (const auto& device : call_.devices) {
-        auto name = "contacts of " + device.unit;
-        if (device.contact_level.empty())
-            add(std::move(name), {}, device.text.empty() ? "nothing" : device.text);
-        else if (rank(device.contact_level) == none)
-            refuse(std::move(name), device.contact_level, device.text, tally_.contact_unknown);
-        else
-            add(std::move(name), device.contact_level, device.text);
-    }
-    for (const auto& device : call_.devices) {
-        auto name = "profile of " + device.unit;
-        if (device.profile_level.empty())
-            add(std::move(name), {}, device.text.empty() ? "nothing" : device.text);
-        else if (rank(device.profile_level) == none)
-            refuse(std::move(name), device.profile_level, device.text, tally_.profile_unknown);
-        else
-            add(std::move(name), device.profile_level, device.text);
-    }
+    const auto ask = [&](const char* what, std::string advice::*level, std::uint64_t& unknown) {
+        for (const auto& device : call_.devices) {
+            auto name = fmt::format("{} of {}", what, device.unit);
+            if ((device.*level).empty())
+                add(std::move(name), {}, device.text.empty() ? "nothing" : device.text);
+            else if (rank(device.*level) == none)
+                refuse(std::move(name), device.*level, device.text, unknown);
+            else
+                add(std::move(name), device.*level, device.text);
+        }
+    };
+    ask("contacts", &advice::contact_level, tally_.contact_unknown);
+    ask("profile", &advice::profile_level, tally_.profile_unknown);
 }
 
 void engine::inquiry::ask_predictors() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON written front to back into one string, for what is written for every call, several times: a tree of values is
-// ten times slower. Shared by the rooms that keep calls and media. Pure; any thread.
+// JSON written front to back into one string, for what is written for every call, several times, without a tree of
+// values between. Text that needs escapes goes through nlohmann. Shared by the rooms that keep calls and media. Pure;
+// any thread.
 #pragma once
 
 #include <array>

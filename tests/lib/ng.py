@@ -4,6 +4,7 @@
 import itertools
 import os
 import socket
+import time
 
 
 def encode(value):
@@ -68,6 +69,16 @@ class Client:
 
     def close(self):
         self.socket.close()
+
+    def await_pong(self, tries=100):
+        """Pings a server that has just been started until it answers; False where it never does."""
+        for _ in range(tries):
+            try:
+                if self.request({"command": "ping"})["result"] == "pong":
+                    return True
+            except OSError:
+                time.sleep(0.05)
+        return False
 
     def cookie(self):
         return f"{os.getpid()}_{next(self._numbers)}_{os.urandom(3).hex()}"

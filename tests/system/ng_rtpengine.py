@@ -119,12 +119,7 @@ def test(t):
     t.start("ng_fake", [fake, LOCAL, "2223", LOCAL], space)
     clients = [netns.inside(space.name, lambda p=p: ng.Client(LOCAL, p)) for p in (2223, 2222)]
     for client in clients:
-        for _ in range(50):
-            try:
-                if client.request({"command": "ping"})["result"] == "pong":
-                    break
-            except OSError:
-                netns.time.sleep(0.1)
+        client.await_pong()
     for request in ERRORS:
         ours, theirs = (reply(c, request) for c in clients)
         same_error(ours, theirs, request)

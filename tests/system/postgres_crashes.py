@@ -8,24 +8,17 @@ import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
-from harness import equal, main, skip, wait_until
+from harness import equal, main, wait_until
 from ng import encode
-from postgres import NoServer, Postgres
-from postgres_calls import LEVELS, Caller
+from postgres_calls import Caller, gateway_with, start_server
 
 ROUNDS, CALLS = 24, 12
 
 
 def test(t):
-    try:
-        server = Postgres(t.dir / "pg")
-    except NoServer as e:
-        skip(str(e))
-    t.defer(server.remove)
-    server.start()
+    server = start_server(t)
     net = t.network(ue2=False)
-    gw = t.gateway(net, kamailio=False, levels=LEVELS, tables=[("[store]", {"kind": "postgresql", "conninfo": server.conninfo})])
-    wait_until(lambda: gw.ctl.ops("status")["store"]["connected"], "the shared store is connected", 10)
+    gw = gateway_with(t, net, server)
     caller = Caller(gw, net.bob_address)
     t.defer(caller.close)
     chance = random.Random(t.seed)

@@ -8,10 +8,9 @@ import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
-from harness import check, equal, main, skip, wait_until
+from harness import check, equal, main, wait_until
 from media import Call
-from postgres import NoServer, Postgres
-from postgres_calls import LEVELS, alarms
+from postgres_calls import alarms, gateway_with, start_server
 from programs import program, write_toml
 
 
@@ -27,16 +26,10 @@ def refused(t):
 
 
 def test(t):
-    try:
-        server = Postgres(t.dir / "pg")
-    except NoServer as e:
-        skip(str(e))
-    t.defer(server.remove)
-    server.start()
+    server = start_server(t)
     refused(t)
     net = t.network(ue2=False)
-    gw = t.gateway(net, kamailio=False, levels=LEVELS, tables=[("[store]", {"kind": "postgresql", "conninfo": server.conninfo})])
-    wait_until(lambda: gw.ctl.ops("status")["store"]["connected"], "the shared store is connected", 10)
+    gw = gateway_with(t, net, server)
     gw.ctl.ops("policy set", address="bob", level="high")
     gw.stop()
     server.stop()

@@ -7,24 +7,17 @@ import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
-from harness import check, equal, main, skip, wait_until
+from harness import check, equal, main, wait_until
 from media import Call
-from postgres import NoServer, Postgres
-from postgres_calls import LEVELS, Caller, alarms
+from postgres_calls import Caller, alarms, gateway_with, start_server
 
 CALLS, AWAY = 200, 60.0  # the server is away for so many seconds
 
 
 def test(t):
-    try:
-        server = Postgres(t.dir / "pg")
-    except NoServer as e:
-        skip(str(e))
-    t.defer(server.remove)
-    server.start()
+    server = start_server(t)
     net = t.network(ue2=False)
-    gw = t.gateway(net, kamailio=False, levels=LEVELS, tables=[("[store]", {"kind": "postgresql", "conninfo": server.conninfo})])
-    wait_until(lambda: gw.ctl.ops("status")["store"]["connected"], "the shared store is connected", 10)
+    gw = gateway_with(t, net, server)
     gw.ctl.ops("policy set", address="bob", level="high")
     alice = t.agent(net.ue, gw, "alice")
     talk = Call(gw, net.ue, alice.inner(), net.core, net.bob_address, call_id="talk")  # one with media, over everything

@@ -7,10 +7,9 @@ import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
-from harness import check, equal, main, skip, wait_until
+from harness import check, equal, main, wait_until
 from media import Call
-from postgres import NoServer, Postgres
-from postgres_calls import LEVELS
+from postgres_calls import LEVELS, shared_store, start_server
 
 
 def one_call(gw, net, address, call_id, seconds=1.0):
@@ -43,15 +42,9 @@ def total(gw):
 
 
 def test(t):
-    try:
-        server = Postgres(t.dir / "pg")
-    except NoServer as e:
-        skip(str(e))
-    t.defer(server.remove)
-    server.start()
-    store = [("[store]", {"kind": "postgresql", "conninfo": server.conninfo})]
+    server = start_server(t)
     nets = [t.network(ue2=False), t.network(ue2=False)]
-    gws = [t.gateway(net, kamailio=False, levels=LEVELS, tables=store, instance=f"{t.prefix}-gw{i + 1}") for i, net in enumerate(nets)]
+    gws = [t.gateway(net, kamailio=False, levels=LEVELS, tables=shared_store(server), instance=f"{t.prefix}-gw{i + 1}") for i, net in enumerate(nets)]
     phones = [t.agent(net.ue, gw, unit).inner() for net, gw, unit in zip(nets, gws, ("alice", "carol"))]
     one, two = gws
     for gw in gws:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 120
-"""RIM-08, RIM-07, RIM-22: a level for each suite, four calls at once. Each level forces its own suite, seed length and tag, told by
-MEDIA_OPEN and seen in the packets' lengths; libsrtp2 (in probe_unit, which derives its keys from the seed alone) deciphers every packet
+"""RIM-08, RIM-22, and the suites of RIM-07 (what each costs per packet is bench/srtp_bench's): a level for each suite, four
+calls at once. Each level forces its own suite, seed length and tag, told by MEDIA_OPEN and seen in the packets' lengths; libsrtp2 (in probe_unit, which derives its keys from the seed alone) deciphers every packet
 of the gateway's, and the gateway every one of libsrtp2's, over re-keys. A number that the operator lists gets AES-256 while the others
 keep AES-128."""
 import json

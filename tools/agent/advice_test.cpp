@@ -63,18 +63,6 @@ protected:
         request.add<tlv::phone_media>(wire(phone)).add<tlv::phone_rtcp>(wire(phone_rtcp));
         return request;
     }
-    std::unique_ptr<secondary> end_with(const bytes& seed, std::uint32_t epoch = 0) {
-        secondary_config end;
-        end.media = 5;
-        end.tsid = gateway.tsid;
-        end.suite = api::suite::aead_aes_128_gcm;
-        end.sends = protocol::direction::to_unit;
-        end.inner_media = end.inner_rtcp = end.phone_media = end.phone_rtcp = phone;
-        epoch_seeds seeds;
-        seeds.epoch = epoch;
-        seeds.seeds.emplace_back(seed);
-        return secondary::open(end, seeds).value();
-    }
     // What the unit sends can be read under this seed.
     bool heard_under(const bytes& seed, std::uint32_t epoch = 0) {
         const auto end = end_with(seed, epoch);

@@ -230,7 +230,8 @@ protected:
         EXPECT_TRUE(until([&] { return gateway.responses.size() > before; }));
         return gateway.responses.back().code();
     }
-    std::unique_ptr<secondary> gateway_end(std::uint32_t epoch = 0) {
+    // The gateway's end of the secondary, under this seed.
+    std::unique_ptr<secondary> end_with(const bytes& seed, std::uint32_t epoch = 0) {
         secondary_config end;
         end.media = 5;
         end.tsid = gateway.tsid;
@@ -239,8 +240,11 @@ protected:
         end.inner_media = end.inner_rtcp = end.phone_media = end.phone_rtcp = phone;
         epoch_seeds seeds;
         seeds.epoch = epoch;
-        seeds.seeds.emplace_back(bytes(16, static_cast<std::uint8_t>(epoch)));
+        seeds.seeds.emplace_back(seed);
         return secondary::open(end, seeds).value();
+    }
+    std::unique_ptr<secondary> gateway_end(std::uint32_t epoch = 0) {
+        return end_with(bytes(16, static_cast<std::uint8_t>(epoch)), epoch);
     }
     bytes rtp(std::uint16_t sequence) {
         bytes packet(172, 0x55);

@@ -56,6 +56,12 @@ std::string give(int directory, const passwd& to) {
     return error;
 }
 
+tl::expected<passwd, std::string> find_user(const std::string& name) {
+    if (const passwd* entry = ::getpwnam(name.c_str()); entry != nullptr)
+        return *entry;
+    return tl::unexpected(fmt::format("no such user '{}'; set user = in the configuration to one that exists", name));
+}
+
 } // namespace
 
 std::string harden() {
@@ -82,10 +88,9 @@ std::string lock_memory() {
 tl::expected<void, std::string> become(const std::string& user) {
     if (user.empty() || ::geteuid() != 0)
         return {};
-    const passwd* entry = ::getpwnam(user.c_str());
-    if (entry == nullptr)
-        return tl::unexpected(
-            fmt::format("no such user '{}'; set user = in the configuration to one that exists", user));
+    const auto entry = find_user(user);
+    if (!entry)
+        return tl::unexpected(entry.error());
     capng_clear(CAPNG_SELECT_BOTH);
     const auto kinds = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
     if (capng_update(CAPNG_ADD, kinds, CAP_NET_ADMIN) != 0)
@@ -114,10 +119,9 @@ tl::expected<void, std::string> prepare_run_dir(const std::string& directory, co
         return tl::unexpected(fmt::format("run_dir {}: {}; make its parent first", directory, std::strerror(errno)));
     if (!made || user.empty() || ::geteuid() != 0)
         return {}; // one that was there keeps its owner: others may live in it
-    const passwd* entry = ::getpwnam(user.c_str());
-    if (entry == nullptr)
-        return tl::unexpected(
-            fmt::format("no such user '{}'; set user = in the configuration to one that exists", user));
+    const auto entry = find_user(user);
+    if (!entry)
+        return tl::unexpected(entry.error());
     if (::chown(directory.c_str(), entry->pw_uid, entry->pw_gid) != 0)
         return tl::unexpected(fmt::format("run_dir {}: {}", directory, std::strerror(errno)));
     return {};
@@ -128,10 +132,9 @@ tl::expected<void, std::string> prepare_state_dir(const std::string& directory, 
         return tl::unexpected(fmt::format("state_dir {}: {}; make its parent first", directory, std::strerror(errno)));
     if (user.empty() || ::geteuid() != 0)
         return {};
-    const passwd* entry = ::getpwnam(user.c_str());
-    if (entry == nullptr)
-        return tl::unexpected(
-            fmt::format("no such user '{}'; set user = in the configuration to one that exists", user));
+    const auto entry = find_user(user);
+    if (!entry)
+        return tl::unexpected(entry.error());
     struct stat info {};
     if (::lstat(directory.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == entry->pw_uid)
         return {}; // root without CAP_DAC_OVERRIDE could not even open it
