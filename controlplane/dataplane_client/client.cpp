@@ -27,10 +27,6 @@ void wipe(std::vector<std::uint8_t>& bytes) noexcept {
     explicit_bzero(bytes.data(), bytes.size());
 }
 
-std::uint16_t reply_type(api::message_type request) noexcept {
-    return static_cast<std::uint16_t>(static_cast<std::uint16_t>(request) + 1);
-}
-
 std::string remedy(const std::string& path, const asio::error_code& error) {
     if (error == asio::error::connection_refused || error.value() == ENOENT)
         return fmt::format(
@@ -85,6 +81,12 @@ std::string_view text(api::status status) noexcept {
     case api::status::busy:
     case api::status::not_possible:
         return "refused"; // answers to observers only
+    case api::status::bad_state:
+        return "stream state cannot be true, or has no place there";
+    case api::status::not_yours:
+        return "a flow of another media";
+    case api::status::group_refused:
+        return "another flow of the group was refused";
     }
     return "unknown status";
 }
@@ -216,7 +218,7 @@ asio::awaitable<std::string> client::connect_and_greet() {
                               std::string(refused.text, strnlen(refused.text, sizeof(refused.text))));
     }
     if (header.magic != api::contract_magic || header.version != api::contract_version ||
-        static_cast<std::uint16_t>(header.type) != reply_type(api::message_type::hello) ||
+        header.type != api::reply_to(api::message_type::hello) ||
         body.size() != sizeof(api::hello_reply) + header.count * sizeof(api::address_entry))
         co_return "data plane speaks another contract version: update both programs together";
 
@@ -378,14 +380,16 @@ asio::awaitable<result<std::span<const std::uint8_t>>> client::reply_to(pending_
                     fmt::format("data plane refused: {} ({})", text(refused.status),
                                 std::string(refused.text, strnlen(refused.text, sizeof(refused.text))))});
     }
-    if (static_cast<std::uint16_t>(answer.type) != reply_type(request->type))
+    if (answer.type != api::reply_to(request->type))
         co_return tl::unexpected(
             failure{api::status::bad_message, true, "data plane answered with another message type"});
     co_return reply;
 }
 
-template <class Item>
-asio::awaitable<client::statuses> client::batch(api::message_type type, std::span<const Item> items) {
+template <api::message_type type>
+asio::awaitable<client::statuses> client::batch(std::span<const api::request_of<type>> items) {
+    using Item = api::request_of<type>;
+    static_assert(std::is_same_v<api::reply_of<type>, api::item_status>);
     constexpr std::size_t most =
         std::min(batch_items, (api::contract_max_message - sizeof(api::contract_header)) / sizeof(Item));
     std::vector<api::item_status> out;
@@ -411,22 +415,22 @@ asio::awaitable<client::statuses> client::batch(api::message_type type, std::spa
 }
 
 asio::awaitable<client::statuses> client::flow_add(std::span<const api::flow_config> items) {
-    return batch(api::message_type::flow_add, items);
+    return batch<api::message_type::flow_add>(items);
 }
 asio::awaitable<client::statuses> client::update_flows(std::span<const api::flow_update> items) {
-    return batch(api::message_type::flow_update, items);
+    return batch<api::message_type::flow_update>(items);
 }
 asio::awaitable<client::statuses> client::flow_remove(std::span<const api::flow_ref> items) {
-    return batch(api::message_type::flow_remove, items);
+    return batch<api::message_type::flow_remove>(items);
 }
 asio::awaitable<client::statuses> client::epoch_install(std::span<const api::epoch_key> items) {
-    return batch(api::message_type::epoch_install, items);
+    return batch<api::message_type::epoch_install>(items);
 }
 asio::awaitable<client::statuses> client::epoch_switch(std::span<const api::epoch_ref> items) {
-    return batch(api::message_type::epoch_switch, items);
+    return batch<api::message_type::epoch_switch>(items);
 }
 asio::awaitable<client::statuses> client::epoch_retire(std::span<const api::epoch_ref> items) {
-    return batch(api::message_type::epoch_retire, items);
+    return batch<api::message_type::epoch_retire>(items);
 }
 
 asio::awaitable<result<std::vector<api::flow_entry>>> client::flow_list() {

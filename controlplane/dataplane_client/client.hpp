@@ -119,8 +119,8 @@ private:
                         std::size_t most);
     asio::awaitable<void> send_queue();
     asio::awaitable<result<std::span<const std::uint8_t>>> reply_to(pending_ptr request);
-    template <class Item>
-    asio::awaitable<statuses> batch(api::message_type type, std::span<const Item> items);
+    template <api::message_type type>
+    asio::awaitable<statuses> batch(std::span<const api::request_of<type>> items);
 
     asio::io_context& io_;
     std::string path_;

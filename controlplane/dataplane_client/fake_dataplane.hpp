@@ -284,14 +284,13 @@ private:
             if ((status = known()) == api::status::ok) {
                 auto& config = flows[id].config;
                 if ((update.mask & api::update_remote) != 0) {
-                    config.rtp_remote = update.rtp_remote;
-                    config.rtcp_remote = update.rtcp_remote;
+                    config.route.rtp_remote = update.route.rtp_remote;
+                    config.route.rtcp_remote = update.route.rtcp_remote;
                 }
                 if ((update.mask & api::update_flags) != 0)
                     config.flags = update.flags;
                 if ((update.mask & api::update_source) != 0) {
                     config.source = update.source;
-                    config.signalled_source = update.signalled_source;
                 }
             }
         } else if (type == api::message_type::flow_remove) {

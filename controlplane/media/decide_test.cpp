@@ -53,7 +53,7 @@ TEST_F(decide_test, Rim23_ContactsOfTheUnitDecideAtTheAnswer) {
     EXPECT_EQ(open.get<tlv::path>(), 1);
     EXPECT_EQ(peers(open), (std::vector<std::string>{"+46701234567", "sip:+46701234567@example.com"}));
     EXPECT_EQ(peers(units.contacts.at(0)), peers(open));
-    EXPECT_EQ(dataplane.copy().at(flow(opened->id, 0)).config.in_suite, api::suite::aead_aes_256_gcm);
+    EXPECT_EQ(dataplane.copy().at(flow(opened->id, 0)).config.in.suite, api::suite::aead_aes_256_gcm);
     EXPECT_EQ(levels.asked.size(), 1u) << "counted once";
     now->wait(now->relay.close(opened->id, "bye"));
     const auto& record = store.records.at(0);

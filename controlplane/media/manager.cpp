@@ -224,10 +224,10 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
             for (const auto flow : flows_towards(m->shapes(), i))
                 for (auto& config : plan)
                     if (config.id == flow && m->legs[i].latched) {
-                        config.rtp_remote =
+                        config.route.rtp_remote =
                             dataplane_client::to_net_address(m->legs[i].latched->address, m->legs[i].latched->port);
                         if (m->legs[i].shape().mux)
-                            config.rtcp_remote = config.rtp_remote;
+                            config.route.rtcp_remote = config.route.rtp_remote;
                     }
 
     auto added = co_await first_seeds(m, era);

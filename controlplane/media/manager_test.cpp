@@ -37,8 +37,8 @@ TEST_F(media_test, Rim09_UnitToCoreFlowsKeysThenMediaOpen) {
     EXPECT_EQ(asked.get<tlv::phone_media>()->port, 4000);
     // The primary's peer and the port that the unit named are the first guess of where it is.
     const auto down = dataplane.copy().at(flow(id, 1)).config;
-    EXPECT_EQ(dataplane_client::from_net_ip(down.rtp_remote.ip).to_string(), "203.0.113.5");
-    EXPECT_EQ(down.rtp_remote.port, 5555);
+    EXPECT_EQ(dataplane_client::from_net_ip(down.route.rtp_remote.ip).to_string(), "203.0.113.5");
+    EXPECT_EQ(down.route.rtp_remote.port, 5555);
 }
 
 TEST_F(media_test, Rim12_KeysOfBothDirectionsComeFromTheSeedByHkdf) {
@@ -81,8 +81,8 @@ TEST_F(media_test, SdesLegHasItsOwnKeysPerDirection) {
     const auto flows = dataplane.copy();
     EXPECT_EQ(flows.at(flow(id, 1)).in.at(0), std::vector<std::uint8_t>(30, 7));
     EXPECT_EQ(flows.at(flow(id, 0)).out.at(0), std::vector<std::uint8_t>(30, 8));
-    EXPECT_EQ(flows.at(flow(id, 1)).config.in_mki_length, 0);
-    EXPECT_EQ(flows.at(flow(id, 1)).config.source, api::source_policy::authenticated);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.in.mki_length, 0);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.source.policy, api::source_policy::authenticated);
 }
 
 TEST_F(media_test, NewSdesKeysInAReofferReplaceTheOldOnes) {
@@ -105,9 +105,9 @@ TEST_F(media_test, UnroutableCoreLegLearnsFromTheFirstPacketAndClearOnesOnlyFrom
     leg.remote_unroutable = true;
     const auto id = set_up(call(core_leg(), std::move(leg)));
     const auto flows = dataplane.copy();
-    EXPECT_EQ(flows.at(flow(id, 1)).config.source, api::source_policy::first);
-    EXPECT_EQ(flows.at(flow(id, 0)).config.rtp_remote.port, 0) << "nothing is sent to an address that cannot be";
-    EXPECT_EQ(flows.at(flow(id, 0)).config.source, api::source_policy::signalled);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.source.policy, api::source_policy::first);
+    EXPECT_EQ(flows.at(flow(id, 0)).config.route.rtp_remote.port, 0) << "nothing is sent to an address that cannot be";
+    EXPECT_EQ(flows.at(flow(id, 0)).config.source.policy, api::source_policy::signalled);
 }
 
 TEST_F(media_test, Rim02_NoPrimaryNoSecondary) {
@@ -193,8 +193,8 @@ TEST_F(media_test, HoldIsAFlagAndANewCoreAddressMovesOnlyWhatSendsThere) {
     ASSERT_TRUE(now->wait(now->relay.update(id, request)));
     const auto flows = dataplane.copy();
     EXPECT_EQ(flows.at(flow(id, 0)).config.flags, 0);
-    EXPECT_EQ(flows.at(flow(id, 0)).config.rtp_remote.port, 7200);
-    EXPECT_EQ(flows.at(flow(id, 1)).config.signalled_source.port, 7200);
+    EXPECT_EQ(flows.at(flow(id, 0)).config.route.rtp_remote.port, 7200);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.source.signalled.port, 7200);
     EXPECT_EQ(log.count("media_open"), 1u);
 }
 

@@ -24,7 +24,7 @@ void append_keys(std::vector<api::epoch_key>& keys, const std::vector<api::flow_
         api::epoch_key item{};
         item.id = flow;
         item.side = side;
-        item.epoch = epoch;
+        item.epoch = item.mki = epoch;
         item.key_length = row.key_length;
         item.salt_length = row.salt_length;
         const auto bytes = key_and_salt.view();

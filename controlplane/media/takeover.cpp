@@ -162,7 +162,7 @@ bool manager::adopt(const media_ptr& m, const std::unordered_map<api::flow_id, c
     for (const auto& config : plan) {
         const auto entry = found.find(config.id);
         if (entry == found.end() || entry->second->config.tag != m->id ||
-            entry->second->config.in_suite != config.in_suite || entry->second->config.out_suite != config.out_suite)
+            entry->second->config.in.suite != config.in.suite || entry->second->config.out.suite != config.out.suite)
             return false;
     }
     m->plan = plan;
@@ -172,7 +172,7 @@ bool manager::adopt(const media_ptr& m, const std::unordered_map<api::flow_id, c
         auto& l = m->legs[i];
         const auto& in = *found.at(shapes[i].rtp());
         const auto& out = *found.at(flows_towards(shapes, i).front());
-        if (in.source.port != 0 && in.config.source != api::source_policy::signalled)
+        if (in.source.port != 0 && in.config.source.policy != api::source_policy::signalled)
             l.latched = endpoint{dataplane_client::from_net_ip(in.source.ip), in.source.port};
         l.retiring.clear();
         if (l.suite == api::suite::clear)

@@ -106,9 +106,9 @@ void control::published(flow::slot_index slot, const flow::record& r) {
         s.id = r.id;
         s.tag = r.tag;
     }
-    api::probe_flow_create(r.id, r.tag, r.in_suite, r.out_suite);
-    s.suite_in = r.in_suite;
-    s.suite_out = r.out_suite;
+    api::probe_flow_create(r.id, r.tag, r.in.suite, r.out.suite);
+    s.suite_in = r.in.suite;
+    s.suite_out = r.out.suite;
     s.epoch_out = flow::sending_epoch(shared_.memory.outs()[slot]);
     const std::uint64_t now = pipeline::monotonic_ns();
     ageing_.begin(slot, now, s.last_packet_ns);

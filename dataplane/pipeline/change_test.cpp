@@ -36,10 +36,10 @@ TEST(Change, FlowsComeAndGoUnderTraffic) {
         api::flow_config c{};
         c.id = id(access6, static_cast<std::uint16_t>(1000 + round % 7));
         c.reverse = p.core;
-        c.in_suite = gcm;
+        c.in.suite = gcm;
         c.carries = 3;
-        c.rtp_out = c.rtcp_out = p.core;
-        c.rtp_remote = c.rtcp_remote = phone4;
+        c.route.rtp_out = c.route.rtcp_out = p.core;
+        c.route.rtp_remote = c.route.rtcp_remote = phone4;
         ASSERT_EQ(t.flows().add(c, 0), api::status::ok);
         ASSERT_EQ(t.flows().install(epoch_key(c.id, api::side::in, 0, gcm, 9)), api::status::ok);
         for (int i = 0; i < 5; ++i)
