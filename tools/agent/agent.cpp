@@ -12,6 +12,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "dataplane/api/service_manager.hpp"
 #include "tools/agent/privileges.hpp"
 #include "tools/agent/spawn.hpp"
 
@@ -60,6 +61,7 @@ void agent::start() {
     spawn(io_, [this] { return pump(); });
     spawn(io_, [this] { return watch(); });
     primary_.start();
+    api::tell_service_manager("READY=1");
 }
 
 void agent::await_signal() {
@@ -67,6 +69,7 @@ void agent::await_signal() {
         if (error)
             return;
         spdlog::info("stopping");
+        api::tell_service_manager("STOPPING=1");
         spawn(io_, [this]() -> asio::awaitable<void> {
             co_await primary_.stop();
             stopping_ = true;
@@ -107,6 +110,7 @@ asio::awaitable<void> agent::watch() {
         advisor_.refresh();
         media_.check_paths();
         media_.expire(clock::now());
+        api::tell_service_manager("WATCHDOG=1");
     }
 }
 
