@@ -11,10 +11,6 @@ namespace {
 
 constexpr std::uint8_t tandem_mki_length = 4; // of our own secondaries
 
-tl::unexpected<error> fail(std::string text) {
-    return tl::unexpected(error{std::move(text)});
-}
-
 asio::ip::address plain(const asio::ip::address& address) {
     if (address.is_v6() && address.to_v6().is_v4_mapped())
         return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());

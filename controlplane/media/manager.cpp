@@ -17,10 +17,6 @@ namespace tandem::media {
 
 namespace {
 
-tl::unexpected<error> fail(std::string text) {
-    return tl::unexpected(error{std::move(text)});
-}
-
 bool same_sdes(const std::optional<sdes>& a, const std::optional<sdes>& b) {
     if (a.has_value() != b.has_value())
         return false;

@@ -217,6 +217,10 @@ protocol::past_call past_call_of(const call_record& record) {
     return {record.ended, std::max(record.duration(), std::chrono::milliseconds{}), fault || !record.was_answered()};
 }
 
+std::string dump(const nlohmann::json& value) {
+    return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 std::string to_json(const protocol::profile& profile) {
     json_out to;
     to.open('{').field("total", profile.total).key("calls").open('[');

@@ -16,7 +16,7 @@ namespace tandem::records {
 namespace {
 
 constexpr std::size_t most_in_one = 500; // operations a transaction, whole changes: some milliseconds
-constexpr int patience_ms = 50;          // for another program's lock
+constexpr int write_patience_ms = 50;    // for another program's lock
 constexpr std::int64_t ship_bit = 1 << 8;
 
 // --- a change as bytes, of this machine for this machine ---
@@ -200,7 +200,7 @@ bool writer::transact(std::size_t end, bool again) {
     try {
         profiles_.clear();
         made_.clear();
-        sqlite3_busy_timeout(db_.get(), again ? 0 : patience_ms);
+        sqlite3_busy_timeout(db_.get(), again ? 0 : write_patience_ms);
         transaction work(db_, begin_, commit_);
         for (std::size_t i = 0; i < end; ++i)
             perform(pending_[i]);

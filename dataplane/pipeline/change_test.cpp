@@ -12,8 +12,6 @@ namespace tandem::pipeline::testing {
 namespace {
 
 using api::drop;
-constexpr auto gcm = api::suite::aead_aes_128_gcm;
-const api::net_address unit4 = address("192.0.2.77", 7000), phone4 = address("198.51.100.9", 6000);
 
 // Flows come and go on the running worker while a call's packets pass: none of the call's is lost.
 TEST(Change, FlowsComeAndGoUnderTraffic) {

@@ -9,8 +9,6 @@ namespace tandem::pipeline::testing {
 namespace {
 
 using api::suite;
-const api::net_address unit4 = address("192.0.2.77", 7000), phone4 = address("198.51.100.9", 6000);
-const api::net_address unit6 = address("2001:db8::77", 7000), phone6 = address("2001:db8:1::9", 6000);
 constexpr suite protected_suites[] = {suite::aes_cm_128_hmac_sha1_80, suite::aes_cm_128_hmac_sha1_32,
                                       suite::aead_aes_128_gcm, suite::aead_aes_256_gcm};
 

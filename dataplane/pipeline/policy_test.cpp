@@ -10,9 +10,7 @@ namespace tandem::pipeline::testing {
 namespace {
 
 using api::drop;
-constexpr auto gcm = api::suite::aead_aes_128_gcm;
-const api::net_address unit4 = address("192.0.2.77", 7000), elsewhere = address("203.0.113.5", 7777);
-const api::net_address phone4 = address("198.51.100.9", 6000);
+const api::net_address elsewhere = address("203.0.113.5", 7777);
 
 struct Policy : ::testing::Test {
     testbed t;
