@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Contract client: connection, HELLO, requests with their replies by sequence, events. Owner thread: io_context.
+// Contract client: connection, HELLO, messages and their replies by sequence, events. What is asked for: requests.cpp.
+// Owner thread: io_context.
 #include "controlplane/dataplane_client/client.hpp"
+#include "controlplane/dataplane_client/message.hpp"
 
 #include <algorithm>
 #include <asio/co_spawn.hpp>
@@ -21,7 +23,6 @@ namespace {
 
 constexpr auto reply_timeout = std::chrono::seconds(3);
 constexpr auto retry_interval = std::chrono::milliseconds(250);
-constexpr std::size_t batch_items = 2000; // at most, where so many fit into a message
 
 void wipe(std::vector<std::uint8_t>& bytes) noexcept {
     explicit_bzero(bytes.data(), bytes.size());
@@ -35,13 +36,6 @@ std::string remedy(const std::string& path, const asio::error_code& error) {
     if (error.value() == EACCES || error.value() == EPERM)
         return fmt::format("no permission for {}: run as the data plane's user, or set its controller_uid", path);
     return fmt::format("connection to the data plane ({}) failed: {}", path, error.message());
-}
-
-template <class Item>
-Item item_at(std::span<const std::uint8_t> bytes, std::size_t index) noexcept {
-    Item item;
-    std::memcpy(&item, bytes.data() + index * sizeof(Item), sizeof(Item));
-    return item;
 }
 
 } // namespace
@@ -384,95 +378,6 @@ asio::awaitable<result<std::span<const std::uint8_t>>> client::reply_to(pending_
         co_return tl::unexpected(
             failure{api::status::bad_message, true, "data plane answered with another message type"});
     co_return reply;
-}
-
-template <api::message_type type>
-asio::awaitable<client::statuses> client::batch(std::span<const api::request_of<type>> items) {
-    using Item = api::request_of<type>;
-    static_assert(std::is_same_v<api::reply_of<type>, api::item_status>);
-    constexpr std::size_t most =
-        std::min(batch_items, (api::contract_max_message - sizeof(api::contract_header)) / sizeof(Item));
-    std::vector<api::item_status> out;
-    out.reserve(items.size());
-    for (std::size_t at = 0; at < items.size(); at += most) {
-        if (!greeting_)
-            co_return tl::unexpected(failure{api::status::ok, false, trouble_});
-        const auto part = items.subspan(at, std::min(most, items.size() - at));
-        const auto bytes = std::as_bytes(part);
-        const auto request =
-            enqueue(type, {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, part.size(), most);
-        const auto first = request->count - part.size();
-        const auto reply = co_await reply_to(request);
-        if (!reply)
-            co_return tl::unexpected(reply.error());
-        const auto body = reply->subspan(sizeof(api::contract_header));
-        if (body.size() != request->count * sizeof(api::item_status))
-            co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's answer has a wrong length"});
-        for (std::size_t i = 0; i < part.size(); ++i)
-            out.push_back(item_at<api::item_status>(body, first + i));
-    }
-    co_return out;
-}
-
-asio::awaitable<client::statuses> client::flow_add(std::span<const api::flow_config> items) {
-    return batch<api::message_type::flow_add>(items);
-}
-asio::awaitable<client::statuses> client::update_flows(std::span<const api::flow_update> items) {
-    return batch<api::message_type::flow_update>(items);
-}
-asio::awaitable<client::statuses> client::flow_remove(std::span<const api::flow_ref> items) {
-    return batch<api::message_type::flow_remove>(items);
-}
-asio::awaitable<client::statuses> client::epoch_install(std::span<const api::epoch_key> items) {
-    return batch<api::message_type::epoch_install>(items);
-}
-asio::awaitable<client::statuses> client::epoch_switch(std::span<const api::epoch_ref> items) {
-    return batch<api::message_type::epoch_switch>(items);
-}
-asio::awaitable<client::statuses> client::epoch_retire(std::span<const api::epoch_ref> items) {
-    return batch<api::message_type::epoch_retire>(items);
-}
-
-asio::awaitable<result<std::vector<api::flow_entry>>> client::flow_list() {
-    std::vector<api::flow_entry> out;
-    api::list_request page{0, 0};
-    for (;;) {
-        if (!greeting_)
-            co_return tl::unexpected(failure{api::status::ok, false, trouble_});
-        std::uint8_t bytes[sizeof(page)];
-        std::memcpy(bytes, &page, sizeof(page));
-        const auto request = enqueue(api::message_type::flow_list, bytes, 1, 1);
-        const auto reply = co_await reply_to(request);
-        if (!reply)
-            co_return tl::unexpected(reply.error());
-        const auto count = item_at<api::contract_header>(*reply, 0).count;
-        const auto body = reply->subspan(sizeof(api::contract_header));
-        if (body.size() != count * sizeof(api::flow_entry))
-            co_return tl::unexpected(
-                failure{api::status::bad_message, true, "data plane's flow list has a wrong length"});
-        for (std::size_t i = 0; i < count; ++i)
-            out.push_back(item_at<api::flow_entry>(body, i));
-        if (count < api::list_page)
-            co_return out;
-        page = {out.back().config.id, 1};
-    }
-}
-
-asio::awaitable<result<std::vector<api::port_entry>>> client::port_list() {
-    if (!greeting_)
-        co_return tl::unexpected(failure{api::status::ok, false, trouble_});
-    const auto request = enqueue(api::message_type::port_list, {}, 0, 0);
-    const auto reply = co_await reply_to(request);
-    if (!reply)
-        co_return tl::unexpected(reply.error());
-    const auto count = item_at<api::contract_header>(*reply, 0).count;
-    const auto body = reply->subspan(sizeof(api::contract_header));
-    if (body.size() != count * sizeof(api::port_entry))
-        co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's port list has a wrong length"});
-    std::vector<api::port_entry> out;
-    for (std::size_t i = 0; i < count; ++i)
-        out.push_back(item_at<api::port_entry>(body, i));
-    co_return out;
 }
 
 } // namespace tandem::dataplane_client
