@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// SDP reader. Pure; any thread.
+// SDP sdp_reader. Pure; any thread.
 #include "controlplane/callcontrol/sdp.hpp"
 
 #include <algorithm>
@@ -92,7 +92,7 @@ bool read_media_attribute(std::string_view text, media& into) {
     return true;
 }
 
-class reader {
+class sdp_reader {
 public:
     tl::expected<session, std::string> read(std::string_view text) {
         if (text.size() > max_bytes)
@@ -285,7 +285,7 @@ attribute_view split_attribute(std::string_view text) noexcept {
 }
 
 tl::expected<session, std::string> parse(std::string_view text) {
-    return reader().read(text);
+    return sdp_reader().read(text);
 }
 
 } // namespace tandem::callcontrol::sdp

@@ -175,7 +175,7 @@ void step_2(connection& db, const std::string& instance) {
 constexpr std::array steps{step_1, step_2};
 static_assert(steps.size() == schema_version);
 
-int version_of(connection& db) {
+int version_in(connection& db) {
     auto query = once(db, "PRAGMA user_version");
     return query.step() ? static_cast<int>(query.number(0)) : 0;
 }
@@ -185,7 +185,7 @@ int version_of(connection& db) {
 tl::expected<void, std::string> bring_up(connection& db, const std::string& path, const std::string& instance) {
     for (;;) {
         db.run("BEGIN IMMEDIATE");
-        const int version = version_of(db);
+        const int version = version_in(db);
         if (version >= schema_version || version < 0) {
             db.run("COMMIT");
             if (version == schema_version)

@@ -4,19 +4,16 @@
 
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
-#include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 #include <netinet/tcp.h>
+
+#include "controlplane/tunnel/with.hpp"
 
 namespace tandem::tunnel {
 namespace {
 
 constexpr auto finish_time = std::chrono::seconds(1);
-
-auto with(std::error_code& error) {
-    return asio::redirect_error(asio::use_awaitable, error);
-}
 
 } // namespace
 

@@ -6,22 +6,19 @@
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/ip/v6_only.hpp>
-#include <asio/redirect_error.hpp>
 #include <asio/ssl/error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
+#include "controlplane/tunnel/with.hpp"
+
 namespace tandem::tunnel {
 namespace {
 
 constexpr unsigned audit_lines_per_second = 20; // a flood of bad handshakes must not fill the disk
 constexpr auto no_descriptors_pause = std::chrono::milliseconds(100);
-
-auto with(std::error_code& error) {
-    return asio::redirect_error(asio::use_awaitable, error);
-}
 
 std::string text(const asio::ip::tcp::endpoint& e) {
     return e.address().is_v6() ? fmt::format("[{}]:{}", e.address().to_string(), e.port())

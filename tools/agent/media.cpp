@@ -14,7 +14,7 @@ namespace tandem::agent {
 
 namespace {
 
-constexpr int batch = 64; // datagrams per wake-up, so that one media cannot starve the rest
+constexpr int datagrams_at_once = 64; // datagrams per wake-up, so that one media cannot starve the rest
 
 socklen_t to_sockaddr(const endpoint& to, sockaddr_storage& out) noexcept {
     if (is_ipv4(to.ip)) {
@@ -120,7 +120,7 @@ void media_table::receive(const entry_ptr& item, const socket_ptr& socket) {
 }
 
 void media_table::drain(entry& item, int socket) {
-    for (int i = 0; i < batch; i++) {
+    for (int i = 0; i < datagrams_at_once; i++) {
         const ssize_t got = ::recv(socket, scratch_.data(), scratch_.size(), MSG_DONTWAIT | MSG_TRUNC);
         if (got < 0)
             return;

@@ -19,8 +19,6 @@ namespace {
 constexpr double first_look_s = 0.2;
 constexpr std::array<std::string_view, 7> class_names{"1", "2-3", "4-7", "8-15", "16-31", "32-63", "64"};
 static_assert(class_names.size() == api::burst_classes);
-constexpr std::array<std::string_view, 5> stage_names{"receive", "lookup", "unprotect", "protect", "send"};
-static_assert(stage_names.size() == api::stage_count);
 
 std::vector<column> columns_of(const char* part) {
     const auto path = [part](std::string_view field) { return fmt::format("{}/{}", part, field); };
