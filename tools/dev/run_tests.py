@@ -102,7 +102,10 @@ def main():
         p.error(f"there is no part '{o.part}'; there are {', '.join([*GROUPS, *PARTS])}")
     parts = GROUPS.get(o.part, [o.part])
     if o.list:
-        show(parts, o.pattern)
+        try:
+            show(parts, o.pattern)
+        except BrokenPipeError:
+            sys.stderr.close()  # its reader has seen enough
         return 0
     wrong = unknown(parts, o.pattern)
     if wrong or o.check:

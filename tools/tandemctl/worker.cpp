@@ -46,7 +46,7 @@ std::vector<column> columns_of(const char* part) {
     return out;
 }
 
-std::string view(const json& r, bool watch) {
+std::string table_of(const json& r, bool watch) {
     const char* part = watch ? "now" : "total";
     std::vector<std::string> paths;
     paths.reserve(class_names.size());
@@ -140,7 +140,7 @@ result<void> worker(const settings& s, bool watch) {
         if (s.as_json)
             fmt::print("{}\n", r.dump());
         else
-            fmt::print("{}{}", screen ? "\033[H\033[2J" : "", view(r, watch));
+            fmt::print("{}{}", screen ? "\033[H\033[2J" : "", table_of(r, watch));
         std::fflush(stdout);
         before = now;
         if (!watch)
