@@ -2,8 +2,6 @@
 // The ng commands: offer and answer carry SDP between call.cpp (what it means) and the media relay (what happens);
 // delete ends, query and list tell. One thread: the control plane's io_context; each holds its call's turn.
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
@@ -11,6 +9,7 @@
 
 #include "controlplane/callcontrol/ng_reply.hpp"
 #include "controlplane/callcontrol/state.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::callcontrol {
 
@@ -357,13 +356,12 @@ void server::state::close_media(call& c, const std::string& cause) {
     if (ids.empty())
         return;
     // The unit's confirmation may take its time: the SIP proxy does not wait for it.
-    asio::co_spawn(
-        context,
-        [](std::shared_ptr<state> self, std::vector<media::media_id> which, std::string why) -> asio::awaitable<void> {
-            for (const auto id : which)
-                co_await self->relay.close(id, why);
-        }(shared_from_this(), std::move(ids), cause),
-        asio::detached);
+    for (const auto id : ids)
+        protocol::spawn_contained(
+            context, "end of a call's media",
+            [](std::shared_ptr<state> self, media::media_id which, std::string why) -> asio::awaitable<void> {
+                co_await self->relay.close(which, why);
+            }(shared_from_this(), id, cause));
 }
 
 asio::awaitable<bencode::value> server::state::remove(request r) {

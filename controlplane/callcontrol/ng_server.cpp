@@ -3,8 +3,6 @@
 #include "controlplane/callcontrol/ng_server.hpp"
 
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/ip/v6_only.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
@@ -14,6 +12,7 @@
 
 #include "controlplane/callcontrol/ng_reply.hpp"
 #include "controlplane/callcontrol/state.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::callcontrol {
 
@@ -93,8 +92,8 @@ tl::expected<void, std::string> server::start() {
     }
     state_->recover();
     for (const auto& one : state_->listeners)
-        asio::co_spawn(state_->context, keep(state_, state_->receive(one)), asio::detached);
-    asio::co_spawn(state_->context, keep(state_, state_->sweep()), asio::detached);
+        protocol::spawn(state_->context, "reader of ng", keep(state_, state_->receive(one)));
+    protocol::spawn(state_->context, "sweep of calls", keep(state_, state_->sweep()));
     return {};
 }
 
@@ -228,7 +227,7 @@ void server::state::take(const std::shared_ptr<listener>& on, const udp::endpoin
     const auto known = cookies.begin(key, cookie_cache::clock::now());
     if (known.what == cookie_cache::found::fresh) {
         auto work = serve(on, from, std::move(cookie), std::move(key), std::move(payload));
-        asio::co_spawn(context, keep(shared_from_this(), std::move(work)), asio::detached);
+        protocol::spawn_contained(context, "ng request", keep(shared_from_this(), std::move(work)));
         return;
     }
     ++count.retransmissions;

@@ -140,7 +140,7 @@ asio::awaitable<bool> manager::decide_call(media_ptr m, policy::question call) {
         co_await answer->wait(); // not longer than unit_timeout from the offer
         if (m->closing || era != m->era)
             co_return false;
-        if (!answer->value())
+        if (answer->failed() || !answer->value())
             continue;
         ++counters_.contacts_answered;
         call.devices.push_back(*answer->value());

@@ -70,6 +70,8 @@ struct fake_directory final : session::directory {
             contacts.push_back(asked.copy());
         if (asked.is(protocol::exchange::seed) || asked.is(protocol::exchange::media_open))
             sources.push_back(asked.get<tlv::key_source>().value_or(0));
+        if (throwing.contains(asked.what()))
+            throw std::runtime_error("thrown by a test");
         if (!info || !info->up)
             co_return tl::unexpected(session::request_error::not_up);
         if (silent || mute.contains(asked.what())) {
@@ -121,7 +123,7 @@ struct fake_directory final : session::directory {
     asio::io_context& io;
     dataplane_client::timeline& log;
     std::map<std::string, session::session_info> units;
-    std::set<protocol::exchange> refusing;
+    std::set<protocol::exchange> refusing, throwing;
     bool silent = false;
     std::set<protocol::exchange> mute;            // no answer to these
     std::vector<std::vector<std::uint8_t>> seeds; // all that were sent

@@ -3,8 +3,6 @@
 #include "controlplane/media/manager.hpp"
 
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
@@ -12,6 +10,7 @@
 #include <sys/random.h>
 
 #include "controlplane/media/state.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
 
@@ -248,7 +247,7 @@ asio::awaitable<result<void>> manager::install(media_ptr m) {
         for (auto& l : m->legs) {
             l.current.clear();
             if (l.is_unit() && l.keyed)
-                asio::co_spawn(io_, send_media_close(l.tsid, m->id), asio::detached);
+                protocol::spawn_contained(io_, "end of a secondary", send_media_close(l.tsid, m->id));
         }
         co_return added;
     }
@@ -362,7 +361,7 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     spdlog::info("media {} of call {} ended: {} ({} re-keys)", id, m->call_id, cause, m->rekeys);
     for (auto& l : m->legs) {
         if (l.is_unit() && l.keyed)
-            asio::co_spawn(io_, send_media_close(l.tsid, id), asio::detached);
+            protocol::spawn_contained(io_, "end of a secondary", send_media_close(l.tsid, id));
         release_port(l);
     }
     forget(m);
@@ -383,15 +382,17 @@ void manager::forget(const media_ptr& m) {
 void manager::end_by_itself(const media_ptr& m, const std::string& cause) {
     if (m->closing)
         return;
-    asio::co_spawn(
-        io_,
-        [](manager* self, media_ptr ended, std::string why) -> asio::awaitable<void> {
-            const auto call_id = ended->call_id;
+    const auto tell = [this, m, cause] { // its call ends, however that of the media went
+        if (on_ended)
+            on_ended(m->id, m->call_id, cause);
+    };
+    protocol::spawn_contained(
+        io_, "end of a media",
+        [](manager* self, media_ptr ended, std::string why, auto then) -> asio::awaitable<void> {
             co_await self->close(ended->id, why);
-            if (self->on_ended)
-                self->on_ended(ended->id, call_id, why);
-        }(this, m, cause),
-        asio::detached);
+            then();
+        }(this, m, cause, tell),
+        tell);
 }
 
 asio::awaitable<void> manager::close_all_but(std::vector<media_id> known, std::string cause) {

@@ -157,6 +157,7 @@ private:
     asio::awaitable<result<void>> prepare_next(media_ptr m, std::size_t i, std::uint32_t era);
     asio::awaitable<result<void>> take_into_use(media_ptr m, std::size_t i, std::uint32_t era);
     asio::awaitable<result<std::uint32_t>> rekey_leg(media_ptr m, std::size_t i);
+    asio::awaitable<result<std::uint32_t>> rekey_or_fail(media_ptr m, std::size_t i);
     asio::awaitable<void> rekey_loop(media_ptr m, std::size_t i);
     asio::awaitable<void> retire_later(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era);
     asio::awaitable<void> retire(media_ptr m, std::size_t i, std::uint32_t epoch);

@@ -5,8 +5,6 @@
 // A SEED that fails leaves n in force; n+1 stays ready with the same seed (the unit may have it) and is offered again.
 // Owner thread: io_context.
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
@@ -14,6 +12,7 @@
 
 #include "controlplane/media/state.hpp"
 #include "controlplane/protocol/message.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
 
@@ -87,7 +86,7 @@ asio::awaitable<result<void>> manager::take_into_use(media_ptr m, std::size_t i,
     if (!done || era != m->era)
         co_return done;
     l.retiring.push_back(l.epoch);
-    asio::co_spawn(io_, retire_later(m, i, l.epoch, era), asio::detached);
+    protocol::spawn_contained(io_, "end of an epoch", retire_later(m, i, l.epoch, era));
     adopt_next_seed(l);
     ++m->rekeys;
     ++counters_.rekeys;
@@ -148,6 +147,20 @@ asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size
     co_return failed("its secondary could not be made anew");
 }
 
+// An error inside costs this re-key: the epoch in force stays, and the next one is tried when it is due.
+asio::awaitable<result<std::uint32_t>> manager::rekey_or_fail(media_ptr m, std::size_t i) {
+    std::string why;
+    try {
+        co_return co_await rekey_leg(m, i);
+    } catch (const std::exception& fault) {
+        why = fault.what();
+    }
+    ++m->rekey_failures;
+    ++counters_.rekey_failures;
+    spdlog::error("media {}: re-key towards unit {} ended by an error inside: {}", m->id, m->legs[i].unit, why);
+    co_return tl::unexpected(error{"an error inside: see the log"});
+}
+
 asio::awaitable<void> manager::retire_later(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era) {
     asio::steady_timer wait(io_, m->level.overlap);
     asio::error_code ignored;
@@ -176,7 +189,8 @@ void manager::start_loops(const media_ptr& m) {
         if (!m->legs[i].is_unit() || m->legs[i].looping)
             continue;
         m->legs[i].looping = true;
-        asio::co_spawn(io_, rekey_loop(m, i), asio::detached);
+        protocol::spawn_contained(io_, "re-keying", rekey_loop(m, i),
+                                  [this, m] { end_by_itself(m, "an error inside"); });
     }
 }
 
@@ -206,7 +220,7 @@ asio::awaitable<void> manager::rekey_loop(media_ptr m, std::size_t i) {
         if (!m->installed || (!up && !was_up))
             continue; // counted once per outage; session_up() wakes us
         was_up = up;
-        const auto done = co_await rekey_leg(m, i);
+        const auto done = co_await rekey_or_fail(m, i);
         if (!done && up)
             next = std::min(due, clock::now() + options_.retry);
     }
@@ -224,7 +238,7 @@ asio::awaitable<result<std::array<std::optional<std::uint32_t>, 2>>> manager::re
     std::array<std::optional<std::uint32_t>, 2> epochs;
     for (std::size_t i = 0; i < 2; ++i)
         if (m->legs[i].is_unit()) {
-            const auto done = co_await rekey_leg(m, i);
+            const auto done = co_await rekey_or_fail(m, i);
             if (!done)
                 co_return tl::unexpected(done.error());
             epochs[i] = *done;

@@ -165,6 +165,10 @@ asio::awaitable<result<void>> manager::first_seeds(media_ptr m, std::uint32_t er
         co_await under_way[i]->wait();
         if (era != m->era)
             co_return changed();
+        if (under_way[i]->failed()) {
+            done = tl::unexpected(error{"its seed could not be had: an error inside, see the log"});
+            continue;
+        }
         auto& seeds = under_way[i]->value();
         if (seeds)
             m->legs[i].current = std::move(*seeds);

@@ -2,14 +2,13 @@
 // What happens around media: the data plane comes back (flows matched with what we know), units come back, events,
 // silence. Owner thread: io_context.
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "controlplane/media/state.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
 
@@ -26,7 +25,7 @@ void manager::start() {
             spdlog::warn("{}", mapped.error());
         journal_.set_generation(hello.reply.generation);
         ++connect_era_;
-        asio::co_spawn(io_, reconcile(lost), asio::detached);
+        protocol::spawn(io_, "take-over of flows", reconcile(lost));
     };
     dataplane_.on_disconnect = [this](const std::string& why) {
         ready_ = false;
@@ -153,7 +152,8 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         if (m->installed && !m->closing && std::ranges::find(lost, m) == lost.end())
             start_loops(m);
     for (const auto& m : lost)
-        asio::co_spawn(io_, reinstall(m, "the data plane lost its flows"), asio::detached);
+        protocol::spawn_contained(io_, "a media put in again", reinstall(m, "the data plane lost its flows"),
+                                  [this, m] { end_by_itself(m, "an error inside while it was put in again"); });
 }
 
 // True where every flow of the media is there; what the data plane knows better (epochs, addresses) is taken from it.
