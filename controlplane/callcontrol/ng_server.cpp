@@ -129,9 +129,7 @@ std::vector<call_summary> server::calls() const {
             one.from_tag = c.tags[0].back();
         if (!c.tags[1].empty())
             one.to_tag = c.tags[1].back();
-        for (const auto& line : c.lines)
-            if (line.id != 0)
-                one.media.push_back(line.id);
+        one.media = c.media();
         out.push_back(std::move(one));
     }
     return out;
@@ -176,13 +174,12 @@ void server::state::recover() {
         live->what = std::move(*loaded);
         live->what.call_id = call_id;
         // Media that ended while nobody was here.
-        std::size_t media = 0;
-        for (auto& line : live->what.lines) {
-            if (line.id != 0 && !relay.info(line.id))
-                line.id = 0;
-            media += line.id != 0;
-        }
-        if (media == 0) { // the process died between the end of its media and its own
+        auto& in_force = live->what.lines;
+        for (auto* some : {&in_force, live->what.reoffered ? &*live->what.reoffered : &in_force})
+            for (auto& line : *some)
+                if (line.id != 0 && !relay.info(line.id))
+                    line.id = 0;
+        if (live->what.media().empty()) { // the process died between the end of its media and its own
             const auto& c = live->what;
             store.end({c.call_id, c.caller, c.callee, "media ended", c.created, std::chrono::system_clock::now()});
             continue;

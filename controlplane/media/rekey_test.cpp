@@ -182,13 +182,7 @@ TEST_F(rekey_test, ClosedMeanwhileNothingComesBack) {
     ASSERT_TRUE(opened);
     units.silent = true; // the update hangs in MEDIA_OPEN
     std::optional<result<media_locals>> updated;
-    asio::co_spawn(
-        io,
-        [](manager* relay, media_id which, const media_request* what,
-           std::optional<result<media_locals>>* to) -> asio::awaitable<void> {
-            *to = co_await relay->update(which, *what);
-        }(&now->relay, opened->id, &request, &updated),
-        asio::detached);
+    now->start_update(opened->id, request, updated);
     ASSERT_TRUE(now->until([&] { return log.count("media_open") == 1; }));
     now->wait(now->relay.close(opened->id, "cancel"));
     ASSERT_TRUE(now->until([&] { return updated.has_value(); }));
