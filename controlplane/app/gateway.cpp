@@ -2,12 +2,11 @@
 // Wiring of the rooms. Owner thread: io_context.
 #include "controlplane/app/gateway.hpp"
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "controlplane/identity/seal.hpp"
+#include "controlplane/protocol/spawn.hpp"
 #include "controlplane/records/rule_store.hpp"
 
 namespace tandem::control {
@@ -123,7 +122,8 @@ tl::expected<void, std::string> gateway::start_rooms() {
     std::vector<media::media_id> known;
     for (const auto& call : calls_.calls())
         known.insert(known.end(), call.media.begin(), call.media.end());
-    asio::co_spawn(io_, relay_.close_all_but(std::move(known), "its call is not known any more"), asio::detached);
+    protocol::spawn_contained(io_, "end of media without a call",
+                              relay_.close_all_but(std::move(known), "its call is not known any more"));
     dataplane_.start();
     look_again();
     return {};

@@ -126,6 +126,20 @@ media_line to_line(const json& from) {
     return m;
 }
 
+void write(json_out& to, const std::vector<media_line>& lines) {
+    to.open('[');
+    for (const auto& line : lines)
+        write(to, line);
+    to.close(']');
+}
+
+std::vector<media_line> to_lines(const json& from) {
+    std::vector<media_line> out;
+    for (const auto& line : from)
+        out.push_back(to_line(line));
+    return out;
+}
+
 } // namespace
 
 std::string save(const call& c) {
@@ -149,11 +163,13 @@ std::string save(const call& c) {
         .field("answered", c.answered)
         .field("accept_mux", c.accept_mux)
         .field("refuse_mux", c.refuse_mux)
-        .key("lines")
-        .open('[');
-    for (const auto& line : c.lines)
-        write(to, line);
-    return to.close(']').close('}').take();
+        .key("lines");
+    write(to, c.lines);
+    if (c.reoffered) {
+        to.key("reoffered");
+        write(to, *c.reoffered);
+    }
+    return to.close('}').take();
 }
 
 std::optional<call> load(std::string_view text) {
@@ -178,8 +194,9 @@ std::optional<call> load(std::string_view text) {
         c.answered = from.at("answered").get<bool>();
         c.accept_mux = from.at("accept_mux").get<bool>();
         c.refuse_mux = from.at("refuse_mux").get<bool>();
-        for (const auto& line : from.at("lines"))
-            c.lines.push_back(to_line(line));
+        c.lines = to_lines(from.at("lines"));
+        if (const auto wanted = from.find("reoffered"); wanted != from.end())
+            c.reoffered = to_lines(*wanted);
         return c;
     } catch (const std::exception&) { // nlohmann and asio report by exception; outside this function there is none
         return {};

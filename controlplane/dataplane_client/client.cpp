@@ -5,8 +5,6 @@
 #include "controlplane/dataplane_client/message.hpp"
 
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
@@ -16,6 +14,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include <utility>
+
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::dataplane_client {
 
@@ -117,7 +117,7 @@ void client::start() {
     if (!stopped_)
         return;
     stopped_ = false;
-    asio::co_spawn(io_, run(), asio::detached);
+    tandem::protocol::spawn(io_, "connection to the data plane", run());
 }
 
 void client::stop() {
@@ -317,7 +317,7 @@ client::pending_ptr client::enqueue(api::message_type type, std::span<const std:
     if (!std::exchange(sending_, true))
         asio::post(io_, [this, alive = alive_] {
             if (*alive)
-                asio::co_spawn(io_, send_queue(), asio::detached);
+                tandem::protocol::spawn(io_, "requests to the data plane", send_queue());
         });
     return queue_.back();
 }

@@ -250,5 +250,11 @@ TEST_F(client_test, SilentDataPlaneTimesOut) {
     EXPECT_NE(listed.error().text.find("did not answer in time"), std::string::npos);
 }
 
+TEST_F(client_test, AnErrorInsideTheReaderLeavesRunInsteadOfVanishing) {
+    under.on_event = [](const api::flow_event&) { throw std::runtime_error("thrown by a test"); };
+    dataplane.send(api::event_type::flow_latched, 1, 1);
+    EXPECT_THROW((void)until([] { return false; }), std::runtime_error);
+}
+
 } // namespace
 } // namespace tandem::dataplane_client

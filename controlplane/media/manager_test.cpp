@@ -92,7 +92,7 @@ TEST_F(media_test, NewSdesKeysInAReofferReplaceTheOldOnes) {
     ASSERT_NE(id, 0u) << last_error;
     auto again = call(core_leg(), core_leg());
     again.legs[1].srtp = keys(9);
-    ASSERT_TRUE(now->wait(now->relay.update(id, again)));
+    ASSERT_TRUE(now->update(id, again));
     const auto out = dataplane.copy().at(flow(id, 0));
     EXPECT_EQ(out.sending, 1u);
     ASSERT_EQ(out.out.size(), 1u);
@@ -185,12 +185,12 @@ TEST_F(media_test, HoldIsAFlagAndANewCoreAddressMovesOnlyWhatSendsThere) {
     auto request = call(unit_leg("alice"), core_leg());
     const auto id = set_up(request);
     request.forward = {true, false};
-    ASSERT_TRUE(now->wait(now->relay.update(id, request)));
+    ASSERT_TRUE(now->update(id, request));
     EXPECT_EQ(dataplane.copy().at(flow(id, 0)).config.flags, api::flow_paused);
     EXPECT_EQ(log.count("media_open"), 1u);
     request.forward = {true, true};
     request.legs[1].remote_rtp = at("198.51.100.78", 7200);
-    ASSERT_TRUE(now->wait(now->relay.update(id, request)));
+    ASSERT_TRUE(now->update(id, request));
     const auto flows = dataplane.copy();
     EXPECT_EQ(flows.at(flow(id, 0)).config.flags, 0);
     EXPECT_EQ(flows.at(flow(id, 0)).config.route.rtp_remote.port, 7200);
@@ -202,7 +202,7 @@ TEST_F(media_test, PhoneThatMovesIsToldToItsUnitUnderTheSameKeys) {
     auto request = call(unit_leg("alice"), core_leg());
     const auto id = set_up(request);
     request.legs[0].remote_rtp = at("10.64.0.2", 4400);
-    ASSERT_TRUE(now->wait(now->relay.update(id, request)));
+    ASSERT_TRUE(now->update(id, request));
     ASSERT_EQ(units.opens.size(), 2u);
     EXPECT_EQ(units.opens[1].get<tlv::phone_media>()->port, 4400);
     EXPECT_EQ(units.opens[1].get<tlv::epoch>(), units.opens[0].get<tlv::epoch>());

@@ -12,9 +12,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "controlplane/protocol/spawn.hpp"
 #include "dataplane/api/service_manager.hpp"
 #include "tools/agent/privileges.hpp"
-#include "tools/agent/spawn.hpp"
 
 namespace tandem::agent {
 
@@ -58,8 +58,8 @@ void agent::start() {
     await_signal();
     advisor_.refresh();
     links_.start();
-    spawn(io_, [this] { return pump(); });
-    spawn(io_, [this] { return watch(); });
+    protocol::spawn(io_, "reader of the TUN", [this] { return pump(); });
+    protocol::spawn(io_, "watch over paths and media", [this] { return watch(); });
     primary_.start();
     api::tell_service_manager("READY=1");
 }
@@ -70,7 +70,7 @@ void agent::await_signal() {
             return;
         spdlog::info("stopping");
         api::tell_service_manager("STOPPING=1");
-        spawn(io_, [this]() -> asio::awaitable<void> {
+        protocol::spawn(io_, "end of the agent", [this]() -> asio::awaitable<void> {
             co_await primary_.stop();
             stopping_ = true;
             if (status_)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include <netinet/in.h>
 #include <spdlog/spdlog.h>
@@ -148,12 +149,24 @@ void media_table::arm(const entry_ptr& item) {
     });
 }
 
+// Old epochs go when their overlap is over; later where the gateway has not heard our answer to its SEED and goes on
+// under the old one: without it this unit would be deaf until the SEED comes again.
+void media_table::retire(entry& item, clock::time_point now) {
+    while (!item.retirements.empty() && item.retirements.front().when <= now) {
+        auto& next = item.retirements.front();
+        const auto heard = item.tunnel->older_heard();
+        if (!item.tunnel->newest_heard() && heard != std::exchange(next.heard, heard)) {
+            next.when = now + item.overlap;
+            return;
+        }
+        item.tunnel->retire_below(next.below);
+        item.retirements.pop_front();
+    }
+}
+
 void media_table::tick(const entry_ptr& item) {
     const auto now = clock::now();
-    while (!item->retirements.empty() && item->retirements.front().when <= now) {
-        item->tunnel->retire_below(item->retirements.front().below);
-        item->retirements.pop_front();
-    }
+    retire(*item, now);
     if (item->left && now >= item->left_until) {
         asio::error_code ignored;
         item->left->close(ignored);

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
-#include "tools/agent/spawn.hpp"
+#include "controlplane/protocol/spawn.hpp"
 #include "tools/agent/text.hpp"
 
 namespace tandem::agent {
@@ -81,7 +81,7 @@ primary::primary(asio::io_context& io, const agent_config& config, asio::ssl::co
       timer_(io) {}
 
 void primary::start() {
-    spawn(io_, [this] { return run(); });
+    protocol::spawn(io_, "primary", [this] { return run(); });
 }
 
 std::chrono::milliseconds primary::backoff(unsigned attempt) {
