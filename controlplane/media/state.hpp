@@ -108,10 +108,6 @@ public:
     std::vector<api::epoch_key> items;
 };
 
-[[nodiscard]] inline tl::unexpected<error> fail(std::string text) {
-    return tl::unexpected(error{std::move(text)});
-}
-
 [[nodiscard]] inline std::string to_text(const endpoint& where) {
     return where.address.is_v6() ? "[" + where.address.to_string() + "]:" + std::to_string(where.port)
                                  : where.address.to_string() + ":" + std::to_string(where.port);
