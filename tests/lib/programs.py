@@ -19,7 +19,7 @@ from process import Process, ProcessError
 ROOT = Path(__file__).resolve().parent.parent.parent
 _rooms = {"tandem-dataplane": "dataplane/app", "tandem-holder": "dataplane/app", "tandem-controlplane": "controlplane/app",
           "tandem-agent": "tools/agent", "tandemctl": "tools/tandemctl", "probe_unit": "tests/tools",
-          "contract": "tests/tools", "srtp_peer": "tests/tools", "records_room": "tests/tools", "tandem-load": "bench/load", "tandem-ng-load": "bench/ng"}
+          "contract": "tests/tools", "srtp_peer": "tests/tools", "oracle": "tests/tools", "records_room": "tests/tools", "tandem-load": "bench/load", "tandem-ng-load": "bench/ng"}
 
 
 class NotBuilt(Exception):
