@@ -62,6 +62,8 @@ asio::awaitable<result<void>> manager::prepare_next(media_ptr m, std::size_t i) 
         co_await retire(m, i, oldest);
         if (gone(*m))
             co_return over(m->id);
+        if (std::ranges::count(l.retiring, oldest) != 0) // it would be asked again at once, for ever
+            co_return tl::unexpected(error{"the data plane is away"});
     }
     if (l.next_installed)
         co_return result<void>{};
