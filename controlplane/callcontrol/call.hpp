@@ -19,6 +19,7 @@
 #include "controlplane/callcontrol/ng_request.hpp"
 #include "controlplane/callcontrol/sdp_rewrite.hpp"
 #include "controlplane/media/types.hpp"
+#include "controlplane/protocol/moment.hpp"
 
 namespace tandem::callcontrol {
 
@@ -71,11 +72,12 @@ struct call {
     std::string caller, callee;
     std::string caller_domain, callee_domain, wish, dialled; // metadata, for policy
     bool callee_offered = false;                             // side 0 is the callee (INVITE without SDP)
-    std::chrono::system_clock::time_point created, last_signal;
-    std::array<std::string, 2> interfaces;            // as `direction` named them last, by side
-    std::vector<media_line> lines;                    // in force; before the first answer, as offered
-    std::optional<std::vector<media_line>> reoffered; // as a re-offer wants them that has no answer yet
-    side offerer = 0;                                 // of the last offer
+    protocol::moment created;
+    std::chrono::system_clock::time_point last_signal; // only shown
+    std::array<std::string, 2> interfaces;             // as `direction` named them last, by side
+    std::vector<media_line> lines;                     // in force; before the first answer, as offered
+    std::optional<std::vector<media_line>> reoffered;  // as a re-offer wants them that has no answer yet
+    side offerer = 0;                                  // of the last offer
     bool answered = false;
     // Of the last offer: what to tell its sender in the answer.
     bool accept_mux = false, refuse_mux = false;

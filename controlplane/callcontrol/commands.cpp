@@ -17,6 +17,8 @@ namespace {
 
 using media::leg_kind;
 
+constexpr auto say_refusals_every = std::chrono::seconds(10);
+
 // Logical interface names that mean "behind an agent".
 bool names_unit(std::string_view interface) {
     return interface == "unit" || interface == "inner" || interface == "access";
@@ -211,6 +213,26 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
     co_return sdp::rewrite(*offered, out, rewrite_options_of(r));
 }
 
+std::optional<refusal> server::state::count_gate() const {
+    if (settings.max_calls == 0 || calls.size() < settings.max_calls)
+        return std::nullopt;
+    return refusal{refusal::want::sessions,
+                   fmt::format("{} calls are up, [ng] max_calls allows no more", settings.max_calls)};
+}
+
+std::optional<refusal> server::state::refuse_new_call() {
+    auto no = gates.ask();
+    if (!no)
+        return no;
+    ++count.calls_refused;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - refusal_said > say_refusals_every) { // it may come and go with each call that ends
+        spdlog::warn("ng: new calls are refused: {}", no->cause);
+        refusal_said = now;
+    }
+    return no;
+}
+
 asio::awaitable<bencode::value> server::state::offer(request r) {
     std::shared_ptr<live_call> live;
     std::optional<turnstile::pass> turn;
@@ -219,11 +241,13 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
         if (const auto at = calls.find(r.call_id); at != calls.end()) {
             live = at->second;
         } else {
-            if (calls.size() >= settings.max_calls)
-                co_return error_reply("Too many calls: the limit of this gateway is reached");
+            if (const auto no = refuse_new_call()) {
+                sdp::wipe(r.sdp);
+                co_return refusal_reply(*no);
+            }
             live = std::make_shared<live_call>();
             live->what.call_id = r.call_id;
-            live->what.created = live->what.last_signal = std::chrono::system_clock::now();
+            live->what.created = protocol::moment::now();
             calls.emplace(r.call_id, live);
             ++count.calls_created;
         }
@@ -392,7 +416,7 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
     calls.erase(live->what.call_id);
     cookies.forget_call(live->what.call_id);
     const auto& c = live->what;
-    store.end({c.call_id, c.caller, c.callee, cause, c.created, std::chrono::system_clock::now()});
+    store.end({c.call_id, c.caller, c.callee, cause, c.created, protocol::moment::now()});
     ++count.calls_ended;
     close_media(live->what.media(), media_cause.empty() ? cause : media_cause);
 }

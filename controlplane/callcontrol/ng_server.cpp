@@ -111,6 +111,14 @@ const counters& server::count() const noexcept {
     return state_->count;
 }
 
+std::size_t server::size() const noexcept {
+    return state_->calls.size();
+}
+
+admission& server::gates() noexcept {
+    return state_->gates;
+}
+
 std::vector<udp::endpoint> server::endpoints() const {
     std::vector<udp::endpoint> out;
     for (const auto& one : state_->listeners) {
@@ -163,12 +171,14 @@ asio::awaitable<void> server::state::sweep() {
 }
 
 void server::state::recover() {
-    for (auto& [call_id, text] : store.load_all()) {
+    std::vector<std::string> unreadable;
+    std::vector<ended_call> over;
+    store.each([&](const std::string& call_id, const std::string& text) {
         auto loaded = load(text);
         if (!loaded) {
             spdlog::warn("ng: stored call \"{}\" is not readable, forgotten", call_id);
-            store.erase(call_id);
-            continue;
+            unreadable.push_back(call_id);
+            return;
         }
         auto live = std::make_shared<live_call>();
         live->what = std::move(*loaded);
@@ -181,12 +191,16 @@ void server::state::recover() {
                     line.id = 0;
         if (live->what.media().empty()) { // the process died between the end of its media and its own
             const auto& c = live->what;
-            store.end({c.call_id, c.caller, c.callee, "media ended", c.created, std::chrono::system_clock::now()});
-            continue;
+            over.push_back({c.call_id, c.caller, c.callee, "media ended", c.created, protocol::moment::now()});
+            return;
         }
         calls.emplace(call_id, std::move(live));
         ++count.calls_recovered;
-    }
+    });
+    for (const auto& call_id : unreadable)
+        store.erase(call_id);
+    for (const auto& call : over)
+        store.end(call);
 }
 
 // What has come meanwhile is taken at once, so that calls under way share a turn: one write to the store, one message

@@ -73,6 +73,11 @@ void manager::save(const state& m) {
         journal_.put(to_row(m));
 }
 
+void manager::note(const state& m) {
+    if (!m.closing)
+        journal_.note(to_row(m));
+}
+
 // --- open, update, close ---------------------------------------------------------------------------------------------
 
 namespace {
@@ -108,7 +113,7 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     m->callee = request.callee;
     m->caller_domain = request.caller_domain;
     m->callee_domain = request.callee_domain;
-    m->opened = std::chrono::system_clock::now();
+    m->opened = protocol::moment::now();
     if (std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; }))
         take_decision(*m, levels_.explain(question_of(*m, request)));
     auto want = plan(*m, request);

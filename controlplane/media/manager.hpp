@@ -136,6 +136,7 @@ private:
     void forget(const media_ptr& m);
     void end_by_itself(const media_ptr& m, const std::string& cause);
     void save(const state& m);
+    void note(const state& m); // likewise, but may be lost
     // change.cpp: from terms to flows, keys and secondaries
     asio::awaitable<result<void>> decide_all(const std::vector<media_ptr>& all, std::vector<media_terms>& want,
                                              const std::vector<media_change>& changes);

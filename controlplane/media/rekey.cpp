@@ -90,7 +90,7 @@ asio::awaitable<result<void>> manager::take_into_use(media_ptr m, std::size_t i)
     adopt_next_seed(l);
     ++m->rekeys;
     ++counters_.rekeys;
-    save(*m);
+    note(*m);
     spdlog::debug("media {}: unit {} is on epoch {}", m->id, m->now.legs[i].unit, l.epoch);
     co_return done;
 }
