@@ -22,7 +22,8 @@ class Oracle:
         self._lock = threading.Lock()
         log = open(t.log_dir / "oracle.log", "wb") if t.log_dir.mkdir(exist_ok=True) is None else None
         self.process = subprocess.Popen(["ip", "netns", "exec", space.name, program("oracle"), "--seed", str(seed & 0x7fffffff)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                                        restore_signals=False)  # SIGPIPE stays ignored: a unit's primary may go at any moment
         log.close()
         t.defer(self.close)
 

@@ -43,6 +43,7 @@ class Leg:
     gateway: Sdp = None
     to: tuple = None      # the gateway's address, port and RTCP port that were not 0.0.0.0
     tag: int = 1          # of its a=crypto
+    restarts: int = 0
 
     @property
     def receives(self):
@@ -60,7 +61,7 @@ class World:
         self.lock = threading.Lock()
         self.wrong, self.sequences, self.steps, self.ended = [], 0, {}, {}
         self.next_number = 0
-        self.pauses, self.only_steps = (0.05, 0.35), ()
+        self.pauses, self.only_steps, self.most_restarts = (0.05, 0.35), (), None
 
     def number(self):
         with self.lock:
@@ -147,7 +148,7 @@ class Call:
     def refused(self, what, reply, since):
         """An error where nothing was asked that may be refused: right only where the gateway lost what it must know."""
         reason = reply.get("error-reason", str(reply))
-        if self.w.faults_since(since):
+        if self.w.faults_since(since - 4):  # units come back a moment after their control plane
             raise Ended(f"{what} refused after a fault: {reason}")
         raise Wrong(f"{what} is refused: {reason}")
 
@@ -433,6 +434,9 @@ def address(call, x, y, name):
 
 def restart(call, x, _, name):
     """The source begins anew: another SSRC."""
+    x.restarts += 1
+    if call.w.most_restarts is not None and x.restarts > call.w.most_restarts:
+        return
     if name:
         call.history.append(f"{time.monotonic() - call.begin:.2f} {name} of {x.number}")
     call.w.oracle("restart", number=x.number, ssrc=call.chance.getrandbits(32), first=call._first_sequence())
