@@ -198,7 +198,7 @@ rig::rig(std::uint32_t flows, unsigned packets_per_second) {
         worker_.get(), eal_->worker_lcores()[0]);
     while (!worker_->running())
         usleep(50);
-    control_->workers_started();
+    control_->workers_started(eal_->pool());
     server_ = take(app::contract_server::listen(settings_.run_dir_socket, geteuid(), *control_));
     if (pipe(stop_) != 0)
         throw std::runtime_error("pipe");

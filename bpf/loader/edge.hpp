@@ -18,6 +18,7 @@ namespace tandem::bpf {
 inline constexpr std::string_view program_name = "tandem_edge";
 
 enum class attach_mode : std::uint8_t { generic, driver, offload };
+enum class attached_program : std::uint8_t { ours, none, other };
 
 using result = tl::expected<void, std::string>; // the error is a sentence for the operator
 
@@ -70,6 +71,12 @@ public:
     ~edge();
 
     [[nodiscard]] attach_mode mode() const noexcept;
+
+    // What is on the interface now; `ours` is this very program, not a later one of the same name. None where the
+    // interface is gone.
+    [[nodiscard]] attached_program on(unsigned ifindex) const noexcept;
+    // Whether frames of the queue reach an AF_XDP socket: its entry in xsks_map goes with the socket.
+    [[nodiscard]] bool has_socket(std::uint16_t queue) const noexcept;
 
     result add_media_address(const address& ip, std::uint32_t index);
     result remove_media_address(const address& ip);

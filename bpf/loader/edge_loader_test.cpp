@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loader against real interfaces, in a network namespace of its own: claims, stale and foreign programs, modes.
 #include <cstdlib>
+#include <utility>
 
 #include <linux/if_link.h>
 #include <net/if.h>
@@ -113,6 +114,33 @@ TEST_F(loader, TellsTheMode) {
     EXPECT_TRUE(generic->is_open(3, 1234));
     generic->close_port(3, 1234);
     EXPECT_FALSE(driver->is_open(3, 1234));
+}
+
+TEST_F(loader, SeesWhatIsOnAnInterface) {
+    EXPECT_EQ(edge_->on(veth_), attached_program::none);
+    attach(veth_, program_);
+    EXPECT_EQ(edge_->on(veth_), attached_program::ours);
+    detach(veth_);
+    ASSERT_TRUE(attach_stale(veth_)) << "the same program, loaded by another";
+    EXPECT_EQ(edge_->on(veth_), attached_program::other);
+    ASSERT_EQ(std::system("ip link del tt0"), 0);
+    EXPECT_EQ(edge_->on(veth_), attached_program::none);
+}
+
+TEST_F(loader, SeesWhetherAQueueHasASocket) {
+    const auto before = edge_->verdicts().value();
+    EXPECT_FALSE(edge_->has_socket(0));
+    give_socket();
+    EXPECT_TRUE(edge_->has_socket(0));
+    EXPECT_FALSE(edge_->has_socket(1));
+    const std::uint32_t queue = 0;
+    ASSERT_EQ(bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.xsks_map), &queue), 0);
+    EXPECT_FALSE(edge_->has_socket(0)) << "taken out of the map";
+    ASSERT_EQ(bpf_map_update_elem(bpf_map__fd(skeleton_->maps.xsks_map), &queue, &socket_, BPF_ANY), 0);
+    EXPECT_TRUE(edge_->has_socket(0));
+    ::close(std::exchange(socket_, -1));
+    EXPECT_FALSE(edge_->has_socket(0)) << "the map's entry goes with its socket";
+    EXPECT_EQ(edge_->verdicts().value(), before) << "nothing of it is counted";
 }
 
 TEST_F(loader, ObjectIsFoundAndLoads) {

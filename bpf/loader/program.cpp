@@ -21,11 +21,10 @@ std::string describe_error(int code) {
     return std::strerror(code);
 }
 
-tl::expected<program_info, std::string> query_program(unsigned ifindex, std::string_view name) {
+tl::expected<program_info, int> query_attached(unsigned ifindex) noexcept {
     LIBBPF_OPTS(bpf_xdp_query_opts, query);
     if (int rc = bpf_xdp_query(static_cast<int>(ifindex), 0, &query); rc < 0)
-        return tl::unexpected(fmt::format("cannot ask which XDP program is on {}: {}", name, describe_error(-rc)));
-
+        return tl::unexpected(-rc);
     program_info info;
     // With several attached (driver and generic at once) prog_id is 0 and the modes' own fields are set.
     if (query.drv_prog_id != 0 || query.attach_mode == XDP_ATTACHED_DRV) {
@@ -35,6 +34,15 @@ tl::expected<program_info, std::string> query_program(unsigned ifindex, std::str
     } else {
         info = {query.skb_prog_id != 0 ? query.skb_prog_id : query.prog_id, attach_mode::generic, {}};
     }
+    return info;
+}
+
+tl::expected<program_info, std::string> query_program(unsigned ifindex, std::string_view name) {
+    auto attached = query_attached(ifindex);
+    if (!attached)
+        return tl::unexpected(
+            fmt::format("cannot ask which XDP program is on {}: {}", name, describe_error(attached.error())));
+    program_info info = std::move(*attached);
     if (info.id == 0)
         return info;
 

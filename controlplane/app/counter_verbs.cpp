@@ -68,6 +68,7 @@ json verbs::own_counters() const {
     count("calls_created", ng.calls_created);
     count("calls_ended", ng.calls_ended);
     count("calls_refused", ng.calls_refused);
+    count("pings_refused", ng.pings_refused);
     count("calls_recovered", ng.calls_recovered);
     count("metadata_ignored", ng.metadata_ignored);
     const auto records = rooms_.store.count();

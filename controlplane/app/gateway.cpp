@@ -16,8 +16,9 @@ namespace {
 constexpr std::chrono::milliseconds look_interval{500};
 constexpr std::chrono::seconds first_answer{3}; // a store may take so long at start before it is an alarm
 
-callcontrol::config ng_settings(const config& settings) {
+callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health) {
     callcontrol::config ng;
+    ng.trouble = [&health] { return health.well() ? std::string() : health.trouble(); };
     ng.listen = settings.ng;
     ng.core_interface = settings.media.core;
     ng.max_calls = settings.max_calls;
@@ -53,10 +54,11 @@ tl::expected<std::unique_ptr<gateway>, std::string> gateway::make(asio::io_conte
 
 gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<records::database> local)
     : io_(io), settings_(settings), local_(std::move(local)), dataplane_(io, settings.dataplane),
-      policy_(settings.policy), levels_(settings, policy_, alarms_),
+      health_(io, dataplane_), policy_(settings.policy), levels_(settings, policy_, alarms_),
       sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
       relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()),
-      calls_(io, ng_settings(settings), relay_, sessions_, local_->calls()), look_timer_(io) {}
+      calls_(io, ng_settings(settings, health_), relay_, sessions_, local_->calls()),
+      watch_(settings, dataplane_, health_, relay_, alarms_), look_timer_(io) {}
 
 gateway::~gateway() = default;
 
@@ -96,8 +98,9 @@ tl::expected<void, std::string> gateway::open_store() {
 rooms gateway::parts() {
     auto& rules = shared_ ? static_cast<policy::store&>(*shared_) : *local_rules_;
     auto& archive = shared_ ? static_cast<records::archive&>(*shared_) : local_->records();
-    return {settings_, *local_, dataplane_, stats_,  sessions_, relay_,  calls_,
-            policy_,   rules,   archive,    levels_, alarms_,   memory_, [this] { return store_state(); }};
+    return {settings_, *local_, dataplane_, stats_,  sessions_,
+            relay_,    calls_,  policy_,    rules,   archive,
+            levels_,   alarms_, memory_,    health_, [this] { return store_state(); }};
 }
 
 tl::expected<void, std::string> gateway::start() {
@@ -133,6 +136,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
     protocol::spawn_contained(io_, "end of media without a call",
                               relay_.close_all_but(std::move(known), "its call is not known any more"));
     dataplane_.start();
+    health_.start();
     look_again();
     return {};
 }
@@ -143,6 +147,7 @@ void gateway::stop() {
     ops_->stop();
     calls_.stop();
     relay_.stop();
+    health_.stop();
     dataplane_.stop();
     sessions_.stop();
     if (shared_)
@@ -175,6 +180,7 @@ nlohmann::json gateway::store_state() const {
 }
 
 void gateway::look() {
+    watch_.look();
     const bool young = std::chrono::steady_clock::now() - started_ < first_answer;
     const auto trouble = store_trouble();
     const bool away = !trouble.empty() && !(young && !policy_.rules_known());

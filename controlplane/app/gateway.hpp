@@ -11,12 +11,14 @@
 
 #include <tl/expected.hpp>
 
+#include "controlplane/app/alarm_watch.hpp"
 #include "controlplane/app/alarms.hpp"
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/level_file.hpp"
 #include "controlplane/app/memory_limit.hpp"
 #include "controlplane/app/ops_server.hpp"
 #include "controlplane/app/ops_verbs.hpp"
+#include "controlplane/dataplane_client/health.hpp"
 #include "controlplane/records/postgres.hpp"
 
 namespace tandem::control {
@@ -52,6 +54,7 @@ private:
     memory_limit memory_;
     dataplane_client::client dataplane_;
     dataplane_client::stats_reader stats_;
+    dataplane_client::health_watch health_;
     policy::engine policy_;
     level_file levels_;
     std::unique_ptr<policy::store> local_rules_; // one of these two
@@ -59,6 +62,7 @@ private:
     session::manager sessions_;
     media::manager relay_;
     callcontrol::server calls_;
+    alarm_watch watch_;
     std::unique_ptr<verbs> answers_;
     std::unique_ptr<ops_server> ops_;
     asio::steady_timer look_timer_;

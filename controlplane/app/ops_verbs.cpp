@@ -4,6 +4,7 @@
 #include "controlplane/app/ops_verbs.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -147,6 +148,13 @@ json verbs::dataplane_status(const std::vector<media::media_info>& media) const 
                           {"ready", rooms_.relay.ready()},
                           {"addresses", addresses}});
     }
+    json parts = json::array();
+    if (const auto& said = rooms_.health.last())
+        for (const auto& part : said->parts)
+            parts.push_back({{"name", std::string(part.name, strnlen(part.name, sizeof part.name))},
+                             {"state", dataplane_client::text(part.state)},
+                             {"age_ms", part.age_ms}});
+    dataplane["health"] = {{"well", rooms_.health.well()}, {"trouble", rooms_.health.trouble()}, {"parts", parts}};
     std::size_t flows = 0;
     for (const auto& one : media)
         for (const auto& leg : one.legs) // a unit leg muxes on its secondary

@@ -18,6 +18,7 @@
 #include "controlplane/app/memory_limit.hpp"
 #include "controlplane/callcontrol/ng_server.hpp"
 #include "controlplane/dataplane_client/client.hpp"
+#include "controlplane/dataplane_client/health.hpp"
 #include "controlplane/dataplane_client/stats_reader.hpp"
 #include "controlplane/media/manager.hpp"
 #include "controlplane/policy/engine.hpp"
@@ -43,6 +44,7 @@ struct rooms {
     level_file& levels;
     alarm_board& alarms;
     memory_limit& memory;
+    const dataplane_client::health_watch& health;
     std::function<nlohmann::json()> store_state; // for `status`: {kind, connected, trouble, ...}
 };
 

@@ -91,7 +91,14 @@ struct call {
     }
 };
 
-using reason = std::string; // for the error reply
+// For the error reply. `of`: only room is missing, and another gateway may have it.
+struct reason {
+    reason(std::string t, media::shortage s = media::shortage::none)
+        : text(std::move(t)), of(s) {} // NOLINT: mostly a text
+    reason(const char* t) : text(t) {} // NOLINT
+    std::string text;
+    media::shortage of = media::shortage::none;
+};
 template <class T>
 using outcome = tl::expected<T, reason>;
 

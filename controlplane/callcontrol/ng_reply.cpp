@@ -144,15 +144,9 @@ value error_reply(std::string why) {
     return out;
 }
 
-value refusal_reply(const refusal& no) {
-    switch (no.what) {
-    case refusal::want::sessions:
-        return error_reply("Parallel session limit reached");
-    case refusal::want::ports:
-        return error_reply("Ran out of ports");
-    case refusal::want::load:
-        break;
-    }
+value refusal_reply(const refusal& no, bool knows_load_limit) {
+    if (!knows_load_limit && no.what != refusal::want::load)
+        return error_reply(no.what == refusal::want::ports ? "Ran out of ports" : "Parallel session limit reached");
     dict out;
     out.emplace_back("result", "load limit");
     out.emplace_back("message", no.cause);

@@ -11,8 +11,9 @@ namespace tandem::callcontrol {
 
 [[nodiscard]] bencode::value ok_reply();
 [[nodiscard]] bencode::value error_reply(std::string why);
-// In the words at which Kamailio and OpenSIPS go to another node, with nothing behind them.
-[[nodiscard]] bencode::value refusal_reply(const refusal&);
+// At which Kamailio goes to another node: `load limit` with the cause, or, for a proxy that does not know that, the
+// words that it looks for, with nothing behind them.
+[[nodiscard]] bencode::value refusal_reply(const refusal&, bool knows_load_limit);
 // query and delete: created, tags with their media and streams, totals.
 void add_statistics(bencode::value& reply, const call&, const media::relay&);
 

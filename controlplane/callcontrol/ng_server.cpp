@@ -299,10 +299,19 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
     reply_later(std::move(on), to, std::move(bytes));
 }
 
+// An error takes a sick node out of a proxy's hands at once; silence would cost it a time-out at every try.
+bencode::value server::state::pong() {
+    auto why = settings.trouble ? settings.trouble() : std::string();
+    if (why.empty())
+        return bencode::dict{{"result", "pong"}};
+    ++count.pings_refused;
+    return error_reply(std::move(why));
+}
+
 asio::awaitable<bencode::value> server::state::run(request r) {
     switch (r.what) {
     case command::ping:
-        co_return bencode::dict{{"result", "pong"}};
+        co_return pong();
     case command::offer:
         co_return co_await offer(std::move(r));
     case command::answer:

@@ -35,6 +35,9 @@ struct config {
     // Whether an address belongs to the units' inner network: one without a session is refused, not taken for the core
     // (RIM-02).
     std::function<bool(const asio::ip::address&)> is_inner;
+    // Why this gateway cannot serve calls now, a sentence; empty = it can. Asked at each ping and new call: waits for
+    // nothing.
+    std::function<std::string()> trouble;
 };
 
 // What call control knows of a call at its end.
@@ -81,7 +84,8 @@ struct counters {
     std::uint64_t pings = 0, offers = 0, answers = 0, deletes = 0, queries = 0, lists = 0;
     std::uint64_t errors = 0; // error replies
     std::uint64_t calls_created = 0, calls_ended = 0;
-    std::uint64_t calls_refused = 0;    // by a gate: no room for one more
+    std::uint64_t calls_refused = 0;    // by a gate, or for want of ports or flows: no room for one more
+    std::uint64_t pings_refused = 0;    // answered with what is wrong
     std::uint64_t calls_recovered = 0;  // taken up from the store at start
     std::uint64_t metadata_ignored = 0; // values of level, dialled, caller-domain, callee-domain that cannot be such
 };

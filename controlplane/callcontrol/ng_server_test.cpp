@@ -77,6 +77,58 @@ TEST_F(Ng, AGateOfAnotherRoomRefusesWithItsCause) {
     EXPECT_EQ(offer("one", body).text_of("result"), "ok");
 }
 
+TEST_F(Ng, PingSaysWhatIsWrongAndNewCallsGoElsewhere) {
+    std::string wrong;
+    more_settings.trouble = [&] { return wrong; };
+    boot();
+    establish("runs");
+    wrong = "worker 0 of the data plane does not come round";
+    EXPECT_EQ(reason("ping"), wrong);
+    EXPECT_EQ(server->count().pings_refused, 1U);
+    const auto body = sdp("198.51.100.2", 4000);
+    const auto told = offer("new", body, {{"supports", bencode::list{"load limit"}}});
+    EXPECT_EQ(told.text_of("result"), "load limit");
+    EXPECT_EQ(told.text_of("message"), wrong);
+    EXPECT_EQ(offer("new", body).text_of("error-reason"), "Parallel session limit reached");
+    EXPECT_EQ(server->count().calls_refused, 2U);
+    EXPECT_EQ(server->calls().size(), 1U) << "nothing of it is kept";
+    // Calls that run are given their chance.
+    EXPECT_EQ(offer("runs", sdp("10.64.0.2", 4000)).text_of("result"), "ok");
+    EXPECT_EQ(answer("runs", sdp("198.51.100.2", 5000)).text_of("result"), "ok");
+    EXPECT_EQ(command("delete", {{"call-id", "runs"}, {"from-tag", "a"}}).text_of("result"), "ok");
+    wrong.clear();
+    EXPECT_EQ(command("ping").text_of("result"), "pong");
+    EXPECT_EQ(offer("new", body).text_of("result"), "ok");
+}
+
+TEST_F(Ng, NoRoomIsToldInTheProxysWordsForNewCallsOnly) {
+    more_settings.max_calls = 2;
+    boot();
+    establish("runs");
+    const auto body = sdp("198.51.100.2", 4000);
+    const entries knows{{"supports", bencode::list{"something", "load limit"}}};
+    for (const auto& [of, words] : {std::pair{media::shortage::ports, "Ran out of ports"},
+                                    {media::shortage::flows, "Parallel session limit reached"},
+                                    {media::shortage::data_plane, "Parallel session limit reached"}}) {
+        relay.refuse_open = "no room, do this";
+        relay.short_of = of;
+        EXPECT_EQ(offer("new", body).text_of("error-reason"), words);
+        const auto told = offer("new", body, knows);
+        EXPECT_EQ(told.text_of("result"), "load limit");
+        EXPECT_EQ(told.text_of("message"), "no room, do this");
+        EXPECT_EQ(command("ping").text_of("result"), "pong") << "a gateway that is full is well";
+        // One media more for a call that runs: refused with words, for it cannot go elsewhere.
+        const auto more = offer("runs", sdp("10.64.0.2", 4000) + "m=video 4002 RTP/AVP 96\r\n", knows);
+        EXPECT_EQ(more.text_of("error-reason"), "no room, do this");
+    }
+    relay.refuse_open.clear();
+    relay.short_of = media::shortage::none;
+    EXPECT_EQ(offer("second", body).text_of("result"), "ok");
+    EXPECT_EQ(offer("third", body).text_of("error-reason"), "Parallel session limit reached");
+    EXPECT_EQ(offer("second", body).text_of("result"), "ok") << "again is not new";
+    EXPECT_EQ(server->calls().size(), 2U);
+}
+
 TEST_F(Ng, NoCookieNoReply) {
     send("d7:command4:pinge");
     EXPECT_FALSE(receive(std::chrono::milliseconds(100)));

@@ -73,6 +73,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
         : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), cookies(settings.cookie_lifetime),
           sweeper(io) {
         gates.add([this] { return count_gate(); });
+        gates.add([this] { return health_gate(); });
     }
 
     asio::io_context& context;
@@ -98,12 +99,15 @@ struct server::state : std::enable_shared_from_this<server::state> {
     void reply_later(std::shared_ptr<listener>, const asio::ip::udp::endpoint&, std::string bytes);
     void send_replies();
     asio::awaitable<bencode::value> run(request);
+    [[nodiscard]] bencode::value pong();
     asio::awaitable<void> sweep();
     void recover();
 
     // commands.cpp
     [[nodiscard]] std::optional<refusal> count_gate() const;
+    [[nodiscard]] std::optional<refusal> health_gate() const;
     [[nodiscard]] std::optional<refusal> refuse_new_call();
+    [[nodiscard]] bencode::value turn_away(const request&, const refusal&);
     asio::awaitable<bencode::value> offer(request);
     asio::awaitable<bencode::value> answer(request);
     asio::awaitable<bencode::value> remove(request);

@@ -102,6 +102,17 @@ public:
     [[nodiscard]] const media_counters& count() const noexcept { return counters_; }
     [[nodiscard]] const settings& options() const noexcept { return options_; }
     [[nodiscard]] std::size_t free_ports();
+    struct port_room {
+        std::string name; // of the address, as the data plane has it
+        asio::ip::address ip;
+        std::size_t total, free; // pairs; those that rest after a call are not free
+    };
+    [[nodiscard]] std::vector<port_room> port_rooms(); // of the addresses that a call has used yet
+    struct flow_room {
+        std::size_t total = 0;    // of the data plane's, for new calls
+        std::size_t reserved = 0; // what the media that there are may need, re-offers included
+    };
+    [[nodiscard]] flow_room flow_rooms() const;
     // What the units among these two say of a call between them now: those that are up are asked (`policy explain`).
     asio::awaitable<std::vector<policy::advice>> advice(policy::party caller, policy::party callee);
     // Units that should make their call's seeds and do not, so that the gateway does: an alarm while there are any.
@@ -122,6 +133,8 @@ private:
     result<leg_terms> plan_leg(const state& m, std::size_t i, const leg_request& request);
     result<void> plan_unit(const state& m, std::size_t i, leg_terms& want);
     result<void> take_port(const state& m, std::size_t i, leg_terms& want, const std::string& name, bool v6);
+    // room.cpp: found at the offer
+    [[nodiscard]] result<void> check_room(const media_request& request) const;
     // decide_call.cpp: level of a call, CONTACT
     [[nodiscard]] policy::question question_of(const state& m, const media_request& request) const;
     void take_decision(state& m, policy::decision decided);
@@ -228,6 +241,7 @@ private:
     std::map<media_id, media_ptr> media_;
     std::unordered_map<std::string, std::vector<media_ptr>> calls_; // by call id
     std::shared_ptr<port_table> ports_;
+    std::size_t reserved_flows_ = 0; // by all media
     generator generator_;
     media_id next_id_ = 1;
     asio::steady_timer sweep_timer_;

@@ -80,6 +80,8 @@ struct manager::state {
     media_terms now;                                           // in force; before the first answer, as opened
     std::optional<media_terms> proposed;                       // what a later offer took beside
     std::vector<api::flow_config> plan;                        // in force, as signalled (not as latched)
+    std::size_t reserved = 0;                                  // flows that it may need
+    bool running = true;                                       // its call is: it may use the last room there is
     protocol::moment opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;
     std::uint32_t seeds_made = 0, seeds_from_units = 0;

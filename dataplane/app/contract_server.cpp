@@ -193,7 +193,9 @@ bool contract_server::dispatch(int fd, const api::contract_header& header, std::
     case type::flow_list:
         return list(fd, header, body);
     case type::port_list:
-        return ports(fd, header);
+        return tell(fd, header, handler_.port_list());
+    case type::health:
+        return tell(fd, header, handler_.health());
     default:
         return refuse(fd, header, api::status::bad_message,
                       fmt::format("unknown message type {}", static_cast<unsigned>(header.type)));
@@ -250,10 +252,11 @@ bool contract_server::list(int fd, const api::contract_header& header, std::span
                 std::as_bytes(std::span(flows)));
 }
 
-bool contract_server::ports(int fd, const api::contract_header& header) {
-    const auto found = handler_.port_list();
-    return send(fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(found.size()),
-                std::as_bytes(std::span(found)));
+// The answer to a request that names no items: there are few of them.
+template <class Item>
+bool contract_server::tell(int fd, const api::contract_header& header, const std::vector<Item>& all) {
+    return send(fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(all.size()),
+                std::as_bytes(std::span(all)));
 }
 
 bool contract_server::observe(const connection& from, const api::contract_header& header,

@@ -33,6 +33,7 @@ public:
     virtual api::status epoch_retire(const api::epoch_ref& item) = 0;
     virtual std::vector<api::flow_entry> flow_list(const api::list_request& from) = 0;
     virtual std::vector<api::port_entry> port_list() = 0;
+    virtual std::vector<api::health_entry> health() = 0;
     virtual void end_of_request() {} // after the last item: what can be done once for all of them
 };
 
@@ -64,7 +65,8 @@ private:
     bool dispatch(int fd, const api::contract_header& header, std::span<const std::byte> body);
     bool hello(int fd, const api::contract_header& header, std::span<const std::byte> body);
     bool list(int fd, const api::contract_header& header, std::span<const std::byte> body);
-    bool ports(int fd, const api::contract_header& header);
+    template <class Item>
+    bool tell(int fd, const api::contract_header& header, const std::vector<Item>& all);
     bool observe(const connection& from, const api::contract_header& header, std::span<const std::byte> body);
     template <api::message_type type, class Each>
     bool each(int fd, const api::contract_header& header, std::span<const std::byte> body, Each&& what);

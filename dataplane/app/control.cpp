@@ -89,7 +89,8 @@ void control::recover() {
         spdlog::warn("removed {} flows whose local address is no longer in the configuration", recovered_.unreachable);
 }
 
-void control::workers_started() {
+void control::workers_started(rte_mempool* buffers) {
+    health_.emplace(shared_.workers, ports_, buffers);
     flow::memory_header& h = shared_.memory.header();
     const std::uint64_t now = pipeline::monotonic_ns();
     if (recovered_.last_heartbeat_ns != 0 && now > recovered_.last_heartbeat_ns)
@@ -209,6 +210,10 @@ std::vector<api::port_entry> control::port_list() {
     return list;
 }
 
+std::vector<api::health_entry> control::health() {
+    return health_->report(pipeline::monotonic_ns());
+}
+
 // A leg moved: the flows that send to it get the kernel's route instead of the layer 2 seen in the packet.
 void control::followed(const api::flow_event& latched) {
     const flow::slot_index slot = flows_.find(latched.id);
@@ -267,25 +272,11 @@ void control::each_second(std::uint64_t now_ns) {
     std::copy(sum.begin(), sum.end(), stats_.header().edge);
     ring_drops_.refresh(ports_);
     routes_.tick(now_ns);
-    if (!workers_come_round(now_ns))
-        spdlog::error("a worker has not come round for {} s: this data plane hangs", worker_silence_ns / second);
+    if (const auto worker = health_->hangs(now_ns, worker_silence_ns))
+        spdlog::error("worker {} has not come round for {} s: this data plane hangs", *worker,
+                      worker_silence_ns / second);
     else if (holder_.fd() < 0)
         api::tell_service_manager("WATCHDOG=1"); // else the holder does, for as long as it hears of us
-}
-
-// A worker's rounds are counted, those in vain too; the longest sleep is a tenth of a second.
-bool control::workers_come_round(std::uint64_t now_ns) {
-    progress_.resize(shared_.workers.size(), {0, now_ns});
-    bool all = true;
-    for (std::size_t i = 0; i < progress_.size(); ++i) {
-        const auto& counters = stats_.workers()[i].counters;
-        const std::uint64_t rounds = api::read(counters[static_cast<std::size_t>(api::counter::bursts)]) +
-                                     api::read(counters[static_cast<std::size_t>(api::counter::idle_polls)]);
-        if (rounds != progress_[i].rounds)
-            progress_[i] = {rounds, now_ns};
-        all = all && now_ns - progress_[i].since_ns <= worker_silence_ns;
-    }
-    return all;
 }
 
 control::end control::run(contract_server& server, int signals) {
@@ -315,7 +306,8 @@ control::end control::run(contract_server& server, int signals) {
         server.ready(std::span(polled).subspan(3));
         drain(server);
         const std::uint64_t now = pipeline::monotonic_ns();
-        if (workers_come_round(now))
+        health_->tick(now);
+        if (!health_->hangs(now, worker_silence_ns))
             holder_.keep_saying(holder_words::forwards, now);
         if (sight_.active())
             sight_.pump(now);

@@ -306,7 +306,7 @@ int serve(const options& given, const config& settings, int signals) {
         watch.passed("recovery");
         workers.launch(eal.worker_lcores());
         watch.passed("workers");
-        thread.workers_started();
+        thread.workers_started(eal.pool());
         keep_running_privileges();
         auto server =
             take(contract_server::listen(settings.socket_path(), settings.controller_uid.value_or(geteuid()), thread));

@@ -85,4 +85,8 @@ void close_port(port& p) noexcept;
 
 [[nodiscard]] api::port_entry describe(const port& p) noexcept;
 
+// Whether media still comes and goes by it: its interface, our program on it, a socket behind every queue. Some system
+// calls (port_health.cpp).
+[[nodiscard]] api::health_state look_at(const port& p) noexcept;
+
 } // namespace tandem::io

@@ -49,7 +49,7 @@ std::uint64_t monotonic_ns() noexcept {
     return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-worker::worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::engine> engine,
+worker::worker(unsigned index, shared_state& shared, std::shared_ptr<crypto::engine> engine,
                std::vector<port_use> ports, idle_config idle)
     : index_(index), shared_(shared), keys_(shared.memory.keys()), engine_(std::move(engine)), ports_(std::move(ports)),
       idle_mode_(idle.mode),
@@ -148,7 +148,7 @@ void worker::poll_commands() noexcept {
     void* next = nullptr;
     while (rte_ring_sc_dequeue(commands_.get(), &next) == 0) {
         watch_.hold();
-        auto* const c = static_cast<command*>(next);
+        auto* const c = static_cast<errand*>(next);
         (*c->what)();
         c->done.store(true, std::memory_order_release);
     }
@@ -159,7 +159,7 @@ void worker::call(const std::function<void()>& what) {
         what();
         return;
     }
-    command c{&what};
+    errand c{&what};
     while (rte_ring_sp_enqueue(commands_.get(), &c) != 0)
         rte_pause();
     sleeper_.wake();
@@ -175,6 +175,21 @@ void worker::call(const std::function<void()>& what) {
             std::abort();
         }
     }
+}
+
+bool worker::post(errand& what) {
+    what.done.store(false, std::memory_order_relaxed);
+    if (!running()) {
+        (*what.what)();
+        what.done.store(true, std::memory_order_release);
+        return true;
+    }
+    if (rte_ring_sp_enqueue(commands_.get(), &what) != 0) {
+        what.done.store(true, std::memory_order_relaxed);
+        return false;
+    }
+    sleeper_.wake();
+    return true;
 }
 
 unsigned worker::drain_events(std::span<api::flow_event> to) noexcept {

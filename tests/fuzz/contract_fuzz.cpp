@@ -31,6 +31,7 @@ struct nobody final : app::contract_handler {
         return std::vector<api::flow_entry>(3);
     }
     std::vector<api::port_entry> port_list() override { return {}; }
+    std::vector<api::health_entry> health() override { return std::vector<api::health_entry>(2); }
 };
 
 struct watcher final : app::observe_handler {
