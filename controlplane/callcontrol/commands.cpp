@@ -194,24 +194,10 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
 }
 
 asio::awaitable<bencode::value> server::state::offer(request r) {
-    std::shared_ptr<live_call> live;
-    std::optional<turnstile::pass> turn;
-    do {
-        if (const auto at = calls.find(r.call_id); at != calls.end()) {
-            live = at->second;
-        } else {
-            if (calls.size() >= settings.max_calls)
-                co_return error_reply("Too many calls: the limit of this gateway is reached");
-            live = std::make_shared<live_call>();
-            live->what.call_id = r.call_id;
-            live->what.created = live->what.last_signal = std::chrono::system_clock::now();
-            calls.emplace(r.call_id, live);
-            ++count.calls_created;
-        }
-        turn.reset();
-        turn.emplace(co_await live->turns.enter());
-    } while (live->gone);
-
+    const auto held = co_await hold_or_create(r.call_id);
+    if (!held)
+        co_return error_reply("Too many calls: the limit of this gateway is reached");
+    const auto& live = held->live;
     count.metadata_ignored += r.metadata_ignored;
     auto& c = live->what;
     const bool is_new = c.tags[0].empty() && c.tags[1].empty();
@@ -310,6 +296,23 @@ asio::awaitable<std::optional<held_call>> server::state::hold(const std::string&
     if (live->gone)
         co_return std::nullopt;
     co_return held_call{std::move(live), std::move(turn)};
+}
+
+// A call that ended while its turn was waited for is let go of only after its turn.
+asio::awaitable<std::optional<held_call>> server::state::hold_or_create(const std::string& call_id) {
+    for (;;) {
+        if (auto held = co_await hold(call_id))
+            co_return held;
+        if (calls.contains(call_id)) // made anew while the ended one's turn was waited for
+            continue;
+        if (calls.size() >= settings.max_calls)
+            co_return std::nullopt;
+        auto live = std::make_shared<live_call>();
+        live->what.call_id = call_id;
+        live->what.created = live->what.last_signal = std::chrono::system_clock::now();
+        calls.emplace(call_id, std::move(live));
+        ++count.calls_created;
+    }
 }
 
 asio::awaitable<bencode::value> server::state::answer(request r) {

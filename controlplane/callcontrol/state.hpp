@@ -109,6 +109,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
 private:
     void close_media(call&, const std::string& cause);
     asio::awaitable<std::optional<held_call>> hold(const std::string& call_id); // nothing: unknown, or ended meanwhile
+    asio::awaitable<std::optional<held_call>> hold_or_create(const std::string& call_id); // nothing: too many calls
     asio::awaitable<outcome<std::string>> run_offer(call&, const request&, side from);
     asio::awaitable<outcome<std::string>> run_answer(live_call&, const request&, side from);
     asio::awaitable<outcome<void>> take_ports(call&, media_line&);
