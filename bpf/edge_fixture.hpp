@@ -37,6 +37,13 @@ inline constexpr std::uint16_t open_port = 40000;
 inline constexpr std::uint16_t closed_port = 40002;
 inline constexpr std::uint16_t tunnel = 4433;
 
+inline packet udp4(std::uint16_t port = open_port) {
+    return packet().eth().ipv4(far4, media4).udp(5004, port).payload(20);
+}
+inline packet udp6(std::uint16_t port = open_port) {
+    return packet().eth().ipv6(far6, media6).udp(5004, port).payload(20);
+}
+
 constexpr unsigned number(api::drop reason) {
     return static_cast<unsigned>(reason);
 }

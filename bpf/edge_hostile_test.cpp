@@ -14,13 +14,6 @@ constexpr outcome bad_ip = dropped(api::drop::edge_bad_ip);
 constexpr outcome bad_udp = dropped(api::drop::edge_bad_udp);
 constexpr outcome fragment = dropped(api::drop::edge_fragment);
 
-packet udp4() {
-    return packet().eth().ipv4(far4, media4).udp(5004, open_port).payload(20);
-}
-packet udp6() {
-    return packet().eth().ipv6(far6, media6).udp(5004, open_port).payload(20);
-}
-
 TEST_F(edge_hostile, BadIpHeaders) {
     give_socket();
     check({

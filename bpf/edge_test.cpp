@@ -8,14 +8,8 @@ namespace tandem::bpf::testing {
 
 namespace {
 
-using edge = edge_test;
+using edge_decides = edge_test;
 
-packet udp4(std::uint16_t port = open_port) {
-    return packet().eth().ipv4(far4, media4).udp(5004, port).payload(20);
-}
-packet udp6(std::uint16_t port = open_port) {
-    return packet().eth().ipv6(far6, media6).udp(5004, port).payload(20);
-}
 packet syn4(const char* from = far4) {
     return packet().eth().ipv4(from, media4).tcp(50000, tunnel, 0x02);
 }
@@ -25,7 +19,7 @@ std::vector<std::uint8_t> dtls(std::uint8_t content, std::uint8_t handshake_type
     return {content, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 0, 0, 50, handshake_type, 0, 0, 38, 0, 0};
 }
 
-TEST_F(edge, OpenPortIsRedirected) {
+TEST_F(edge_decides, OpenPortIsRedirected) {
     give_socket();
     check({
         {"IPv4", udp4().bytes(), to_worker},
@@ -55,12 +49,12 @@ TEST_F(edge, OpenPortIsRedirected) {
     });
 }
 
-TEST_F(edge, NoSocketNeverLeaksToTheKernel) {
+TEST_F(edge_decides, NoSocketNeverLeaksToTheKernel) {
     check({{"IPv4", udp4().bytes(), dropped(api::drop::edge_no_queue)},
            {"IPv6", udp6().bytes(), dropped(api::drop::edge_no_queue)}});
 }
 
-TEST_F(edge, ClosedPortIsDropped) {
+TEST_F(edge_decides, ClosedPortIsDropped) {
     give_socket();
     check({
         {"IPv4", udp4(closed_port).bytes(), dropped(api::drop::edge_closed_port)},
@@ -74,7 +68,7 @@ TEST_F(edge, ClosedPortIsDropped) {
     });
 }
 
-TEST_F(edge, PortsOpenAndCloseOneByOne) {
+TEST_F(edge_decides, PortsOpenAndCloseOneByOne) {
     give_socket();
     for (std::uint16_t port : {std::uint16_t{1}, std::uint16_t{63}, std::uint16_t{64}, std::uint16_t{65535}}) {
         edge_->open_port(0, port);
@@ -90,7 +84,7 @@ TEST_F(edge, PortsOpenAndCloseOneByOne) {
     EXPECT_EQ(run(udp4().bytes()), to_kernel) << "no media address any more";
 }
 
-TEST_F(edge, LastAddressIndexHasItsOwnPorts) {
+TEST_F(edge_decides, LastAddressIndexHasItsOwnPorts) {
     give_socket();
     constexpr std::uint32_t last = TANDEM_EDGE_MAX_ADDRESSES - 1;
     ASSERT_TRUE(edge_->add_media_address(address("192.0.2.200"), last));
@@ -103,7 +97,7 @@ TEST_F(edge, LastAddressIndexHasItsOwnPorts) {
               dropped(api::drop::edge_closed_port));
 }
 
-TEST_F(edge, EverythingElseIsTheKernels) {
+TEST_F(edge_decides, EverythingElseIsTheKernels) {
     check({
         {"ARP", packet().eth().arp().bytes(), to_kernel},
         {"ARP in a VLAN", packet().eth().vlan(9).arp().bytes(), to_kernel},
@@ -126,7 +120,7 @@ TEST_F(edge, EverythingElseIsTheKernels) {
     });
 }
 
-TEST_F(edge, TunnelPortsGoToTheKernel) {
+TEST_F(edge_decides, TunnelPortsGoToTheKernel) {
     ASSERT_TRUE(edge_->add_tunnel_port(5555, IPPROTO_UDP, false));
     check({
         {"SYN", syn4().bytes(), handshake},
@@ -148,7 +142,7 @@ TEST_F(edge, TunnelPortsGoToTheKernel) {
     EXPECT_EQ(run(syn4().bytes()), handshake) << "TCP keeps its own";
 }
 
-TEST_F(edge, SynFloodIsLimitedPerPrefix) {
+TEST_F(edge_decides, SynFloodIsLimitedPerPrefix) {
     constexpr std::uint32_t per_second = 20, burst = 5;
     ASSERT_TRUE(edge_->set_handshake_limit(per_second, burst));
     unsigned passed = 0, refused = 0;
@@ -178,7 +172,7 @@ TEST_F(edge, SynFloodIsLimitedPerPrefix) {
     EXPECT_GE(passed, burst);
 }
 
-TEST_F(edge, Ipv6HandshakesAreLimitedPer64) {
+TEST_F(edge_decides, Ipv6HandshakesAreLimitedPer64) {
     ASSERT_TRUE(edge_->set_handshake_limit(1, 2));
     auto syn = [](const char* from) { return packet().eth().ipv6(from, media6).tcp(1, tunnel, 0x02).bytes(); };
     EXPECT_EQ(run(syn("2001:db8:1:2::1")), handshake);

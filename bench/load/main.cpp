@@ -50,6 +50,7 @@ void declare(CLI::App& cli, options& o) {
     cli.add_flag("--xdp", o.xdp, "with --interface: the kernel makes the frames (clear RTP, IPv4); the fastest way");
     cli.add_flag("--spin", o.spin, "never sleep: exact times, at the price of a core");
     cli.add_flag("--no-receive", o.no_receive, "only send");
+    cli.add_option("--gaps-ms", o.gaps_ms, "tell every silence of a stream that is longer than so many ms");
     cli.add_option("--frames", o.frames, "send these frames (hex, one a line) instead of streams");
     cli.add_option("--interface", o.interface,
                    "send as frames on this interface: faster than a socket; needed by --frames");
@@ -75,6 +76,16 @@ void check(options& o) {
                                (parse_suite(o.receive_suite) != srtp_suite::clear && !o.no_receive);
     if (secret_needed && o.keys_file.empty())
         throw usage_error("--suite and --receive-suite need --keys-file");
+}
+
+nlohmann::json list_of(const std::vector<gap>& gaps) {
+    auto list = nlohmann::json::array();
+    for (const gap& g : gaps)
+        list.push_back({{"stream", g.stream},
+                        {"since_s", static_cast<double>(g.since_ns) * 1e-9},
+                        {"ms", static_cast<double>(g.ns) * 1e-6},
+                        {"missing", g.missing}});
+    return list;
 }
 
 nlohmann::json report(const counts& c, const outcome& o, const histogram& latency, const options& given) {
@@ -140,6 +151,8 @@ void run(options& given) {
         }
         o = run_streams(given, *t);
         j = report(t->total, o, t->latency, given);
+        if (given.gaps_ms > 0)
+            j["gaps"] = list_of(t->gaps);
     }
     if (given.json == "-") {
         std::cout << j.dump() << "\n";

@@ -51,6 +51,7 @@ private:
 struct options {
     unsigned streams = 1;
     double rate = 0, seconds = 1, linger = 0.5, ptime = 20; // rate: packets a second of all streams together
+    double gaps_ms = 0;                                     // silences of a stream longer than this are told; 0: none
     bool flat_out = false, prepare = false, spin = false, no_receive = false, xdp = false;
     unsigned payload = 160, burst = 32, verify_every = 1, first_sequence = 1;
     std::uint32_t ssrc = 0x10000;

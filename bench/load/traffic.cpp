@@ -83,12 +83,20 @@ void traffic::arrived(std::uint64_t n, stream& s, std::uint64_t index, std::uint
     }
     seen_[n / 64] |= bit;
     ++total.received;
-    if (index < s.highest)
+    if (index < s.highest) {
         ++total.reordered;
-    else
+    } else {
+        note_gap(s, index, ns);
         s.highest = index;
+    }
     if (since != 0 && ns >= since)
         latency.record(ns - since);
+}
+
+void traffic::note_gap(stream& s, std::uint64_t index, std::uint64_t ns) {
+    if (given_.gaps_ms > 0 && s.came_ns != 0 && static_cast<double>(ns - s.came_ns) > given_.gaps_ms * 1e6)
+        gaps.push_back({static_cast<unsigned>(&s - streams_.data()), s.came_ns, ns - s.came_ns, index - s.highest - 1});
+    s.came_ns = ns;
 }
 
 void traffic::take(std::span<std::uint8_t> d, std::uint64_t ns) {

@@ -23,8 +23,16 @@ struct counts {
                   foreign = 0, verified = 0;
 };
 
+// A silence of one stream between two packets that came back.
+struct gap {
+    unsigned stream;
+    std::uint64_t since_ns, ns; // CLOCK_MONOTONIC
+    std::uint64_t missing;      // packets between the two
+};
+
 struct stream {
     std::uint64_t highest = 0; // index of the newest packet that came back, for the guess of the ROC
+    std::uint64_t came_ns = 0; // when it came
     std::unique_ptr<srtp_session> send, receive;
 };
 
@@ -41,6 +49,7 @@ public:
 
     counts total;
     histogram latency;
+    std::vector<gap> gaps; // longer than --gaps-ms
 
 private:
     [[nodiscard]] bool identify(std::span<const std::uint8_t> datagram, unsigned& at,
@@ -50,6 +59,7 @@ private:
     }
     [[nodiscard]] bool content_is(const std::uint8_t* payload, std::uint64_t n) const noexcept;
     void arrived(std::uint64_t n, stream& s, std::uint64_t index, std::uint64_t since, std::uint64_t ns);
+    void note_gap(stream& s, std::uint64_t index, std::uint64_t ns);
 
     const options& given_;
     std::vector<stream> streams_;

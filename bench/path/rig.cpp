@@ -147,13 +147,13 @@ void rig::add_flow(std::uint32_t flow, std::uint64_t seed) {
     const bool in = shape_.way != direction::rtp_srtp, out = shape_.way != direction::srtp_rtp;
     api::flow_config c{};
     c.id = id_of(flow);
-    c.in_suite = in ? shape_.suite : api::suite::clear;
-    c.out_suite = out ? shape_.suite : api::suite::clear;
+    c.in.suite = in ? shape_.suite : api::suite::clear;
+    c.out.suite = out ? shape_.suite : api::suite::clear;
     c.carries = api::carries_rtp;
-    c.source = in ? api::source_policy::authenticated : api::source_policy::signalled;
-    c.signalled_source = far(10, flow);
-    c.rtp_out = c.rtcp_out = c.id;
-    c.rtp_remote = c.rtcp_remote = far(11, flow);
+    c.source.policy = in ? api::source_policy::authenticated : api::source_policy::signalled;
+    c.source.signalled = far(10, flow);
+    c.route.rtp_out = c.route.rtcp_out = c.id;
+    c.route.rtp_remote = c.route.rtcp_remote = far(11, flow);
     require(store_.add(c, 0) == api::status::ok, "adding a flow");
     std::mt19937_64 random(seed);
     const auto install = [&](api::side side, std::vector<crypto::raw_keys>& raw, bool sender) {

@@ -27,6 +27,7 @@ BENCHES = {
     "setup": ([str(BUILD / "bench/setup/setup_bench")], (60, 600)),
     "wire": (["/usr/bin/python3", str(ROOT / "bench/wire/run.py")], (180, 1800)),
     "latency": (["/usr/bin/python3", str(ROOT / "bench/latency/run.py")], (90, 300)),
+    "restart": (["/usr/bin/python3", str(ROOT / "bench/restart/run.py")], (60, 300)),
     "ng": (["/usr/bin/python3", str(ROOT / "bench/ng/run.py")], (180, 1200)),
 }
 

@@ -20,8 +20,9 @@ public:
     client& operator=(const client&) = delete;
 
     // Sends the items in messages as full as they may be. Throws where an item is not ok (after flush() at the latest).
-    template <class Item>
-    void send(api::message_type type, std::span<const Item> items) {
+    template <api::message_type type>
+    void send(std::span<const api::request_of<type>> items) {
+        using Item = api::request_of<type>;
         constexpr std::size_t most = (api::contract_max_message - sizeof(api::contract_header)) / sizeof(Item);
         for (; !items.empty(); items = items.subspan(std::min(most, items.size()))) {
             const auto part = items.first(std::min(most, items.size()));

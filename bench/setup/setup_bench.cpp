@@ -50,7 +50,7 @@ api::epoch_key key_of(api::suite suite, api::flow_id id, api::side side, std::ui
     k.side = side;
     k.key_length = row.key_length;
     k.salt_length = row.salt_length;
-    k.epoch = epoch;
+    k.epoch = k.mki = epoch;
     std::uint64_t word = (std::uint64_t{id} << 32 | epoch) * 0x9e3779b97f4a7c15;
     std::memcpy(k.key, &word, sizeof word);
     return k;
@@ -63,16 +63,16 @@ api::flow_config flow_of(api::suite suite, std::uint32_t n) {
     c.tag = n;
     c.carries = api::carries_rtp | api::carries_rtcp;
     const bool receives = n % 2 == 0;
-    (receives ? c.in_suite : c.out_suite) = suite;
-    (receives ? c.in_mki_length : c.out_mki_length) = 4;
-    c.source = receives ? api::source_policy::authenticated : api::source_policy::signalled;
-    c.rtp_out = c.rtcp_out = c.reverse;
+    (receives ? c.in.suite : c.out.suite) = suite;
+    (receives ? c.in.mki_length : c.out.mki_length) = 4;
+    c.source.policy = receives ? api::source_policy::authenticated : api::source_policy::signalled;
+    c.route.rtp_out = c.route.rtcp_out = c.reverse;
     // Each call's phone has an address of its own, as subscribers have.
     const auto remote = address_of(100, static_cast<std::uint16_t>(1024 + n % flows_per_address));
-    c.signalled_source = c.rtp_remote = c.rtcp_remote = remote;
+    c.source.signalled = c.route.rtp_remote = c.route.rtcp_remote = remote;
     const auto host = static_cast<std::uint16_t>(n / 2);
-    c.rtp_remote.ip[14] = c.rtcp_remote.ip[14] = static_cast<std::uint8_t>(host >> 8);
-    c.rtp_remote.ip[15] = c.rtcp_remote.ip[15] = static_cast<std::uint8_t>(host);
+    c.route.rtp_remote.ip[14] = c.route.rtcp_remote.ip[14] = static_cast<std::uint8_t>(host >> 8);
+    c.route.rtp_remote.ip[15] = c.route.rtcp_remote.ip[15] = static_cast<std::uint8_t>(host);
     return c;
 }
 
@@ -83,24 +83,24 @@ public:
         std::vector<api::flow_config> flows;
         for (unsigned pair = 0; pair < traffic_pairs; ++pair) {
             api::flow_config c{};
-            c.id = c.rtp_out = c.rtcp_out = clear(pair);
-            c.out_suite = suite;
-            c.out_mki_length = 4;
+            c.id = c.route.rtp_out = c.route.rtcp_out = clear(pair);
+            c.out.suite = suite;
+            c.out.mki_length = 4;
             c.carries = api::carries_rtp;
-            c.source = api::source_policy::signalled;
-            c.signalled_source = address_of(200, sink_port);
-            c.rtp_remote = address_of(0, static_cast<std::uint16_t>(sealed_port + pair));
+            c.source.policy = api::source_policy::signalled;
+            c.source.signalled = address_of(200, sink_port);
+            c.route.rtp_remote = address_of(0, static_cast<std::uint16_t>(sealed_port + pair));
             flows.push_back(c);
-            c.id = c.rtp_out = c.rtcp_out = sealed(pair);
-            c.in_suite = suite;
-            c.in_mki_length = 4;
-            c.out_suite = api::suite::clear;
-            c.out_mki_length = 0;
-            c.source = api::source_policy::authenticated;
-            c.rtp_remote = address_of(200, sink_port);
+            c.id = c.route.rtp_out = c.route.rtcp_out = sealed(pair);
+            c.in.suite = suite;
+            c.in.mki_length = 4;
+            c.out.suite = api::suite::clear;
+            c.out.mki_length = 0;
+            c.source.policy = api::source_policy::authenticated;
+            c.route.rtp_remote = address_of(200, sink_port);
             flows.push_back(c);
         }
-        client_.send<api::flow_config>(api::message_type::flow_add, flows);
+        client_.send<api::message_type::flow_add>(flows);
         install(0);
         client_.flush();
         plane_.traffic(true);
@@ -115,10 +115,10 @@ public:
             before.push_back({clear(pair), epoch_, api::side::out, {}});
             before.push_back({sealed(pair), epoch_, api::side::in, {}});
         }
-        client_.send<api::epoch_ref>(api::message_type::epoch_switch, now);
+        client_.send<api::message_type::epoch_switch>(now);
         client_.flush();
         plane_.pass_rounds(4); // the old epoch's last packets have come round
-        client_.send<api::epoch_ref>(api::message_type::epoch_retire, before);
+        client_.send<api::message_type::epoch_retire>(before);
         ++epoch_;
     }
 
@@ -127,7 +127,7 @@ public:
         std::vector<api::flow_ref> flows;
         for (unsigned pair = 0; pair < traffic_pairs; ++pair)
             flows.insert(flows.end(), {{clear(pair)}, {sealed(pair)}});
-        client_.send<api::flow_ref>(api::message_type::flow_remove, flows);
+        client_.send<api::message_type::flow_remove>(flows);
         client_.flush();
     }
     traffic(const traffic&) = delete;
@@ -148,7 +148,7 @@ private:
             keys.back().id = clear(pair);
             keys.back().side = api::side::out;
         }
-        client_.send<api::epoch_key>(api::message_type::epoch_install, keys);
+        client_.send<api::message_type::epoch_install>(keys);
     }
 
     rig& plane_;
@@ -166,7 +166,7 @@ public:
         flows_.clear();
         for (std::uint32_t n = from; n < to; ++n)
             flows_.push_back(flow_of(suite_, n));
-        client_.send<api::flow_config>(api::message_type::flow_add, flows_);
+        client_.send<api::message_type::flow_add>(flows_);
         install(from, to, 0);
     }
     void rekey(std::uint32_t from, std::uint32_t to, std::uint32_t epoch) {
@@ -178,8 +178,8 @@ public:
                 now_.push_back({id_of(n), epoch, api::side::out, {}});
             before_.push_back({id_of(n), epoch - 1, side_of(n), {}});
         }
-        client_.send<api::epoch_ref>(api::message_type::epoch_switch, now_);
-        client_.send<api::epoch_ref>(api::message_type::epoch_retire, before_);
+        client_.send<api::message_type::epoch_switch>(now_);
+        client_.send<api::message_type::epoch_retire>(before_);
     }
     // Every phone has moved to another port.
     void update(std::uint32_t from, std::uint32_t to, std::uint32_t round) {
@@ -189,19 +189,17 @@ public:
             api::flow_update u{};
             u.id = c.id;
             u.mask = api::update_remote;
-            u.rtp_out = c.rtp_out;
-            u.rtcp_out = c.rtcp_out;
-            u.rtp_remote = u.rtcp_remote = c.rtp_remote;
-            u.rtp_remote.port = u.rtcp_remote.port = static_cast<std::uint16_t>(30'000 + round % 1000);
+            u.route = c.route;
+            u.route.rtp_remote.port = u.route.rtcp_remote.port = static_cast<std::uint16_t>(30'000 + round % 1000);
             updates_.push_back(u);
         }
-        client_.send<api::flow_update>(api::message_type::flow_update, updates_);
+        client_.send<api::message_type::flow_update>(updates_);
     }
     void remove(std::uint32_t from, std::uint32_t to) {
         ids_.clear();
         for (std::uint32_t n = from; n < to; ++n)
             ids_.push_back({id_of(n)});
-        client_.send<api::flow_ref>(api::message_type::flow_remove, ids_);
+        client_.send<api::message_type::flow_remove>(ids_);
     }
 
 private:
@@ -210,7 +208,7 @@ private:
         keys_.clear();
         for (std::uint32_t n = from; n < to; ++n)
             keys_.push_back(key_of(suite_, id_of(n), side_of(n), epoch));
-        client_.send<api::epoch_key>(api::message_type::epoch_install, keys_);
+        client_.send<api::message_type::epoch_install>(keys_);
     }
 
     client& client_;

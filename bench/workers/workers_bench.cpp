@@ -170,13 +170,13 @@ private:
     unsigned add_flow(std::uint32_t f, api::suite suite) {
         api::flow_config c{};
         c.id = id_of(f);
-        c.in_suite = api::suite::clear;
-        c.out_suite = suite;
+        c.in.suite = api::suite::clear;
+        c.out.suite = suite;
         c.carries = api::carries_rtp;
-        c.source = api::source_policy::signalled;
-        c.signalled_source = far_end();
-        c.rtp_out = c.rtcp_out = c.id;
-        c.rtp_remote = c.rtcp_remote = far_end();
+        c.source.policy = api::source_policy::signalled;
+        c.source.signalled = far_end();
+        c.route.rtp_out = c.route.rtcp_out = c.id;
+        c.route.rtp_remote = c.route.rtcp_remote = far_end();
         require(store_.add(c, 0) == api::status::ok, "adding a flow");
         api::epoch_key key{};
         key.id = c.id;

@@ -137,6 +137,14 @@ tl::expected<edge, std::string> edge::open_program(std::uint32_t program_id) {
     return edge(std::move(found));
 }
 
+tl::expected<edge, std::string> edge::open_loaded(int program) {
+    bpf_prog_info info{};
+    std::uint32_t length = sizeof(info);
+    if (bpf_obj_get_info_by_fd(program, &info, &length) != 0)
+        return failed("cannot read the program's id", errno);
+    return open_program(info.id);
+}
+
 attach_mode edge::mode() const noexcept {
     return maps_->mode;
 }

@@ -82,18 +82,29 @@ result refuse_foreign(unsigned ifindex, std::string_view name) {
         info->name, info->id, name, name));
 }
 
-tl::expected<bool, std::string> clear_stale(unsigned ifindex, std::string_view name) {
+tl::expected<attachment, std::string> attach(unsigned ifindex, std::string_view name, int program) {
     if (auto free = refuse_foreign(ifindex, name); !free)
         return tl::unexpected(free.error());
     auto info = query_program(ifindex, name);
     if (!info)
         return tl::unexpected(info.error());
-    if (info->id == 0)
-        return false;
-    if (int rc = bpf_xdp_detach(static_cast<int>(ifindex), attach_flags(info->mode), nullptr); rc < 0)
-        return tl::unexpected(fmt::format("cannot detach the XDP program that an earlier Tandem left on {}: {}", name,
-                                          describe_error(-rc)));
-    return true;
+    LIBBPF_OPTS(bpf_xdp_attach_opts, options);
+    std::uint32_t flags = XDP_FLAGS_UPDATE_IF_NOEXIST;
+    int before = -1;
+    if (info->id != 0) {
+        before = bpf_prog_get_fd_by_id(info->id);
+        options.old_prog_fd = before;
+        flags = attach_flags(info->mode) | XDP_FLAGS_REPLACE;
+    }
+    const int rc = bpf_xdp_attach(static_cast<int>(ifindex), program, flags, before < 0 ? nullptr : &options);
+    if (before >= 0)
+        ::close(before);
+    if (rc < 0)
+        return tl::unexpected(fmt::format("cannot attach the XDP program to {}: {}", name, describe_error(-rc)));
+    const auto now = query_program(ifindex, name);
+    if (!now)
+        return tl::unexpected(now.error());
+    return attachment{before >= 0, now->mode};
 }
 
 void detach(unsigned ifindex) noexcept {

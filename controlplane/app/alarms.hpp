@@ -33,6 +33,8 @@ namespace alarms {
 inline constexpr const char* store = "store";
 inline constexpr const char* records_waiting = "records-waiting";
 inline constexpr const char* database = "database";
+inline constexpr const char* memory = "memory";
+inline constexpr const char* clock = "clock";
 inline constexpr const char* levels = "levels";
 inline constexpr const char* seeds = "seeds";
 } // namespace alarms

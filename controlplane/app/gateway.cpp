@@ -2,12 +2,11 @@
 // Wiring of the rooms. Owner thread: io_context.
 #include "controlplane/app/gateway.hpp"
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "controlplane/identity/seal.hpp"
+#include "controlplane/protocol/spawn.hpp"
 #include "controlplane/records/rule_store.hpp"
 
 namespace tandem::control {
@@ -21,6 +20,7 @@ callcontrol::config ng_settings(const config& settings) {
     callcontrol::config ng;
     ng.listen = settings.ng;
     ng.core_interface = settings.media.core;
+    ng.max_calls = settings.max_calls;
     ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
         if (address.is_v4())
             return tunnel.inner4 && asio::ip::network_v4(address.to_v4(), tunnel.inner4->prefix_length()).canonical() ==
@@ -41,6 +41,7 @@ tl::expected<std::unique_ptr<gateway>, std::string> gateway::make(asio::io_conte
     options.instance = settings.instance;
     options.shared_records = settings.store.shared;
     options.keep_days = settings.store.keep_days;
+    options.log_bytes = std::size_t{settings.store.log_mib} << 20;
     auto local = records::database::open(settings.database, std::move(*keys), options);
     if (!local)
         return tl::unexpected(local.error());
@@ -58,6 +59,22 @@ gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<r
       calls_(io, ng_settings(settings), relay_, sessions_, local_->calls()), look_timer_(io) {}
 
 gateway::~gateway() = default;
+
+// What a new call must pass, beside their number.
+void gateway::add_gates() {
+    calls_.gates().add([this]() -> std::optional<callcontrol::refusal> {
+        auto why = local_->no_room(calls_.size());
+        if (!why)
+            return std::nullopt;
+        return callcontrol::refusal{callcontrol::refusal::want::load, std::move(*why)};
+    });
+    calls_.gates().add([this]() -> std::optional<callcontrol::refusal> {
+        auto why = memory_.no_room();
+        if (!why)
+            return std::nullopt;
+        return callcontrol::refusal{callcontrol::refusal::want::sessions, std::move(*why)};
+    });
+}
 
 tl::expected<void, std::string> gateway::open_store() {
     if (!settings_.store.shared) {
@@ -79,19 +96,8 @@ tl::expected<void, std::string> gateway::open_store() {
 rooms gateway::parts() {
     auto& rules = shared_ ? static_cast<policy::store&>(*shared_) : *local_rules_;
     auto& archive = shared_ ? static_cast<records::archive&>(*shared_) : local_->records();
-    return {settings_,
-            *local_,
-            dataplane_,
-            stats_,
-            sessions_,
-            relay_,
-            calls_,
-            policy_,
-            rules,
-            archive,
-            levels_,
-            alarms_,
-            [this] { return store_state(); }};
+    return {settings_, *local_, dataplane_, stats_,  sessions_, relay_,  calls_,
+            policy_,   rules,   archive,    levels_, alarms_,   memory_, [this] { return store_state(); }};
 }
 
 tl::expected<void, std::string> gateway::start() {
@@ -104,6 +110,7 @@ tl::expected<void, std::string> gateway::start() {
         spdlog::info("unit {} is down{}", session.unit, final ? ", its session is over" : "");
         relay_.session_down(session, final);
     };
+    add_gates();
     return start_rooms();
 }
 
@@ -123,7 +130,8 @@ tl::expected<void, std::string> gateway::start_rooms() {
     std::vector<media::media_id> known;
     for (const auto& call : calls_.calls())
         known.insert(known.end(), call.media.begin(), call.media.end());
-    asio::co_spawn(io_, relay_.close_all_but(std::move(known), "its call is not known any more"), asio::detached);
+    protocol::spawn_contained(io_, "end of media without a call",
+                              relay_.close_all_but(std::move(known), "its call is not known any more"));
     dataplane_.start();
     look_again();
     return {};
@@ -179,6 +187,12 @@ void gateway::look() {
                 fmt::format("{} call records wait in {} until the store is back", waiting, settings_.database));
     const auto database = local_->trouble();
     alarms_.set(alarms::database, !database.empty(), database);
+    (void)memory_.look();
+    alarms_.set(alarms::memory, memory_.was_short(),
+                "no memory for further calls, which are refused; running ones go on: raise MemoryMax, or send calls "
+                "elsewhere");
+    const auto doubt = local_->clock_doubt();
+    alarms_.set(alarms::clock, !doubt.empty(), doubt);
     const auto seedless = relay_.units_without_seeds();
     alarms_.set(
         alarms::seeds, !seedless.empty(),

@@ -14,6 +14,7 @@
 #include "controlplane/app/alarms.hpp"
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/level_file.hpp"
+#include "controlplane/app/memory_limit.hpp"
 #include "controlplane/app/ops_server.hpp"
 #include "controlplane/app/ops_verbs.hpp"
 #include "controlplane/records/postgres.hpp"
@@ -37,6 +38,7 @@ private:
     gateway(asio::io_context& io, const config& settings, std::unique_ptr<records::database> local);
     [[nodiscard]] tl::expected<void, std::string> open_store();
     [[nodiscard]] tl::expected<void, std::string> start_rooms();
+    void add_gates();
     [[nodiscard]] rooms parts();
     [[nodiscard]] std::string store_trouble() const;
     [[nodiscard]] nlohmann::json store_state() const;
@@ -47,6 +49,7 @@ private:
     const config& settings_;
     std::unique_ptr<records::database> local_;
     alarm_board alarms_;
+    memory_limit memory_;
     dataplane_client::client dataplane_;
     dataplane_client::stats_reader stats_;
     policy::engine policy_;

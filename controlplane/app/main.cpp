@@ -3,7 +3,9 @@
 // io_context thread.
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
+#include <asio/steady_timer.hpp>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
@@ -25,6 +27,7 @@
 #include "controlplane/app/gateway.hpp"
 #include "controlplane/app/wiping_allocator.hpp"
 #include "controlplane/records/postgres.hpp"
+#include "dataplane/api/service_manager.hpp"
 
 namespace tandem::control {
 namespace {
@@ -71,6 +74,31 @@ tl::expected<int, std::string> take_lock(const config& settings) {
     return file;
 }
 
+// The service manager hears of this thread each second, or ends it.
+class heartbeat {
+public:
+    explicit heartbeat(asio::io_context& io) : timer_(io) {}
+    void start() {
+        api::tell_service_manager("READY=1");
+        beat();
+    }
+    void stop() {
+        timer_.cancel();
+        api::tell_service_manager("STOPPING=1");
+    }
+
+private:
+    void beat() {
+        api::tell_service_manager("WATCHDOG=1");
+        timer_.expires_after(std::chrono::milliseconds(api::watchdog_ping_ms));
+        timer_.async_wait([this](const asio::error_code& error) {
+            if (!error)
+                beat();
+        });
+    }
+    asio::steady_timer timer_;
+};
+
 int run(const config& settings) {
     ::signal(SIGHUP, SIG_IGN); // until there are levels to reload: it must not end us
     const auto lock = take_lock(settings);
@@ -84,11 +112,14 @@ int run(const config& settings) {
     if (auto started = rooms.start(); !started)
         return fail(started.error());
 
+    heartbeat alive(io);
+    alive.start();
     asio::signal_set signals(io, SIGTERM, SIGINT);
     signals.async_wait([&](const asio::error_code& error, int number) {
         if (error)
             return;
         spdlog::info("signal {}: ending; calls stay in the data plane", number);
+        alive.stop();
         rooms.stop();
         io.stop();
     });

@@ -3,8 +3,6 @@
 #include "controlplane/app/ops_server.hpp"
 
 #include <asio/buffer.hpp>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/read_until.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 
 #include "controlplane/app/ops_protocol.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::control {
 
@@ -67,7 +66,7 @@ tl::expected<void, std::string> ops_server::start() {
         acceptor_.listen(16, error);
     if (error)
         return tl::unexpected(fmt::format("ops socket {} cannot be made: {}; check run_dir", path_, error.message()));
-    asio::co_spawn(io_, accept(), asio::detached);
+    protocol::spawn(io_, "acceptor of the ops socket", accept());
     return {};
 }
 
@@ -91,7 +90,8 @@ asio::awaitable<void> ops_server::accept() {
             continue;
         }
         if (clients_ < max_clients)
-            asio::co_spawn(io_, serve(std::move(socket)), asio::detached);
+            protocol::spawn_contained(io_, "client of the ops socket", serve(std::move(socket)),
+                                      [this] { --clients_; });
     }
 }
 

@@ -115,7 +115,7 @@ outcome<void> prepare_offer(const call& c, const sdp::media& from, const request
         return {};
     std::uint32_t tag = 1;
     if (!fresh && into.keys.suite && !into.keys.send.empty()) { // as agreed before, same key
-        into.offered.push_back({into.keys.tag, *into.keys.suite, into.keys.send.copy()});
+        into.offered.push_back({into.keys.tag, *into.keys.suite, into.keys.send});
         return {};
     }
     for (const auto suite : offered_suites) {
@@ -152,16 +152,9 @@ outcome<void> take_answered_keys(const sdp::media& from, leg& into) {
                       " is none of those offered");
     into.keys.tag = ours->tag;
     into.keys.suite = ours->suite;
-    into.keys.send = ours->key.copy();
+    into.keys.send = ours->key;
     into.keys.receive = chosen->key.copy();
     return {};
-}
-
-std::vector<sdp::crypto_line> copy_lines(const std::vector<sdp::crypto_line>& lines) {
-    std::vector<sdp::crypto_line> out;
-    for (const auto& line : lines)
-        out.push_back({line.tag, line.suite, line.key.copy()});
-    return out;
 }
 
 media::leg_request leg_wish(const leg& from, bool complete) {
@@ -177,7 +170,7 @@ media::leg_request leg_wish(const leg& from, bool complete) {
     out.remote_rtcp = from.mux ? from.rtp : from.rtcp;
     out.remote_unroutable = from.learn;
     if (from.where.kind == leg_kind::core && from.keys.suite && !from.keys.send.empty() && !from.keys.receive.empty())
-        out.srtp = media::sdes{*from.keys.suite, from.keys.receive.copy(), from.keys.send.copy()};
+        out.srtp = media::sdes{*from.keys.suite, from.keys.receive, from.keys.send};
     return out;
 }
 
@@ -201,6 +194,15 @@ void call::learn_tag(side s, const std::string& tag) {
     known.push_back(tag);
 }
 
+std::vector<media::media_id> call::media() const {
+    std::vector<media::media_id> out;
+    for (const auto* some : {&lines, reoffered ? &*reoffered : &lines})
+        for (const auto& line : *some)
+            if (line.id != 0 && std::find(out.begin(), out.end(), line.id) == out.end())
+                out.push_back(line.id);
+    return out;
+}
+
 outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media& from, side sender,
                               const place& from_where, const place& to_where, const request& r) {
     line_plan plan;
@@ -213,8 +215,8 @@ outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media&
     auto& near = line.legs[sender];
     auto& far = line.legs[other(sender)];
     plan.reopen = line.id == 0 || near.where != from_where || far.where != to_where;
-    const bool fresh = plan.reopen || !line.answered;
-    if (plan.reopen) // a new media begins at rollover counter 0: an old key would protect the same indices again
+    const bool fresh = line.id == 0 || !line.answered;
+    if (line.id == 0) // a new media begins at rollover counter 0: an old key would protect the same indices again
         near.keys = {}, far.keys = {};
     near.where = from_where;
     far.where = to_where;
@@ -278,7 +280,7 @@ sdp::media_rewrite rewrite_for_offer(const media_line& line, side to) {
     out.rtcp_port = local.rtcp.port;
     out.rtcp_mux = leg.mux_offered;
     out.profile = leg.profile;
-    out.cryptos = copy_lines(leg.offered);
+    out.cryptos = leg.offered;
     return out;
 }
 
@@ -292,7 +294,7 @@ sdp::media_rewrite rewrite_for_answer(const media_line& line, side to) {
     out.rtcp_mux = leg.mux;
     out.profile = leg.profile;
     if (leg.keys.suite)
-        out.cryptos.push_back({leg.keys.tag, *leg.keys.suite, leg.keys.send.copy()});
+        out.cryptos.push_back({leg.keys.tag, *leg.keys.suite, leg.keys.send});
     return out;
 }
 

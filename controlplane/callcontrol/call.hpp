@@ -3,8 +3,9 @@
 // on each line what either side's SDP last said. Offer and answer (RFC 3264) are pure functions here: SDP in, wishes to
 // the media relay and SDP out; ng_server.cpp carries them between the two. One thread: the control plane's io_context.
 //
-// An offer changes nothing that is in force: the relay is told at the answer, so a refused re-offer leaves the call as
-// it was. Keys are in protocol::secret and never saved; a recovered call gets new ones at its next offer.
+// Offer and answer are worked out on a copy of the call, which takes the call's place when all has been had. A re-offer
+// changes nothing that is in force: its lines wait beside (`reoffered`) for their answer, so that a refused one leaves
+// the call as it was. Keys are wiped and never saved; a recovered call gets new ones at its next offer.
 #pragma once
 
 #include <array>
@@ -18,6 +19,7 @@
 #include "controlplane/callcontrol/ng_request.hpp"
 #include "controlplane/callcontrol/sdp_rewrite.hpp"
 #include "controlplane/media/types.hpp"
+#include "controlplane/protocol/moment.hpp"
 
 namespace tandem::callcontrol {
 
@@ -37,8 +39,8 @@ struct place {
 
 struct sdes_state {
     std::uint32_t tag = 1;
-    std::optional<api::suite> suite; // in force; nothing = clear
-    protocol::secret receive, send;
+    std::optional<api::suite> suite; // nothing = clear
+    protocol::kept_secret receive, send;
 };
 
 struct leg {
@@ -70,16 +72,19 @@ struct call {
     std::string caller, callee;
     std::string caller_domain, callee_domain, wish, dialled; // metadata, for policy
     bool callee_offered = false;                             // side 0 is the callee (INVITE without SDP)
-    std::chrono::system_clock::time_point created, last_signal;
-    std::array<std::string, 2> interfaces; // as `direction` named them last, by side
-    std::vector<media_line> lines;
-    side offerer = 0; // of the last offer
+    protocol::moment created;
+    std::chrono::system_clock::time_point last_signal; // only shown
+    std::array<std::string, 2> interfaces;             // as `direction` named them last, by side
+    std::vector<media_line> lines;                     // in force; before the first answer, as offered
+    std::optional<std::vector<media_line>> reoffered;  // as a re-offer wants them that has no answer yet
+    side offerer = 0;                                  // of the last offer
     bool answered = false;
     // Of the last offer: what to tell its sender in the answer.
     bool accept_mux = false, refuse_mux = false;
 
     [[nodiscard]] std::optional<side> side_of(const std::string& tag) const;
     void learn_tag(side, const std::string& tag);
+    [[nodiscard]] std::vector<media::media_id> media() const; // of all lines, each once
     // The id code that metadata gave for this side.
     [[nodiscard]] const std::string& id_of(side s) const noexcept {
         return (s == 0) != callee_offered ? caller : callee;
@@ -93,7 +98,7 @@ using outcome = tl::expected<T, reason>;
 // What an offer asks of one media line.
 struct line_plan {
     bool reject = false; // towards the other side: port 0
-    bool reopen = false; // ports must be taken (new line, or a leg moved)
+    bool reopen = false; // ports must be taken (new line, or a leg moves)
 };
 
 // Reads one m= line of `from`'s offer into the line. `to` is where the other leg is. Changes only the line.

@@ -126,6 +126,20 @@ media_line to_line(const json& from) {
     return m;
 }
 
+void write(json_out& to, const std::vector<media_line>& lines) {
+    to.open('[');
+    for (const auto& line : lines)
+        write(to, line);
+    to.close(']');
+}
+
+std::vector<media_line> to_lines(const json& from) {
+    std::vector<media_line> out;
+    for (const auto& line : from)
+        out.push_back(to_line(line));
+    return out;
+}
+
 } // namespace
 
 std::string save(const call& c) {
@@ -141,7 +155,9 @@ std::string save(const call& c) {
         .field("wish", c.wish)
         .field("dialled", c.dialled)
         .field("callee_offered", c.callee_offered)
-        .field("created_us", microseconds(c.created))
+        .field("created_us", microseconds(c.created.wall))
+        .field("created_up", c.created.up.count())
+        .field("boot", c.created.boot)
         .field("last_signal_us", microseconds(c.last_signal))
         .key("interfaces");
     write_texts(to, c.interfaces);
@@ -149,11 +165,13 @@ std::string save(const call& c) {
         .field("answered", c.answered)
         .field("accept_mux", c.accept_mux)
         .field("refuse_mux", c.refuse_mux)
-        .key("lines")
-        .open('[');
-    for (const auto& line : c.lines)
-        write(to, line);
-    return to.close(']').close('}').take();
+        .key("lines");
+    write(to, c.lines);
+    if (c.reoffered) {
+        to.key("reoffered");
+        write(to, *c.reoffered);
+    }
+    return to.close('}').take();
 }
 
 std::optional<call> load(std::string_view text) {
@@ -171,15 +189,18 @@ std::optional<call> load(std::string_view text) {
         c.wish = from.value("wish", "");
         c.dialled = from.value("dialled", "");
         c.callee_offered = from.at("callee_offered").get<bool>();
-        c.created = time_point(from.at("created_us"));
+        c.created.wall = time_point(from.at("created_us"));
+        c.created.up = std::chrono::milliseconds(from.value("created_up", std::int64_t{0}));
+        c.created.boot = from.value("boot", 0U);
         c.last_signal = time_point(from.at("last_signal_us"));
         c.interfaces = from.at("interfaces").get<decltype(c.interfaces)>();
         c.offerer = from.at("offerer").get<unsigned>() & 1;
         c.answered = from.at("answered").get<bool>();
         c.accept_mux = from.at("accept_mux").get<bool>();
         c.refuse_mux = from.at("refuse_mux").get<bool>();
-        for (const auto& line : from.at("lines"))
-            c.lines.push_back(to_line(line));
+        c.lines = to_lines(from.at("lines"));
+        if (const auto wanted = from.find("reoffered"); wanted != from.end())
+            c.reoffered = to_lines(*wanted);
         return c;
     } catch (const std::exception&) { // nlohmann and asio report by exception; outside this function there is none
         return {};

@@ -2,8 +2,6 @@
 // The ng commands: offer and answer carry SDP between call.cpp (what it means) and the media relay (what happens);
 // delete ends, query and list tell. One thread: the control plane's io_context; each holds its call's turn.
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
@@ -11,12 +9,15 @@
 
 #include "controlplane/callcontrol/ng_reply.hpp"
 #include "controlplane/callcontrol/state.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::callcontrol {
 
 namespace {
 
 using media::leg_kind;
+
+constexpr auto say_refusals_every = std::chrono::seconds(10);
 
 // Logical interface names that mean "behind an agent".
 bool names_unit(std::string_view interface) {
@@ -55,6 +56,12 @@ void take_words(call& c, const request& r) {
                                      {&r.dialled, &c.dialled}})
         if (!said->empty())
             *kept = *said;
+}
+
+void drop_ended(std::vector<media_line>& lines, const live_call& of) {
+    for (auto& line : lines)
+        if (std::find(of.ended.begin(), of.ended.end(), line.id) != of.ended.end())
+            line.id = 0;
 }
 
 } // namespace
@@ -142,17 +149,30 @@ outcome<place> server::state::place_of_other(const call& c, const media_line& li
     return place{leg_kind::core, {}, name.empty() ? settings.core_interface : name, want_v6};
 }
 
-// Ports for a line whose legs are new or have moved.
-asio::awaitable<outcome<void>> server::state::take_ports(call& c, media_line& line) {
-    if (line.id != 0)
-        co_await relay.close(std::exchange(line.id, 0), "moved");
-    line.answered = false;
+// Ports for a line whose legs are new or move.
+asio::awaitable<outcome<void>> server::state::take_ports(const call& c, media_line& line) {
     auto opened = co_await relay.open(relay_request(c, line, false));
     if (!opened)
         co_return refuse(std::move(opened.error().text));
-    line.id = opened->id;
+    if (std::exchange(line.id, opened->id) != opened->id)
+        line.answered = false;
     line.local = opened->legs;
     co_return outcome<void>();
+}
+
+// What was taken for lines that come to nothing: media of their own end, what was taken beside others is given back.
+void server::state::take_back(const std::vector<media_line>& wanted, const call& in_force) {
+    const auto kept = in_force.media();
+    std::vector<media::media_id> over;
+    for (const auto& line : wanted) {
+        if (line.id == 0)
+            continue;
+        if (std::find(kept.begin(), kept.end(), line.id) == kept.end())
+            over.push_back(line.id);
+        else
+            relay.withdraw(line.id);
+    }
+    close_media(over, "offer came to nothing");
 }
 
 asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const request& r, side from) {
@@ -193,21 +213,60 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
     co_return sdp::rewrite(*offered, out, rewrite_options_of(r));
 }
 
+std::optional<refusal> server::state::count_gate() const {
+    if (settings.max_calls == 0 || calls.size() < settings.max_calls)
+        return std::nullopt;
+    return refusal{refusal::want::sessions,
+                   fmt::format("{} calls are up, [ng] max_calls allows no more", settings.max_calls)};
+}
+
+std::optional<refusal> server::state::refuse_new_call() {
+    auto no = gates.ask();
+    if (!no)
+        return no;
+    ++count.calls_refused;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - refusal_said > say_refusals_every) { // it may come and go with each call that ends
+        spdlog::warn("ng: new calls are refused: {}", no->cause);
+        refusal_said = now;
+    }
+    return no;
+}
+
 asio::awaitable<bencode::value> server::state::offer(request r) {
-    const auto held = co_await hold_or_create(r.call_id);
-    if (!held)
-        co_return error_reply("Too many calls: the limit of this gateway is reached");
-    const auto& live = held->live;
+    std::shared_ptr<live_call> live;
+    std::optional<turnstile::pass> turn;
+    do {
+        turn.reset(); // before its call goes
+        if (const auto at = calls.find(r.call_id); at != calls.end()) {
+            live = at->second;
+        } else {
+            if (const auto no = refuse_new_call()) {
+                sdp::wipe(r.sdp);
+                co_return refusal_reply(*no);
+            }
+            live = std::make_shared<live_call>();
+            live->what.call_id = r.call_id;
+            live->what.created = protocol::moment::now();
+            calls.emplace(r.call_id, live);
+            ++count.calls_created;
+        }
+        turn.emplace(co_await live->turns.enter());
+    } while (live->gone);
+
     count.metadata_ignored += r.metadata_ignored;
-    auto& c = live->what;
+    live->ended.clear();
+    live->what.last_signal = std::chrono::system_clock::now();
+    live->offered = std::chrono::steady_clock::now();
+    if (auto before = std::exchange(live->what.reoffered, std::nullopt)) // never answered: this one takes its place
+        take_back(*before, live->what);
+    auto c = live->what; // all of it or nothing
     const bool is_new = c.tags[0].empty() && c.tags[1].empty();
     const auto from = sender_of_offer(c, r);
     if (!from)
         co_return error_reply(from.error());
     c.learn_tag(*from, r.from_tag);
     c.learn_tag(other(*from), r.to_tag);
-    c.last_signal = std::chrono::system_clock::now();
-    live->offered = std::chrono::steady_clock::now();
     if (!c.answered && *from == 0) {
         if (!r.caller.empty())
             c.caller = r.caller;
@@ -220,16 +279,23 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
     auto body = co_await run_offer(c, r, *from);
     sdp::wipe(r.sdp);
     if (live->gone) {
-        close_media(c, "call has ended"); // what was opened after the end
+        close_media(c.media(), "call has ended"); // what was opened after the end
         co_return error_reply("Call has ended");
     }
+    drop_ended(c.lines, *live);
     if (!body) {
         spdlog::info("ng: offer of call \"{}\" refused: {}", c.call_id, body.error());
+        take_back(c.lines, live->what);
         if (is_new)
             forget(live, "offer refused: " + body.error());
         co_return error_reply(std::move(body.error()));
     }
-    store.put(c.call_id, save(c));
+    if (c.answered) {
+        c.reoffered = std::move(c.lines);
+        c.lines = std::move(live->what.lines);
+    }
+    live->what = std::move(c);
+    store.put(live->what.call_id, save(live->what));
     co_return sdp_reply(std::move(*body));
 }
 
@@ -249,8 +315,8 @@ outcome<void> server::state::check_answerer(const media_line& line, const sdp::m
     return {};
 }
 
-asio::awaitable<outcome<std::string>> server::state::run_answer(live_call& live, const request& r, side from) {
-    auto& c = live.what;
+asio::awaitable<outcome<std::string>> server::state::run_answer(const live_call& live, call& c, const request& r,
+                                                                side from) {
     auto answered = sdp::parse(r.sdp);
     if (!answered)
         co_return refuse(std::move(answered.error()));
@@ -258,33 +324,49 @@ asio::awaitable<outcome<std::string>> server::state::run_answer(live_call& live,
     std::vector<sdp::media_rewrite> out(m_lines.size());
     for (auto& one : out)
         one.reject = true;
+    std::vector<bool> taken(c.lines.size(), false);
     for (std::size_t i = 0; i < c.lines.size(); ++i) {
         auto& line = c.lines[i];
-        bool taken = false;
         if (i < m_lines.size() && !m_lines[i].rejected() && line.id != 0) {
             if (auto fine = check_answerer(line, m_lines[i], from); !fine)
                 co_return refuse(std::move(fine.error()));
             const auto result = take_answer(c, line, m_lines[i], from, r);
             if (!result)
                 co_return refuse(result.error());
-            taken = *result;
+            taken[i] = *result;
         }
-        if (!taken) {
-            line.answered = false;
-            if (line.id != 0)
-                co_await relay.close(std::exchange(line.id, 0), "rejected in the answer");
-            continue;
-        }
-        auto updated = co_await relay.update(line.id, relay_request(c, line, true));
-        if (!updated)
-            co_return refuse(std::move(updated.error().text));
-        if (live.gone || line.id == 0)
-            co_return refuse("Media ended while the answer was being applied");
-        line.local = updated->legs;
-        line.answered = true;
-        out[i] = rewrite_for_answer(line, other(from));
     }
+    if (auto applied = co_await apply(live, c, taken); !applied)
+        co_return refuse(std::move(applied.error()));
+    for (std::size_t i = 0; i < out.size() && i < taken.size(); ++i)
+        if (taken[i])
+            out[i] = rewrite_for_answer(c.lines[i], other(from));
     co_return sdp::rewrite(*answered, out, rewrite_options_of(r));
+}
+
+// All lines that were taken, or none; only then the others end.
+asio::awaitable<outcome<void>> server::state::apply(const live_call& live, call& c, std::vector<bool>& taken) {
+    std::vector<media::media_change> changes;
+    for (std::size_t i = 0; i < c.lines.size(); ++i)
+        if (taken[i])
+            changes.push_back({c.lines[i].id, relay_request(c, c.lines[i], true)});
+    auto updated = co_await relay.update(std::move(changes));
+    if (!updated)
+        co_return refuse(std::move(updated.error().text));
+    if (live.gone)
+        co_return refuse("Call has ended");
+    drop_ended(c.lines, live);
+    std::vector<media::media_id> over;
+    for (std::size_t i = 0, n = 0; i < c.lines.size(); ++i) {
+        auto& line = c.lines[i];
+        if (taken[i])
+            line.local = (*updated)[n++].legs;
+        else if (line.id != 0)
+            over.push_back(std::exchange(line.id, 0));
+        line.answered = taken[i] = taken[i] && line.id != 0; // one that ended meanwhile is as one that was rejected
+    }
+    close_media(over, "rejected in the answer");
+    co_return outcome<void>();
 }
 
 asio::awaitable<std::optional<held_call>> server::state::hold(const std::string& call_id) {
@@ -298,36 +380,22 @@ asio::awaitable<std::optional<held_call>> server::state::hold(const std::string&
     co_return held_call{std::move(live), std::move(turn)};
 }
 
-// A call that ended while its turn was waited for is let go of only after its turn.
-asio::awaitable<std::optional<held_call>> server::state::hold_or_create(const std::string& call_id) {
-    for (;;) {
-        if (auto held = co_await hold(call_id))
-            co_return held;
-        if (calls.contains(call_id)) // made anew while the ended one's turn was waited for
-            continue;
-        if (calls.size() >= settings.max_calls)
-            co_return std::nullopt;
-        auto live = std::make_shared<live_call>();
-        live->what.call_id = call_id;
-        live->what.created = live->what.last_signal = std::chrono::system_clock::now();
-        calls.emplace(call_id, std::move(live));
-        ++count.calls_created;
-    }
-}
-
 asio::awaitable<bencode::value> server::state::answer(request r) {
     const auto held = co_await hold(r.call_id);
     if (!held)
         co_return error_reply("Unknown call-id");
     const auto& live = held->live;
-    auto& c = live->what;
+    live->ended.clear();
+    live->what.last_signal = std::chrono::system_clock::now();
+    auto c = live->what; // all of it or nothing
+    if (c.reoffered)
+        c.lines = *std::exchange(c.reoffered, std::nullopt);
     if (!c.side_of(r.from_tag) && !c.side_of(r.to_tag))
         co_return error_reply("Call exists with other tags: from-tag is unknown");
     const side from = other(c.offerer);
     if (c.side_of(r.to_tag).value_or(from) == from)
         c.learn_tag(from, r.to_tag);
-    c.last_signal = std::chrono::system_clock::now();
-    auto body = co_await run_answer(*live, r, from);
+    auto body = co_await run_answer(*live, c, r, from);
     sdp::wipe(r.sdp);
     if (live->gone)
         co_return error_reply("Call has ended");
@@ -336,7 +404,8 @@ asio::awaitable<bencode::value> server::state::answer(request r) {
         co_return error_reply(std::move(body.error()));
     }
     c.answered = true;
-    store.put(c.call_id, save(c));
+    live->what = std::move(c);
+    store.put(live->what.call_id, save(live->what));
     co_return sdp_reply(std::move(*body));
 }
 
@@ -347,26 +416,19 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
     calls.erase(live->what.call_id);
     cookies.forget_call(live->what.call_id);
     const auto& c = live->what;
-    store.end({c.call_id, c.caller, c.callee, cause, c.created, std::chrono::system_clock::now()});
+    store.end({c.call_id, c.caller, c.callee, cause, c.created, protocol::moment::now()});
     ++count.calls_ended;
-    close_media(live->what, media_cause.empty() ? cause : media_cause);
+    close_media(live->what.media(), media_cause.empty() ? cause : media_cause);
 }
 
-void server::state::close_media(call& c, const std::string& cause) {
-    std::vector<media::media_id> ids;
-    for (auto& line : c.lines)
-        if (line.id != 0)
-            ids.push_back(std::exchange(line.id, 0));
-    if (ids.empty())
-        return;
-    // The unit's confirmation may take its time: the SIP proxy does not wait for it.
-    asio::co_spawn(
-        context,
-        [](std::shared_ptr<state> self, std::vector<media::media_id> which, std::string why) -> asio::awaitable<void> {
-            for (const auto id : which)
-                co_await self->relay.close(id, why);
-        }(shared_from_this(), std::move(ids), cause),
-        asio::detached);
+// The unit's confirmation may take its time: the SIP proxy does not wait for it.
+void server::state::close_media(const std::vector<media::media_id>& ids, const std::string& cause) {
+    for (const auto id : ids)
+        protocol::spawn_contained(
+            context, "end of a call's media",
+            [](std::shared_ptr<state> self, media::media_id which, std::string why) -> asio::awaitable<void> {
+                co_await self->relay.close(which, why);
+            }(shared_from_this(), id, cause));
 }
 
 asio::awaitable<bencode::value> server::state::remove(request r) {
@@ -414,13 +476,12 @@ void server::state::media_ended(media::media_id id, const std::string& call_id, 
     if (at == calls.end())
         return;
     const auto live = at->second;
-    bool left = false;
-    for (auto& line : live->what.lines) {
-        if (line.id == id)
-            line.id = 0;
-        left = left || line.id != 0;
-    }
-    if (left)
+    live->ended.push_back(id);
+    drop_ended(live->what.lines, *live);
+    if (live->what.reoffered)
+        drop_ended(*live->what.reoffered, *live);
+    const auto lives = [](const media_line& line) { return line.id != 0; };
+    if (std::any_of(live->what.lines.begin(), live->what.lines.end(), lives))
         store.put(call_id, save(live->what));
     else
         forget(live, cause.empty() ? "media ended" : cause);

@@ -3,11 +3,13 @@
 // fd64::2, carol 10.64.0.3). One thread.
 #pragma once
 
+#include <algorithm>
 #include <asio/steady_timer.hpp>
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,50 +23,70 @@ struct fake_relay final : media::relay {
         media::media_locals locals;
         unsigned updates = 0;
     };
-    std::map<media::media_id, one> open_media;
-    std::vector<std::string> log; // "open c1/0 #1 unit:alice core:core alice>bob", "update #1", "close #1 deleted"
+    std::map<media::media_id, one> open_media, beside; // beside: what a re-offer took
+    // "open c1/0 #1 unit:alice core:core alice>bob", "beside ...", "withdraw #1", "update #1", "close #1 deleted"
+    std::vector<std::string> log;
     std::string refuse_open, refuse_update;
+    std::optional<std::uint32_t> refuse_open_index; // of this m= line only
     asio::ip::address core4 = asio::ip::make_address("198.51.100.1"), core6 = asio::ip::make_address("2001:db8::1");
     std::chrono::milliseconds delay{0}; // an update takes this long
     media::media_id next = 1;
     std::uint16_t port = 20'000;
 
     asio::awaitable<media::result<media::media_locals>> open(const media::media_request& asked) override {
-        if (!refuse_open.empty())
+        if (!refuse_open.empty() && refuse_open_index.value_or(asked.index) == asked.index)
             co_return tl::unexpected(media::error{refuse_open});
+        const auto known = std::find_if(open_media.begin(), open_media.end(), [&](const auto& m) {
+            return m.second.asked.call_id == asked.call_id && m.second.asked.index == asked.index;
+        });
         one made;
-        made.asked = copy(asked);
-        made.locals.id = next++;
+        made.asked = asked;
+        made.locals.id = known != open_media.end() ? known->first : next++;
         for (const std::size_t s : {0U, 1U}) {
-            made.locals.legs[s].rtp = {address(asked.legs[s]), port};
-            made.locals.legs[s].rtcp = {address(asked.legs[s]), static_cast<std::uint16_t>(port + 1)};
-            port = static_cast<std::uint16_t>(port + 2);
+            const bool stays = known != open_media.end() && text(known->second.asked.legs[s]) == text(asked.legs[s]);
+            made.locals.legs[s] = stays ? known->second.locals.legs[s] : take(asked.legs[s]);
         }
-        log.push_back(fmt::format("open {}/{} #{} {} {} {}>{}", asked.call_id, asked.index, made.locals.id,
-                                  text(asked.legs[0]), text(asked.legs[1]), asked.caller, asked.callee));
+        log.push_back(fmt::format("{} {}/{} #{} {} {} {}>{}", known != open_media.end() ? "beside" : "open",
+                                  asked.call_id, asked.index, made.locals.id, text(asked.legs[0]), text(asked.legs[1]),
+                                  asked.caller, asked.callee));
         const auto locals = made.locals;
-        open_media.emplace(locals.id, std::move(made));
+        (known != open_media.end() ? beside : open_media).insert_or_assign(locals.id, std::move(made));
         co_return locals;
     }
+    void withdraw(media::media_id id) override {
+        if (beside.erase(id) != 0)
+            log.push_back(fmt::format("withdraw #{}", id));
+    }
 
-    asio::awaitable<media::result<media::media_locals>> update(media::media_id id,
-                                                               const media::media_request& asked) override {
-        log.push_back(fmt::format("update #{}", id));
+    asio::awaitable<media::result<std::vector<media::media_locals>>>
+    update(std::vector<media::media_change> changes) override {
+        for (const auto& change : changes)
+            log.push_back(fmt::format("update #{}", change.id));
         if (delay.count() > 0) {
             asio::steady_timer timer(co_await asio::this_coro::executor, delay);
             co_await timer.async_wait(asio::use_awaitable);
-            log.push_back(fmt::format("updated #{}", id));
+            for (const auto& change : changes)
+                log.push_back(fmt::format("updated #{}", change.id));
         }
-        const auto at = open_media.find(id);
-        if (!refuse_update.empty() || at == open_media.end())
+        if (!refuse_update.empty())
             co_return tl::unexpected(media::error{refuse_update});
-        at->second.asked = copy(asked);
-        ++at->second.updates;
-        auto locals = at->second.locals;
-        for (const std::size_t s : {0U, 1U})
-            if (asked.legs[s].rtcp_mux)
-                locals.legs[s].rtcp = locals.legs[s].rtp;
-        co_return locals;
+        std::vector<media::media_locals> out;
+        for (auto& change : changes) {
+            const auto at = open_media.find(change.id);
+            if (at == open_media.end())
+                co_return tl::unexpected(media::error{"media is over"});
+            if (const auto moved = beside.find(change.id); moved != beside.end()) {
+                at->second.locals = moved->second.locals;
+                beside.erase(moved);
+            }
+            at->second.asked = std::move(change.request);
+            ++at->second.updates;
+            auto& locals = out.emplace_back(at->second.locals);
+            for (const std::size_t s : {0U, 1U})
+                if (at->second.asked.legs[s].rtcp_mux)
+                    locals.legs[s].rtcp = locals.legs[s].rtp;
+        }
+        co_return out;
     }
 
     asio::awaitable<void> close(media::media_id id, const std::string& cause) override {
@@ -93,33 +115,9 @@ struct fake_relay final : media::relay {
                (leg.ipv6 ? "/6" : "");
     }
 
-    static media::media_request copy(const media::media_request& from) {
-        media::media_request out;
-        out.call_id = from.call_id;
-        out.index = from.index;
-        out.kind = from.kind;
-        out.caller = from.caller;
-        out.callee = from.callee;
-        out.caller_domain = from.caller_domain;
-        out.callee_domain = from.callee_domain;
-        out.wish = from.wish;
-        out.dialled = from.dialled;
-        out.clock_rate = from.clock_rate;
-        out.forward = from.forward;
-        for (const std::size_t s : {0U, 1U}) {
-            const auto& leg = from.legs[s];
-            out.legs[s] = {.kind = leg.kind,
-                           .unit = leg.unit,
-                           .interface = leg.interface,
-                           .ipv6 = leg.ipv6,
-                           .rtcp_mux = leg.rtcp_mux,
-                           .remote_rtp = leg.remote_rtp,
-                           .remote_rtcp = leg.remote_rtcp,
-                           .remote_unroutable = leg.remote_unroutable,
-                           .srtp = {}};
-            if (leg.srtp)
-                out.legs[s].srtp = media::sdes{leg.srtp->suite, leg.srtp->receive.copy(), leg.srtp->send.copy()};
-        }
+    media::leg_local take(const media::leg_request& leg) {
+        const media::leg_local out{{address(leg), port}, {address(leg), static_cast<std::uint16_t>(port + 1)}};
+        port = static_cast<std::uint16_t>(port + 2);
         return out;
     }
 

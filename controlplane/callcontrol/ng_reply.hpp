@@ -2,6 +2,7 @@
 // Bodies of ng replies in rtpengine's shape: what Kamailio's rtpengine module and people's scripts look for. Pure.
 #pragma once
 
+#include "controlplane/callcontrol/admission.hpp"
 #include "controlplane/callcontrol/bencode.hpp"
 #include "controlplane/callcontrol/call.hpp"
 #include "controlplane/media/relay.hpp"
@@ -10,6 +11,8 @@ namespace tandem::callcontrol {
 
 [[nodiscard]] bencode::value ok_reply();
 [[nodiscard]] bencode::value error_reply(std::string why);
+// In the words at which Kamailio and OpenSIPS go to another node, with nothing behind them.
+[[nodiscard]] bencode::value refusal_reply(const refusal&);
 // query and delete: created, tags with their media and streams, totals.
 void add_statistics(bencode::value& reply, const call&, const media::relay&);
 

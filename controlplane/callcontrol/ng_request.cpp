@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ng request reader; error reasons are rtpengine 10.5's. Pure; any thread.
+// ng request request_reader; error reasons are rtpengine 10.5's. Pure; any thread.
 #include "controlplane/callcontrol/ng_request.hpp"
 
 #include <algorithm>
@@ -137,9 +137,9 @@ std::optional<asio::ip::address> address(std::string_view text) {
     return fault ? std::nullopt : std::optional(found);
 }
 
-class reader {
+class request_reader {
 public:
-    explicit reader(request& out) : out_(out) {}
+    explicit request_reader(request& out) : out_(out) {}
 
     void take(std::string_view raw_key, const value& item) {
         const auto key = normal(raw_key);
@@ -275,7 +275,7 @@ tl::expected<request, std::string> read_request(std::string_view payload) {
         return tl::unexpected<std::string>("Unrecognized command");
     request out;
     out.what = *what;
-    reader into(out);
+    request_reader into(out);
     for (const auto& [key, item] : *parsed->what.entries())
         into.take(key, item);
     if (auto reason = missing(out))

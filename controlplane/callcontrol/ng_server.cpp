@@ -3,8 +3,6 @@
 #include "controlplane/callcontrol/ng_server.hpp"
 
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/ip/v6_only.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
@@ -14,6 +12,7 @@
 
 #include "controlplane/callcontrol/ng_reply.hpp"
 #include "controlplane/callcontrol/state.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::callcontrol {
 
@@ -93,8 +92,8 @@ tl::expected<void, std::string> server::start() {
     }
     state_->recover();
     for (const auto& one : state_->listeners)
-        asio::co_spawn(state_->context, keep(state_, state_->receive(one)), asio::detached);
-    asio::co_spawn(state_->context, keep(state_, state_->sweep()), asio::detached);
+        protocol::spawn(state_->context, "reader of ng", keep(state_, state_->receive(one)));
+    protocol::spawn(state_->context, "sweep of calls", keep(state_, state_->sweep()));
     return {};
 }
 
@@ -110,6 +109,14 @@ void server::stop() {
 
 const counters& server::count() const noexcept {
     return state_->count;
+}
+
+std::size_t server::size() const noexcept {
+    return state_->calls.size();
+}
+
+admission& server::gates() noexcept {
+    return state_->gates;
 }
 
 std::vector<udp::endpoint> server::endpoints() const {
@@ -130,9 +137,7 @@ std::vector<call_summary> server::calls() const {
             one.from_tag = c.tags[0].back();
         if (!c.tags[1].empty())
             one.to_tag = c.tags[1].back();
-        for (const auto& line : c.lines)
-            if (line.id != 0)
-                one.media.push_back(line.id);
+        one.media = c.media();
         out.push_back(std::move(one));
     }
     return out;
@@ -166,31 +171,36 @@ asio::awaitable<void> server::state::sweep() {
 }
 
 void server::state::recover() {
-    for (auto& [call_id, text] : store.load_all()) {
+    std::vector<std::string> unreadable;
+    std::vector<ended_call> over;
+    store.each([&](const std::string& call_id, const std::string& text) {
         auto loaded = load(text);
         if (!loaded) {
             spdlog::warn("ng: stored call \"{}\" is not readable, forgotten", call_id);
-            store.erase(call_id);
-            continue;
+            unreadable.push_back(call_id);
+            return;
         }
         auto live = std::make_shared<live_call>();
         live->what = std::move(*loaded);
         live->what.call_id = call_id;
         // Media that ended while nobody was here.
-        std::size_t media = 0;
-        for (auto& line : live->what.lines) {
-            if (line.id != 0 && !relay.info(line.id))
-                line.id = 0;
-            media += line.id != 0;
-        }
-        if (media == 0) { // the process died between the end of its media and its own
+        auto& in_force = live->what.lines;
+        for (auto* some : {&in_force, live->what.reoffered ? &*live->what.reoffered : &in_force})
+            for (auto& line : *some)
+                if (line.id != 0 && !relay.info(line.id))
+                    line.id = 0;
+        if (live->what.media().empty()) { // the process died between the end of its media and its own
             const auto& c = live->what;
-            store.end({c.call_id, c.caller, c.callee, "media ended", c.created, std::chrono::system_clock::now()});
-            continue;
+            over.push_back({c.call_id, c.caller, c.callee, "media ended", c.created, protocol::moment::now()});
+            return;
         }
         calls.emplace(call_id, std::move(live));
         ++count.calls_recovered;
-    }
+    });
+    for (const auto& call_id : unreadable)
+        store.erase(call_id);
+    for (const auto& call : over)
+        store.end(call);
 }
 
 // What has come meanwhile is taken at once, so that calls under way share a turn: one write to the store, one message
@@ -228,7 +238,7 @@ void server::state::take(const std::shared_ptr<listener>& on, const udp::endpoin
     const auto known = cookies.begin(key, cookie_cache::clock::now());
     if (known.what == cookie_cache::found::fresh) {
         auto work = serve(on, from, std::move(cookie), std::move(key), std::move(payload));
-        asio::co_spawn(context, keep(shared_from_this(), std::move(work)), asio::detached);
+        protocol::spawn_contained(context, "ng request", keep(shared_from_this(), std::move(work)));
         return;
     }
     ++count.retransmissions;

@@ -47,6 +47,36 @@ TEST_F(Ng, ErrorRepliesAreRtpengines) {
     EXPECT_TRUE(server->calls().empty()) << "a refused first offer leaves no call";
 }
 
+// What has no room is told in the words at which a proxy goes to its next node; running calls never notice.
+TEST_F(Ng, ACallForWhichThereIsNoRoomIsRefusedInTheProxysWords) {
+    more_settings.max_calls = 1;
+    boot();
+    const auto body = sdp("198.51.100.2", 4000);
+    ASSERT_EQ(offer("one", body).text_of("result"), "ok");
+    EXPECT_EQ(offer("two", body).text_of("error-reason"), "Parallel session limit reached");
+    EXPECT_EQ(server->count().calls_refused, 1U);
+    EXPECT_EQ(server->calls().size(), 1U);
+    EXPECT_EQ(store.calls.size(), 1U) << "nothing of it is kept";
+    EXPECT_EQ(offer("one", body).text_of("result"), "ok") << "a re-offer is no new call";
+    EXPECT_EQ(answer("one", sdp("198.51.100.3", 5000)).text_of("result"), "ok");
+    EXPECT_EQ(command("ping").text_of("result"), "pong");
+    ASSERT_EQ(command("delete", {{"call-id", "one"}, {"from-tag", "a"}}).text_of("result"), "ok");
+    EXPECT_EQ(offer("two", body).text_of("result"), "ok");
+}
+
+TEST_F(Ng, AGateOfAnotherRoomRefusesWithItsCause) {
+    std::optional<refusal> no = refusal{refusal::want::load, "the journal is full"};
+    server->gates().add([&] { return no; });
+    const auto body = sdp("198.51.100.2", 4000);
+    const auto reply = offer("one", body);
+    EXPECT_EQ(reply.text_of("result"), "load limit");
+    EXPECT_EQ(reply.text_of("message"), "the journal is full");
+    no = refusal{refusal::want::ports, "none is free"};
+    EXPECT_EQ(offer("one", body).text_of("error-reason"), "Ran out of ports");
+    no.reset();
+    EXPECT_EQ(offer("one", body).text_of("result"), "ok");
+}
+
 TEST_F(Ng, NoCookieNoReply) {
     send("d7:command4:pinge");
     EXPECT_FALSE(receive(std::chrono::milliseconds(100)));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// SDP reader. Pure; any thread.
+// SDP sdp_reader. Pure; any thread.
 #include "controlplane/callcontrol/sdp.hpp"
 
 #include <algorithm>
@@ -124,7 +124,7 @@ std::optional<std::string> control_character(std::string_view text) {
     return {};
 }
 
-class reader {
+class sdp_reader {
 public:
     tl::expected<session, std::string> read(std::string_view text) {
         if (text.size() > max_bytes)
@@ -321,7 +321,7 @@ attribute_view split_attribute(std::string_view text) noexcept {
 }
 
 tl::expected<session, std::string> parse(std::string_view text) {
-    return reader().read(text);
+    return sdp_reader().read(text);
 }
 
 } // namespace tandem::callcontrol::sdp

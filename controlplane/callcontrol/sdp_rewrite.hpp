@@ -14,7 +14,7 @@ namespace tandem::callcontrol::sdp {
 struct crypto_line {
     std::uint32_t tag;
     api::suite suite;
-    protocol::secret key;
+    protocol::kept_secret key;
 };
 
 struct media_rewrite {

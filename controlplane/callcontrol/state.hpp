@@ -45,7 +45,8 @@ struct live_call {
     call what;
     turnstile turns;
     std::chrono::steady_clock::time_point offered = std::chrono::steady_clock::now(); // the wall clock may jump
-    bool gone = false; // removed from the table while others waited
+    bool gone = false;                  // removed from the table while others waited
+    std::vector<media::media_id> ended; // media that ended by themselves during the turn that goes on
 };
 
 // A call and its turn: nobody else changes it while this lives.
@@ -70,7 +71,9 @@ struct waiting_reply {
 struct server::state : std::enable_shared_from_this<server::state> {
     state(asio::io_context& io, config c, media::relay& r, session::directory& d, call_store& s)
         : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), cookies(settings.cookie_lifetime),
-          sweeper(io) {}
+          sweeper(io) {
+        gates.add([this] { return count_gate(); });
+    }
 
     asio::io_context& context;
     config settings;
@@ -78,6 +81,8 @@ struct server::state : std::enable_shared_from_this<server::state> {
     session::directory& sessions;
     call_store& store;
     counters count;
+    admission gates;
+    std::chrono::steady_clock::time_point refusal_said{}; // in the log
     cookie_cache cookies;
     std::map<std::string, std::shared_ptr<live_call>, std::less<>> calls;
     std::vector<std::shared_ptr<listener>> listeners;
@@ -97,6 +102,8 @@ struct server::state : std::enable_shared_from_this<server::state> {
     void recover();
 
     // commands.cpp
+    [[nodiscard]] std::optional<refusal> count_gate() const;
+    [[nodiscard]] std::optional<refusal> refuse_new_call();
     asio::awaitable<bencode::value> offer(request);
     asio::awaitable<bencode::value> answer(request);
     asio::awaitable<bencode::value> remove(request);
@@ -107,12 +114,13 @@ struct server::state : std::enable_shared_from_this<server::state> {
     void media_ended(media::media_id, const std::string& call_id, const std::string& cause);
 
 private:
-    void close_media(call&, const std::string& cause);
-    asio::awaitable<std::optional<held_call>> hold(const std::string& call_id); // nothing: unknown, or ended meanwhile
-    asio::awaitable<std::optional<held_call>> hold_or_create(const std::string& call_id); // nothing: too many calls
-    asio::awaitable<outcome<std::string>> run_offer(call&, const request&, side from);
-    asio::awaitable<outcome<std::string>> run_answer(live_call&, const request&, side from);
-    asio::awaitable<outcome<void>> take_ports(call&, media_line&);
+    void close_media(const std::vector<media::media_id>&, const std::string& cause);
+    void take_back(const std::vector<media_line>& wanted, const call& in_force); // what a re-offer took
+    asio::awaitable<std::optional<held_call>> hold(const std::string& call_id);  // nothing: unknown, or ended meanwhile
+    asio::awaitable<outcome<std::string>> run_offer(call& draft, const request&, side from);
+    asio::awaitable<outcome<std::string>> run_answer(const live_call&, call& draft, const request&, side from);
+    asio::awaitable<outcome<void>> apply(const live_call&, call& draft, std::vector<bool>& taken);
+    asio::awaitable<outcome<void>> take_ports(const call&, media_line&);
     [[nodiscard]] outcome<side> sender_of_offer(call&, const request&) const;
     [[nodiscard]] outcome<place> place_of_sender(const call&, const media_line&, const sdp::media&, side,
                                                  const request&) const;

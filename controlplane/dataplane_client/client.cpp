@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Contract client: connection, HELLO, requests with their replies by sequence, events. Owner thread: io_context.
+// Contract client: connection, HELLO, messages and their replies by sequence, events. What is asked for: requests.cpp.
+// Owner thread: io_context.
 #include "controlplane/dataplane_client/client.hpp"
+#include "controlplane/dataplane_client/message.hpp"
 
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
@@ -15,20 +15,17 @@
 #include <unistd.h>
 #include <utility>
 
+#include "controlplane/protocol/spawn.hpp"
+
 namespace tandem::dataplane_client {
 
 namespace {
 
 constexpr auto reply_timeout = std::chrono::seconds(3);
 constexpr auto retry_interval = std::chrono::milliseconds(250);
-constexpr std::size_t batch_items = 2000; // at most, where so many fit into a message
 
 void wipe(std::vector<std::uint8_t>& bytes) noexcept {
     explicit_bzero(bytes.data(), bytes.size());
-}
-
-std::uint16_t reply_type(api::message_type request) noexcept {
-    return static_cast<std::uint16_t>(static_cast<std::uint16_t>(request) + 1);
 }
 
 std::string remedy(const std::string& path, const asio::error_code& error) {
@@ -39,13 +36,6 @@ std::string remedy(const std::string& path, const asio::error_code& error) {
     if (error.value() == EACCES || error.value() == EPERM)
         return fmt::format("no permission for {}: run as the data plane's user, or set its controller_uid", path);
     return fmt::format("connection to the data plane ({}) failed: {}", path, error.message());
-}
-
-template <class Item>
-Item item_at(std::span<const std::uint8_t> bytes, std::size_t index) noexcept {
-    Item item;
-    std::memcpy(&item, bytes.data() + index * sizeof(Item), sizeof(Item));
-    return item;
 }
 
 } // namespace
@@ -85,6 +75,12 @@ std::string_view text(api::status status) noexcept {
     case api::status::busy:
     case api::status::not_possible:
         return "refused"; // answers to observers only
+    case api::status::bad_state:
+        return "stream state cannot be true, or has no place there";
+    case api::status::not_yours:
+        return "a flow of another media";
+    case api::status::group_refused:
+        return "another flow of the group was refused";
     }
     return "unknown status";
 }
@@ -121,7 +117,7 @@ void client::start() {
     if (!stopped_)
         return;
     stopped_ = false;
-    asio::co_spawn(io_, run(), asio::detached);
+    tandem::protocol::spawn(io_, "connection to the data plane", run());
 }
 
 void client::stop() {
@@ -216,7 +212,7 @@ asio::awaitable<std::string> client::connect_and_greet() {
                               std::string(refused.text, strnlen(refused.text, sizeof(refused.text))));
     }
     if (header.magic != api::contract_magic || header.version != api::contract_version ||
-        static_cast<std::uint16_t>(header.type) != reply_type(api::message_type::hello) ||
+        header.type != api::reply_to(api::message_type::hello) ||
         body.size() != sizeof(api::hello_reply) + header.count * sizeof(api::address_entry))
         co_return "data plane speaks another contract version: update both programs together";
 
@@ -321,7 +317,7 @@ client::pending_ptr client::enqueue(api::message_type type, std::span<const std:
     if (!std::exchange(sending_, true))
         asio::post(io_, [this, alive = alive_] {
             if (*alive)
-                asio::co_spawn(io_, send_queue(), asio::detached);
+                tandem::protocol::spawn(io_, "requests to the data plane", send_queue());
         });
     return queue_.back();
 }
@@ -378,97 +374,10 @@ asio::awaitable<result<std::span<const std::uint8_t>>> client::reply_to(pending_
                     fmt::format("data plane refused: {} ({})", text(refused.status),
                                 std::string(refused.text, strnlen(refused.text, sizeof(refused.text))))});
     }
-    if (static_cast<std::uint16_t>(answer.type) != reply_type(request->type))
+    if (answer.type != api::reply_to(request->type))
         co_return tl::unexpected(
             failure{api::status::bad_message, true, "data plane answered with another message type"});
     co_return reply;
-}
-
-template <class Item>
-asio::awaitable<client::statuses> client::batch(api::message_type type, std::span<const Item> items) {
-    constexpr std::size_t most =
-        std::min(batch_items, (api::contract_max_message - sizeof(api::contract_header)) / sizeof(Item));
-    std::vector<api::item_status> out;
-    out.reserve(items.size());
-    for (std::size_t at = 0; at < items.size(); at += most) {
-        if (!greeting_)
-            co_return tl::unexpected(failure{api::status::ok, false, trouble_});
-        const auto part = items.subspan(at, std::min(most, items.size() - at));
-        const auto bytes = std::as_bytes(part);
-        const auto request =
-            enqueue(type, {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, part.size(), most);
-        const auto first = request->count - part.size();
-        const auto reply = co_await reply_to(request);
-        if (!reply)
-            co_return tl::unexpected(reply.error());
-        const auto body = reply->subspan(sizeof(api::contract_header));
-        if (body.size() != request->count * sizeof(api::item_status))
-            co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's answer has a wrong length"});
-        for (std::size_t i = 0; i < part.size(); ++i)
-            out.push_back(item_at<api::item_status>(body, first + i));
-    }
-    co_return out;
-}
-
-asio::awaitable<client::statuses> client::flow_add(std::span<const api::flow_config> items) {
-    return batch(api::message_type::flow_add, items);
-}
-asio::awaitable<client::statuses> client::update_flows(std::span<const api::flow_update> items) {
-    return batch(api::message_type::flow_update, items);
-}
-asio::awaitable<client::statuses> client::flow_remove(std::span<const api::flow_ref> items) {
-    return batch(api::message_type::flow_remove, items);
-}
-asio::awaitable<client::statuses> client::epoch_install(std::span<const api::epoch_key> items) {
-    return batch(api::message_type::epoch_install, items);
-}
-asio::awaitable<client::statuses> client::epoch_switch(std::span<const api::epoch_ref> items) {
-    return batch(api::message_type::epoch_switch, items);
-}
-asio::awaitable<client::statuses> client::epoch_retire(std::span<const api::epoch_ref> items) {
-    return batch(api::message_type::epoch_retire, items);
-}
-
-asio::awaitable<result<std::vector<api::flow_entry>>> client::flow_list() {
-    std::vector<api::flow_entry> out;
-    api::list_request page{0, 0};
-    for (;;) {
-        if (!greeting_)
-            co_return tl::unexpected(failure{api::status::ok, false, trouble_});
-        std::uint8_t bytes[sizeof(page)];
-        std::memcpy(bytes, &page, sizeof(page));
-        const auto request = enqueue(api::message_type::flow_list, bytes, 1, 1);
-        const auto reply = co_await reply_to(request);
-        if (!reply)
-            co_return tl::unexpected(reply.error());
-        const auto count = item_at<api::contract_header>(*reply, 0).count;
-        const auto body = reply->subspan(sizeof(api::contract_header));
-        if (body.size() != count * sizeof(api::flow_entry))
-            co_return tl::unexpected(
-                failure{api::status::bad_message, true, "data plane's flow list has a wrong length"});
-        for (std::size_t i = 0; i < count; ++i)
-            out.push_back(item_at<api::flow_entry>(body, i));
-        if (count < api::list_page)
-            co_return out;
-        page = {out.back().config.id, 1};
-    }
-}
-
-asio::awaitable<result<std::vector<api::port_entry>>> client::port_list() {
-    if (!greeting_)
-        co_return tl::unexpected(failure{api::status::ok, false, trouble_});
-    const auto request = enqueue(api::message_type::port_list, {}, 0, 0);
-    const auto reply = co_await reply_to(request);
-    if (!reply)
-        co_return tl::unexpected(reply.error());
-    const auto count = item_at<api::contract_header>(*reply, 0).count;
-    const auto body = reply->subspan(sizeof(api::contract_header));
-    if (body.size() != count * sizeof(api::port_entry))
-        co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's port list has a wrong length"});
-    std::vector<api::port_entry> out;
-    for (std::size_t i = 0; i < count; ++i)
-        out.push_back(item_at<api::port_entry>(body, i));
-    co_return out;
 }
 
 } // namespace tandem::dataplane_client

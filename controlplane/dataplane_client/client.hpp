@@ -79,11 +79,17 @@ public:
     asio::awaitable<statuses> flow_add(std::span<const api::flow_config> items);
     asio::awaitable<statuses> update_flows(std::span<const api::flow_update> items);
     asio::awaitable<statuses> flow_remove(std::span<const api::flow_ref> items);
+    // Items of one `group` stand together and take force at once; the number counts within this call only.
+    asio::awaitable<statuses> flow_replace(std::span<const api::flow_replacement> items);
     asio::awaitable<statuses> epoch_install(std::span<const api::epoch_key> items);
     asio::awaitable<statuses> epoch_switch(std::span<const api::epoch_ref> items);
     asio::awaitable<statuses> epoch_retire(std::span<const api::epoch_ref> items);
     asio::awaitable<result<std::vector<api::flow_entry>>> flow_list();
     asio::awaitable<result<std::vector<api::port_entry>>> port_list();
+    // Streams of SRTP sides: as they are, in the order of flows; and from such a copy (items of one side stand
+    // together).
+    asio::awaitable<result<std::vector<api::stream_item>>> stream_list();
+    asio::awaitable<statuses> stream_put(std::span<const api::stream_item> items);
 
     // Called on the io_context. flows_lost: the data plane's flow memory is not the one known before.
     std::function<void(const greeting&, bool flows_lost)> on_connect;
@@ -119,8 +125,10 @@ private:
                         std::size_t most);
     asio::awaitable<void> send_queue();
     asio::awaitable<result<std::span<const std::uint8_t>>> reply_to(pending_ptr request);
-    template <class Item>
-    asio::awaitable<statuses> batch(api::message_type type, std::span<const Item> items);
+    template <api::message_type type>
+    asio::awaitable<statuses> batch(std::span<const api::request_of<type>> items);
+    template <api::message_type type>
+    asio::awaitable<result<std::vector<api::reply_of<type>>>> ask(std::span<const api::request_of<type>> one);
 
     asio::io_context& io_;
     std::string path_;
@@ -133,6 +141,7 @@ private:
     std::uint64_t generation_ = 0;
     std::uint32_t sequence_ = 0;
     std::uint32_t connects_ = 0;
+    std::uint32_t groups_ = 0; // of flow_replace: several callers' may share a message
     bool stopped_ = true;
     std::deque<pending_ptr> queue_;                          // to be sent, in this order
     bool sending_ = false;                                   // send_queue() runs or will

@@ -104,6 +104,64 @@ TEST_F(client_test, ManyItemsTravelInSeveralMessages) {
     EXPECT_EQ(log.count("remove"), 3u);
 }
 
+// Groups are not cut apart between messages, and two callers' groups of the same number are two.
+TEST_F(client_test, GroupsStayTogetherAndApart) {
+    const auto flows = some(40);
+    ASSERT_TRUE(wait(under.flow_add(flows)));
+    constexpr std::size_t fits =
+        (api::contract_max_message - sizeof(api::contract_header)) / sizeof(api::flow_replacement);
+    std::vector<api::flow_replacement> items(fits + 2); // the group across the end of the first message is of four
+    for (std::size_t i = 0; i < items.size(); ++i) {
+        items[i].config = flows[i % 40];
+        items[i].in_from[0] = items[i].config.id;
+        items[i].group = static_cast<std::uint32_t>(i / 4);
+    }
+    items[fits].in_from[0] = 9; // is not there: refuses its group, which begins before `fits`
+    items[fits].group = items[fits + 1].group = items[fits - 1].group;
+    const auto said = wait(under.flow_replace(items));
+    ASSERT_TRUE(said);
+    ASSERT_EQ(said->size(), items.size());
+    EXPECT_EQ(log.count("replace"), 2u);
+    for (std::size_t i = 0; i < items.size(); ++i)
+        EXPECT_EQ((*said)[i].status == api::status::ok, items[i].group != items[fits].group) << i;
+
+    std::optional<client::statuses> answers[2];
+    for (std::size_t i = 0; i < 2; ++i) {
+        items[i].group = 1;
+        items[i].in_from[0] = i == 0 ? 9 : items[i].config.id;
+        asio::co_spawn(
+            io,
+            [](client* c, std::span<const api::flow_replacement> what,
+               std::optional<client::statuses>* to) -> asio::awaitable<void> {
+                *to = co_await c->flow_replace(what);
+            }(&under, std::span(items).subspan(i, 1), &answers[i]),
+            asio::detached);
+    }
+    ASSERT_TRUE(until([&] { return answers[0] && answers[1]; }));
+    EXPECT_EQ((*answers[0])->at(0).status, api::status::unknown_flow);
+    EXPECT_EQ((*answers[1])->at(0).status, api::status::ok);
+    EXPECT_EQ(log.count("replace"), 3u) << "they share a message";
+}
+
+TEST_F(client_test, StreamsComeAndGo) {
+    const auto flows = some(2);
+    ASSERT_TRUE(wait(under.flow_add(flows)));
+    {
+        const std::lock_guard guard(dataplane.lock);
+        for (std::uint32_t i = 0; i < 3; ++i)
+            dataplane.streams.push_back({flows[i / 2].id, api::side::out, {}, {i, 7, 0, {70'000, {1, 0}}, {}}});
+    }
+    const auto listed = wait(under.stream_list());
+    ASSERT_TRUE(listed);
+    ASSERT_EQ(listed->size(), 3u);
+    EXPECT_EQ(listed->at(2).state.rtp.next, 70'000u);
+    const auto said = wait(under.stream_put(*listed));
+    ASSERT_TRUE(said);
+    EXPECT_EQ(said->size(), 3u);
+    const std::lock_guard guard(dataplane.lock);
+    EXPECT_EQ(dataplane.put_streams.size(), 3u);
+}
+
 // What several callers ask in one turn travels together, in the order asked; each gets its own items' answers.
 TEST_F(client_test, CallersOfOneTurnShareMessagesAndNothingOvertakes) {
     std::vector<std::optional<client::statuses>> answers(7);
@@ -190,6 +248,12 @@ TEST_F(client_test, SilentDataPlaneTimesOut) {
     ASSERT_FALSE(listed);
     EXPECT_TRUE(listed.error().connected);
     EXPECT_NE(listed.error().text.find("did not answer in time"), std::string::npos);
+}
+
+TEST_F(client_test, AnErrorInsideTheReaderLeavesRunInsteadOfVanishing) {
+    under.on_event = [](const api::flow_event&) { throw std::runtime_error("thrown by a test"); };
+    dataplane.send(api::event_type::flow_latched, 1, 1);
+    EXPECT_THROW((void)until([] { return false; }), std::runtime_error);
 }
 
 } // namespace

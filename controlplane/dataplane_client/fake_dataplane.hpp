@@ -138,6 +138,8 @@ public:
 
     std::mutex lock;
     std::map<api::flow_id, kept> flows;
+    std::vector<api::stream_item> streams; // what STREAM_LIST says
+    std::vector<api::stream_item> put_streams;
     std::uint64_t generation = 7;
     std::set<api::message_type> refuse; // these requests' items get `table_full`
     std::set<api::message_type> ignore; // these are never answered
@@ -200,6 +202,10 @@ private:
             count = list(take<api::list_request>(request, 0), body);
         else if (header.type == api::message_type::port_list)
             count = 0;
+        else if (header.type == api::message_type::stream_list)
+            count = list_streams(take<api::list_request>(request, 0), body);
+        else if (header.type == api::message_type::flow_replace)
+            replace(request, header.count, body, what);
         else
             for (std::size_t n = 0; n < header.count; ++n)
                 item(header.type, request, n, body, what);
@@ -254,6 +260,87 @@ private:
         return count;
     }
 
+    std::uint16_t list_streams(const api::list_request& page, std::vector<std::uint8_t>& body) {
+        std::uint16_t count = 0;
+        for (const auto& stream : streams)
+            if (page.has_after == 0 || stream.id > page.after) {
+                put(body, stream);
+                ++count;
+            }
+        return count;
+    }
+
+    // A side's keys as a replacement leaves them; false where it names a flow that is not there.
+    bool carry(const api::flow_id (&from)[2], api::key_choice choice, const api::epoch_key& key, bool out, kept& to) {
+        auto& keys = out ? to.out : to.in;
+        for (const auto id : from) {
+            if (id == 0)
+                continue;
+            const auto old = flows.find(id);
+            if (old == flows.end() || old->second.config.tag != to.config.tag)
+                return false;
+            if (choice == api::key_choice::keep)
+                keys.insert((out ? old->second.out : old->second.in).begin(),
+                            (out ? old->second.out : old->second.in).end());
+            if (out && choice == api::key_choice::keep)
+                to.sending = old->second.sending;
+        }
+        if (choice == api::key_choice::fresh && key.key_length != 0) {
+            auto& bytes = keys[key.epoch];
+            bytes.assign(key.key, key.key + key.key_length);
+            bytes.insert(bytes.end(), key.salt, key.salt + key.salt_length);
+            if (out)
+                to.sending = key.epoch;
+        }
+        return true;
+    }
+
+    // Group by group: all of it or nothing.
+    void replace(std::span<const std::uint8_t> request, std::size_t count, std::vector<std::uint8_t>& body,
+                 std::string& what) {
+        for (std::size_t at = 0, end = 0; at < count; at = end) {
+            std::map<api::flow_id, kept> made;
+            std::set<api::flow_id> gone;
+            const auto group = take<api::flow_replacement>(request, at).group;
+            auto status = refuse.contains(api::message_type::flow_replace) ? api::status::table_full : api::status::ok;
+            for (; end < count && take<api::flow_replacement>(request, end).group == group; ++end) {
+                const auto item = take<api::flow_replacement>(request, end);
+                what += (what.empty() ? "replace " : ", ") +
+                        fmt::format("{}:{}", item.config.id >> 16, item.config.id & 0xffff);
+                kept& to = made[item.config.id];
+                to.config = item.config;
+                if (!carry(item.in_from, item.in_keys, item.in_key, false, to) ||
+                    !carry(item.out_from, item.out_keys, item.out_key, true, to))
+                    status = api::status::unknown_flow;
+                gone.insert({item.config.id, item.in_from[0], item.in_from[1], item.out_from[0], item.out_from[1]});
+            }
+            if (status == api::status::ok)
+                take_force(made, gone);
+            for (; at < end; ++at) {
+                const auto id = take<api::flow_replacement>(request, at).config.id;
+                put(body, api::item_status{id, status, 0, status == api::status::ok ? flows[id].slot : 0});
+            }
+        }
+    }
+
+    // Counters stay with the port that a flow keeps.
+    void take_force(std::map<api::flow_id, kept>& made, const std::set<api::flow_id>& gone) {
+        std::map<api::flow_id, api::flow_stats> counted;
+        for (const auto id : gone)
+            if (const auto old = flows.find(id); old != flows.end()) {
+                counted[id] = slot(old->second.slot);
+                slot(old->second.slot).id = 0;
+                flows.erase(old);
+            }
+        for (auto& [id, flow] : made) {
+            while (slot(flow.slot).id != 0)
+                ++flow.slot;
+            slot(flow.slot) = counted.contains(id) ? counted[id] : api::flow_stats{};
+            slot(flow.slot).id = id;
+            flows[id] = flow;
+        }
+    }
+
     void item(api::message_type type, std::span<const std::uint8_t> request, std::size_t n,
               std::vector<std::uint8_t>& body, std::string& what) {
         const auto said = [&](const char* verb, api::flow_id id, const std::string& rest = "") {
@@ -284,16 +371,21 @@ private:
             if ((status = known()) == api::status::ok) {
                 auto& config = flows[id].config;
                 if ((update.mask & api::update_remote) != 0) {
-                    config.rtp_remote = update.rtp_remote;
-                    config.rtcp_remote = update.rtcp_remote;
+                    config.route.rtp_remote = update.route.rtp_remote;
+                    config.route.rtcp_remote = update.route.rtcp_remote;
                 }
                 if ((update.mask & api::update_flags) != 0)
                     config.flags = update.flags;
                 if ((update.mask & api::update_source) != 0) {
                     config.source = update.source;
-                    config.signalled_source = update.signalled_source;
                 }
             }
+        } else if (type == api::message_type::stream_put) {
+            const auto stream = take<api::stream_item>(request, n);
+            id = stream.id;
+            said("streams", id);
+            if ((status = known()) == api::status::ok)
+                put_streams.push_back(stream);
         } else if (type == api::message_type::flow_remove) {
             id = take<api::flow_ref>(request, n).id;
             said("remove", id);

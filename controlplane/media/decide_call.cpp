@@ -60,9 +60,9 @@ asio::awaitable<std::optional<policy::advice>> ask(session::directory* sessions,
 
 } // namespace
 
-std::vector<std::string> manager::state::peers_of(std::size_t i) const {
+std::vector<std::string> manager::state::peers_of(const media_terms& of, std::size_t i) const {
     // Leg 0 made the first offer, which is the callee where it came in the answer to an INVITE without one.
-    const bool is_callee = legs[i].unit == callee || (i == 1 && legs[i].unit != caller);
+    const bool is_callee = of.legs[i].unit == callee || (i == 1 && of.legs[i].unit != caller);
     return is_callee ? names_of({caller, caller_domain}) : names_of({callee, callee_domain});
 }
 
@@ -74,18 +74,16 @@ void manager::take_decision(state& m, policy::decision decided) {
     m.level = std::move(decided.chosen);
     m.decided_by = std::move(decided.decided_by);
     m.why = std::move(decided.steps);
-    for (auto& l : m.legs)
-        if (l.is_unit())
-            l.suite = m.level.suite;
 }
 
 // Each unit of the call once, and again where the other party has changed; returns at once.
-void manager::ask_contacts(const media_ptr& m) {
+void manager::ask_contacts(const media_ptr& m, const media_terms& of) {
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->legs[i];
-        auto peers = l.is_unit() ? m->peers_of(i) : std::vector<std::string>();
+        const auto& to = of.legs[i];
+        auto peers = to.is_unit() ? m->peers_of(of, i) : std::vector<std::string>();
         const auto same = [&](const leg& other) {
-            return other.contact && other.contact->unit == l.unit && other.contact->peers == peers;
+            return other.contact && other.contact->unit == to.unit && other.contact->peers == peers;
         };
         if (peers.empty())
             l.contact.reset();
@@ -102,10 +100,10 @@ void manager::ask_contacts(const media_ptr& m) {
         auto request = contact_request(peers);
         ++counters_.contacts_asked;
         l.contact = std::make_shared<contact_asked>();
-        l.contact->unit = l.unit;
+        l.contact->unit = to.unit;
         l.contact->peers = std::move(peers);
         l.contact->answer = spawned<std::optional<policy::advice>>::start(
-            io_, ask(&sessions_, l.tsid, l.unit, std::move(request), options_.unit_timeout));
+            io_, ask(&sessions_, to.tsid, to.unit, std::move(request), options_.unit_timeout));
     }
 }
 
@@ -123,8 +121,7 @@ asio::awaitable<std::vector<policy::advice>> manager::advice(policy::party calle
     co_return out;
 }
 
-asio::awaitable<bool> manager::decide_call(media_ptr m, policy::question call) {
-    const auto era = m->era;
+asio::awaitable<bool> manager::decide_call(media_ptr m, const media_terms& of, policy::question call) {
     if (const auto siblings = calls_.find(m->call_id); siblings != calls_.end())
         for (const auto& other : siblings->second)
             if (other->decided && !other->closing) { // video that joins audio: one level per call
@@ -132,15 +129,15 @@ asio::awaitable<bool> manager::decide_call(media_ptr m, policy::question call) {
                 m->decided = true;
                 co_return true;
             }
-    ask_contacts(m);
+    ask_contacts(m, of);
     for (auto& l : m->legs) {
         if (!l.contact)
             continue;
         const auto answer = l.contact->answer;
         co_await answer->wait(); // not longer than unit_timeout from the offer
-        if (m->closing || era != m->era)
+        if (gone(*m))
             co_return false;
-        if (!answer->value())
+        if (answer->failed() || !answer->value())
             continue;
         ++counters_.contacts_answered;
         call.devices.push_back(*answer->value());

@@ -36,7 +36,7 @@ TEST_F(decide_test, Rim23_ContactsOfTheUnitDecideAtTheAnswer) {
     ASSERT_TRUE(opened);
     EXPECT_EQ(now->relay.info(opened->id)->level, "test") << "what the offer alone gives";
     ASSERT_TRUE(now->until([&] { return log.count("contact alice") == 1; })) << "asked while the phone rings";
-    ASSERT_TRUE(now->wait(now->relay.update(opened->id, request)));
+    ASSERT_TRUE(now->update(opened->id, request));
     const auto info = *now->relay.info(opened->id);
     EXPECT_EQ(info.level, "high");
     EXPECT_EQ(info.decided_by, "contacts of alice");
@@ -53,7 +53,7 @@ TEST_F(decide_test, Rim23_ContactsOfTheUnitDecideAtTheAnswer) {
     EXPECT_EQ(open.get<tlv::path>(), 1);
     EXPECT_EQ(peers(open), (std::vector<std::string>{"+46701234567", "sip:+46701234567@example.com"}));
     EXPECT_EQ(peers(units.contacts.at(0)), peers(open));
-    EXPECT_EQ(dataplane.copy().at(flow(opened->id, 0)).config.in_suite, api::suite::aead_aes_256_gcm);
+    EXPECT_EQ(dataplane.copy().at(flow(opened->id, 0)).config.in.suite, api::suite::aead_aes_256_gcm);
     EXPECT_EQ(levels.asked.size(), 1u) << "counted once";
     now->wait(now->relay.close(opened->id, "bye"));
     const auto& record = store.records.at(0);
@@ -97,7 +97,7 @@ TEST_F(decide_test, Rim16_WishAndDialledGoIntoTheQuestion) {
     request.dialled = "*77+46701234567";
     const auto opened = now->wait(now->relay.open(request));
     EXPECT_EQ(now->relay.info(opened->id)->level, "high") << "already at the offer";
-    ASSERT_TRUE(now->wait(now->relay.update(opened->id, request)));
+    ASSERT_TRUE(now->update(opened->id, request));
     const auto& asked = levels.asked.at(0);
     EXPECT_EQ(asked.wish, "high");
     EXPECT_EQ(asked.dialled, "*77+46701234567");
@@ -115,7 +115,7 @@ TEST_F(decide_test, Rim23_OfferIsAnsweredAtOnceAndASilentUnitGivesNoAdvice) {
     const auto opened = now->wait(now->relay.open(request));
     const auto offered = std::chrono::steady_clock::now() - start;
     ASSERT_TRUE(opened);
-    ASSERT_TRUE(now->wait(now->relay.update(opened->id, request)));
+    ASSERT_TRUE(now->update(opened->id, request));
     const auto answered = std::chrono::steady_clock::now() - start;
     EXPECT_LT(offered, answered) << "the offer does not wait for the unit, the answer does";
     EXPECT_GE(answered, 290ms);
@@ -180,7 +180,7 @@ TEST_F(decide_test, Rim15_HoldAndMoveDecideNothingAnew) {
     request.forward = {false, false};
     request.wish = "test";
     request.legs[1].remote_rtp = at("198.51.100.78", 7200);
-    ASSERT_TRUE(now->wait(now->relay.update(id, request)));
+    ASSERT_TRUE(now->update(id, request));
     EXPECT_EQ(now->relay.info(id)->level, "high");
     EXPECT_EQ(levels.asked.size(), 1u);
     EXPECT_EQ(log.count("contact"), 1u);
@@ -205,7 +205,7 @@ TEST_F(decide_test, CalleeThatTurnsOutToBeAnotherIsAskedAbout) {
     auto request = call(unit_leg("alice"), core_leg());
     const auto opened = now->wait(now->relay.open(request));
     request.callee = "dave";
-    ASSERT_TRUE(now->wait(now->relay.update(opened->id, request)));
+    ASSERT_TRUE(now->update(opened->id, request));
     ASSERT_EQ(units.contacts.size(), 2u);
     EXPECT_EQ(peers(units.contacts[1]), std::vector<std::string>{"dave"});
     EXPECT_EQ(levels.asked.at(0).callee.id, "dave");

@@ -70,8 +70,14 @@ struct fake_directory final : session::directory {
             contacts.push_back(asked.copy());
         if (asked.is(protocol::exchange::seed) || asked.is(protocol::exchange::media_open))
             sources.push_back(asked.get<tlv::key_source>().value_or(0));
+        if (throwing.contains(asked.what()))
+            throw std::runtime_error("thrown by a test");
         if (!info || !info->up)
             co_return tl::unexpected(session::request_error::not_up);
+        if (delay.count() > 0) {
+            asio::steady_timer wait(io, delay);
+            co_await wait.async_wait(asio::use_awaitable);
+        }
         if (silent || mute.contains(asked.what())) {
             asio::steady_timer wait(io, timeout);
             co_await wait.async_wait(asio::use_awaitable);
@@ -121,8 +127,9 @@ struct fake_directory final : session::directory {
     asio::io_context& io;
     dataplane_client::timeline& log;
     std::map<std::string, session::session_info> units;
-    std::set<protocol::exchange> refusing;
+    std::set<protocol::exchange> refusing, throwing;
     bool silent = false;
+    std::chrono::milliseconds delay{0};
     std::set<protocol::exchange> mute;            // no answer to these
     std::vector<std::vector<std::uint8_t>> seeds; // all that were sent
     std::vector<protocol::message> opens, contacts;
@@ -138,11 +145,9 @@ struct fake_directory final : session::directory {
 struct fake_journal final : journal {
     void put(const media_row& row) override { rows[row.id] = row; }
     void erase(media_id id) override { rows.erase(id); }
-    std::vector<media_row> load() override {
-        std::vector<media_row> out;
+    void each(const taker& give) override {
         for (const auto& [id, row] : rows)
-            out.push_back(row);
-        return out;
+            give(row);
     }
     void record(const media_record& ended) override {
         rows.erase(ended.id);
@@ -218,6 +223,25 @@ struct life {
             }(std::move(work), &done),
             asio::detached);
         EXPECT_TRUE(until([&] { return done; }));
+    }
+    result<media_locals> update(media_id id, const media_request& request) {
+        std::optional<result<media_locals>> done;
+        start_update(id, request, done);
+        EXPECT_TRUE(until([&] { return done.has_value(); }));
+        return std::move(*done);
+    }
+    void start_update(media_id id, const media_request& request, std::optional<result<media_locals>>& to) {
+        asio::co_spawn(
+            io,
+            [](manager* with, std::vector<media_change> what,
+               std::optional<result<media_locals>>* out) -> asio::awaitable<void> {
+                auto done = co_await with->update(std::move(what));
+                if (done)
+                    *out = done->front();
+                else
+                    *out = tl::unexpected(done.error());
+            }(&relay, std::vector{media_change{id, request}}, &to),
+            asio::detached);
     }
     bool until(const std::function<bool()>& done, std::chrono::milliseconds limit = std::chrono::seconds(10)) {
         const auto end = std::chrono::steady_clock::now() + limit;
@@ -300,7 +324,7 @@ struct stand : testing::Test {
             last_error = opened.error().text;
             return 0;
         }
-        auto updated = now->wait(now->relay.update(opened->id, request));
+        auto updated = now->update(opened->id, request);
         if (!updated) {
             last_error = updated.error().text;
             now->wait(now->relay.close(opened->id, "failed"));

@@ -20,26 +20,34 @@ bool same(const api::net_address& a, const api::net_address& b) noexcept {
     return a.port == b.port && std::memcmp(a.ip, b.ip, sizeof(a.ip)) == 0;
 }
 
+bool same(const api::side_config& a, const api::side_config& b) noexcept {
+    return a.suite == b.suite && a.mki_length == b.mki_length;
+}
+
+bool same(const api::source_config& a, const api::source_config& b) noexcept {
+    return a.policy == b.policy && same(a.signalled, b.signalled);
+}
+
+bool same(const api::route_config& a, const api::route_config& b) noexcept {
+    return a.rtp_out == b.rtp_out && a.rtcp_out == b.rtcp_out && same(a.rtp_remote, b.rtp_remote) &&
+           same(a.rtcp_remote, b.rtcp_remote);
+}
+
 api::flow_config make(const leg_shape& in, const leg_shape& out, bool forward, const plan_options& options) {
     api::flow_config flow{};
     flow.id = in.rtp();
     flow.reverse = out.rtp();
     flow.tag = options.tag;
-    flow.in_suite = in.suite;
-    flow.out_suite = out.suite;
+    flow.in = {in.suite, in.mki_length, 0};
+    flow.out = {out.suite, out.mki_length, 0};
     flow.carries = in.mux ? api::carries_rtp | api::carries_rtcp : api::carries_rtp;
-    flow.source = in.source;
-    flow.in_mki_length = in.mki_length;
-    flow.out_mki_length = out.mki_length;
+    flow.source.policy = in.source;
     flow.dscp = options.dscp;
     flow.timeout_s = options.timeout_s;
     flow.flags = forward ? std::uint8_t{0} : std::uint8_t{api::flow_paused};
     if (in.source == api::source_policy::signalled)
-        flow.signalled_source = wire(in.remote_rtp);
-    flow.rtp_out = out.rtp();
-    flow.rtcp_out = out.rtcp();
-    flow.rtp_remote = wire(out.remote_rtp);
-    flow.rtcp_remote = wire(out.mux ? out.remote_rtp : out.remote_rtcp);
+        flow.source.signalled = wire(in.remote_rtp);
+    flow.route = {out.rtp(), out.rtcp(), wire(out.remote_rtp), wire(out.mux ? out.remote_rtp : out.remote_rtcp)};
     return flow;
 }
 
@@ -59,7 +67,7 @@ std::vector<api::flow_config> plan_flows(const std::array<leg_shape, 2>& legs, c
             rtcp.timeout_s = 0; // RTP's silence decides
             rtcp.flags = 0;     // reports go on while media is on hold
             if (in.source == api::source_policy::signalled)
-                rtcp.signalled_source = wire(in.remote_rtcp);
+                rtcp.source.signalled = wire(in.remote_rtcp);
             flows.push_back(rtp);
             flows.push_back(rtcp);
         } else {
@@ -73,9 +81,7 @@ bool same_structure(const std::vector<api::flow_config>& a, const std::vector<ap
     if (a.size() != b.size())
         return false;
     for (std::size_t i = 0; i < a.size(); ++i)
-        if (a[i].id != b[i].id || a[i].in_suite != b[i].in_suite || a[i].out_suite != b[i].out_suite ||
-            a[i].carries != b[i].carries || a[i].in_mki_length != b[i].in_mki_length ||
-            a[i].out_mki_length != b[i].out_mki_length)
+        if (a[i].id != b[i].id || !same(a[i].in, b[i].in) || !same(a[i].out, b[i].out) || a[i].carries != b[i].carries)
             return false;
     return true;
 }
@@ -87,10 +93,9 @@ std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& 
         const auto& was = before[i];
         const auto& is = after[i];
         unsigned mask = 0;
-        if (was.source != is.source || !same(was.signalled_source, is.signalled_source))
+        if (!same(was.source, is.source))
             mask |= api::update_source;
-        if (was.rtp_out != is.rtp_out || was.rtcp_out != is.rtcp_out || !same(was.rtp_remote, is.rtp_remote) ||
-            !same(was.rtcp_remote, is.rtcp_remote))
+        if (!same(was.route, is.route))
             mask |= api::update_remote;
         if (was.flags != is.flags)
             mask |= api::update_flags;
@@ -110,11 +115,7 @@ std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& 
         update.dscp = is.dscp;
         update.timeout_s = is.timeout_s;
         update.reverse = is.reverse;
-        update.signalled_source = is.signalled_source;
-        update.rtp_out = is.rtp_out;
-        update.rtcp_out = is.rtcp_out;
-        update.rtp_remote = is.rtp_remote;
-        update.rtcp_remote = is.rtcp_remote;
+        update.route = is.route;
         updates.push_back(update);
     }
     return updates;

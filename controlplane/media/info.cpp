@@ -47,7 +47,7 @@ void describe_call(Out& out, const State& m) {
     out.kind = m.kind;
     out.caller = m.caller;
     out.callee = m.callee;
-    if (m.has_unit()) {
+    if (m.now.has_unit()) {
         out.level = m.level.name;
         out.decided_by = m.decided_by;
         out.why = m.why;
@@ -72,8 +72,8 @@ direction_stats manager::received(const state& m, std::size_t i) const {
     sum.seconds_since_packet = -1;
     if (!m.installed)
         return sum;
-    const auto shapes = m.shapes();
-    const auto ms = [&](std::uint32_t units) { return 1000.0 * units / std::max(m.clock_rate, 1U); };
+    const auto shapes = m.now.shapes();
+    const auto ms = [&](std::uint32_t units) { return 1000.0 * units / std::max(m.now.clock_rate, 1U); };
     for (const auto flow : flows_from(shapes, i)) {
         const auto seen = stats_of(flow);
         if (!seen)
@@ -108,26 +108,27 @@ void manager::keep_counters(const media_ptr& m) {
 media_info manager::describe(const state& m) const {
     media_info out;
     describe_call(out, m);
-    if (m.has_unit())
+    if (m.now.has_unit())
         out.path = m.level.path;
     out.active = m.installed;
-    const auto since = m.installed ? m.answered : m.opened;
-    out.seconds = std::chrono::duration<double>(std::chrono::system_clock::now() - since).count();
+    const auto& since = m.installed ? m.answered : m.opened;
+    out.seconds = std::chrono::duration<double>(protocol::between(since, protocol::moment::now())).count();
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
+        const auto& terms = m.now.legs[i];
         auto& to = out.legs[i];
-        to.kind = l.kind;
-        to.unit = l.unit;
-        to.local = l.local;
-        to.suite = api::info(l.suite).name;
+        to.kind = terms.kind;
+        to.unit = terms.unit;
+        to.local = terms.local;
+        to.suite = api::info(terms.suite).name;
         to.epoch = l.epoch;
-        if (l.is_unit() && l.current.known())
+        if (terms.is_unit() && l.current.known())
             to.keys = l.current.source;
         to.received = received(m, i);
         if (l.latched)
             to.remote = l.latched;
         else
-            to.remote = l.is_unit() ? l.hint : l.remote_rtp;
+            to.remote = terms.is_unit() ? terms.hint : terms.remote_rtp;
     }
     return out;
 }
@@ -161,8 +162,8 @@ media_row manager::to_row(const state& m) const {
     row.level = m.level;
     row.decided_by = m.decided_by;
     row.why = m.why;
-    row.clock_rate = m.clock_rate;
-    row.forward = m.forward;
+    row.clock_rate = m.now.clock_rate;
+    row.forward = m.now.forward;
     row.installed = m.installed;
     row.opened = m.opened;
     row.answered = m.answered;
@@ -171,15 +172,17 @@ media_row manager::to_row(const state& m) const {
     row.seeds_made = m.seeds_made;
     row.seeds_from_units = m.seeds_from_units;
     for (std::size_t i = 0; i < 2; ++i) {
-        const auto& l = m.legs[i];
+        const auto& l = m.now.legs[i];
         auto& r = row.legs[i];
         r.kind = l.kind;
         r.unit = l.unit;
         r.tsid = l.tsid;
         r.interface = l.interface;
         r.address_index = l.address_index;
-        r.outer = l.outer;
-        r.port = l.port;
+        if (l.port) {
+            r.outer = l.port->address;
+            r.port = l.port->port;
+        }
         r.local_rtp = l.local.rtp;
         r.local_rtcp = l.local.rtcp;
         r.ipv6 = l.ipv6;
@@ -189,7 +192,7 @@ media_row manager::to_row(const state& m) const {
         r.remote_rtcp = l.remote_rtcp;
         r.hint = l.hint;
         r.suite = l.suite;
-        r.epoch = l.epoch;
+        r.epoch = m.legs[i].epoch;
     }
     return row;
 }
@@ -200,13 +203,14 @@ media_record manager::to_record(const state& m, const std::string& cause) const 
     out.cause = cause;
     out.opened = m.opened;
     out.answered = m.answered;
-    out.ended = std::chrono::system_clock::now();
+    out.ended = protocol::moment::now();
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
         auto& to = out.legs[i];
-        to.kind = l.is_unit() ? "unit" : "core";
-        to.unit = l.unit;
-        to.suite = api::info(l.suite).name;
+        const auto& terms = m.now.legs[i];
+        to.kind = terms.is_unit() ? "unit" : "core";
+        to.unit = terms.unit;
+        to.suite = api::info(terms.suite).name;
         to.packets = l.before.packets;
         to.bytes = l.before.bytes;
         to.lost = l.before.lost;

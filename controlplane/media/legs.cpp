@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A media's legs: ports, what the SDP shows, what the data plane needs to know. Owner thread: io_context.
+// A media's legs: what is asked for becomes terms, with ports taken beside those in force. Nothing in force changes
+// here. Owner thread: io_context.
 #include <algorithm>
 #include <fmt/format.h>
 
@@ -11,27 +12,23 @@ namespace {
 
 constexpr std::uint8_t tandem_mki_length = 4; // of our own secondaries
 
-tl::unexpected<error> fail(std::string text) {
-    return tl::unexpected(error{std::move(text)});
-}
-
 asio::ip::address plain(const asio::ip::address& address) {
     if (address.is_v6() && address.to_v6().is_v4_mapped())
         return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
     return address;
 }
 
-template <class Leg>
-void set_rtcp(Leg& l) {
-    l.local.rtcp = l.mux ? l.local.rtp : endpoint{l.local.rtp.address, static_cast<std::uint16_t>(l.port + 1)};
+void show(leg_terms& l, const asio::ip::address& address) {
+    l.local.rtp = {address, l.port->port};
+    l.local.rtcp = l.mux ? l.local.rtp : endpoint{address, static_cast<std::uint16_t>(l.port->port + 1)};
 }
 
 } // namespace
 
-leg_shape manager::leg::shape() const {
+leg_shape leg_terms::shape() const {
     leg_shape out;
     out.address_index = address_index;
-    out.port = port;
+    out.port = port ? port->port : std::uint16_t{0};
     out.suite = suite;
     if (is_unit()) {
         out.mux = true; // on the secondary, always
@@ -55,40 +52,35 @@ leg_shape manager::leg::shape() const {
     return out;
 }
 
-std::vector<api::flow_config> manager::state::make_plan(const settings& options) const {
+std::vector<api::flow_config> manager::state::flows(const media_terms& of, const settings& options) const {
     plan_options how;
     how.tag = id;
-    how.forward = forward;
+    how.forward = of.forward;
     how.timeout_s = static_cast<std::uint16_t>(
-        std::min<std::int64_t>((on_hold() ? options.hold_timeout : options.timeout).count(), 65535));
+        std::min<std::int64_t>((of.on_hold() ? options.hold_timeout : options.timeout).count(), 65535));
     how.dscp = kind == "video" ? 34 : 46; // AF41, EF (RFC 4594)
-    return plan_flows(shapes(), how);
+    return plan_flows(of.shapes(), how);
 }
 
-result<void> manager::take_port(const media_ptr& m, std::size_t i, const std::string& name, bool v6) {
-    auto& l = m->legs[i];
-    if (l.port != 0 && l.outer.is_v6() == v6 && l.interface == name)
-        return {};
-    release_port(l);
+// The port that the leg has, or that an offer took for it, where it fits; else another.
+result<void> manager::take_port(const state& m, std::size_t i, leg_terms& want, const std::string& name, bool v6) {
+    want.interface = name;
+    for (const auto* have : {m.proposed ? &m.proposed->legs[i] : &m.now.legs[i], &m.now.legs[i]})
+        if (have->port && have->kind == want.kind && have->unit == want.unit && have->interface == name &&
+            have->port->address.is_v6() == v6) {
+            want.port = have->port;
+            want.address_index = have->address_index;
+            return {};
+        }
     bool named = false;
-    const auto now = port_pool::clock::now();
     for (const auto& local : dataplane_.hello()->addresses) {
         if (local.name != name || local.ip.is_v6() != v6)
             continue;
         named = true;
-        auto& pool =
-            pools_.try_emplace(local.ip, options_.first_port, options_.last_port, options_.quarantine).first->second;
-        // A unit's inner ports are numbered like the outer ones: two media of one unit must not share a number.
-        const auto usable = [&](std::uint16_t port) { return !l.is_unit() || !unit_ports_.contains({l.unit, port}); };
-        if (const auto port = pool.take(now, usable)) {
-            l.interface = name;
-            l.outer = local.ip;
-            l.address_index = local.index;
-            l.port = *port;
-            if (l.is_unit())
-                unit_ports_.emplace(l.unit, l.port);
+        want.address_index = local.index;
+        want.port = ports_->take(local.ip, want.unit);
+        if (want.port)
             return {};
-        }
     }
     if (!named)
         return fail(fmt::format(
@@ -99,63 +91,77 @@ result<void> manager::take_port(const media_ptr& m, std::size_t i, const std::st
         name, options_.first_port, options_.last_port));
 }
 
-void manager::release_port(leg& l) {
-    if (l.port == 0)
-        return;
-    if (const auto pool = pools_.find(l.outer); pool != pools_.end())
-        pool->second.release(l.port, port_pool::clock::now());
-    if (l.is_unit())
-        unit_ports_.erase({l.unit, l.port});
-    l.port = 0;
+result<leg_terms> manager::plan_leg(const state& m, std::size_t i, const leg_request& request) {
+    leg_terms want;
+    want.kind = request.kind;
+    want.unit = request.kind == leg_kind::unit ? request.unit : std::string();
+    want.ipv6 = request.ipv6;
+    want.mux = request.rtcp_mux;
+    want.unroutable = request.remote_unroutable;
+    want.remote_rtp = request.remote_rtp;
+    want.remote_rtcp = request.remote_rtcp;
+    if (want.is_unit()) {
+        if (auto planned = plan_unit(m, i, want); !planned)
+            return tl::unexpected(planned.error());
+        return want;
+    }
+    want.srtp = request.srtp;
+    want.suite = request.srtp ? request.srtp->suite : api::suite::clear;
+    const auto& name = request.interface.empty() ? options_.core : request.interface;
+    if (auto taken = take_port(m, i, want, name, request.ipv6); !taken)
+        return tl::unexpected(taken.error());
+    show(want, want.port->address);
+    return want;
 }
 
-// Brings a leg's local side to what is asked: unit or core, family, port, what the SDP shows.
-result<void> manager::shape_leg(const media_ptr& m, std::size_t i, const leg_request& request) {
-    auto& l = m->legs[i];
-    if (l.port != 0 && (l.kind != request.kind || l.unit != request.unit))
-        release_port(l);
-    l.kind = request.kind;
-    l.unit = request.unit;
-    l.ipv6 = request.ipv6;
-    l.mux = request.rtcp_mux;
-    l.unroutable = request.remote_unroutable;
-    l.remote_rtp = request.remote_rtp;
-    l.remote_rtcp = request.remote_rtcp;
-
-    if (request.kind == leg_kind::core) {
-        l.suite = request.srtp ? request.srtp->suite : api::suite::clear;
-        if (auto taken = take_port(m, i, request.interface.empty() ? options_.core : request.interface, request.ipv6);
-            !taken)
-            return taken;
-        l.local.rtp = {l.outer, l.port};
-    } else {
-        const auto session = sessions_.by_unit(request.unit);
-        // A re-offer of a call in force needs nothing of a unit that is just coming back.
-        const bool settled = m->installed && l.port != 0 && l.tsid != 0 && l.local.rtp.address.is_v6() == request.ipv6;
-        if (settled && (!session || !session->up || session->id == l.tsid)) {
-            set_rtcp(l);
-            return {};
-        }
-        if (!session || !session->up)
-            return fail(
-                fmt::format("unit {} has no primary tunnel up, and media needs one: see `tandemctl session show {}`",
-                            request.unit, request.unit));
-        l.tsid = session->id;
-        l.suite = m->level.suite;
-        const auto outer = plain(session->outer);
-        if (auto taken = take_port(m, i, options_.access, outer.is_v6()); !taken)
-            return taken;
-        auto inner = session->inner_gateway;
-        if (request.ipv6 != inner.is_v6()) {
-            if (!session->inner_gateway_v6 || !request.ipv6)
-                return fail(fmt::format("the tunnel of unit {} has no inner IPv{} address: configure [tunnel] inner{}",
-                                        request.unit, request.ipv6 ? 6 : 4, request.ipv6 ? 6 : 4));
-            inner = *session->inner_gateway_v6;
-        }
-        l.local.rtp = {inner, l.port};
+result<void> manager::plan_unit(const state& m, std::size_t i, leg_terms& want) {
+    const auto session = sessions_.by_unit(want.unit);
+    const auto& now = m.now.legs[i];
+    // A re-offer of a call in force needs nothing of a unit that is just coming back.
+    const bool settled = m.installed && now.is_unit() && now.unit == want.unit && now.port && now.tsid != 0 &&
+                         now.local.rtp.address.is_v6() == want.ipv6;
+    if (settled && (!session || !session->up || session->id == now.tsid)) {
+        want.tsid = now.tsid;
+        want.suite = now.suite;
+        want.interface = now.interface;
+        want.address_index = now.address_index;
+        want.port = now.port;
+        want.hint = now.hint;
+        show(want, now.local.rtp.address);
+        return {};
     }
-    set_rtcp(l);
+    if (!session || !session->up)
+        return fail(
+            fmt::format("unit {} has no primary tunnel up, and media needs one: see `tandemctl session show {}`",
+                        want.unit, want.unit));
+    auto inner = session->inner_gateway;
+    if (want.ipv6 != inner.is_v6()) {
+        if (!session->inner_gateway_v6 || !want.ipv6)
+            return fail(fmt::format("the tunnel of unit {} has no inner IPv{} address: configure [tunnel] inner{}",
+                                    want.unit, want.ipv6 ? 6 : 4, want.ipv6 ? 6 : 4));
+        inner = *session->inner_gateway_v6;
+    }
+    want.tsid = session->id;
+    want.suite = m.level.suite;
+    if (now.same_secondary(want))
+        want.hint = now.hint;
+    if (auto taken = take_port(m, i, want, options_.access, plain(session->outer).is_v6()); !taken)
+        return taken;
+    show(want, inner);
     return {};
+}
+
+result<media_terms> manager::plan(const state& m, const media_request& request) {
+    media_terms want;
+    want.forward = request.forward;
+    want.clock_rate = request.clock_rate;
+    for (std::size_t i = 0; i < 2; ++i) {
+        auto planned = plan_leg(m, i, request.legs[i]);
+        if (!planned)
+            return tl::unexpected(planned.error());
+        want.legs[i] = std::move(*planned);
+    }
+    return want;
 }
 
 } // namespace tandem::media

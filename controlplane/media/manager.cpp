@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Media: open, update, close; ports and flows. Owner thread: io_context.
+// Media: open, update, close. Owner thread: io_context.
 #include "controlplane/media/manager.hpp"
 
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
@@ -12,25 +10,9 @@
 #include <sys/random.h>
 
 #include "controlplane/media/state.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
-
-namespace {
-
-tl::unexpected<error> fail(std::string text) {
-    return tl::unexpected(error{std::move(text)});
-}
-
-bool same_sdes(const std::optional<sdes>& a, const std::optional<sdes>& b) {
-    if (a.has_value() != b.has_value())
-        return false;
-    const auto equal = [](const protocol::secret& x, const protocol::secret& y) {
-        return std::ranges::equal(x.view(), y.view());
-    };
-    return !a || (a->suite == b->suite && equal(a->receive, b->receive) && equal(a->send, b->send));
-}
-
-} // namespace
 
 result<void> verdict(const dataplane_client::client::statuses& answer, std::string_view what) {
     if (!answer)
@@ -46,7 +28,9 @@ manager::manager(asio::io_context& io, settings options, dataplane_client::clien
                  dataplane_client::stats_reader& stats, session::directory& sessions, policy::decider& levels,
                  journal& store)
     : io_(io), options_(std::move(options)), dataplane_(dataplane), stats_(stats), sessions_(sessions), levels_(levels),
-      journal_(store), sweep_timer_(io) {
+      journal_(store),
+      ports_(std::make_shared<port_table>(options_.first_port, options_.last_port, options_.quarantine)),
+      sweep_timer_(io) {
     std::uint32_t start = 0;
     if (::getrandom(&start, sizeof(start), 0) == static_cast<ssize_t>(sizeof(start)))
         next_id_ = (start & 0x7fffffff) | 1; // ids differ from run to run: they are bound into keys and show in logs
@@ -57,11 +41,13 @@ manager::~manager() = default;
 void manager::stop() {
     stopped_ = true;
     sweep_timer_.cancel();
-    for (auto& [id, m] : media_) {
-        ++m->era;
+    for (auto& [id, m] : media_)
         for (auto& l : m->legs)
             l.tick.cancel();
-    }
+}
+
+bool manager::gone(const state& m) const noexcept {
+    return m.closing || stopped_;
 }
 
 manager::media_ptr manager::find(media_id id) const {
@@ -82,32 +68,44 @@ asio::awaitable<result<void>> manager::wait_ready() {
                                           : dataplane_.trouble());
 }
 
-media_locals manager::locals(const state& m) const {
-    return {m.id, {m.legs[0].local, m.legs[1].local}};
-}
-
 void manager::save(const state& m) {
     if (!m.closing)
         journal_.put(to_row(m));
 }
 
+void manager::note(const state& m) {
+    if (!m.closing)
+        journal_.note(to_row(m));
+}
+
 // --- open, update, close ---------------------------------------------------------------------------------------------
 
+namespace {
+
+media_locals locals(media_id id, const media_terms& of) {
+    return {id, {of.legs[0].local, of.legs[1].local}};
+}
+
+} // namespace
+
 asio::awaitable<result<media_locals>> manager::open(const media_request& request) {
-    if (auto ready = co_await wait_ready(); !ready) {
+    const auto refused = [this](error why) {
         ++counters_.open_failures;
-        co_return tl::unexpected(ready.error());
-    }
+        return tl::unexpected(std::move(why));
+    };
+    if (auto ready = co_await wait_ready(); !ready)
+        co_return refused(ready.error());
     if (const auto known = calls_.find(request.call_id); known != calls_.end())
         for (const auto& one : known->second)
-            if (!one->closing && one->index == request.index) // a repeated offer
-                co_return locals(*one);
+            if (!one->closing && one->index == request.index) {
+                auto want = plan(*one, request);
+                if (!want)
+                    co_return refused(want.error());
+                one->proposed = std::move(*want);
+                co_return locals(one->id, *one->proposed);
+            }
 
     const auto m = std::make_shared<state>(io_);
-    while (media_.contains(next_id_) || next_id_ == 0)
-        next_id_ = (next_id_ + 1) & 0x7fffffff;
-    m->id = next_id_;
-    next_id_ = (next_id_ + 1) & 0x7fffffff;
     m->call_id = request.call_id;
     m->index = request.index;
     m->kind = request.kind;
@@ -115,230 +113,74 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     m->callee = request.callee;
     m->caller_domain = request.caller_domain;
     m->callee_domain = request.callee_domain;
-    m->forward = request.forward;
-    m->opened = std::chrono::system_clock::now();
+    m->opened = protocol::moment::now();
     if (std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; }))
         take_decision(*m, levels_.explain(question_of(*m, request)));
-    m->clock_rate = request.clock_rate;
-    for (std::size_t i = 0; i < 2; ++i)
-        if (auto shaped = shape_leg(m, i, request.legs[i]); !shaped) {
-            ++counters_.open_failures;
-            for (auto& l : m->legs)
-                release_port(l);
-            co_return tl::unexpected(shaped.error());
-        }
+    auto want = plan(*m, request);
+    if (!want)
+        co_return refused(want.error());
+    m->now = std::move(*want);
+    while (media_.contains(next_id_) || next_id_ == 0)
+        next_id_ = (next_id_ + 1) & 0x7fffffff;
+    m->id = next_id_;
+    next_id_ = (next_id_ + 1) & 0x7fffffff;
     remember(m);
     ++counters_.opened;
     save(*m);
-    ask_contacts(m); // answered while the phone rings
-    co_return locals(*m);
+    ask_contacts(m, m->now); // answered while the phone rings
+    co_return locals(m->id, m->now);
 }
 
-asio::awaitable<result<media_locals>> manager::update(media_id id, const media_request& request) {
-    auto m = find(id);
-    if (!m)
-        co_return fail(fmt::format("media {} is over", id));
-    const auto guard = co_await m->lock.acquire();
-    if (m->closing)
-        co_return fail(fmt::format("media {} is over", id));
+void manager::withdraw(media_id id) {
+    if (const auto m = find(id))
+        m->proposed.reset();
+}
+
+// Plan first, then commit: before anything changes, all that the media need was found and taken.
+asio::awaitable<result<std::vector<media_locals>>> manager::update(std::vector<media_change> changes) {
+    std::vector<media_ptr> all;
+    std::vector<async_lock::guard> turns;
+    for (const auto& one : changes) {
+        const auto m = find(one.id);
+        if (!m)
+            co_return fail(fmt::format("media {} is over", one.id));
+        turns.push_back(co_await m->lock.acquire());
+        if (m->closing)
+            co_return fail(fmt::format("media {} is over", one.id));
+        all.push_back(m);
+    }
     if (auto ready = co_await wait_ready(); !ready)
         co_return tl::unexpected(ready.error());
-
-    bool sdes_changed = false;
-    bool phone_changed = false;
-    for (std::size_t i = 0; i < 2; ++i) {
-        auto& l = m->legs[i];
-        const auto& wanted = request.legs[i];
-        sdes_changed |= l.suite != api::suite::clear && !l.is_unit() && wanted.srtp && !same_sdes(l.srtp, wanted.srtp);
-        phone_changed |= l.is_unit() && (l.remote_rtp != wanted.remote_rtp || l.remote_rtcp != wanted.remote_rtcp ||
-                                         l.mux != wanted.rtcp_mux);
-        if (auto shaped = shape_leg(m, i, wanted); !shaped)
-            co_return tl::unexpected(shaped.error());
-        l.srtp.reset();
-        if (wanted.srtp)
-            l.srtp = sdes{wanted.srtp->suite, wanted.srtp->receive.copy(), wanted.srtp->send.copy()};
+    std::vector<media_terms> want;
+    for (std::size_t n = 0; n < all.size(); ++n) {
+        auto planned = plan(*all[n], changes[n].request);
+        if (!planned)
+            co_return tl::unexpected(planned.error());
+        want.push_back(std::move(*planned));
     }
-    m->forward = request.forward;
-    m->clock_rate = request.clock_rate;
-    const auto learn = [](std::string& to, const std::string& from) {
-        if (!from.empty())
-            to = from;
-    };
-    learn(m->callee, request.callee);
-    learn(m->caller_domain, request.caller_domain);
-    learn(m->callee_domain, request.callee_domain);
-
-    const auto known = [](const leg& l) { return l.remote_rtp || l.unroutable; };
-    const bool complete = known(m->legs[0]) && known(m->legs[1]);
-    if (complete && m->has_unit() && !m->decided)
-        if (!co_await decide_call(m, question_of(*m, request)))
-            co_return fail(fmt::format("media {} was ended meanwhile", id));
-    result<void> done;
-    const bool fresh = !m->installed && complete;
-    if (fresh) {
-        done = co_await install(m);
-        if (done) {
-            ++counters_.installed;
-            spdlog::info("media {} of call {} is up: {} {}, {} {}{}", id, m->call_id,
-                         m->legs[0].is_unit() ? "unit" : "core", api::info(m->legs[0].suite).name,
-                         m->legs[1].is_unit() ? "unit" : "core", api::info(m->legs[1].suite).name,
-                         m->has_unit() ? fmt::format(", level {} ({})", m->level.name, m->decided_by) : "");
-        } else
-            ++counters_.open_failures;
-    } else if (m->installed) {
-        done = co_await change(m, sdes_changed, phone_changed);
+    for (std::size_t n = 0; n < all.size(); ++n)
+        if (!all[n]->installed)
+            learn(*all[n], changes[n].request);
+    if (auto decided = co_await decide_all(all, want, changes); !decided)
+        co_return tl::unexpected(decided.error());
+    if (auto applied = co_await apply_all(all, std::move(want)); !applied)
+        co_return tl::unexpected(applied.error());
+    std::vector<media_locals> out;
+    for (std::size_t n = 0; n < all.size(); ++n) {
+        learn(*all[n], changes[n].request);
+        save(*all[n]);
+        out.push_back(locals(all[n]->id, all[n]->now));
     }
-    if (m->closing)
-        co_return fail(fmt::format("media {} was ended meanwhile", id));
-    if (!fresh || !done) // install() has saved what it made
-        save(*m);
-    if (!done)
-        co_return tl::unexpected(done.error());
-    co_return locals(*m);
+    co_return out;
 }
 
-// Flows, keys, secondaries from nothing; also after the data plane or a unit lost its state (epochs go on counting).
-asio::awaitable<result<void>> manager::install(media_ptr m) {
-    if (m->closing)
-        co_return fail("media was ended meanwhile");
-    const auto era = ++m->era;
-    auto plan = m->make_plan(options_);
-    for (std::size_t i = 0; i < 2; ++i) {
-        auto& l = m->legs[i];
-        l.retiring.clear();
-        l.silent = false;
-        l.last_progress = std::chrono::steady_clock::now();
-        l.last_rtp = 0;
-        if (l.is_unit()) {
-            l.epoch = l.keyed ? std::max(l.epoch, l.highest) + 1 : 0;
-            l.highest = l.epoch;
-            l.stale = false;
-            l.next.clear();
-            l.next_installed = false;
-            l.unanswered = 0;
-        }
-    }
-    m->plan = plan;
-    if (m->installed) // a fresh start sends to where the legs were heard last
-        for (std::size_t i = 0; i < 2; ++i)
-            for (const auto flow : flows_towards(m->shapes(), i))
-                for (auto& config : plan)
-                    if (config.id == flow && m->legs[i].latched) {
-                        config.rtp_remote =
-                            dataplane_client::to_net_address(m->legs[i].latched->address, m->legs[i].latched->port);
-                        if (m->legs[i].shape().mux)
-                            config.rtcp_remote = config.rtp_remote;
-                    }
-
-    auto added = co_await first_seeds(m, era);
-    if (added && era == m->era) {
-        added = co_await add_flows(plan);
-        if (!added && era == m->era) { // left over from an earlier life at the same ports
-            co_await remove_flows(m);
-            if (era == m->era)
-                added = co_await add_flows(plan);
-        }
-    }
-    if (added && era == m->era)
-        added = co_await install_keys(m, era);
-    for (std::size_t i = 0; i < 2 && added && era == m->era; ++i)
-        if (m->legs[i].is_unit())
-            added = co_await send_media_open(m, i, era);
-    if (era != m->era)
-        co_return fail("media was changed or ended meanwhile");
-    if (!added) {
-        co_await remove_flows(m);
-        m->installed = false;
-        for (auto& l : m->legs) {
-            l.current.clear();
-            if (l.is_unit() && l.keyed)
-                asio::co_spawn(io_, send_media_close(l.tsid, m->id), asio::detached);
-        }
-        co_return added;
-    }
-    if (!m->installed)
-        m->answered = std::chrono::system_clock::now();
-    m->installed = true;
-    m->lost.reset();
-    save(*m);
-    start_loops(m);
-    co_return result<void>{};
-}
-
-// Installed already: new remotes, hold, new SDES keys, a phone that moved; or, where the crypto itself changes, all
-// anew.
-asio::awaitable<result<void>> manager::change(media_ptr m, bool sdes_changed, bool phone_changed) {
-    const auto plan = m->make_plan(options_);
-    if (!same_structure(m->plan, plan)) {
-        keep_counters(m);
-        co_await remove_flows(m);
-        co_return co_await install(m);
-    }
-    const auto era = m->era;
-    const auto updates = plan_updates(m->plan, plan);
-    for (const auto& update : updates)
-        if ((update.mask & api::update_remote) != 0)
-            for (std::size_t i = 0; i < 2; ++i)
-                if (std::ranges::count(flows_towards(m->shapes(), i), update.id) != 0)
-                    m->legs[i].latched.reset();
-    m->plan = plan;
-    if (!updates.empty())
-        if (auto done = verdict(co_await dataplane_.update_flows(updates), "flows could not be changed"); !done)
-            co_return done;
-    if (sdes_changed && era == m->era)
-        if (auto done = co_await change_sdes(m); !done)
-            co_return done;
-    if (phone_changed)
-        for (std::size_t i = 0; i < 2 && era == m->era; ++i)
-            if (m->legs[i].is_unit()) {
-                if (!m->legs[i].current.known()) // taken over from an earlier life: its seed is not known any more
-                    if (auto fresh = co_await rekey_leg(m, i); !fresh)
-                        co_return tl::unexpected(fresh.error());
-                if (auto moved = co_await send_media_open(m, i, era); !moved)
-                    co_return moved;
-            }
-    co_return result<void>{};
-}
-
-// A re-offer's new SDES keys, under the next number on both directions of every such leg.
-asio::awaitable<result<void>> manager::change_sdes(media_ptr m) {
-    for (auto& l : m->legs)
-        if (!l.is_unit() && l.srtp)
-            ++l.epoch;
-    key_batch keys;
-    std::vector<api::epoch_ref> begin, end;
-    for (std::size_t i = 0; i < 2; ++i)
-        if (!m->legs[i].is_unit() && m->legs[i].srtp) {
-            add_sdes_keys(keys.items, *m, i);
-            for (const auto flow : flows_towards(m->shapes(), i)) {
-                begin.push_back({flow, m->legs[i].epoch, api::side::out, {}});
-                end.push_back({flow, m->legs[i].epoch - 1, api::side::out, {}});
-            }
-            for (const auto flow : flows_from(m->shapes(), i))
-                end.push_back({flow, m->legs[i].epoch - 1, api::side::in, {}});
-        }
-    auto done = verdict(co_await dataplane_.epoch_install(keys.items), "SDES keys could not be changed");
-    if (done)
-        done = verdict(co_await dataplane_.epoch_switch(begin), "SDES keys could not be changed");
-    if (done)
-        (void)co_await dataplane_.epoch_retire(end); // new SDES keys hold at once (RFC 4568 6.4)
-    co_return done;
-}
-
-asio::awaitable<result<void>> manager::add_flows(const std::vector<api::flow_config>& plan) {
-    const auto answer = co_await dataplane_.flow_add(plan);
-    for (const auto& item : answer.value_or(std::vector<api::item_status>{}))
-        if (item.status == api::status::ok)
-            stats_.remember(item.id, item.value);
-    co_return verdict(answer, "flows could not be added");
-}
-
-asio::awaitable<void> manager::remove_flows(media_ptr m) {
-    std::vector<api::flow_ref> flows;
-    for (const auto& config : m->plan)
-        flows.push_back({config.id});
-    if (!flows.empty())
-        (void)co_await dataplane_.flow_remove(flows); // without a data plane, the next take-over removes them
+// Names that a later offer or answer knows better.
+void manager::learn(state& m, const media_request& request) {
+    for (const auto& [to, from] : {std::pair{&m.callee, &request.callee},
+                                   {&m.caller_domain, &request.caller_domain},
+                                   {&m.callee_domain, &request.callee_domain}})
+        if (!from->empty())
+            *to = *from;
 }
 
 asio::awaitable<void> manager::close(media_id id, const std::string& cause_text) {
@@ -347,28 +189,29 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     if (!m)
         co_return;
     m->closing = true;
-    ++m->era;
     for (auto& l : m->legs) {
         l.tick.cancel();
         l.current.clear();
         l.next.clear();
-        l.srtp.reset();
     }
+    for (auto& terms : m->now.legs)
+        terms.srtp.reset();
     const bool was_installed = m->installed;
     if (was_installed) {
         keep_counters(m);
         m->installed = false; // its counters are kept; the flows' are gone
     }
-    co_await remove_flows(m);
+    co_await remove_flows(m->plan);
     ++counters_.ended;
     m->installed = was_installed;
     journal_.record(to_record(*m, cause));
     spdlog::info("media {} of call {} ended: {} ({} re-keys)", id, m->call_id, cause, m->rekeys);
-    for (auto& l : m->legs) {
-        if (l.is_unit() && l.keyed)
-            asio::co_spawn(io_, send_media_close(l.tsid, id), asio::detached);
-        release_port(l);
+    for (std::size_t i = 0; i < 2; ++i) {
+        if (m->now.legs[i].is_unit() && m->legs[i].keyed)
+            close_secondary(m->now.legs[i].tsid, id);
+        m->now.legs[i].port.reset();
     }
+    m->proposed.reset();
     forget(m);
 }
 
@@ -387,15 +230,17 @@ void manager::forget(const media_ptr& m) {
 void manager::end_by_itself(const media_ptr& m, const std::string& cause) {
     if (m->closing)
         return;
-    asio::co_spawn(
-        io_,
-        [](manager* self, media_ptr ended, std::string why) -> asio::awaitable<void> {
-            const auto call_id = ended->call_id;
+    const auto tell = [this, m, cause] { // its call ends, however that of the media went
+        if (on_ended)
+            on_ended(m->id, m->call_id, cause);
+    };
+    protocol::spawn_contained(
+        io_, "end of a media",
+        [](manager* self, media_ptr ended, std::string why, auto then) -> asio::awaitable<void> {
             co_await self->close(ended->id, why);
-            if (self->on_ended)
-                self->on_ended(ended->id, call_id, why);
-        }(this, m, cause),
-        asio::detached);
+            then();
+        }(this, m, cause, tell),
+        tell);
 }
 
 asio::awaitable<void> manager::close_all_but(std::vector<media_id> known, std::string cause) {
@@ -409,10 +254,7 @@ asio::awaitable<void> manager::close_all_but(std::vector<media_id> known, std::s
 }
 
 std::size_t manager::free_ports() {
-    std::size_t sum = 0;
-    for (auto& [address, pool] : pools_)
-        sum += pool.free_now(port_pool::clock::now());
-    return sum;
+    return ports_->free_now();
 }
 
 } // namespace tandem::media

@@ -18,7 +18,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -49,6 +48,8 @@ struct settings {
 
 struct epoch_seeds;
 struct contact_asked;
+struct leg_terms;
+struct media_terms;
 
 struct media_counters {
     std::uint64_t opened = 0, installed = 0, ended = 0, timeouts = 0;
@@ -79,7 +80,8 @@ public:
     void stop(); // timers only: calls stay in the data plane
 
     asio::awaitable<result<media_locals>> open(const media_request& request) override;
-    asio::awaitable<result<media_locals>> update(media_id id, const media_request& request) override;
+    void withdraw(media_id id) override;
+    asio::awaitable<result<std::vector<media_locals>>> update(std::vector<media_change> changes) override;
     asio::awaitable<void> close(media_id id, const std::string& cause) override;
     [[nodiscard]] std::optional<media_info> info(media_id id) const override;
     [[nodiscard]] std::vector<media_info> all() const override;
@@ -110,31 +112,48 @@ public:
 private:
     struct leg;
     struct state;
+    struct draft;
     using media_ptr = std::shared_ptr<state>;
     enum class seed_outcome { ok, no_session, no_answer, refused };
     enum class seed_use { fresh, rekey }; // of a secondary that begins, of one in force
 
-    // legs.cpp: ports, what a leg looks like
-    result<void> shape_leg(const media_ptr& m, std::size_t i, const leg_request& request);
-    result<void> take_port(const media_ptr& m, std::size_t i, const std::string& name, bool v6);
-    void release_port(leg& l);
+    // legs.cpp: what is asked for as terms, with ports
+    result<media_terms> plan(const state& m, const media_request& request);
+    result<leg_terms> plan_leg(const state& m, std::size_t i, const leg_request& request);
+    result<void> plan_unit(const state& m, std::size_t i, leg_terms& want);
+    result<void> take_port(const state& m, std::size_t i, leg_terms& want, const std::string& name, bool v6);
     // decide_call.cpp: level of a call, CONTACT
     [[nodiscard]] policy::question question_of(const state& m, const media_request& request) const;
     void take_decision(state& m, policy::decision decided);
-    void ask_contacts(const media_ptr& m);
-    asio::awaitable<bool> decide_call(media_ptr m, policy::question call); // false where the media ended meanwhile
-    // manager.cpp: flows
+    void ask_contacts(const media_ptr& m, const media_terms& of);
+    // False where the media ended meanwhile.
+    asio::awaitable<bool> decide_call(media_ptr m, const media_terms& of, policy::question call);
+    // manager.cpp
     asio::awaitable<result<void>> wait_ready();
-    asio::awaitable<result<void>> install(media_ptr m);
-    asio::awaitable<result<void>> change(media_ptr m, bool sdes_changed, bool phone_changed);
-    asio::awaitable<result<void>> change_sdes(media_ptr m);
-    asio::awaitable<result<void>> add_flows(const std::vector<api::flow_config>& plan);
-    asio::awaitable<void> remove_flows(media_ptr m);
+    [[nodiscard]] bool gone(const state& m) const noexcept; // what awaited over it gives up
+    void learn(state& m, const media_request& request);
     void remember(const media_ptr& m);
     void forget(const media_ptr& m);
     void end_by_itself(const media_ptr& m, const std::string& cause);
-    [[nodiscard]] media_locals locals(const state& m) const;
     void save(const state& m);
+    void note(const state& m); // likewise, but may be lost
+    // change.cpp: from terms to flows, keys and secondaries
+    asio::awaitable<result<void>> decide_all(const std::vector<media_ptr>& all, std::vector<media_terms>& want,
+                                             const std::vector<media_change>& changes);
+    asio::awaitable<result<void>> apply_all(const std::vector<media_ptr>& all, std::vector<media_terms> want);
+    asio::awaitable<result<void>> apply(media_ptr m, media_terms want);
+    asio::awaitable<result<void>> install(media_ptr m, media_terms want);
+    asio::awaitable<result<void>> change(media_ptr m, media_terms want);
+    asio::awaitable<result<void>> make_anew(media_ptr m, media_terms want);
+    asio::awaitable<result<void>> tell_units(media_ptr m, draft& d);
+    asio::awaitable<void> tell_again(media_ptr m, std::size_t i);
+    asio::awaitable<result<void>> swap(media_ptr m, draft& d);
+    asio::awaitable<result<void>> update_flows(media_ptr m, std::vector<api::flow_config> plan);
+    asio::awaitable<result<void>> change_sdes(media_ptr m, const media_terms& want);
+    void aim(const state& m, const media_terms& of, std::vector<api::flow_config>& plan) const;
+    static std::uint32_t begin_epochs(leg& l);
+    asio::awaitable<result<void>> add_flows(const std::vector<api::flow_config>& plan);
+    asio::awaitable<void> remove_flows(const std::vector<api::flow_config>& plan);
 
     // seeds.cpp: who makes an epoch's seeds
     bool fill(state& m, protocol::secret& seed);
@@ -142,23 +161,36 @@ private:
     bool combine(state& m, epoch_seeds& to, const protocol::message& answer);
     [[nodiscard]] static std::string fault_of(const state& m, leg& l, std::uint32_t epoch,
                                               const protocol::message& answer);
-    void replace_seeds(const media_ptr& m, leg& l, std::uint32_t epoch, const std::string& why);
-    asio::awaitable<result<epoch_seeds>> make_seeds(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era,
+    void replace_seeds(const media_ptr& m, leg& l, const std::string& unit, std::uint32_t epoch,
+                       const std::string& why);
+    // `to`: the leg as planned or in force, whose unit is asked.
+    asio::awaitable<result<epoch_seeds>> make_seeds(media_ptr m, std::size_t i, leg_terms to, std::uint32_t epoch,
                                                     seed_use use);
-    asio::awaitable<result<void>> first_seeds(media_ptr m, std::uint32_t era);
+    // Of the secondaries that begin (epoch set): both units make theirs at the same time.
+    asio::awaitable<result<void>> first_seeds(media_ptr m, const media_terms& of, std::array<epoch_seeds, 2>& seeds,
+                                              std::array<bool, 2> which);
     // secondary.cpp: keys, MEDIA_OPEN, MEDIA_CLOSE
-    bool add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i, std::uint32_t epoch) const;
-    void add_sdes_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i) const;
-    asio::awaitable<result<void>> install_keys(media_ptr m, std::uint32_t era);
-    asio::awaitable<result<void>> send_media_open(media_ptr m, std::size_t i, std::uint32_t era);
+    bool add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, const media_terms& of, std::size_t i,
+                       const epoch_seeds& seeds) const;
+    void add_sdes_keys(std::vector<api::epoch_key>& keys, const media_terms& of, std::size_t i,
+                       std::uint32_t epoch) const;
+    // All keys of flows that were just added, and what is sent under from the start.
+    asio::awaitable<result<void>> install_keys(media_ptr m, const media_terms& of,
+                                               const std::array<epoch_seeds, 2>& seeds);
+    // Under the leg's lock. What the unit says of its address becomes the leg's hint.
+    asio::awaitable<result<void>> send_media_open(media_ptr m, media_terms& of, std::size_t i, const epoch_seeds& seeds,
+                                                  bool goes_on);
+    void close_secondary(session::tsid unit, media_id id); // the answer is not waited for
     asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
     // rekey.cpp: SEED
     asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);
-    asio::awaitable<result<void>> prepare_next(media_ptr m, std::size_t i, std::uint32_t era);
-    asio::awaitable<result<void>> take_into_use(media_ptr m, std::size_t i, std::uint32_t era);
+    asio::awaitable<result<void>> prepare_next(media_ptr m, std::size_t i);
+    asio::awaitable<result<void>> take_into_use(media_ptr m, std::size_t i);
+    asio::awaitable<result<void>> rekey_locked(media_ptr m, std::size_t i, bool& anew);
     asio::awaitable<result<std::uint32_t>> rekey_leg(media_ptr m, std::size_t i);
+    asio::awaitable<result<std::uint32_t>> rekey_or_fail(media_ptr m, std::size_t i);
     asio::awaitable<void> rekey_loop(media_ptr m, std::size_t i);
-    asio::awaitable<void> retire_later(media_ptr m, std::size_t i, std::uint32_t epoch, std::uint32_t era);
+    asio::awaitable<void> retire_later(media_ptr m, std::size_t i, std::uint32_t epoch);
     asio::awaitable<void> retire(media_ptr m, std::size_t i, std::uint32_t epoch);
     void start_loops(const media_ptr& m);
     void adopt_next_seed(leg& l);
@@ -167,6 +199,9 @@ private:
     asio::awaitable<void> reconcile(bool flows_lost);
     bool adopt(const media_ptr& m, const std::unordered_map<api::flow_id, const api::flow_entry*>& found);
     asio::awaitable<void> reinstall(media_ptr m, std::string why);
+    void number_addresses(media_terms& of) const;
+    [[nodiscard]] bool in_force(const state& m, std::size_t i, std::uint32_t epoch) const;
+    static void kick(leg& l); // its loop re-keys now
     void on_event(const api::flow_event& event);
     void on_latched(const media_ptr& m, const api::flow_event& event);
     void sweep();
@@ -192,8 +227,7 @@ private:
     media_counters counters_;
     std::map<media_id, media_ptr> media_;
     std::unordered_map<std::string, std::vector<media_ptr>> calls_; // by call id
-    std::set<std::pair<std::string, std::uint16_t>> unit_ports_;    // of units' legs: unit, port
-    std::map<asio::ip::address, port_pool> pools_;                  // by our address
+    std::shared_ptr<port_table> ports_;
     generator generator_;
     media_id next_id_ = 1;
     asio::steady_timer sweep_timer_;

@@ -37,8 +37,8 @@ TEST_F(media_test, Rim09_UnitToCoreFlowsKeysThenMediaOpen) {
     EXPECT_EQ(asked.get<tlv::phone_media>()->port, 4000);
     // The primary's peer and the port that the unit named are the first guess of where it is.
     const auto down = dataplane.copy().at(flow(id, 1)).config;
-    EXPECT_EQ(dataplane_client::from_net_ip(down.rtp_remote.ip).to_string(), "203.0.113.5");
-    EXPECT_EQ(down.rtp_remote.port, 5555);
+    EXPECT_EQ(dataplane_client::from_net_ip(down.route.rtp_remote.ip).to_string(), "203.0.113.5");
+    EXPECT_EQ(down.route.rtp_remote.port, 5555);
 }
 
 TEST_F(media_test, Rim12_KeysOfBothDirectionsComeFromTheSeedByHkdf) {
@@ -81,8 +81,8 @@ TEST_F(media_test, SdesLegHasItsOwnKeysPerDirection) {
     const auto flows = dataplane.copy();
     EXPECT_EQ(flows.at(flow(id, 1)).in.at(0), std::vector<std::uint8_t>(30, 7));
     EXPECT_EQ(flows.at(flow(id, 0)).out.at(0), std::vector<std::uint8_t>(30, 8));
-    EXPECT_EQ(flows.at(flow(id, 1)).config.in_mki_length, 0);
-    EXPECT_EQ(flows.at(flow(id, 1)).config.source, api::source_policy::authenticated);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.in.mki_length, 0);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.source.policy, api::source_policy::authenticated);
 }
 
 TEST_F(media_test, NewSdesKeysInAReofferReplaceTheOldOnes) {
@@ -92,7 +92,7 @@ TEST_F(media_test, NewSdesKeysInAReofferReplaceTheOldOnes) {
     ASSERT_NE(id, 0u) << last_error;
     auto again = call(core_leg(), core_leg());
     again.legs[1].srtp = keys(9);
-    ASSERT_TRUE(now->wait(now->relay.update(id, again)));
+    ASSERT_TRUE(now->update(id, again));
     const auto out = dataplane.copy().at(flow(id, 0));
     EXPECT_EQ(out.sending, 1u);
     ASSERT_EQ(out.out.size(), 1u);
@@ -105,9 +105,9 @@ TEST_F(media_test, UnroutableCoreLegLearnsFromTheFirstPacketAndClearOnesOnlyFrom
     leg.remote_unroutable = true;
     const auto id = set_up(call(core_leg(), std::move(leg)));
     const auto flows = dataplane.copy();
-    EXPECT_EQ(flows.at(flow(id, 1)).config.source, api::source_policy::first);
-    EXPECT_EQ(flows.at(flow(id, 0)).config.rtp_remote.port, 0) << "nothing is sent to an address that cannot be";
-    EXPECT_EQ(flows.at(flow(id, 0)).config.source, api::source_policy::signalled);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.source.policy, api::source_policy::first);
+    EXPECT_EQ(flows.at(flow(id, 0)).config.route.rtp_remote.port, 0) << "nothing is sent to an address that cannot be";
+    EXPECT_EQ(flows.at(flow(id, 0)).config.source.policy, api::source_policy::signalled);
 }
 
 TEST_F(media_test, Rim02_NoPrimaryNoSecondary) {
@@ -185,16 +185,16 @@ TEST_F(media_test, HoldIsAFlagAndANewCoreAddressMovesOnlyWhatSendsThere) {
     auto request = call(unit_leg("alice"), core_leg());
     const auto id = set_up(request);
     request.forward = {true, false};
-    ASSERT_TRUE(now->wait(now->relay.update(id, request)));
+    ASSERT_TRUE(now->update(id, request));
     EXPECT_EQ(dataplane.copy().at(flow(id, 0)).config.flags, api::flow_paused);
     EXPECT_EQ(log.count("media_open"), 1u);
     request.forward = {true, true};
     request.legs[1].remote_rtp = at("198.51.100.78", 7200);
-    ASSERT_TRUE(now->wait(now->relay.update(id, request)));
+    ASSERT_TRUE(now->update(id, request));
     const auto flows = dataplane.copy();
     EXPECT_EQ(flows.at(flow(id, 0)).config.flags, 0);
-    EXPECT_EQ(flows.at(flow(id, 0)).config.rtp_remote.port, 7200);
-    EXPECT_EQ(flows.at(flow(id, 1)).config.signalled_source.port, 7200);
+    EXPECT_EQ(flows.at(flow(id, 0)).config.route.rtp_remote.port, 7200);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.source.signalled.port, 7200);
     EXPECT_EQ(log.count("media_open"), 1u);
 }
 
@@ -202,7 +202,7 @@ TEST_F(media_test, PhoneThatMovesIsToldToItsUnitUnderTheSameKeys) {
     auto request = call(unit_leg("alice"), core_leg());
     const auto id = set_up(request);
     request.legs[0].remote_rtp = at("10.64.0.2", 4400);
-    ASSERT_TRUE(now->wait(now->relay.update(id, request)));
+    ASSERT_TRUE(now->update(id, request));
     ASSERT_EQ(units.opens.size(), 2u);
     EXPECT_EQ(units.opens[1].get<tlv::phone_media>()->port, 4400);
     EXPECT_EQ(units.opens[1].get<tlv::epoch>(), units.opens[0].get<tlv::epoch>());

@@ -51,41 +51,41 @@ TEST(FlowPlan, UnitToCoreWithoutMuxHasThreeFlows) {
     EXPECT_EQ(up.id, api::make_flow_id(0, 20000));
     EXPECT_EQ(up.reverse, api::make_flow_id(1, 30000));
     EXPECT_EQ(up.carries, api::carries_rtp | api::carries_rtcp);
-    EXPECT_EQ(up.in_suite, api::suite::aead_aes_128_gcm);
-    EXPECT_EQ(up.out_suite, api::suite::clear);
-    EXPECT_EQ(up.in_mki_length, 4);
-    EXPECT_EQ(up.out_mki_length, 0);
-    EXPECT_EQ(up.source, api::source_policy::authenticated);
+    EXPECT_EQ(up.in.suite, api::suite::aead_aes_128_gcm);
+    EXPECT_EQ(up.out.suite, api::suite::clear);
+    EXPECT_EQ(up.in.mki_length, 4);
+    EXPECT_EQ(up.out.mki_length, 0);
+    EXPECT_EQ(up.source.policy, api::source_policy::authenticated);
     EXPECT_EQ(up.tag, 9u);
-    EXPECT_EQ(up.rtp_out, api::make_flow_id(1, 30000));
-    EXPECT_EQ(up.rtcp_out, api::make_flow_id(1, 30001));
-    EXPECT_TRUE(is(up.rtp_remote, "198.51.100.7", 7000));
-    EXPECT_TRUE(is(up.rtcp_remote, "198.51.100.7", 7001));
+    EXPECT_EQ(up.route.rtp_out, api::make_flow_id(1, 30000));
+    EXPECT_EQ(up.route.rtcp_out, api::make_flow_id(1, 30001));
+    EXPECT_TRUE(is(up.route.rtp_remote, "198.51.100.7", 7000));
+    EXPECT_TRUE(is(up.route.rtcp_remote, "198.51.100.7", 7001));
 
     const auto& down = flows[1];
     EXPECT_EQ(down.id, api::make_flow_id(1, 30000));
     EXPECT_EQ(down.carries, api::carries_rtp);
-    EXPECT_EQ(down.source, api::source_policy::signalled);
-    EXPECT_TRUE(is(down.signalled_source, "198.51.100.7", 7000));
-    EXPECT_EQ(down.out_suite, api::suite::aead_aes_128_gcm);
-    EXPECT_EQ(down.out_mki_length, 4);
-    EXPECT_EQ(down.rtp_out, api::make_flow_id(0, 20000));
-    EXPECT_EQ(down.rtcp_out, api::make_flow_id(0, 20000));
-    EXPECT_EQ(down.rtp_remote.port, 0); // not known before the unit is heard
+    EXPECT_EQ(down.source.policy, api::source_policy::signalled);
+    EXPECT_TRUE(is(down.source.signalled, "198.51.100.7", 7000));
+    EXPECT_EQ(down.out.suite, api::suite::aead_aes_128_gcm);
+    EXPECT_EQ(down.out.mki_length, 4);
+    EXPECT_EQ(down.route.rtp_out, api::make_flow_id(0, 20000));
+    EXPECT_EQ(down.route.rtcp_out, api::make_flow_id(0, 20000));
+    EXPECT_EQ(down.route.rtp_remote.port, 0); // not known before the unit is heard
 
     const auto& reports = flows[2];
     EXPECT_EQ(reports.id, api::make_flow_id(1, 30001));
     EXPECT_EQ(reports.carries, api::carries_rtcp);
     EXPECT_EQ(reports.reverse, api::make_flow_id(0, 20000));
     EXPECT_EQ(reports.timeout_s, 0);
-    EXPECT_TRUE(is(reports.signalled_source, "198.51.100.7", 7001));
+    EXPECT_TRUE(is(reports.source.signalled, "198.51.100.7", 7001));
 }
 
 TEST(FlowPlan, MuxedCoreLegHasOneFlow) {
     const auto flows = plan_flows({unit(), core(true)}, {});
     ASSERT_EQ(flows.size(), 2u);
-    EXPECT_EQ(flows[0].rtcp_out, flows[0].rtp_out);
-    EXPECT_TRUE(is(flows[0].rtcp_remote, "198.51.100.7", 7000));
+    EXPECT_EQ(flows[0].route.rtcp_out, flows[0].route.rtp_out);
+    EXPECT_TRUE(is(flows[0].route.rtcp_remote, "198.51.100.7", 7000));
     EXPECT_EQ(flows[1].carries, api::carries_rtp | api::carries_rtcp);
 }
 
@@ -95,9 +95,9 @@ TEST(Rim32, UnitToUnitHasTwoIndependentSecondaries) {
     const auto flows = plan_flows({unit(), second}, {});
     ASSERT_EQ(flows.size(), 2u);
     for (const auto& flow : flows) {
-        EXPECT_EQ(flow.in_suite, api::suite::aead_aes_128_gcm);
-        EXPECT_EQ(flow.out_suite, api::suite::aead_aes_128_gcm);
-        EXPECT_EQ(flow.source, api::source_policy::authenticated);
+        EXPECT_EQ(flow.in.suite, api::suite::aead_aes_128_gcm);
+        EXPECT_EQ(flow.out.suite, api::suite::aead_aes_128_gcm);
+        EXPECT_EQ(flow.source.policy, api::source_policy::authenticated);
     }
     EXPECT_EQ(flows[0].reverse, flows[1].id);
     EXPECT_EQ(flows[1].reverse, flows[0].id);

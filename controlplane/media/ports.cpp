@@ -65,4 +65,44 @@ std::size_t port_pool::free_now(clock::time_point now) {
     return free_.size();
 }
 
+port_lease::port_lease(std::shared_ptr<port_table> table, asio::ip::address where, std::uint16_t number, std::string of)
+    : address(std::move(where)), port(number), unit(std::move(of)), from_(std::move(table)) {}
+
+port_lease::~port_lease() {
+    from_->release(*this);
+}
+
+port_pool& port_table::pool(const asio::ip::address& address) {
+    return pools_.try_emplace(address, first_, last_, quarantine_).first->second;
+}
+
+leased_port port_table::take(const asio::ip::address& address, const std::string& unit) {
+    const auto usable = [&](std::uint16_t port) { return unit.empty() || !unit_ports_.contains({unit, port}); };
+    const auto port = pool(address).take(port_pool::clock::now(), usable);
+    if (!port)
+        return nullptr;
+    if (!unit.empty())
+        unit_ports_.emplace(unit, *port);
+    return std::make_shared<const port_lease>(shared_from_this(), address, *port, unit);
+}
+
+leased_port port_table::mark(const asio::ip::address& address, std::uint16_t port, const std::string& unit) {
+    if (pool(address).mark(port) && !unit.empty())
+        unit_ports_.emplace(unit, port);
+    return std::make_shared<const port_lease>(shared_from_this(), address, port, unit);
+}
+
+void port_table::release(const port_lease& over) {
+    pool(over.address).release(over.port, port_pool::clock::now());
+    if (!over.unit.empty())
+        unit_ports_.erase({over.unit, over.port});
+}
+
+std::size_t port_table::free_now() {
+    std::size_t sum = 0;
+    for (auto& [address, one] : pools_)
+        sum += one.free_now(port_pool::clock::now());
+    return sum;
+}
+
 } // namespace tandem::media

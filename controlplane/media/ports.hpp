@@ -4,11 +4,16 @@
 // the old call never meets the new one's flow. Owner thread: io_context.
 #pragma once
 
+#include <asio/ip/address.hpp>
 #include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -39,6 +44,49 @@ private:
     std::deque<std::pair<clock::time_point, std::uint16_t>> resting_;
     std::chrono::milliseconds quarantine_;
     std::size_t total_ = 0;
+};
+
+class port_table;
+
+// A pair of ports of one of our addresses, taken for as long as anybody holds this: a leg in force, or one that is
+// planned beside it and keeps the port.
+struct port_lease {
+    port_lease(std::shared_ptr<port_table> table, asio::ip::address where, std::uint16_t number, std::string of);
+    ~port_lease();
+    port_lease(const port_lease&) = delete;
+    port_lease& operator=(const port_lease&) = delete;
+
+    const asio::ip::address address;
+    const std::uint16_t port;
+    const std::string unit; // empty for a leg in the core
+
+private:
+    std::shared_ptr<port_table> from_;
+};
+using leased_port = std::shared_ptr<const port_lease>;
+
+// The pools of all addresses. A unit's inner ports are numbered like the outer ones: two media of one unit never share
+// a number, on whatever addresses.
+class port_table : public std::enable_shared_from_this<port_table> {
+public:
+    port_table(std::uint16_t first, std::uint16_t last, std::chrono::milliseconds quarantine)
+        : first_(first), last_(last), quarantine_(quarantine) {}
+
+    // Null where none is free.
+    [[nodiscard]] leased_port take(const asio::ip::address& address, const std::string& unit);
+    // One that was in use before a restart.
+    [[nodiscard]] leased_port mark(const asio::ip::address& address, std::uint16_t port, const std::string& unit);
+    [[nodiscard]] std::size_t free_now();
+
+private:
+    friend struct port_lease;
+    [[nodiscard]] port_pool& pool(const asio::ip::address& address);
+    void release(const port_lease& over);
+
+    std::uint16_t first_, last_;
+    std::chrono::milliseconds quarantine_;
+    std::map<asio::ip::address, port_pool> pools_;
+    std::set<std::pair<std::string, std::uint16_t>> unit_ports_;
 };
 
 } // namespace tandem::media

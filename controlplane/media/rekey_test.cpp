@@ -59,6 +59,21 @@ TEST_F(rekey_test, UnansweredSeedKeepsTheOldEpochAndIsOfferedAgain) {
     EXPECT_GE(dataplane.copy().at(flow(id, 1)).sending, 1u);
 }
 
+TEST_F(rekey_test, AnErrorInsideCostsOneReKeyAndNotTheNext) {
+    const auto id = set_up(call(unit_leg("alice"), core_leg()));
+    units.throwing = {protocol::exchange::seed};
+    ASSERT_TRUE(now->until([&] { return now->relay.info(id)->rekey_failures >= 2; })) << "tried again, and seen";
+    EXPECT_EQ(dataplane.copy().at(flow(id, 1)).sending, 0u);
+    units.throwing.clear();
+    ASSERT_TRUE(now->until([&] { return now->relay.info(id)->rekeys >= 1; }));
+    EXPECT_TRUE(now->wait(now->relay.rekey(id))) << "the leg's lock is free";
+}
+
+TEST_F(rekey_test, AnErrorInsideWhileAUnitIsAskedForAdviceIsNoAdvice) {
+    units.throwing = {protocol::exchange::contact};
+    EXPECT_NE(set_up(call(unit_leg("alice"), core_leg())), 0u) << last_error;
+}
+
 TEST_F(rekey_test, UnitThatLostItsStateGetsANewSecondaryUnderTheNextEpoch) {
     const auto id = set_up(call(unit_leg("alice"), core_leg()));
     units.refusing.insert(protocol::exchange::seed);
@@ -167,13 +182,7 @@ TEST_F(rekey_test, ClosedMeanwhileNothingComesBack) {
     ASSERT_TRUE(opened);
     units.silent = true; // the update hangs in MEDIA_OPEN
     std::optional<result<media_locals>> updated;
-    asio::co_spawn(
-        io,
-        [](manager* relay, media_id which, const media_request* what,
-           std::optional<result<media_locals>>* to) -> asio::awaitable<void> {
-            *to = co_await relay->update(which, *what);
-        }(&now->relay, opened->id, &request, &updated),
-        asio::detached);
+    now->start_update(opened->id, request, updated);
     ASSERT_TRUE(now->until([&] { return log.count("media_open") == 1; }));
     now->wait(now->relay.close(opened->id, "cancel"));
     ASSERT_TRUE(now->until([&] { return updated.has_value(); }));

@@ -2,8 +2,10 @@
 // What call control asks of media: ports, legs, flows. Implemented by media/ (calls to the data plane, seeds to units);
 // call control (ng, SDP) knows nothing of either. One thread: the control plane's io_context.
 //
-// Life of a media: open (offer: ports are taken on both legs) -> update (answer, re-offer: remotes and keys known,
-// flows installed, MEDIA_OPEN acknowledged by the units) -> ... -> close (delete). Idempotent per call and index.
+// Life of a media: open (offer: ports are taken on both legs) -> update (answer: remotes and keys known, flows
+// installed, MEDIA_OPEN acknowledged by the units) -> [open (re-offer that moves a leg) -> update | withdraw] -> close
+// (delete). A refusal leaves all as it was: what is asked for is planned and taken beside what is in force, then takes
+// its place.
 #pragma once
 
 #include <asio/awaitable.hpp>
@@ -21,11 +23,14 @@ public:
     virtual ~relay() = default;
 
     // Takes ports on both legs (the second leg's kind decided by the caller: unit where the callee is one). Nothing is
-    // sent.
+    // sent. Of a call and index that are known: takes what the legs need now beside what they have; what is in force
+    // stays so until an update.
     virtual asio::awaitable<result<media_locals>> open(const media_request&) = 0;
-    // Installs or changes flows and secondaries to what is now known. Returns once the data plane and the units
-    // confirmed.
-    virtual asio::awaitable<result<media_locals>> update(media_id, const media_request&) = 0;
+    // What open() took beside a known media is given back: its offer was refused, or another one came.
+    virtual void withdraw(media_id) = 0;
+    // Installs or changes flows and secondaries to what is now known, of all these media or of none. Returns once the
+    // data plane and the units confirmed; one answer a change, in order.
+    virtual asio::awaitable<result<std::vector<media_locals>>> update(std::vector<media_change>) = 0;
     // Ends secondaries, removes flows, wipes keys, writes the record. Unknown ids are ignored.
     virtual asio::awaitable<void> close(media_id, const std::string& cause) = 0;
 

@@ -7,6 +7,7 @@
 #include "controlplane/protocol/address_asio.hpp"
 #include "controlplane/protocol/message.hpp"
 #include "controlplane/protocol/seed_keys.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
 
@@ -24,7 +25,7 @@ void append_keys(std::vector<api::epoch_key>& keys, const std::vector<api::flow_
         api::epoch_key item{};
         item.id = flow;
         item.side = side;
-        item.epoch = epoch;
+        item.epoch = item.mki = epoch;
         item.key_length = row.key_length;
         item.salt_length = row.salt_length;
         const auto bytes = key_and_salt.view();
@@ -52,110 +53,111 @@ void add_seeds(protocol::message& request, const epoch_seeds& seeds) {
 }
 
 // Keys of one epoch for a unit leg: what it sends us and what we send it, each direction its own.
-bool manager::add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i,
-                            std::uint32_t epoch) const {
-    const auto& l = m.legs[i];
-    const auto& seeds = l.next.known() && l.next.epoch == epoch ? l.next : l.current;
-    const auto shapes = m.shapes();
+bool manager::add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, const media_terms& of, std::size_t i,
+                            const epoch_seeds& seeds) const {
+    const auto& to = of.legs[i];
+    const auto shapes = of.shapes();
     for (const auto way : {protocol::direction::to_gateway, protocol::direction::to_unit}) {
         const bool in = way == protocol::direction::to_gateway;
         const auto derived = m.level.seed_is_key
-                                 ? protocol::seed_as_keys(seeds.seed[in ? 0 : 1], l.suite)
-                                 : protocol::derive_keys(seeds.seed[0], {l.tsid, m.id, way, epoch, l.suite});
+                                 ? protocol::seed_as_keys(seeds.seed[in ? 0 : 1], to.suite)
+                                 : protocol::derive_keys(seeds.seed[0], {to.tsid, m.id, way, seeds.epoch, to.suite});
         if (!derived)
             return false;
         append_keys(keys, in ? flows_from(shapes, i) : flows_towards(shapes, i), in ? api::side::in : api::side::out,
-                    epoch, l.suite, *derived);
+                    seeds.epoch, to.suite, *derived);
     }
     return true;
 }
 
-void manager::add_sdes_keys(std::vector<api::epoch_key>& keys, const state& m, std::size_t i) const {
-    const auto& l = m.legs[i];
-    const auto shapes = m.shapes();
-    append_keys(keys, flows_from(shapes, i), api::side::in, l.epoch, l.suite, l.srtp->receive);
-    append_keys(keys, flows_towards(shapes, i), api::side::out, l.epoch, l.suite, l.srtp->send);
+void manager::add_sdes_keys(std::vector<api::epoch_key>& keys, const media_terms& of, std::size_t i,
+                            std::uint32_t epoch) const {
+    const auto& l = of.legs[i];
+    const auto shapes = of.shapes();
+    append_keys(keys, flows_from(shapes, i), api::side::in, epoch, l.suite, l.srtp->receive);
+    append_keys(keys, flows_towards(shapes, i), api::side::out, epoch, l.suite, l.srtp->send);
 }
 
-// All keys of a fresh installation, and what is sent under from the start.
-asio::awaitable<result<void>> manager::install_keys(media_ptr m, std::uint32_t era) {
+asio::awaitable<result<void>> manager::install_keys(media_ptr m, const media_terms& of,
+                                                    const std::array<epoch_seeds, 2>& seeds) {
     key_batch keys;
     std::vector<api::epoch_ref> begin;
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->legs[i];
-        if (l.suite == api::suite::clear)
+        const auto& terms = of.legs[i];
+        if (terms.suite == api::suite::clear)
             continue;
-        if (l.is_unit()) {
-            if (!add_unit_keys(keys.items, *m, i, l.epoch))
-                co_return tl::unexpected(error{"keys could not be derived from the seed"});
+        if (terms.is_unit()) {
+            if (!add_unit_keys(keys.items, *m, of, i, seeds[i]))
+                co_return fail("keys could not be derived from the seed");
             l.keyed = true;
-        } else if (l.srtp) {
-            add_sdes_keys(keys.items, *m, i);
+        } else if (terms.srtp) {
+            add_sdes_keys(keys.items, of, i, l.epoch);
         } else {
-            co_return tl::unexpected(
-                error{"SDES keys of this call are not known any more: the call must be set up again"});
+            co_return fail("SDES keys of this call are not known any more: the call must be set up again");
         }
-        for (const auto flow : flows_towards(m->shapes(), i))
+        for (const auto flow : flows_towards(of.shapes(), i))
             begin.push_back({flow, l.epoch, api::side::out, {}});
     }
     if (keys.items.empty())
         co_return result<void>{};
     auto done = verdict(co_await dataplane_.epoch_install(keys.items), "keys could not be installed");
-    if (done && era == m->era)
+    if (done && !gone(*m))
         done = verdict(co_await dataplane_.epoch_switch(begin), "keys could not be taken into use");
     co_return done;
 }
 
-asio::awaitable<result<void>> manager::send_media_open(media_ptr m, std::size_t i, std::uint32_t era) {
-    auto& l = m->legs[i];
-    if (!l.remote_rtp)
-        co_return tl::unexpected(error{fmt::format("the phone's address behind unit {} is not known", l.unit)});
+asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms& of, std::size_t i,
+                                                       const epoch_seeds& seeds, bool goes_on) {
+    auto& to = of.legs[i];
+    if (!to.remote_rtp)
+        co_return fail(fmt::format("the phone's address behind unit {} is not known", to.unit));
     auto request = protocol::message::request(protocol::exchange::media_open);
     request.add<tlv::media_id>(m->id);
-    request.add<tlv::epoch>(l.epoch);
-    request.add<tlv::suite>(static_cast<std::uint16_t>(l.suite));
+    request.add<tlv::epoch>(seeds.epoch);
+    request.add<tlv::suite>(static_cast<std::uint16_t>(to.suite));
     request.add<tlv::level>(m->level.name);
     request.add<tlv::overlap_ms>(static_cast<std::uint32_t>(m->level.overlap.count()));
     request.add<tlv::key_use>(m->level.seed_is_key ? std::uint8_t{1} : std::uint8_t{0});
     request.add<tlv::path>(static_cast<std::uint8_t>(m->level.path));
-    for (const auto& peer : m->peers_of(i))
+    if (goes_on)
+        request.add<tlv::goes_on>(std::uint8_t{1});
+    for (const auto& peer : m->peers_of(of, i))
         request.add<tlv::peer>(peer);
-    add_seeds(request, l.current);
-    request.add<tlv::gateway_media>(protocol::to_wire(l.outer, l.port));
-    request.add<tlv::inner_media>(protocol::to_wire(l.local.rtp.address, l.local.rtp.port));
-    request.add<tlv::phone_media>(protocol::to_wire(l.remote_rtp->address, l.remote_rtp->port));
-    if (!l.mux) {
-        const auto phone_rtcp = l.remote_rtcp.value_or(next_port(*l.remote_rtp));
-        request.add<tlv::inner_rtcp>(protocol::to_wire(l.local.rtcp.address, l.local.rtcp.port));
+    add_seeds(request, seeds);
+    request.add<tlv::gateway_media>(protocol::to_wire(to.port->address, to.port->port));
+    request.add<tlv::inner_media>(protocol::to_wire(to.local.rtp.address, to.local.rtp.port));
+    request.add<tlv::phone_media>(protocol::to_wire(to.remote_rtp->address, to.remote_rtp->port));
+    if (!to.mux) {
+        const auto phone_rtcp = to.remote_rtcp.value_or(next_port(*to.remote_rtp));
+        request.add<tlv::inner_rtcp>(protocol::to_wire(to.local.rtcp.address, to.local.rtcp.port));
         request.add<tlv::phone_rtcp>(protocol::to_wire(phone_rtcp.address, phone_rtcp.port));
     }
     ++counters_.media_opens;
-    auto answer = co_await sessions_.request(l.tsid, std::move(request), options_.unit_timeout);
-    if (era != m->era)
-        co_return tl::unexpected(error{"media was changed or ended meanwhile"});
+    auto answer = co_await sessions_.request(to.tsid, std::move(request), options_.unit_timeout);
+    if (gone(*m))
+        co_return over(m->id);
     if (!answer) {
         ++counters_.media_open_failures;
         const auto why = answer.error() == session::request_error::timeout   ? "did not answer in time"
                          : answer.error() == session::request_error::refused ? "refused it (see the log)"
                                                                              : "has no primary tunnel up";
-        co_return tl::unexpected(
-            error{fmt::format("secondary tunnel of unit {} could not be made: the unit {}", l.unit, why)});
+        co_return fail(fmt::format("secondary tunnel of unit {} could not be made: the unit {}", to.unit, why));
     }
-    const auto session = sessions_.by_tsid(l.tsid);
+    const auto session = sessions_.by_tsid(to.tsid);
     const auto where = answer->get<tlv::unit_media>();
-    if (session && where && where->port != 0 && !l.latched) { // a first hint: latching decides
+    if (session && where && where->port != 0 && !m->legs[i].latched) { // a first hint: latching decides
         auto address = session->outer;
         if (address.is_v6() && address.to_v6().is_v4_mapped())
             address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
-        if (address.is_v6() == l.outer.is_v6())
-            l.hint = endpoint{address, where->port};
-        const auto plan = m->make_plan(options_);
-        const auto updates = plan_updates(m->plan, plan);
-        m->plan = plan;
-        if (!updates.empty())
-            co_return verdict(co_await dataplane_.update_flows(updates), "the unit's address could not be set");
+        if (address.is_v6() == to.port->address.is_v6())
+            to.hint = endpoint{address, where->port};
     }
     co_return result<void>{};
+}
+
+void manager::close_secondary(session::tsid unit, media_id id) {
+    protocol::spawn_contained(io_, "end of a secondary", send_media_close(unit, id));
 }
 
 asio::awaitable<void> manager::send_media_close(session::tsid unit, media_id id) {

@@ -29,18 +29,6 @@ std::size_t seeds_of(const policy::level& level) noexcept {
     return level.seed_is_key ? 2 : 1; // one per direction where the seed is the key itself
 }
 
-// Tells a seed from another without keeping it.
-std::array<std::uint8_t, 16> digest(std::span<const std::uint8_t> seed) {
-    static constexpr std::array<std::uint8_t, 11> name{'s', 'e', 'e', 'd', ' ', 'd', 'i', 'g', 'e', 's', 't'};
-    std::array<std::uint8_t, 16> out{};
-    (void)protocol::hkdf_sha256(name, seed, {}, out);
-    return out;
-}
-
-tl::unexpected<error> changed() {
-    return tl::unexpected(error{"media was changed or ended meanwhile"});
-}
-
 } // namespace
 
 bool manager::fill(state& m, protocol::secret& seed) {
@@ -86,21 +74,22 @@ std::string manager::fault_of(const state& m, leg& l, std::uint32_t epoch, const
     for (std::size_t n = 0; n < count; ++n)
         if (const auto length = answer.get<tlv::seed>(n)->size(); length != m.level.seed_length())
             return fmt::format("has {} bytes, not {}", length, m.level.seed_length());
-    const auto now = digest(*answer.get<tlv::seed>());
+    const auto now = protocol::digest(*answer.get<tlv::seed>());
     const bool again = l.heard && l.heard->first != epoch && l.heard->second == now;
     l.heard = {epoch, now};
     return again ? "is the last one again" : "";
 }
 
-void manager::replace_seeds(const media_ptr& m, leg& l, std::uint32_t epoch, const std::string& why) {
+void manager::replace_seeds(const media_ptr& m, leg& l, const std::string& unit, std::uint32_t epoch,
+                            const std::string& why) {
     l.replaced = true;
     spdlog::warn("alarm: media {} of call {}: epoch {}'s seed that unit {} should make {}: the gateway makes it", m->id,
-                 m->call_id, epoch, l.unit, why);
+                 m->call_id, epoch, unit, why);
 }
 
 // An error where the epoch cannot be had now: the unit is away, or may still answer when asked again (a re-key).
-asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_t i, std::uint32_t epoch,
-                                                         std::uint32_t era, seed_use use) {
+asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_t i, leg_terms to, std::uint32_t epoch,
+                                                         seed_use use) {
     auto& l = m->legs[i];
     epoch_seeds made;
     made.epoch = epoch;
@@ -111,9 +100,9 @@ asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_
         request.add<tlv::seed_bytes>(static_cast<std::uint16_t>(m->level.seed_length()));
         request.add<tlv::seed_count>(static_cast<std::uint8_t>(seeds_of(m->level)));
         request.add<tlv::key_source>(static_cast<std::uint8_t>(m->level.keys));
-        const auto answer = co_await sessions_.request(l.tsid, std::move(request), options_.unit_timeout);
-        if (era != m->era || m->closing)
-            co_return changed();
+        const auto answer = co_await sessions_.request(to.tsid, std::move(request), options_.unit_timeout);
+        if (gone(*m))
+            co_return over(m->id);
         std::string why;
         if (answer) {
             l.unanswered = 0;
@@ -121,7 +110,7 @@ asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_
             if (why.empty()) {
                 l.replaced = false;
                 if (!combine(*m, made, *answer))
-                    co_return tl::unexpected(error{"the kernel's random generator failed: no seed can be made"});
+                    co_return fail("the kernel's random generator failed: no seed can be made");
                 co_return made;
             }
             ++counters_.unit_seeds_refused;
@@ -134,42 +123,40 @@ asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_
             why = "was refused (see the log; an agent before SEED_MAKE does not know how)";
             ++counters_.unit_seeds_missing;
         } else {
-            co_return tl::unexpected(error{fmt::format("unit {} has no primary tunnel up", l.unit)});
+            co_return tl::unexpected(error{fmt::format("unit {} has no primary tunnel up", to.unit)});
         }
-        replace_seeds(m, l, epoch, why);
+        replace_seeds(m, l, to.unit, epoch, why);
     }
     if (!own_seeds(*m, made))
-        co_return tl::unexpected(error{"the kernel's random generator failed: no seed can be made"});
+        co_return fail("the kernel's random generator failed: no seed can be made");
     co_return made;
 }
 
-// Of a fresh installation: both units make theirs at the same time.
-asio::awaitable<result<void>> manager::first_seeds(media_ptr m, std::uint32_t era) {
+asio::awaitable<result<void>> manager::first_seeds(media_ptr m, const media_terms& of,
+                                                   std::array<epoch_seeds, 2>& seeds, std::array<bool, 2> which) {
     using made = spawned<result<epoch_seeds>>;
     std::array<std::shared_ptr<made>, 2> under_way;
     for (std::size_t i = 0; i < 2; ++i) {
-        auto& l = m->legs[i];
-        if (!l.is_unit())
+        if (!which[i])
             continue;
-        l.current.clear();
-        l.current.epoch = l.epoch;
         if (m->level.keys != key_source::gateway)
-            under_way[i] = made::start(io_, make_seeds(m, i, l.epoch, era, seed_use::fresh));
-        else if (!own_seeds(*m, l.current))
-            co_return tl::unexpected(error{"the kernel's random generator failed: no seed can be made"});
+            under_way[i] = made::start(io_, make_seeds(m, i, of.legs[i], seeds[i].epoch, seed_use::fresh));
+        else if (!own_seeds(*m, seeds[i]))
+            co_return fail("the kernel's random generator failed: no seed can be made");
     }
     result<void> done;
     for (std::size_t i = 0; i < 2; ++i) {
         if (!under_way[i])
             continue;
         co_await under_way[i]->wait();
-        if (era != m->era)
-            co_return changed();
-        auto& seeds = under_way[i]->value();
-        if (seeds)
-            m->legs[i].current = std::move(*seeds);
+        if (gone(*m))
+            co_return over(m->id);
+        if (under_way[i]->failed())
+            done = fail("a seed could not be had: an error inside, see the log");
+        else if (auto& one = under_way[i]->value(); one)
+            seeds[i] = std::move(*one);
         else
-            done = tl::unexpected(seeds.error());
+            done = tl::unexpected(one.error());
     }
     co_return done;
 }
@@ -179,9 +166,9 @@ std::vector<std::string> manager::units_without_seeds() const {
         return {}; // asked twice a second: not through all calls for nothing
     std::set<std::string> out;
     for (const auto& [id, m] : media_)
-        for (const auto& l : m->legs)
-            if (l.is_unit() && l.replaced && m->installed)
-                out.insert(l.unit);
+        for (std::size_t i = 0; i < 2; ++i)
+            if (m->now.legs[i].is_unit() && m->legs[i].replaced && m->installed)
+                out.insert(m->now.legs[i].unit);
     return {out.begin(), out.end()};
 }
 

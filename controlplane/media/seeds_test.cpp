@@ -298,7 +298,7 @@ TEST_F(seeds_test, Rim28_PhoneThatMovesKeepsTheUnitsSeed) {
     auto request = call(unit_leg("alice"), core_leg());
     const auto id = set_up(request);
     request.legs[0].remote_rtp = at("10.64.0.2", 4400);
-    ASSERT_TRUE(now->wait(now->relay.update(id, request)));
+    ASSERT_TRUE(now->update(id, request));
     ASSERT_EQ(units.opens.size(), 2u);
     EXPECT_EQ(units.opens[1].get<tlv::key_source>(), by_unit);
     EXPECT_FALSE(units.opens[1].has<tlv::seed>());
@@ -310,13 +310,7 @@ TEST_F(seeds_test, ClosedWhileTheUnitMakesItsSeed) {
     const auto opened = now->wait(now->relay.open(request));
     units.mute.insert(exchange::seed_make);
     std::optional<result<media_locals>> updated;
-    asio::co_spawn(
-        io,
-        [](manager* relay, media_id which, const media_request* what,
-           std::optional<result<media_locals>>* to) -> asio::awaitable<void> {
-            *to = co_await relay->update(which, *what);
-        }(&now->relay, opened->id, &request, &updated),
-        asio::detached);
+    now->start_update(opened->id, request, updated);
     ASSERT_TRUE(now->until([&] { return log.count("seed_make") == 1; }));
     now->wait(now->relay.close(opened->id, "cancel"));
     ASSERT_TRUE(now->until([&] { return updated.has_value(); }));

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "controlplane/media/async_lock.hpp"
-#include "controlplane/media/flow_plan.hpp"
 #include "controlplane/media/manager.hpp"
 #include "controlplane/media/spawned.hpp"
+#include "controlplane/media/terms.hpp"
 
 namespace tandem::media {
 
@@ -35,25 +35,11 @@ struct contact_asked {
     std::shared_ptr<spawned<std::optional<policy::advice>>> answer;
 };
 
+// What runs on a leg, whatever its terms: keys, where it was heard, counters.
 struct manager::leg {
     explicit leg(asio::io_context& io) : lock(io), tick(io) {}
 
-    leg_kind kind{};
-    std::string unit;
-    session::tsid tsid = 0;
-    std::string interface;
-    bool ipv6 = false;
-    asio::ip::address outer; // our address
-    std::uint32_t address_index = 0;
-    std::uint16_t port = 0; // 0 = none taken
-    leg_local local;        // what the SDP shows
-    bool mux = false;       // in the SDP
-    bool unroutable = false;
-    std::optional<endpoint> remote_rtp, remote_rtcp; // from the SDP; of a unit leg: the phone's inner address
-    std::optional<endpoint> hint;                    // unit legs: where the unit says that its media comes from
-    std::optional<endpoint> latched;                 // where it really comes from
-    std::optional<sdes> srtp;
-    api::suite suite = api::suite::clear;
+    std::optional<endpoint> latched; // where its media really comes from
 
     std::uint32_t epoch = 0;   // in force (sending); SDES legs count their keys here too
     std::uint32_t highest = 0; // ever installed: the data plane takes no lower one again
@@ -66,7 +52,7 @@ struct manager::leg {
     bool replaced = false; // the unit should make the seeds and does not: the gateway does (an alarm)
     std::shared_ptr<contact_asked> contact;
     std::vector<std::uint32_t> retiring;
-    async_lock lock; // one re-key at a time
+    async_lock lock; // its keys, and what its unit is told of them: one re-key, MEDIA_OPEN or change at a time
     asio::steady_timer tick;
     bool kicked = false; // re-key now
     bool looping = false;
@@ -75,9 +61,6 @@ struct manager::leg {
     std::uint64_t last_rtp = 0; // silence check
     std::chrono::steady_clock::time_point last_progress;
     bool silent = false; // data plane said so
-
-    [[nodiscard]] bool is_unit() const noexcept { return kind == leg_kind::unit; }
-    [[nodiscard]] leg_shape shape() const;
 };
 
 struct manager::state {
@@ -91,25 +74,28 @@ struct manager::state {
     bool decided = false; // for good, with the units' advice; before, `level` is what the offer alone gives
     std::string decided_by;
     std::vector<policy::step> why;
-    std::uint32_t clock_rate = 8000;
-    std::array<bool, 2> forward{true, true};
     bool installed = false;
     bool closing = false;
     std::optional<std::chrono::steady_clock::time_point> lost; // flows are gone and could not be put in again yet
-    std::uint32_t era = 0;              // counts installations: what awaited over a change of it gives up
-    std::vector<api::flow_config> plan; // in force, as signalled (not as latched)
-    std::chrono::system_clock::time_point opened, answered;
+    media_terms now;                                           // in force; before the first answer, as opened
+    std::optional<media_terms> proposed;                       // what a later offer took beside
+    std::vector<api::flow_config> plan;                        // in force, as signalled (not as latched)
+    protocol::moment opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;
     std::uint32_t seeds_made = 0, seeds_from_units = 0;
-    async_lock lock; // one update at a time
+    async_lock lock; // one update at a time; whoever holds it may wait for the legs' locks, never the other way round
     std::array<leg, 2> legs;
 
-    [[nodiscard]] std::array<leg_shape, 2> shapes() const { return {legs[0].shape(), legs[1].shape()}; }
-    [[nodiscard]] bool has_unit() const noexcept { return legs[0].is_unit() || legs[1].is_unit(); }
-    [[nodiscard]] bool on_hold() const noexcept { return !forward[0] && !forward[1]; }
-    [[nodiscard]] std::vector<api::flow_config> make_plan(const settings& options) const;
+    [[nodiscard]] std::vector<api::flow_config> flows(const media_terms& of, const settings& options) const;
     // The party at the other end of leg i, as its unit's contacts may know it: id code or number, SIP address.
-    [[nodiscard]] std::vector<std::string> peers_of(std::size_t i) const;
+    [[nodiscard]] std::vector<std::string> peers_of(const media_terms& of, std::size_t i) const;
+};
+
+// A change of an installed media while it is made. Nothing of it is in force before the data plane took it.
+struct manager::draft {
+    media_terms want;
+    std::vector<api::flow_config> plan;
+    std::array<bool, 2> moved{}; // a unit's phone, or where it reaches us: its unit must hear of it
 };
 
 // Keys on their way to the data plane: never reallocated while it grows, wiped at the end.
@@ -125,6 +111,13 @@ public:
 [[nodiscard]] inline std::string to_text(const endpoint& where) {
     return where.address.is_v6() ? "[" + where.address.to_string() + "]:" + std::to_string(where.port)
                                  : where.address.to_string() + ":" + std::to_string(where.port);
+}
+
+[[nodiscard]] inline tl::unexpected<error> fail(std::string text) {
+    return tl::unexpected(error{std::move(text)});
+}
+[[nodiscard]] inline tl::unexpected<error> over(media_id id) {
+    return fail("media " + std::to_string(id) + " was changed or ended meanwhile");
 }
 
 void add_seeds(protocol::message& request, const epoch_seeds& seeds);

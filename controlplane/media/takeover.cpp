@@ -2,20 +2,18 @@
 // What happens around media: the data plane comes back (flows matched with what we know), units come back, events,
 // silence. Owner thread: io_context.
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "controlplane/media/state.hpp"
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
 
 void manager::start() {
-    for (const auto& row : journal_.load())
-        restore(row);
+    journal_.each([this](const media_row& row) { restore(row); });
     if (!media_.empty())
         spdlog::info("{} media of an earlier run are known; waiting for the data plane's flow list", media_.size());
     dataplane_.expect_generation(journal_.generation());
@@ -26,7 +24,7 @@ void manager::start() {
             spdlog::warn("{}", mapped.error());
         journal_.set_generation(hello.reply.generation);
         ++connect_era_;
-        asio::co_spawn(io_, reconcile(lost), asio::detached);
+        protocol::spawn(io_, "take-over of flows", reconcile(lost));
     };
     dataplane_.on_disconnect = [this](const std::string& why) {
         ready_ = false;
@@ -50,8 +48,8 @@ void manager::restore(const media_row& row) {
     m->decided = row.installed; // one that was not answered yet is decided anew, its units asked again
     m->decided_by = row.decided_by;
     m->why = row.why;
-    m->clock_rate = row.clock_rate;
-    m->forward = row.forward;
+    m->now.clock_rate = row.clock_rate;
+    m->now.forward = row.forward;
     m->installed = row.installed;
     m->opened = row.opened;
     m->answered = row.answered;
@@ -60,16 +58,15 @@ void manager::restore(const media_row& row) {
     m->seeds_made = row.seeds_made;
     m->seeds_from_units = row.seeds_from_units;
     for (std::size_t i = 0; i < 2; ++i) {
-        auto& l = m->legs[i];
+        auto& l = m->now.legs[i];
         const auto& r = row.legs[i];
         l.kind = r.kind;
         l.unit = r.unit;
         l.tsid = r.tsid;
         l.interface = r.interface;
         l.ipv6 = r.ipv6;
-        l.outer = r.outer;
         l.address_index = r.address_index;
-        l.port = r.port;
+        l.port = ports_->mark(r.outer, r.port, r.unit);
         l.local = {r.local_rtp, r.local_rtcp};
         l.mux = r.mux;
         l.unroutable = r.unroutable;
@@ -77,15 +74,11 @@ void manager::restore(const media_row& row) {
         l.remote_rtcp = r.remote_rtcp;
         l.hint = r.hint;
         l.suite = r.suite;
-        l.epoch = r.epoch;
-        l.keyed = row.installed && l.is_unit();
-        l.last_progress = std::chrono::steady_clock::now();
-        auto& pool =
-            pools_.try_emplace(l.outer, options_.first_port, options_.last_port, options_.quarantine).first->second;
-        if (pool.mark(l.port) && l.is_unit())
-            unit_ports_.emplace(l.unit, l.port);
+        m->legs[i].epoch = r.epoch;
+        m->legs[i].keyed = row.installed && l.is_unit();
+        m->legs[i].last_progress = std::chrono::steady_clock::now();
     }
-    m->plan = m->make_plan(options_);
+    m->plan = m->flows(m->now, options_);
     remember(m);
 }
 
@@ -109,10 +102,9 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
     std::vector<api::flow_ref> foreign;
     std::vector<api::epoch_ref> over;
     for (const auto& [id, m] : media_) {
-        for (auto& l : m->legs) // the addresses may be numbered otherwise now
-            for (const auto& local : dataplane_.hello()->addresses)
-                if (local.ip == l.outer)
-                    l.address_index = local.index;
+        number_addresses(m->now);
+        if (m->proposed)
+            number_addresses(*m->proposed);
         if (!m->installed || m->closing)
             continue;
         if (adopt(m, found))
@@ -127,15 +119,11 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
             foreign.push_back({flow});
             continue;
         }
-        for (std::size_t n = 0; n < entry->in_epoch_count && n < 3; ++n) // whatever is neither in force nor next
-            if (const auto& l = m->legs[*leg_of(*m, flow)]; l.suite != api::suite::clear && !l.stale &&
-                                                            entry->in_epochs[n] != l.epoch &&
-                                                            !(l.next.known() && entry->in_epochs[n] == l.next.epoch))
+        for (std::size_t n = 0; n < entry->in_epoch_count && n < 3; ++n)
+            if (!in_force(*m, *leg_of(*m, flow), entry->in_epochs[n]))
                 over.push_back({flow, entry->in_epochs[n], api::side::in, {}});
         for (std::size_t n = 0; n < entry->out_epoch_count && n < 3; ++n)
-            if (const auto& l = m->legs[1 - *leg_of(*m, flow)];
-                l.suite != api::suite::clear && !l.stale && entry->out_epochs[n] != l.epoch &&
-                !(l.next.known() && entry->out_epochs[n] == l.next.epoch))
+            if (!in_force(*m, 1 - *leg_of(*m, flow), entry->out_epochs[n]))
                 over.push_back({flow, entry->out_epochs[n], api::side::out, {}});
     }
     counters_.foreign_flows += foreign.size();
@@ -153,29 +141,45 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         if (m->installed && !m->closing && std::ranges::find(lost, m) == lost.end())
             start_loops(m);
     for (const auto& m : lost)
-        asio::co_spawn(io_, reinstall(m, "the data plane lost its flows"), asio::detached);
+        protocol::spawn_contained(io_, "a media put in again", reinstall(m, "the data plane lost its flows"),
+                                  [this, m] { end_by_itself(m, "an error inside while it was put in again"); });
+}
+
+// An epoch that is in force on a leg, next, or of a leg whose epochs are not known for sure.
+bool manager::in_force(const state& m, std::size_t i, std::uint32_t epoch) const {
+    const auto& l = m.legs[i];
+    return m.now.legs[i].suite == api::suite::clear || l.stale || epoch == l.epoch ||
+           (l.next.known() && epoch == l.next.epoch);
+}
+
+// The data plane's addresses may be numbered otherwise now.
+void manager::number_addresses(media_terms& of) const {
+    for (auto& l : of.legs)
+        for (const auto& local : dataplane_.hello()->addresses)
+            if (l.port && local.ip == l.port->address)
+                l.address_index = local.index;
 }
 
 // True where every flow of the media is there; what the data plane knows better (epochs, addresses) is taken from it.
 bool manager::adopt(const media_ptr& m, const std::unordered_map<api::flow_id, const api::flow_entry*>& found) {
-    const auto plan = m->make_plan(options_);
+    const auto plan = m->flows(m->now, options_);
     for (const auto& config : plan) {
         const auto entry = found.find(config.id);
         if (entry == found.end() || entry->second->config.tag != m->id ||
-            entry->second->config.in_suite != config.in_suite || entry->second->config.out_suite != config.out_suite)
+            entry->second->config.in.suite != config.in.suite || entry->second->config.out.suite != config.out.suite)
             return false;
     }
     m->plan = plan;
     m->lost.reset();
-    const auto shapes = m->shapes();
+    const auto shapes = m->now.shapes();
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->legs[i];
         const auto& in = *found.at(shapes[i].rtp());
         const auto& out = *found.at(flows_towards(shapes, i).front());
-        if (in.source.port != 0 && in.config.source != api::source_policy::signalled)
+        if (in.source.port != 0 && in.config.source.policy != api::source_policy::signalled)
             l.latched = endpoint{dataplane_client::from_net_ip(in.source.ip), in.source.port};
         l.retiring.clear();
-        if (l.suite == api::suite::clear)
+        if (m->now.legs[i].suite == api::suite::clear)
             continue;
         if (!l.next.known()) // an earlier life's half-made re-key: its seed is lost
             l.epoch = out.sending_epoch;
@@ -183,7 +187,7 @@ bool manager::adopt(const media_ptr& m, const std::unordered_map<api::flow_id, c
             l.highest = std::max(l.highest, in.in_epochs[n]);
         for (std::size_t n = 0; n < out.out_epoch_count && n < 3; ++n)
             l.highest = std::max(l.highest, out.out_epochs[n]);
-        l.stale = l.is_unit() && !l.next.known() && l.highest > l.epoch;
+        l.stale = m->now.legs[i].is_unit() && !l.next.known() && l.highest > l.epoch;
     }
     return true;
 }
@@ -191,20 +195,21 @@ bool manager::adopt(const media_ptr& m, const std::unordered_map<api::flow_id, c
 // Flows, keys and secondaries again, under the next epoch.
 asio::awaitable<void> manager::reinstall(media_ptr m, std::string why) {
     const auto guard = co_await m->lock.acquire();
-    if (m->closing || !m->installed)
+    const auto first = co_await m->legs[0].lock.acquire();
+    const auto second = co_await m->legs[1].lock.acquire();
+    if (gone(*m) || !m->installed)
         co_return;
     spdlog::warn("media {} of call {}: {}: put in again", m->id, m->call_id, why);
     keep_counters(m);
-    const auto era = ++m->era;
-    co_await remove_flows(m);
-    if (m->closing || m->era != era)
+    co_await remove_flows(m->plan);
+    if (gone(*m))
         co_return;
-    auto done = co_await install(m);
+    auto done = co_await install(m, m->now);
     if (done) {
         ++counters_.reinstalled;
         co_return;
     }
-    if (m->closing)
+    if (gone(*m))
         co_return;
     spdlog::warn("media {}: {}", m->id, done.error().text);
     m->installed = true; // wanted: the unit's return or the data plane's tries again, until the media's timeout
@@ -216,20 +221,23 @@ asio::awaitable<void> manager::reinstall(media_ptr m, std::string why) {
 
 // --- units -----------------------------------------------------------------------------------------------------------
 
+void manager::kick(leg& l) {
+    l.kicked = true;
+    l.tick.cancel();
+}
+
 void manager::session_up(const session::session_info& session) {
     for (const auto& [id, m] : media_)
-        for (auto& l : m->legs)
-            if (l.is_unit() && l.tsid == session.id && m->installed && !m->closing) {
-                l.kicked = true; // go on re-keying: a new seed, or the one that was not acknowledged
-                l.tick.cancel();
-            }
+        for (std::size_t i = 0; i < 2; ++i)
+            if (m->now.legs[i].is_unit() && m->now.legs[i].tsid == session.id && m->installed && !m->closing)
+                kick(m->legs[i]); // go on re-keying: a new seed, or the one that was not acknowledged
 }
 
 void manager::session_down(const session::session_info& session, bool final) {
     if (!final)
         return; // media goes on; the unit may come back before its timeout
     for (const auto& [id, m] : media_)
-        for (const auto& l : m->legs)
+        for (const auto& l : m->now.legs)
             if (l.is_unit() && l.tsid == session.id) {
                 end_by_itself(m, fmt::format("session of unit {} ended", l.unit));
                 break;
@@ -239,7 +247,7 @@ void manager::session_down(const session::session_info& session, bool final) {
 // --- events and silence ----------------------------------------------------------------------------------------------
 
 std::optional<std::size_t> manager::leg_of(const state& m, api::flow_id flow) const {
-    const auto shapes = m.shapes();
+    const auto shapes = m.now.shapes();
     for (std::size_t i = 0; i < 2; ++i)
         if (std::ranges::count(flows_from(shapes, i), flow) != 0)
             return i;
@@ -257,9 +265,9 @@ void manager::on_event(const api::flow_event& event) {
     switch (event.type) {
     case api::event_type::flow_timeout:
         l.silent = true;
-        if (l.is_unit()) { // its agent speaks every 15 s even when the phone does not
+        if (m->now.legs[*side].is_unit()) { // its agent speaks every 15 s even when the phone does not
             ++counters_.timeouts;
-            end_by_itself(m, fmt::format("media timeout: unit {} was silent", l.unit));
+            end_by_itself(m, fmt::format("media timeout: unit {} was silent", m->now.legs[*side].unit));
         } else if (m->legs[1 - *side].silent) {
             ++counters_.timeouts;
             end_by_itself(m, "media timeout");
@@ -273,10 +281,8 @@ void manager::on_event(const api::flow_event& event) {
         break;
     case api::event_type::key_limit:
         for (std::size_t i = 0; i < 2; ++i) // whichever side's key it is, both may change
-            if (m->legs[i].is_unit()) {
-                m->legs[i].kicked = true;
-                m->legs[i].tick.cancel();
-            }
+            if (m->now.legs[i].is_unit())
+                kick(m->legs[i]);
         break;
     case api::event_type::epoch_first_use:
         break;
@@ -286,7 +292,7 @@ void manager::on_event(const api::flow_event& event) {
 // The data plane moved what goes towards this leg already (and its RTCP, where that is apart); we only show it.
 void manager::on_latched(const media_ptr& m, const api::flow_event& event) {
     const auto side = leg_of(*m, event.id);
-    if (!side || event.id != m->legs[*side].shape().rtp())
+    if (!side || event.id != m->now.legs[*side].shape().rtp())
         return; // RTCP alone does not say where media goes
     m->legs[*side].latched = endpoint{dataplane_client::from_net_ip(event.address.ip), event.address.port};
     spdlog::info("media {}: leg {} is at {} now", m->id, *side, to_text(*m->legs[*side].latched));
@@ -306,11 +312,11 @@ void manager::sweep() {
                 over.push_back(m);
             continue;
         }
-        const auto limit = m->on_hold() ? options_.hold_timeout : options_.timeout;
+        const auto limit = m->now.on_hold() ? options_.hold_timeout : options_.timeout;
         bool anyone = false;
         for (std::size_t i = 0; i < 2; ++i) {
             auto& l = m->legs[i];
-            const auto seen = stats_of(l.shape().rtp());
+            const auto seen = stats_of(m->now.legs[i].shape().rtp());
             if (!seen) { // no statistics: events alone decide
                 anyone = true;
                 break;

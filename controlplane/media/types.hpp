@@ -34,8 +34,9 @@ enum class leg_kind {
 // SDES keys of a core leg (RFC 4568), both directions. Wiped by secret's destructor.
 struct sdes {
     api::suite suite{};
-    protocol::secret receive; // key || salt that the peer sends under
-    protocol::secret send;    // key || salt that we send under
+    protocol::kept_secret receive; // key || salt that the peer sends under
+    protocol::kept_secret send;    // key || salt that we send under
+    friend bool operator==(const sdes&, const sdes&) = default;
 };
 
 struct leg_request {
@@ -72,6 +73,12 @@ struct media_request {
 struct media_locals {
     media_id id = 0;
     std::array<leg_local, 2> legs;
+};
+
+// What an answer makes of one media.
+struct media_change {
+    media_id id = 0;
+    media_request request;
 };
 
 struct direction_stats { // what one leg received

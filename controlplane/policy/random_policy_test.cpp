@@ -15,7 +15,7 @@ namespace {
 using std::chrono::hours;
 using std::chrono::seconds;
 
-const std::chrono::system_clock::time_point now{hours(500'000)};
+const std::chrono::system_clock::time_point today{hours(500'000)};
 
 // A party as a call names it, and what it means, worked out by hand.
 struct person {
@@ -103,7 +103,7 @@ struct plain_policy {
         std::vector<double> lengths;
         std::size_t failures = 0;
         for (const auto& call : history.calls) {
-            if (call.ended + settings.age <= now)
+            if (call.ended + settings.age <= today)
                 continue;
             failures += call.failed;
             if (!call.failed || call.duration > seconds(0))
@@ -319,7 +319,7 @@ plain_policy random_policy(chance& by) {
     made.history = {"alice", "bob", {}, 0};
     for (auto n = by.below(10); n > 0; --n) {
         const bool failed = by.one_in(3);
-        made.history.add({now - hours(by.below(12)) - std::chrono::minutes(n),
+        made.history.add({today - hours(by.below(12)) - std::chrono::minutes(n),
                           failed && by.one_in(2) ? seconds(0) : seconds(1 + by.below(1000)), failed});
     }
     return made;
@@ -365,7 +365,7 @@ TEST(RandomPolicies, TenThousandAgreeWithThePlainDecision) {
     for (unsigned seed = 0; seed < 10'000; ++seed) {
         chance by(seed);
         const auto plain = random_policy(by);
-        engine real(plain.settings, [] { return now; });
+        engine real(plain.settings, [] { return today; });
         if (plain.known)
             real.rules_replaced(plain.rules);
         if (!plain.history.calls.empty())

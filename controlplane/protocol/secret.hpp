@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
 
 namespace tandem::protocol {
 
@@ -66,6 +67,26 @@ private:
     }
     std::array<std::uint8_t, capacity> bytes_{};
     std::size_t size_ = 0;
+};
+
+// A secret inside a value that is copied whole, on purpose: what is planned lies beside what is in force.
+class kept_secret : public secret {
+public:
+    using secret::secret;
+    kept_secret() = default;
+    kept_secret(secret&& from) noexcept : secret(std::move(from)) {}
+    kept_secret(kept_secret&&) noexcept = default;
+    kept_secret& operator=(kept_secret&&) noexcept = default;
+    kept_secret(const kept_secret& other) : secret(other.view()) {}
+    kept_secret& operator=(const kept_secret& other) {
+        if (this != &other)
+            *this = kept_secret(other);
+        return *this;
+    }
+    ~kept_secret() = default;
+    friend bool operator==(const kept_secret& a, const kept_secret& b) noexcept {
+        return std::ranges::equal(a.view(), b.view());
+    }
 };
 
 } // namespace tandem::protocol

@@ -76,4 +76,11 @@ std::optional<secret> seed_as_keys(const secret& seed, api::suite suite) {
     return seed.copy();
 }
 
+digest_bytes digest(std::span<const std::uint8_t> secret) noexcept {
+    static constexpr std::array<std::uint8_t, 11> name{'s', 'e', 'e', 'd', ' ', 'd', 'i', 'g', 'e', 's', 't'};
+    digest_bytes out{};
+    (void)hkdf_sha256(name, secret, {}, out);
+    return out;
+}
+
 } // namespace tandem::protocol

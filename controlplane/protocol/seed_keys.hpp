@@ -6,6 +6,7 @@
 //   info = TSID (8) || media (4) || direction (1) || epoch (4) || suite (2), network byte order
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -35,5 +36,9 @@ struct key_binding {
 
 // `seed-is-key` compatibility: the seed's bytes are the master key and salt themselves; nothing where lengths differ.
 [[nodiscard]] std::optional<secret> seed_as_keys(const secret& seed, api::suite suite);
+
+// Tells a seed or key from another without keeping it.
+using digest_bytes = std::array<std::uint8_t, 16>;
+[[nodiscard]] digest_bytes digest(std::span<const std::uint8_t> secret) noexcept;
 
 } // namespace tandem::protocol

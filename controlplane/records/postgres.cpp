@@ -4,8 +4,6 @@
 #include "controlplane/records/postgres.hpp"
 
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
@@ -15,6 +13,7 @@
 #include <spdlog/spdlog.h>
 #include <unordered_set>
 
+#include "controlplane/protocol/spawn.hpp"
 #include "controlplane/records/postgres_link.hpp"
 #include "controlplane/records/postgres_records.hpp"
 #include "controlplane/records/postgres_rules.hpp"
@@ -76,7 +75,7 @@ public:
     void start(policy::store::listener& to) {
         listener_ = &to;
         threads_->start(weak_from_this());
-        asio::co_spawn(io_, pump(shared_from_this()), asio::detached);
+        protocol::spawn(io_, "pump of records to PostgreSQL", pump(shared_from_this()));
     }
     void stop() {
         if (std::exchange(stopped_, true))

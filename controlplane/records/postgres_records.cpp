@@ -27,10 +27,6 @@ std::string ms_text(system_clock::time_point when) {
     return std::to_string(duration_cast<milliseconds>(when.time_since_epoch()).count());
 }
 
-std::string dump(const json& value) {
-    return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 // JSON may spell a zero byte, PostgreSQL's text may not hold one.
 std::string without_zeroes(std::string text) {
     if (text.find("\\u0000") == std::string::npos)
@@ -116,7 +112,7 @@ call_record unreadable(const std::string& id) {
 } // namespace
 
 std::size_t ship_records(pg_link& link, const std::vector<call_record>& records) {
-    return transaction(link, "BEGIN", [&] {
+    return in_transaction(link, "BEGIN", [&] {
         std::unordered_map<std::string, const call_record*> by_id;
         for (const auto& record : records)
             by_id[clean_text(record.id)] = &record;

@@ -21,10 +21,6 @@ namespace {
 
 constexpr std::size_t rows_a_statement = 20'000;
 
-std::string dump(const json& value) {
-    return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 policy::rule rule_of(std::string address, std::string level, std::string_view keygen, std::string_view path,
                      std::string comment) {
     return {std::move(address), std::move(level), policy::key_source_of(keygen), policy::path_choice_of(path),
@@ -89,7 +85,7 @@ std::uint64_t last_rule_number(pg_link& link) {
 }
 
 everything load_all(pg_link& link, bool with_rules) {
-    return transaction(link, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", [&] {
+    return in_transaction(link, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", [&] {
         everything all;
         all.identity = identity_of(link);
         if (with_rules) {
@@ -145,7 +141,7 @@ applied apply_rules(pg_link& link, const std::vector<policy::rule_edit>& edits, 
     std::unordered_map<std::string_view, std::size_t> last;
     for (std::size_t i = 0; i < edits.size(); ++i)
         last[edits[i].row.address] = i;
-    return transaction(link, "BEGIN", [&] {
+    return in_transaction(link, "BEGIN", [&] {
         link.run("SELECT set_config('tandem.who', $1, true)", {clean_text(who)});
         // The log's lock first: two gateways that import never wait for each other crosswise.
         link.run("SELECT 1 FROM tandem.counter WHERE name = 'rule' FOR UPDATE");

@@ -54,7 +54,7 @@ struct applied {
 
 // BEGIN ... COMMIT; ROLLBACK where `work` throws and the link still stands.
 template <class Work>
-auto transaction(pg_link& link, const char* begin, Work&& work) {
+auto in_transaction(pg_link& link, const char* begin, Work&& work) {
     link.run(begin);
     try {
         auto result = work();

@@ -4,6 +4,7 @@
 // thread.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,6 +33,9 @@ namespace tandem::records {
 // {"total":N,"calls":[[ended_ms,duration_ms,failed],...]}; the pair itself is not in it.
 [[nodiscard]] std::string to_json(const protocol::profile& profile);
 [[nodiscard]] bool profile_from_json(std::string_view text, protocol::profile& into); // leaves a and b alone
+
+// One line of it. What is not UTF-8 is replaced.
+[[nodiscard]] std::string dump(const nlohmann::json& value);
 
 // 32 hex digits: 12 of the time in ms (an index grows at its end), 20 of the kernel's random numbers.
 [[nodiscard]] std::string new_record_id();

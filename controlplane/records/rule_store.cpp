@@ -17,7 +17,7 @@ namespace tandem::records {
 namespace {
 
 constexpr auto look_every = std::chrono::milliseconds(500);
-constexpr int patience_ms = 250; // an operator's change waits for another program's lock, calls wait meanwhile
+constexpr int edit_patience_ms = 250; // an operator's change waits for another program's lock, calls wait meanwhile
 
 using policy::rule;
 using policy::rule_edit;
@@ -81,6 +81,7 @@ private:
     std::int64_t seen_version_ = -1, told_rules_ = 0, told_profiles_ = 0;
     std::string trouble_;
     bool loaded_ = false;
+    unsigned opening_ = 0; // of the connection
     statement version_, begin_, commit_, who_, set_, unset_, changes_, profile_changes_, profile_;
 };
 
@@ -154,6 +155,8 @@ void rule_rows::load() {
 void rule_rows::look() {
     try {
         const auto version = data_version();
+        if (std::exchange(opening_, db_.opened()) != db_.opened())
+            seen_version_ = -1; // of the connection before
         if (loaded_ && version == seen_version_) {
             trouble({});
             return;
@@ -232,7 +235,7 @@ std::string rule_rows::refused(const sqlite_error& error) {
 }
 
 void rule_rows::write(const std::vector<rule_edit>& edits, const std::string& who) {
-    sqlite3_busy_timeout(db_.get(), patience_ms);
+    sqlite3_busy_timeout(db_.get(), edit_patience_ms);
     transaction work(db_, begin_, commit_);
     who_.begin().bind(who).step();
     for (const auto& edit : edits) {
@@ -296,7 +299,7 @@ asio::awaitable<tl::expected<std::vector<policy::rule_change>, std::string>> rul
 asio::awaitable<tl::expected<std::size_t, std::string>> rule_rows::forget_profiles(std::string a, std::string b) {
     all_.writes.settle();
     try {
-        sqlite3_busy_timeout(db_.get(), patience_ms);
+        sqlite3_busy_timeout(db_.get(), edit_patience_ms);
         transaction work(db_, begin_, commit_);
         if (a.empty() && b.empty()) {
             once(db_, "DELETE FROM profile").step();

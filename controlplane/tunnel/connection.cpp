@@ -2,21 +2,17 @@
 // Reading and writing of one primary. See connection.hpp.
 #include "controlplane/tunnel/connection.hpp"
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
-#include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 #include <netinet/tcp.h>
+
+#include "controlplane/protocol/spawn.hpp"
+#include "controlplane/tunnel/with.hpp"
 
 namespace tandem::tunnel {
 namespace {
 
 constexpr auto finish_time = std::chrono::seconds(1);
-
-auto with(std::error_code& error) {
-    return asio::redirect_error(asio::use_awaitable, error);
-}
 
 } // namespace
 
@@ -33,8 +29,9 @@ connection::connection(std::unique_ptr<tls_stream> stream, protocol::peer_identi
 
 void connection::start(connection_events events) {
     events_ = std::move(events);
-    asio::co_spawn(stream_->get_executor(), read_loop(shared_from_this()), asio::detached);
-    asio::co_spawn(stream_->get_executor(), write_loop(shared_from_this()), asio::detached);
+    const auto failed = [self = shared_from_this()] { self->close("an error inside"); };
+    protocol::spawn_contained(stream_->get_executor(), "reader of a primary", read_loop(shared_from_this()), failed);
+    protocol::spawn_contained(stream_->get_executor(), "writer of a primary", write_loop(shared_from_this()), failed);
 }
 
 std::string connection::cipher() const {

@@ -3,25 +3,22 @@
 #include "controlplane/tunnel/listener.hpp"
 
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/ip/v6_only.hpp>
-#include <asio/redirect_error.hpp>
 #include <asio/ssl/error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
+#include <optional>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+
+#include "controlplane/protocol/spawn.hpp"
+#include "controlplane/tunnel/with.hpp"
 
 namespace tandem::tunnel {
 namespace {
 
 constexpr unsigned audit_lines_per_second = 20; // a flood of bad handshakes must not fill the disk
 constexpr auto no_descriptors_pause = std::chrono::milliseconds(100);
-
-auto with(std::error_code& error) {
-    return asio::redirect_error(asio::use_awaitable, error);
-}
 
 std::string text(const asio::ip::tcp::endpoint& e) {
     return e.address().is_v6() ? fmt::format("[{}]:{}", e.address().to_string(), e.port())
@@ -39,6 +36,17 @@ void raise_descriptor_limit(std::size_t connections) {
         spdlog::warn("tunnel: {} descriptors allowed, {} wanted for {} units: raise LimitNOFILE", limit.rlim_cur,
                      wanted, connections);
 }
+
+// One handshake among those under way, however it ends.
+struct counted {
+    explicit counted(std::size_t& n) : n_(n) { ++n_; }
+    ~counted() { --n_; }
+    counted(const counted&) = delete;
+    counted& operator=(const counted&) = delete;
+
+private:
+    std::size_t& n_;
+};
 
 } // namespace
 
@@ -69,7 +77,7 @@ tl::expected<void, std::string> listener::start(const std::vector<asio::ip::tcp:
                     ? "another program has that port: end it or change [tunnel] listen"
                     : "[tunnel] listen must name an address of this host and a port that this program may bind"));
         }
-        asio::co_spawn(io_, accept_loop(shared_from_this(), acceptor), asio::detached);
+        protocol::spawn(io_, "acceptor of tunnels", accept_loop(shared_from_this(), acceptor));
     }
     return {};
 }
@@ -119,7 +127,7 @@ asio::awaitable<void> listener::accept_loop(std::shared_ptr<listener> self, asio
         }
         ++count_->connections;
         if (admit())
-            asio::co_spawn(io_, handshake(self, std::move(socket)), asio::detached);
+            protocol::spawn_contained(io_, "handshake", handshake(self, std::move(socket)));
     }
 }
 
@@ -129,7 +137,7 @@ asio::awaitable<void> listener::handshake([[maybe_unused]] std::shared_ptr<liste
     const auto remote = socket.remote_endpoint(error);
     if (error)
         co_return; // gone already
-    ++half_open_;
+    std::optional<counted> half_open(half_open_);
     auto stream = std::make_unique<tls_stream>(std::move(socket), context_);
     bool timed_out = false;
     asio::steady_timer deadline(io_, limits_.handshake);
@@ -144,7 +152,7 @@ asio::awaitable<void> listener::handshake([[maybe_unused]] std::shared_ptr<liste
     co_await stream->async_handshake(asio::ssl::stream_base::server, with(error));
     *expired = nullptr;
     deadline.cancel();
-    --half_open_;
+    half_open.reset();
     if (stopped_)
         co_return;
     if (error || timed_out) {

@@ -4,6 +4,7 @@
 // Transport: AF_UNIX SOCK_SEQPACKET, path from the data plane's configuration, mode 0600. One message = one datagram:
 // `header` followed by `count` items of the type that the message type names. Host byte order (same machine), fixed
 // widths, sizes asserted. Every request gets exactly one reply with the same sequence; events have sequence 0.
+// A message of another contract version is refused whole (bad_version and a sentence), HELLO too.
 // A new connection sends HELLO first. One controlling connection at a time: a later HELLO takes over, and the earlier
 // connection is closed. When it closes, flows stay (the control plane may die; it takes them over by FLOW_LIST).
 //
@@ -22,7 +23,7 @@
 namespace tandem::api {
 
 inline constexpr std::uint32_t contract_magic = 0x544e444d; // "TNDM"
-inline constexpr std::uint16_t contract_version = 2;
+inline constexpr std::uint16_t contract_version = 3;
 inline constexpr std::size_t contract_max_message = 64 * 1024;
 inline constexpr std::size_t max_addresses = 64;
 
@@ -36,6 +37,9 @@ enum class message_type : std::uint16_t {
     epoch_switch = 12,   // epoch_ref[count]     -> item_status[count]   out-side sends under this epoch from now on
     epoch_retire = 14,   // epoch_ref[count]     -> item_status[count]   key wiped before the reply
     port_list = 16,      // (none)               -> port_entry[count]
+    flow_replace = 20,   // flow_replacement[count] -> item_status[count]   value: its slot in the stats segment
+    stream_put = 22,     // stream_item[count]   -> item_status[count]   state into a side that has no key yet
+    stream_list = 24,    // list_request         -> stream_item[count]   pages; the last page has count 0
     trace_start = 64,    // trace_request        -> observe_reply + port_entry[count]   observers: sight.hpp
     capture_start = 66,  // capture_request      -> observe_reply + port_entry[count]
     error_reply = 255,   // contract_error       the request as a whole was refused
@@ -44,7 +48,10 @@ enum class message_type : std::uint16_t {
     capture_records = 258, // capture_record + bytes, count times
     observe_end = 259,     // observe_end
 };
-// A reply's type is its request's + 1.
+// A reply's type is its request's + 1. What a request's and a reply's items are, items_of says (below, and sight.hpp).
+[[nodiscard]] constexpr message_type reply_to(message_type request) noexcept {
+    return static_cast<message_type>(static_cast<std::uint16_t>(request) + 1);
+}
 
 enum class status : std::uint16_t {
     ok = 0,
@@ -64,6 +71,9 @@ enum class status : std::uint16_t {
     not_controlling, // another connection took over
     busy,            // another observer's trace or capture runs
     not_possible,    // what was asked cannot be done now; the text says why
+    bad_state,       // a state that cannot be true, or one that has no place there
+    not_yours,       // a flow of another media (tag)
+    group_refused,   // nothing wrong with this item, but with another of its group
 };
 
 struct contract_header {
@@ -124,29 +134,47 @@ enum class source_policy : std::uint8_t {
     first,         // clear: the first packet's address, then fixed until a flow_update
 };
 
+// How one side is protected.
+struct side_config {
+    api::suite suite;
+    std::uint8_t mki_length; // 0 = no MKI on the wire, else 1..4 (Tandem's own secondaries: 4)
+    std::uint8_t reserved;
+};
+static_assert(sizeof(side_config) == 4);
+
+struct source_config {
+    source_policy policy;
+    std::uint8_t reserved[7];
+    net_address signalled; // source_policy::signalled
+};
+static_assert(sizeof(source_config) == 32);
+
+// Where a flow's packets leave from and go to.
+struct route_config {
+    flow_id rtp_out;        // local address and port that RTP leaves from (the reverse flow's in-side)
+    flow_id rtcp_out;       // likewise RTCP; equals rtp_out where the out-leg muxes
+    net_address rtp_remote; // port 0 = not known yet (drop no_remote until learned or updated)
+    net_address rtcp_remote;
+};
+static_assert(sizeof(route_config) == 56);
+
 struct flow_config {
     flow_id id;        // in-side local address and port
     flow_id reverse;   // flow whose out remote follows this flow's source when it latches; 0 = none. Only what
                        // this flow carries moves: rtp_remote by carries_rtp, rtcp_remote by carries_rtcp
     std::uint64_t tag; // the control plane's own mark (media id), returned in lists and events
-    suite in_suite;
-    suite out_suite;
+    side_config in;
+    side_config out;
     std::uint8_t carries; // carries_rtp | carries_rtcp
-    source_policy source;
-    std::uint8_t in_mki_length; // 0 = no MKI on the wire, else 1..4 (Tandem's own secondaries: 4)
-    std::uint8_t out_mki_length;
-    std::uint8_t dscp; // 0..63, of what is sent
+    std::uint8_t dscp;    // 0..63, of what is sent
+    std::uint8_t flags;   // flow_flags
     std::uint8_t reserved0;
     std::uint16_t timeout_s; // silence after which flow_timeout is reported; 0 = never
-    std::uint8_t flags;      // flow_flags
-    std::uint8_t reserved1;
-    net_address signalled_source; // source_policy::signalled
-    flow_id rtp_out;              // local address and port that RTP leaves from (the reverse flow's in-side)
-    flow_id rtcp_out;             // likewise RTCP; equals rtp_out where the out-leg muxes
-    net_address rtp_remote;       // port 0 = not known yet (drop no_remote until learned or updated)
-    net_address rtcp_remote;
+    std::uint16_t reserved1;
+    source_config source;
+    route_config route;
 };
-static_assert(sizeof(flow_config) == 32 + 24 + 8 + 48);
+static_assert(sizeof(flow_config) == 32 + sizeof(source_config) + sizeof(route_config));
 
 enum flow_flags : std::uint8_t {
     flow_paused = 1, // received, authenticated and counted, but not forwarded (hold, a=inactive)
@@ -155,23 +183,20 @@ enum flow_flags : std::uint8_t {
 struct flow_update {
     flow_id id;
     std::uint8_t mask; // update_mask
-    source_policy source;
     std::uint8_t flags;
     std::uint8_t dscp;
+    std::uint8_t reserved0;
     std::uint16_t timeout_s;
-    std::uint16_t reserved;
+    std::uint16_t reserved1;
     flow_id reverse;
-    net_address signalled_source;
-    flow_id rtp_out;
-    flow_id rtcp_out;
-    net_address rtp_remote;
-    net_address rtcp_remote;
+    source_config source;
+    route_config route;
 };
-static_assert(sizeof(flow_update) == 16 + 24 + 8 + 48);
+static_assert(sizeof(flow_update) == 16 + sizeof(source_config) + sizeof(route_config));
 
 enum update_mask : std::uint8_t {
-    update_source = 1, // source, signalled_source; re-arms `first`
-    update_remote = 2, // rtp_remote, rtcp_remote, rtp_out, rtcp_out
+    update_source = 1, // source; re-arms `first`
+    update_remote = 2, // route
     update_flags = 4,
     update_timeout = 8,
     update_dscp = 16,
@@ -182,18 +207,21 @@ struct flow_ref {
     flow_id id;
 };
 
-// An epoch's master key for one side. The number is the MKI value on the wire where the side has an MKI.
+// An epoch's master key for one side.
 struct epoch_key {
     flow_id id;
     api::side side;
     std::uint8_t key_length;
     std::uint8_t salt_length;
     std::uint8_t reserved;
-    std::uint32_t epoch;
+    std::uint32_t epoch; // the control plane's number: names the key
+    // On the wire where the side has an MKI. Two keys in force on a side may not share it; the value of a retired one
+    // may come again. Tandem's own secondaries: the epoch.
+    std::uint32_t mki;
     std::uint8_t key[max_key_length];
     std::uint8_t salt[16]; // salt_length used
 };
-static_assert(sizeof(epoch_key) == 12 + 32 + 16);
+static_assert(sizeof(epoch_key) == 16 + 32 + 16);
 
 struct epoch_ref {
     flow_id id;
@@ -234,6 +262,62 @@ struct flow_entry {
 static_assert(sizeof(flow_entry) == sizeof(flow_config) + 24 + 16 + 24);
 static_assert(sizeof(contract_header) + list_page * sizeof(flow_entry) <= contract_max_message);
 
+// Packets of one SSRC that were accepted (in) or sent (out), as packet indices (RFC 3711 3.3.1; RTP: 2^16 * ROC + SEQ).
+struct window_state {
+    std::uint64_t next;    // highest index + 1; 0 = none yet
+    std::uint64_t seen[2]; // bit i (the least significant of [0] first): index next - 1 - i was accepted or sent
+};
+static_assert(sizeof(window_state) == 24);
+
+// One SSRC of one side (RFC 3711 3.2.3).
+struct stream_state {
+    std::uint32_t ssrc;
+    std::uint16_t offset; // out: sequence number on the wire minus the source's
+    std::uint16_t reserved;
+    window_state rtp;
+    window_state rtcp; // out: only `next` counts, the next SRTCP index
+};
+static_assert(sizeof(stream_state) == 56);
+
+// STREAM_PUT: all items of one side are put or none. bad_state: an index beyond 2^48 (RTP) or 2^31 (RTCP), a seen bit
+// of an index below 0, the newest index not seen, an SSRC twice, more than a side holds, or a side that has keys
+// already.
+struct stream_item {
+    flow_id id;
+    api::side side;
+    std::uint8_t reserved[3];
+    stream_state state;
+};
+static_assert(sizeof(stream_item) == 64);
+
+enum class key_choice : std::uint8_t {
+    keep,  // the old ones' epochs go along, where suite and MKI length are the same
+    fresh, // none of them; the first one is given here
+};
+
+// A flow that takes the place of others of its media (tag), with their state. Every flow that a group of items names,
+// or whose id one of its configurations has, is replaced: gone the moment the new ones are there, between two packets.
+//
+// A side goes on where the old ones of the same suite were: indices, windows, SRTCP index, packet counts of keys; for a
+// key that is given as fresh, too (RFC 3711 3.3.1), and where it equals one of the old ones', whatever its number. A
+// side of another suite begins anew. Two flows are joined (mux) where one carries RTP, the other RTCP; where one is
+// named by two, each gets all of it (un-mux). Counters go along by what the flows carry.
+//
+// The source that was heard goes along where the policy stays. A remote with port 0 stays where it was, latched or not;
+// another one is in force until somebody authenticates from elsewhere.
+struct flow_replacement {
+    flow_config config;
+    std::uint32_t group; // consecutive items of one group take force at once, or none does (group_refused)
+    flow_id in_from[2];  // flows whose in-side's state this one's takes; 0 = none
+    flow_id out_from[2]; // likewise the out-side's
+    key_choice in_keys;
+    key_choice out_keys;
+    std::uint8_t reserved[2];
+    epoch_key in_key; // fresh: installed (out: and sent under) when the flow takes force; key_length 0 = none
+    epoch_key out_key;
+};
+static_assert(sizeof(flow_replacement) == sizeof(flow_config) + 24 + 2 * sizeof(epoch_key));
+
 struct port_entry {
     char name[16];
     std::uint32_t ifindex;
@@ -271,6 +355,47 @@ struct flow_event {
 };
 static_assert(sizeof(flow_event) == 48);
 
-static_assert(std::is_trivially_copyable_v<flow_entry> && std::is_trivially_copyable_v<epoch_key>);
+// What a message holds. Replies with something in front of their items: hello_reply, observe_reply.
+struct no_item {};
+template <class Request, class Reply>
+struct item_types {
+    using request = Request;
+    using reply = Reply;
+    static_assert(std::is_trivially_copyable_v<request> && std::is_trivially_copyable_v<reply>);
+};
+template <message_type>
+struct items_of; // an unknown type does not compile
+template <>
+struct items_of<message_type::hello> : item_types<api::hello, address_entry> {};
+template <>
+struct items_of<message_type::flow_add> : item_types<flow_config, item_status> {};
+template <>
+struct items_of<message_type::flow_update> : item_types<api::flow_update, item_status> {};
+template <>
+struct items_of<message_type::flow_remove> : item_types<flow_ref, item_status> {};
+template <>
+struct items_of<message_type::flow_list> : item_types<list_request, flow_entry> {};
+template <>
+struct items_of<message_type::epoch_install> : item_types<epoch_key, item_status> {};
+template <>
+struct items_of<message_type::epoch_switch> : item_types<epoch_ref, item_status> {};
+template <>
+struct items_of<message_type::epoch_retire> : item_types<epoch_ref, item_status> {};
+template <>
+struct items_of<message_type::port_list> : item_types<no_item, port_entry> {};
+template <>
+struct items_of<message_type::flow_replace> : item_types<flow_replacement, item_status> {};
+template <>
+struct items_of<message_type::stream_put> : item_types<stream_item, item_status> {};
+template <>
+struct items_of<message_type::stream_list> : item_types<list_request, stream_item> {};
+template <>
+struct items_of<message_type::error_reply> : item_types<contract_error, no_item> {};
+template <>
+struct items_of<message_type::event> : item_types<flow_event, no_item> {};
+template <message_type type>
+using request_of = typename items_of<type>::request;
+template <message_type type>
+using reply_of = typename items_of<type>::reply;
 
 } // namespace tandem::api

@@ -120,6 +120,15 @@ struct observe_end {
 };
 static_assert(sizeof(observe_end) == 24);
 
-static_assert(std::is_trivially_copyable_v<trace_record> && std::is_trivially_copyable_v<capture_record>);
+template <>
+struct items_of<message_type::trace_start> : item_types<trace_request, port_entry> {};
+template <>
+struct items_of<message_type::capture_start> : item_types<capture_request, port_entry> {};
+template <>
+struct items_of<message_type::trace_records> : item_types<trace_record, no_item> {};
+template <>
+struct items_of<message_type::capture_records> : item_types<capture_record, no_item> {};
+template <>
+struct items_of<message_type::observe_end> : item_types<api::observe_end, no_item> {};
 
 } // namespace tandem::api

@@ -156,8 +156,7 @@ bool contract_server::handle(const connection& from, std::span<const std::byte> 
         return false;
     }
     if (header.version != api::contract_version)
-        return refuse(from.fd, header, api::status::bad_version,
-                      fmt::format("contract version {} here, {} asked", api::contract_version, header.version));
+        return refuse_version(from.fd, header, header.version);
     const auto body = message.subspan(sizeof header);
     if (observes)
         return observe(from, header, body);
@@ -173,22 +172,24 @@ bool contract_server::dispatch(int fd, const api::contract_header& header, std::
     using type = api::message_type;
     switch (header.type) {
     case type::flow_add:
-        return each<api::flow_config>(fd, header, body,
-                                      [&](auto& item, auto& value) { return handler_.flow_add(item, value); });
+        return each<type::flow_add>(fd, header, body,
+                                    [&](auto& item, auto& value) { return handler_.flow_add(item, value); });
     case type::flow_update:
-        return each<api::flow_update>(fd, header, body, [&](auto& item, auto&) { return handler_.flow_update(item); });
+        return each<type::flow_update>(fd, header, body, [&](auto& item, auto&) { return handler_.flow_update(item); });
     case type::flow_remove:
-        return each<api::flow_ref>(fd, header, body, [&](auto& item, auto&) { return handler_.flow_remove(item); });
+        return each<type::flow_remove>(fd, header, body, [&](auto& item, auto&) { return handler_.flow_remove(item); });
     case type::epoch_install:
-        return each<api::epoch_key>(fd, header, body, [&](auto& item, auto&) {
+        return each<type::epoch_install>(fd, header, body, [&](auto& item, auto&) {
             const auto status = handler_.epoch_install(item);
             explicit_bzero(&item, sizeof item);
             return status;
         });
     case type::epoch_switch:
-        return each<api::epoch_ref>(fd, header, body, [&](auto& item, auto&) { return handler_.epoch_switch(item); });
+        return each<type::epoch_switch>(fd, header, body,
+                                        [&](auto& item, auto&) { return handler_.epoch_switch(item); });
     case type::epoch_retire:
-        return each<api::epoch_ref>(fd, header, body, [&](auto& item, auto&) { return handler_.epoch_retire(item); });
+        return each<type::epoch_retire>(fd, header, body,
+                                        [&](auto& item, auto&) { return handler_.epoch_retire(item); });
     case type::flow_list:
         return list(fd, header, body);
     case type::port_list:
@@ -199,8 +200,10 @@ bool contract_server::dispatch(int fd, const api::contract_header& header, std::
     }
 }
 
-template <class Item, class Each>
+template <api::message_type type, class Each>
 bool contract_server::each(int fd, const api::contract_header& header, std::span<const std::byte> body, Each&& what) {
+    using Item = api::request_of<type>;
+    static_assert(std::is_same_v<api::reply_of<type>, api::item_status>);
     if (body.size() != header.count * sizeof(Item))
         return refuse(
             fd, header, api::status::bad_message,
@@ -215,8 +218,7 @@ bool contract_server::each(int fd, const api::contract_header& header, std::span
         append(reply, api::item_status{id, status, 0, value});
     }
     handler_.end_of_request();
-    return send(fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1), header.count,
-                reply);
+    return send(fd, header, api::reply_to(type), header.count, reply);
 }
 
 bool contract_server::hello(int fd, const api::contract_header& header, std::span<const std::byte> body) {
@@ -224,8 +226,7 @@ bool contract_server::hello(int fd, const api::contract_header& header, std::spa
         return refuse(fd, header, api::status::bad_message, "HELLO holds one hello item");
     const auto said = read_item<api::hello>(body, 0);
     if (said.contract_version != api::contract_version)
-        return refuse(fd, header, api::status::bad_version,
-                      fmt::format("contract version {} here, {} asked", api::contract_version, said.contract_version));
+        return refuse_version(fd, header, said.contract_version);
     if (controller_ >= 0 && controller_ != fd) {
         spdlog::info("contract: process {} takes over control", said.pid);
         close_connection(controller_);
@@ -238,23 +239,21 @@ bool contract_server::hello(int fd, const api::contract_header& header, std::spa
     append(bytes, reply);
     for (const auto& a : addresses)
         append(bytes, a);
-    return send(fd, header, static_cast<api::message_type>(1), static_cast<std::uint16_t>(addresses.size()), bytes);
+    return send(fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(addresses.size()), bytes);
 }
 
 bool contract_server::list(int fd, const api::contract_header& header, std::span<const std::byte> body) {
     if (header.count != 1 || body.size() != sizeof(api::list_request))
         return refuse(fd, header, api::status::bad_message, "FLOW_LIST holds one list_request");
     const auto flows = handler_.flow_list(read_item<api::list_request>(body, 0));
-    return send(fd, header,
-                static_cast<api::message_type>(static_cast<std::uint16_t>(api::message_type::flow_list) + 1),
-                static_cast<std::uint16_t>(flows.size()), std::as_bytes(std::span(flows)));
+    return send(fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(flows.size()),
+                std::as_bytes(std::span(flows)));
 }
 
 bool contract_server::ports(int fd, const api::contract_header& header) {
     const auto found = handler_.port_list();
-    return send(fd, header,
-                static_cast<api::message_type>(static_cast<std::uint16_t>(api::message_type::port_list) + 1),
-                static_cast<std::uint16_t>(found.size()), std::as_bytes(std::span(found)));
+    return send(fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(found.size()),
+                std::as_bytes(std::span(found)));
 }
 
 bool contract_server::observe(const connection& from, const api::contract_header& header,
@@ -271,8 +270,7 @@ bool contract_server::observe(const connection& from, const api::contract_header
     append(bytes, answer->reply);
     for (const auto& port : answer->ports)
         append(bytes, port);
-    return send(from.fd, header, static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1),
-                static_cast<std::uint16_t>(answer->ports.size()), bytes);
+    return send(from.fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(answer->ports.size()), bytes);
 }
 
 bool contract_server::refuse(int fd, const api::contract_header& header, api::status status, std::string_view text) {
@@ -280,6 +278,12 @@ bool contract_server::refuse(int fd, const api::contract_header& header, api::st
     error.status = status;
     text.copy(error.text, sizeof error.text - 1);
     return send(fd, header, api::message_type::error_reply, 1, std::as_bytes(std::span(&error, 1)));
+}
+
+bool contract_server::refuse_version(int fd, const api::contract_header& header, std::uint32_t asked) {
+    return refuse(fd, header, api::status::bad_version,
+                  fmt::format("contract version {} here, {} asked: install data plane and control plane of one release",
+                              api::contract_version, asked));
 }
 
 bool contract_server::send(int fd, const api::contract_header& request, api::message_type type, std::uint16_t count,

@@ -66,9 +66,10 @@ private:
     bool list(int fd, const api::contract_header& header, std::span<const std::byte> body);
     bool ports(int fd, const api::contract_header& header);
     bool observe(const connection& from, const api::contract_header& header, std::span<const std::byte> body);
-    template <class Item, class Each>
+    template <api::message_type type, class Each>
     bool each(int fd, const api::contract_header& header, std::span<const std::byte> body, Each&& what);
     bool refuse(int fd, const api::contract_header& header, api::status status, std::string_view text);
+    bool refuse_version(int fd, const api::contract_header& header, std::uint32_t asked);
     bool send(int fd, const api::contract_header& request, api::message_type type, std::uint16_t count,
               std::span<const std::byte> body);
     void close_connection(int fd);

@@ -5,13 +5,10 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
-#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <netinet/in.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <utility>
 
@@ -20,6 +17,8 @@
 
 #include "bpf/loader/edge.hpp"
 #include "dataplane/api/probes.hpp"
+#include "dataplane/api/service_manager.hpp"
+#include "dataplane/app/holder_words.hpp"
 
 namespace tandem::app {
 
@@ -31,7 +30,7 @@ constexpr int observed_poll_ms = 1;
 constexpr std::uint64_t age_interval_ns = 100 * millisecond;
 constexpr std::uint64_t recovery_routes_ns = 50 * millisecond; // phones with an address each: 8 us of netlink for each
 constexpr flow::slot_index aged_at_once = 4096; // a million flows take 2.5 s and less than a tenth of this thread
-constexpr std::uint64_t worker_silence_ns = 5 * second;
+constexpr std::uint64_t worker_silence_ns = 3 * second;
 
 std::uint64_t realtime_ns() {
     timespec t{};
@@ -42,9 +41,10 @@ std::uint64_t realtime_ns() {
 } // namespace
 
 control::control(const config& settings, flow::store& flows, pipeline::shared_state& shared, stats_file& stats,
-                 std::vector<io::port>& ports, io::nexthop_resolver& resolver, flow::executor& workers)
+                 std::vector<io::port>& ports, io::nexthop_resolver& resolver, flow::executor& workers,
+                 holder_link& holder)
     : settings_(settings), flows_(flows), shared_(shared), stats_(stats), ports_(ports), resolver_(resolver),
-      routes_(resolver, flows, workers, shared.hops, shared.table.addresses()),
+      holder_(holder), routes_(resolver, flows, workers, shared.hops, shared.table.addresses()),
       sight_(shared, ports, settings.audit_path()), ageing_(shared.memory.records().size()),
       ring_drops_(stats.workers()), started_ns_(realtime_ns()) {
     flows_.on_publish = [this](auto slot, const auto& r) { published(slot, r); };
@@ -106,9 +106,9 @@ void control::published(flow::slot_index slot, const flow::record& r) {
         s.id = r.id;
         s.tag = r.tag;
     }
-    api::probe_flow_create(r.id, r.tag, r.in_suite, r.out_suite);
-    s.suite_in = r.in_suite;
-    s.suite_out = r.out_suite;
+    api::probe_flow_create(r.id, r.tag, r.in.suite, r.out.suite);
+    s.suite_in = r.in.suite;
+    s.suite_out = r.out.suite;
     s.epoch_out = flow::sending_epoch(shared_.memory.outs()[slot]);
     const std::uint64_t now = pipeline::monotonic_ns();
     ageing_.begin(slot, now, s.last_packet_ns);
@@ -267,33 +267,56 @@ void control::each_second(std::uint64_t now_ns) {
     std::copy(sum.begin(), sum.end(), stats_.header().edge);
     ring_drops_.refresh(ports_);
     routes_.tick(now_ns);
-    // A worker that does not come round any more is a hang: the service manager is not told that all is well.
-    const std::uint64_t beat = std::atomic_ref(shared_.memory.header().heartbeat_ns).load(std::memory_order_relaxed);
-    if (now_ns > beat + worker_silence_ns)
-        spdlog::error("worker 0 has been silent for {} ms", (now_ns - beat) / millisecond);
-    else
-        notify_service_manager("WATCHDOG=1");
+    if (!workers_come_round(now_ns))
+        spdlog::error("a worker has not come round for {} s: this data plane hangs", worker_silence_ns / second);
+    else if (holder_.fd() < 0)
+        api::tell_service_manager("WATCHDOG=1"); // else the holder does, for as long as it hears of us
 }
 
-void control::run(contract_server& server, int signals) {
+// A worker's rounds are counted, those in vain too; the longest sleep is a tenth of a second.
+bool control::workers_come_round(std::uint64_t now_ns) {
+    progress_.resize(shared_.workers.size(), {0, now_ns});
+    bool all = true;
+    for (std::size_t i = 0; i < progress_.size(); ++i) {
+        const auto& counters = stats_.workers()[i].counters;
+        const std::uint64_t rounds = api::read(counters[static_cast<std::size_t>(api::counter::bursts)]) +
+                                     api::read(counters[static_cast<std::size_t>(api::counter::idle_polls)]);
+        if (rounds != progress_[i].rounds)
+            progress_[i] = {rounds, now_ns};
+        all = all && now_ns - progress_[i].since_ns <= worker_silence_ns;
+    }
+    return all;
+}
+
+control::end control::run(contract_server& server, int signals) {
     std::vector<pollfd> polled;
     bool sweeping = false;
     server.observe_by(sight_);
     for (;;) {
-        polled.assign({{signals, POLLIN, 0}, {resolver_.fd(), POLLIN, 0}});
+        polled.assign({{signals, POLLIN, 0}, {resolver_.fd(), POLLIN, 0}, {holder_.fd(), POLLIN, 0}});
         server.add_descriptors(polled);
         const int wait_ms = sweeping ? 0 : sight_.active() ? observed_poll_ms : poll_ms;
         ::poll(polled.data(), polled.size(), wait_ms);
         if (signalfd_siginfo info{}; polled[0].revents != 0 && read(signals, &info, sizeof info) == sizeof info) {
             spdlog::info("signal {}: ending; flows end with this process", info.ssi_signo);
             sight_.end();
-            return;
+            return end::over;
         }
         if (polled[1].revents != 0)
             routes_.process();
-        server.ready(std::span(polled).subspan(2));
+        if (const auto order = polled[2].revents != 0 ? holder_.heard() : holder_link::order::none;
+            order != holder_link::order::none) {
+            sight_.end();
+            if (order == holder_link::order::leave)
+                return end::leave;
+            spdlog::error("the holder is gone, and nobody keeps its place: ending; flows end with this process");
+            return end::over;
+        }
+        server.ready(std::span(polled).subspan(3));
         drain(server);
         const std::uint64_t now = pipeline::monotonic_ns();
+        if (workers_come_round(now))
+            holder_.keep_saying(holder_words::forwards, now);
         if (sight_.active())
             sight_.pump(now);
         stats_.header().heartbeat_ns = now;
@@ -306,25 +329,6 @@ void control::run(contract_server& server, int signals) {
             each_second(now);
         }
     }
-}
-
-void notify_service_manager(const char* state) {
-    const char* path = std::getenv("NOTIFY_SOCKET");
-    sockaddr_un to{};
-    to.sun_family = AF_UNIX;
-    if (path == nullptr || std::strlen(path) >= sizeof to.sun_path || (path[0] != '/' && path[0] != '@'))
-        return;
-    std::strcpy(to.sun_path, path);
-    if (path[0] == '@')
-        to.sun_path[0] = '\0';
-    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
-    if (sendto(fd, state, std::strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&to),
-               length) < 0)
-        spdlog::debug("service manager not reached: {}", std::strerror(errno));
-    close(fd);
 }
 
 } // namespace tandem::app

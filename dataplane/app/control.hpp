@@ -11,6 +11,7 @@
 
 #include "dataplane/app/config.hpp"
 #include "dataplane/app/contract_server.hpp"
+#include "dataplane/app/holder_link.hpp"
 #include "dataplane/app/observation.hpp"
 #include "dataplane/app/route_keeper.hpp"
 #include "dataplane/app/stats_file.hpp"
@@ -26,14 +27,16 @@ namespace tandem::app {
 class control final : public contract_handler {
 public:
     control(const config& settings, flow::store& flows, pipeline::shared_state& shared, stats_file& stats,
-            std::vector<io::port>& ports, io::nexthop_resolver& resolver, flow::executor& workers);
+            std::vector<io::port>& ports, io::nexthop_resolver& resolver, flow::executor& workers, holder_link& holder);
 
     // Fills XDP's maps with what does not change; then recover() takes over what a predecessor left.
     [[nodiscard]] tl::expected<void, std::string> set_up_edge();
     void recover();
     void workers_started(); // the gap ends here
 
-    void run(contract_server& server, int signals); // until SIGTERM or SIGINT
+    // Until SIGTERM or SIGINT, or its holder is gone for good; `leave`: the next data plane goes on with the flows.
+    enum class end : std::uint8_t { over, leave };
+    [[nodiscard]] end run(contract_server& server, int signals);
 
     // contract_handler
     void hello(api::hello_reply& reply, std::vector<api::address_entry>& addresses) override;
@@ -54,6 +57,7 @@ private:
     void followed(const api::flow_event& latched);
     void age(contract_server& server, std::uint64_t now_ns);
     void each_second(std::uint64_t now_ns);
+    [[nodiscard]] bool workers_come_round(std::uint64_t now_ns);
     void note_epoch(api::flow_id id);
 
     const config& settings_;
@@ -62,6 +66,7 @@ private:
     stats_file& stats_;
     std::vector<io::port>& ports_;
     io::nexthop_resolver& resolver_;
+    holder_link& holder_;
     route_keeper routes_;
     observation sight_;
     flow::ageing ageing_;
@@ -69,14 +74,15 @@ private:
     io::ring_drop_counters ring_drops_;
     std::uint64_t started_ns_;
     std::array<std::uint64_t, 256> edge_before_{}; // verdicts that a predecessor counted
+    struct progress {
+        std::uint64_t rounds = 0, since_ns = 0;
+    };
+    std::vector<progress> progress_; // by worker
     std::uint64_t next_second_ns_ = 0;
     std::uint64_t routes_until_ns_ = 0; // at a recovery: later flows' ways are found once the workers run; 0 = no limit
     std::uint64_t next_age_ns_ = 0;
     flow::slot_index next_aged_ = 0;      // of the walk that looks for silence
     std::vector<flow::slot_index> moved_; // flows whose remotes moved in this turn: their ways are asked for together
 };
-
-// sd_notify(3) without the library: nothing where NOTIFY_SOCKET is not set.
-void notify_service_manager(const char* state);
 
 } // namespace tandem::app

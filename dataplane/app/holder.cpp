@@ -1,330 +1,167 @@
 // SPDX-License-Identifier: Apache-2.0
-// tandem-holder: keeps the flow-state memory while the data plane dies and is started again.
+// tandem-holder: keeps the flow-state memory while data planes die, are upgraded and are started again.
 //
-// It makes one memfd and starts the program after "--" with `--state-fd N --ready-fd M` appended. Once that forwards, a
-// second one is started with `--standby-fd K`: it gets ready and waits, and takes over when the first dies (without it,
-// --no-standby, the program is started again at once). The holder never maps the memory. SIGTERM and SIGINT are passed
-// on; a clean exit of the child is its own. Exit status 75 of the child means: this memory's layout is not mine, give
-// me a fresh one. No threads, no configuration, nothing that could fail later.
-#include <algorithm>
+//   tandem-holder [--spares N] [--] tandem-dataplane --config FILE
+//   tandem-holder --take-over PID      asks that holder to become what is installed now, and its data plane too; waits
+//
+// It makes one memfd and starts the program after "--" with `--state-fd N --holder-fd M` appended; that one gets ready
+// and waits for its turn, the first at once. Behind the one that forwards N spares wait likewise (default 2). One that
+// dies, hangs or says nothing any more is replaced by the next. The holder never maps the memory and has no
+// configuration. SIGTERM and SIGINT end all; SIGHUP: --take-over without the waiting.
+//
+// A holder may die as well: the data plane goes on where the service manager keeps a copy of the descriptors and gives
+// them to the next holder (holder_store.hpp); without one it ends.
 #include <cerrno>
+#include <charconv>
+#include <climits>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
-#include <fcntl.h>
 #include <poll.h>
 #include <string>
-#include <sys/mman.h>
+#include <string_view>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
 
+#include "dataplane/app/holder_keeper.hpp"
+
+extern "C" { // glibc 2.36 forgot to say so
+#include <sys/pidfd.h>
+}
+
+namespace tandem::holder {
 namespace {
 
-constexpr int exit_fresh_memory = 75;
-constexpr int first_delay_ms = 100, longest_delay_ms = 5000;
-constexpr int takeover_limit_ms = 10'000; // a standby that hangs must not be the end of it
+constexpr int exit_usage = 2, answer_limit_s = 60;
 
-// A started data plane. A standby waits for a byte on `go_fd` before it takes over.
-struct child {
-    pid_t pid = -1;
-    int ready_fd = -1; // read end; a byte comes once the child forwards
-    int go_fd = -1;    // write end; standby only
-    bool ready = false;
-    long ready_by_ms = 0; // 0: no limit
-
-    [[nodiscard]] bool running() const noexcept { return pid > 0; }
+struct arguments {
+    orders given;
+    std::string handed; // descriptors, by the program that this process was before
+    pid_t target = 0;   // --take-over
+    bool version = false, fine = false;
 };
 
-struct orders {
-    std::vector<std::string> command;
-    bool standby = true;
-};
-
-long now_ms() {
-    timespec now{};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
+bool read_number(const char* text, int& to) {
+    const auto [end, error] = std::from_chars(text, text + std::strlen(text), to);
+    return error == std::errc{} && *end == '\0' && to >= 0;
 }
 
-int make_memory() {
-    const int fd = memfd_create("tandem-state", MFD_ALLOW_SEALING); // inherited: no MFD_CLOEXEC
-    if (fd < 0) {
-        std::fprintf(stderr, "tandem-holder: memfd_create: %s\n", std::strerror(errno));
-        std::exit(1);
+arguments read_arguments(int argc, char** argv) {
+    arguments a;
+    int at = 1, spares = static_cast<int>(a.given.spares);
+    for (; at < argc && argv[at][0] == '-'; ++at) {
+        const std::string_view word = argv[at];
+        const char* const value = at + 1 < argc ? argv[at + 1] : "";
+        if (word == "--")
+            break;
+        if (word == "--version")
+            a.version = true;
+        else if (word == "--spares" && read_number(value, spares))
+            ++at;
+        else if (word == "--take-over" && read_number(value, a.target))
+            ++at;
+        else if (word == "--asked-by" && read_number(value, a.given.asked_by))
+            ++at;
+        else if (word == "--resume" && *value != '\0')
+            a.handed = argv[++at];
+        else
+            return a;
     }
-    return fd;
+    if (at < argc && std::strcmp(argv[at], "--") == 0)
+        ++at;
+    a.given.spares = static_cast<unsigned>(spares);
+    a.given.command.assign(argv + at, argv + argc);
+    a.given.hand_over = !a.handed.empty();
+    a.fine = a.version || a.target > 0 || !a.given.command.empty();
+    return a;
 }
 
-void close_fd(int& fd) {
-    if (fd >= 0)
-        close(fd);
-    fd = -1;
+// What this process was started with, for the next program in it: without what only the last one was told.
+std::vector<std::string> own_words;
+std::string own_path;
+
+void upgrade(const std::vector<std::pair<std::string, int>>& descriptors, pid_t asked_by) {
+    std::vector<std::string> words = own_words;
+    if (asked_by > 0)
+        words.insert(words.begin() + 1, {"--asked-by", std::to_string(asked_by)});
+    resume_as(own_path, std::move(words), descriptors);
 }
 
-[[noreturn]] void become(std::vector<std::string> words, pid_t parent, const sigset_t& old_signals) {
-    std::vector<char*> argv;
-    for (auto& word : words)
-        argv.push_back(word.data());
-    argv.push_back(nullptr);
-    prctl(PR_SET_PDEATHSIG, SIGTERM); // without the holder nobody would restart it
-    if (getppid() != parent)
-        _exit(1);
-    sigprocmask(SIG_SETMASK, &old_signals, nullptr);
-    execvp(argv[0], argv.data());
-    std::fprintf(stderr, "tandem-holder: %s: %s\n", argv[0], std::strerror(errno));
-    _exit(127);
-}
-
-child start(const orders& given, int state_fd, bool standby, const sigset_t& old_signals) {
-    int ready[2], go[2] = {-1, -1};
-    if (pipe2(ready, O_CLOEXEC) != 0 || (standby && pipe2(go, O_CLOEXEC) != 0)) {
-        std::fprintf(stderr, "tandem-holder: pipe: %s\n", std::strerror(errno));
-        return {};
-    }
-    fcntl(ready[0], F_SETFL, O_NONBLOCK);
-    std::vector<std::string> words = given.command;
-    words.insert(words.end(), {"--state-fd", std::to_string(state_fd), "--ready-fd", std::to_string(ready[1])});
-    if (standby)
-        words.insert(words.end(), {"--standby-fd", std::to_string(go[0])});
-    const pid_t parent = getpid();
-    const pid_t pid = fork();
-    if (pid == 0) {
-        fcntl(ready[1], F_SETFD, 0); // the child's own ends stay open over exec
-        if (standby)
-            fcntl(go[0], F_SETFD, 0);
-        become(std::move(words), parent, old_signals);
-    }
-    close(ready[1]);
-    close_fd(go[0]);
-    if (pid < 0) {
-        std::fprintf(stderr, "tandem-holder: fork: %s\n", std::strerror(errno));
-        close(ready[0]);
-        close_fd(go[1]);
-        return {};
-    }
-    return {pid, ready[0], go[1], false};
-}
-
-void say_end(int status, bool was_ready) {
-    if (WIFSIGNALED(status))
-        std::fprintf(stderr, "tandem-holder: data plane killed by signal %d (%s)%s\n", WTERMSIG(status),
-                     strsignal(WTERMSIG(status)), was_ready ? "" : " before it was ready");
-    else
-        std::fprintf(stderr, "tandem-holder: data plane exited with status %d\n", WEXITSTATUS(status));
-}
-
-void read_ready(child& c) {
-    char byte = 0;
-    const auto got = c.ready_fd < 0 ? -1 : read(c.ready_fd, &byte, 1);
-    if (got == 1)
-        c.ready = true;
-    if (got == 0) // the child ended: SIGCHLD follows
-        close_fd(c.ready_fd);
-}
-
-void forget(child& c) {
-    close_fd(c.ready_fd);
-    close_fd(c.go_fd);
-    c = {};
-}
-
-// The children of one holder, and what it does for them until the data plane in force has ended.
-class watcher {
-public:
-    watcher(const orders& given, int signals, const sigset_t& old_signals)
-        : given_(given), signals_(signals), old_signals_(old_signals) {}
-
-    // Returns the wait status of the data plane in force; `was_ready` tells whether it forwarded.
-    int until_end(child& active, int state_fd, bool& stopping) {
-        for (;;) {
-            if (wants_spare(active, stopping) && now_ms() >= spare_from_ms_)
-                spare_ = start(given_, state_fd, true, old_signals_);
-            pollfd fds[2] = {{signals_, POLLIN, 0}, {active.ready ? -1 : active.ready_fd, POLLIN, 0}};
-            poll(fds, 2, wait_ms(active, stopping));
-            if ((fds[1].revents & (POLLIN | POLLHUP)) != 0)
-                read_ready(active);
-            end_hanging(active);
-            if ((fds[0].revents & POLLIN) != 0)
-                pass_on(active, stopping);
-            reap_spare(stopping);
-            int status = 0;
-            if (waitpid(active.pid, &status, WNOHANG) == active.pid) {
-                if (!active.ready)
-                    read_ready(active);
-                return status;
-            }
-        }
-    }
-
-    // The standby takes over; nothing where there is none.
-    child take_over() {
-        child next;
-        if (spare_.running() && write(spare_.go_fd, "g", 1) == 1)
-            std::swap(next, spare_);
-        close_fd(next.go_fd);
-        next.ready_by_ms = now_ms() + takeover_limit_ms;
-        return next;
-    }
-
-    // It goes before its state memory does.
-    void end_spare() {
-        if (!spare_.running())
-            return;
-        kill(spare_.pid, SIGTERM);
-        waitpid(spare_.pid, nullptr, 0);
-        forget(spare_);
-    }
-
-private:
-    [[nodiscard]] bool wants_spare(const child& active, bool stopping) const {
-        return active.ready && given_.standby && !spare_.running() && !spare_failed_ && !stopping;
-    }
-
-    [[nodiscard]] int wait_ms(const child& active, bool stopping) const {
-        long until = 0;
-        if (wants_spare(active, stopping))
-            until = spare_from_ms_;
-        else if (!active.ready)
-            until = active.ready_by_ms;
-        return until == 0 ? -1 : static_cast<int>(std::clamp(until - now_ms(), 0L, long{takeover_limit_ms}));
-    }
-
-    static void end_hanging(child& active) {
-        if (active.ready || active.ready_by_ms == 0 || now_ms() < active.ready_by_ms)
-            return;
-        active.ready_by_ms = 0;
-        std::fprintf(stderr, "tandem-holder: the standby does not forward after %d ms: killed\n", takeover_limit_ms);
-        kill(active.pid, SIGKILL);
-    }
-
-    void pass_on(const child& active, bool& stopping) {
-        signalfd_siginfo info{};
-        if (read(signals_, &info, sizeof info) != sizeof info)
-            return;
-        if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
-            stopping = true;
-            kill(active.pid, SIGTERM);
-            end_spare();
-        } else if (info.ssi_signo == SIGHUP) {
-            kill(active.pid, SIGHUP);
-        }
-    }
-
-    void reap_spare(bool stopping) {
-        int status = 0;
-        if (!spare_.running() || waitpid(spare_.pid, &status, WNOHANG) != spare_.pid)
-            return;
-        forget(spare_);
-        spare_from_ms_ = now_ms() + longest_delay_ms;
-        // One that was killed is started again, not at once; one that cannot start has said why, and would say it for
-        // ever.
-        spare_failed_ = WIFEXITED(status);
-        if (spare_failed_ && !stopping)
-            std::fprintf(stderr, "tandem-holder: no standby: it exited with status %d; a restart will take longer\n",
-                         WEXITSTATUS(status));
-    }
-
-    const orders& given_;
-    int signals_;
-    const sigset_t& old_signals_;
-    child spare_;
-    bool spare_failed_ = false;
-    long spare_from_ms_ = 0;
-};
-
-// Sleeps, but not through a request to stop.
-bool pause_unless_stopped(int signals, int ms) {
-    const long end_ms = now_ms() + ms;
-    for (;;) {
-        const long left = end_ms - now_ms();
-        if (left <= 0)
-            return true;
-        pollfd fd{signals, POLLIN, 0};
-        if (poll(&fd, 1, static_cast<int>(left)) == 1) {
-            signalfd_siginfo info{};
-            if (read(signals, &info, sizeof info) == sizeof info &&
-                (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT))
-                return false;
-        }
+void remember_words(int argc, char** argv) {
+    char path[PATH_MAX];
+    const auto length = readlink("/proc/self/exe", path, sizeof path);
+    own_path = length > 0 ? std::string(path, static_cast<std::size_t>(length)) : argv[0];
+    bool ours = true;
+    for (int i = 0; i < argc; ++i) {
+        const std::string_view word = argv[i];
+        ours = ours && word != "--";
+        if (ours && (word == "--resume" || word == "--asked-by"))
+            ++i;
+        else
+            own_words.emplace_back(word);
     }
 }
 
-int keep(const orders& given, int signals, const sigset_t& old_signals) {
-    int state_fd = make_memory();
-    bool ever_ready = false, stopping = false;
-    int delay_ms = 0;
-    watcher children(given, signals, old_signals);
-    child active = start(given, state_fd, false, old_signals);
-    for (;;) {
-        if (!active.running())
-            return 1;
-        const int status = children.until_end(active, state_fd, stopping);
-        const bool was_ready = active.ready;
-        ever_ready = ever_ready || was_ready;
-        forget(active);
-        if (stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
-            children.end_spare();
-            return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-        }
-        if (WIFEXITED(status) && WEXITSTATUS(status) == exit_fresh_memory) {
-            std::fprintf(stderr, "tandem-holder: giving the data plane a fresh state memory; flows are lost\n");
-            children.end_spare();
-            close(state_fd);
-            state_fd = make_memory();
-        } else {
-            active = children.take_over(); // before anything else: media waits
-            say_end(status, was_ready);
-            if (!ever_ready && WIFEXITED(status))
-                return WEXITSTATUS(status); // it never worked: it has said why
-        }
-        delay_ms = was_ready ? 0 : std::clamp(delay_ms * 2, first_delay_ms, longest_delay_ms);
-        if (active.running())
-            continue;
-        if (delay_ms != 0 && !pause_unless_stopped(signals, delay_ms))
-            return 0;
-        active = start(given, state_fd, false, old_signals);
+// Holds, for the service manager's reload: exit 0 once the new data plane forwards.
+int ask_to_take_over(pid_t target) {
+    sigset_t answers;
+    sigemptyset(&answers);
+    sigaddset(&answers, SIGUSR1);
+    sigaddset(&answers, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &answers, nullptr);
+    const int answered = signalfd(-1, &answers, SFD_CLOEXEC), alive = pidfd_open(target, 0);
+    if (alive < 0 || sigqueue(target, SIGHUP, {}) != 0) {
+        say("process %d: %s", target, std::strerror(errno));
+        return 1;
     }
+    pollfd fds[2] = {{answered, POLLIN, 0}, {alive, POLLIN, 0}};
+    signalfd_siginfo info{};
+    if (poll(fds, 2, answer_limit_s * 1000) > 0 && fds[0].revents != 0 &&
+        read(answered, &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR1)
+        return 0;
+    say("process %d did not hand over; its log says why", target);
+    return 1;
+}
+
+int signal_descriptor() {
+    sigset_t watched;
+    sigemptyset(&watched);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP})
+        sigaddset(&watched, number);
+    sigprocmask(SIG_BLOCK, &watched, nullptr);
+    return signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 } // namespace
+} // namespace tandem::holder
 
 int main(int argc, char** argv) {
-    int first = 1;
-    orders given;
-    if (argc > 1 && std::strcmp(argv[1], "--version") == 0) {
+    using namespace tandem::holder;
+    arguments a = read_arguments(argc, argv);
+    if (a.version) {
         std::printf("tandem-holder %s\n", TANDEM_VERSION);
         return 0;
     }
-    if (first < argc && std::strcmp(argv[first], "--no-standby") == 0) {
-        given.standby = false;
-        ++first;
+    if (!a.fine) {
+        std::fprintf(stderr, "usage: tandem-holder [--spares N] [--] tandem-dataplane --config FILE\n"
+                             "       tandem-holder --take-over PID\n");
+        return exit_usage;
     }
-    if (first < argc && std::strcmp(argv[first], "--") == 0)
-        ++first;
-    if (first >= argc || argv[first][0] == '-') {
-        std::fprintf(stderr, "usage: tandem-holder [--no-standby] [--] tandem-dataplane --config FILE\n");
-        return 2;
-    }
-    given.command.assign(argv + first, argv + argc);
+    if (a.target > 0)
+        return ask_to_take_over(a.target);
+    remember_words(argc, argv);
     prctl(PR_SET_DUMPABLE, 0);
     const rlimit none{0, 0};
     setrlimit(RLIMIT_CORE, &none);
-
-    sigset_t watched, old_signals;
-    sigemptyset(&watched);
-    for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGCHLD})
-        sigaddset(&watched, number);
-    sigprocmask(SIG_BLOCK, &watched, &old_signals);
-    const int signals = signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
+    const int signals = signal_descriptor();
     if (signals < 0) {
-        std::fprintf(stderr, "tandem-holder: signalfd: %s\n", std::strerror(errno));
+        say("signalfd: %s", std::strerror(errno));
         return 1;
     }
-    return keep(given, signals, old_signals);
+    keeper all(std::move(a.given), signals, inherited(a.handed));
+    return all.run(upgrade);
 }

@@ -2,7 +2,7 @@
 // tandem-dataplane: starts in this order, so that every failure is one sentence before anything was changed:
 //   configuration -> instance lock -> privileges -> state memory -> EAL -> ports (XDP) -> recovery -> workers ->
 //   contract.
-// A standby (--standby-fd) waits between EAL and ports, and takes the lock after it.
+// Under its holder (--holder-fd) it waits between EAL and ports until it is its turn, and takes the locks after it.
 // Exit: 0 after SIGTERM/SIGINT, 1 where it could not start, 2 wrong usage, 75 where the holder's memory has another
 // layout.
 #include <csignal>
@@ -13,7 +13,6 @@
 #include <memory>
 #include <pthread.h>
 #include <string>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -27,12 +26,15 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "dataplane/api/service_manager.hpp"
 #include "dataplane/app/config.hpp"
 #include "dataplane/app/contract_server.hpp"
 #include "dataplane/app/control.hpp"
+#include "dataplane/app/holder_link.hpp"
+#include "dataplane/app/holder_words.hpp"
 #include "dataplane/app/privileges.hpp"
-#include "dataplane/app/standby.hpp"
 #include "dataplane/app/stats_file.hpp"
+#include "dataplane/app/stopwatch.hpp"
 #include "dataplane/crypto/engine.hpp"
 #include "dataplane/io/cpus.hpp"
 #include "dataplane/io/eal.hpp"
@@ -45,8 +47,7 @@ constexpr int exit_fresh_memory = 75;
 struct options {
     std::string config_path = "/etc/tandem/dataplane.toml";
     int state_fd = -1;
-    int ready_fd = -1;
-    int standby_fd = -1;
+    int holder_fd = -1;
     bool check = false;
     std::string idle{}; // empty: as the configuration says
 };
@@ -69,16 +70,42 @@ T take(tl::expected<T, std::string> from) {
         return std::move(*from);
 }
 
+// What the one before still has is given up within some ms of its end: it is asked for again, without a holder once.
+template <class Function>
+auto patiently(bool held, Function attempt) {
+    constexpr unsigned attempts = 1000, pause_us = 1000;
+    for (unsigned i = 0; held && i < attempts; ++i) {
+        if (auto done = attempt())
+            return done;
+        usleep(pause_us);
+    }
+    return attempt();
+}
+
+// A record lock goes with the process before its files are closed one by one; there must be no other descriptor of it
+// here.
+bool lock_whole(int fd) {
+    struct flock all {};
+    all.l_type = F_WRLCK;
+    return fcntl(fd, F_SETLK, &all) == 0;
+}
+
 // One live data plane per run directory. The lock goes with the process, however it ends.
-void take_lock(const config& settings) {
+void take_lock(const config& settings, bool held) {
     std::error_code error;
     std::filesystem::create_directories(settings.run_dir, error);
     const int fd = open(settings.lock_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         fail(fmt::format("{}: {}; create run_dir or make it writable", settings.lock_path(), std::strerror(errno)));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+    if (!patiently(held, [&] { return lock_whole(fd); }))
         fail(fmt::format("another data plane runs on {}; stop it, or give this one its own run_dir and instance",
                          settings.socket_path()));
+}
+
+// And one per state memory, whatever the configuration says.
+void take_memory_lock(int state_fd) {
+    if (state_fd >= 0 && !lock_whole(state_fd))
+        fail(fmt::format("another data plane forwards on this state memory: {}", std::strerror(errno)));
 }
 
 int signal_descriptor() {
@@ -213,19 +240,18 @@ private:
     std::vector<unsigned> lcores_;
 };
 
-void tell_ready(const options& given) {
-    notify_service_manager("READY=1");
-    if (given.ready_fd >= 0) {
-        if (write(given.ready_fd, "r", 1) != 1)
-            spdlog::warn("the holder was not told: {}", std::strerror(errno));
-        close(given.ready_fd);
-    }
+// What is left undone the kernel does at once; XDP's program stays for the next data plane to find.
+[[noreturn]] void leave_to_next() {
+    spdlog::info("another data plane takes over");
+    spdlog::shutdown();
+    _exit(0);
 }
 
 int serve(const options& given, const config& settings, int signals) {
-    const bool standby = given.standby_fd >= 0;
-    if (!standby)
-        take_lock(settings);
+    holder_link holder(given.holder_fd);
+    const bool held = holder.fd() >= 0;
+    if (!held)
+        take_lock(settings, held);
     take(check_privileges());
     if (auto wrong = harden_process(); !wrong.empty())
         spdlog::warn("hardening: {}", wrong);
@@ -239,23 +265,29 @@ int serve(const options& given, const config& settings, int signals) {
     const io::eal eal =
         take(io::eal::start({settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total,
                              false, settings.cpus, node}));
-    if (standby) {
-        if (!stand_by(given.standby_fd, signals))
-            return 0;
-        take_lock(settings);
-    } else {
-        for (const auto& note : eal.notes())
-            spdlog::info("{}", note);
-    }
-    stats_file stats = take(stats_file::open(settings.stats_path(), settings.workers, memory.header().max_flows));
     std::vector<io::port> ports;
+    for (const auto& port : q.ports)
+        ports.push_back(take(io::prepare_port(port, eal.pool(), settings.workers)));
+    if (held && !holder.stand_by(signals))
+        _exit(0); // nothing of it is in force
+    stopwatch watch;
+    if (held)
+        take_lock(settings, held);
+    take_memory_lock(given.state_fd);
+    for (const auto& note : eal.notes())
+        spdlog::info("{}", note);
+    watch.passed("locks");
+    stats_file stats = take(patiently(
+        held, [&] { return stats_file::open(settings.stats_path(), settings.workers, memory.header().max_flows); }));
     std::vector<unsigned> ifindexes;
-    for (const auto& port : q.ports) {
-        ports.push_back(take(io::open_port(port, eal.pool(), settings.workers)));
-        ifindexes.push_back(ports.back().ifindex);
-        for (const auto& note : ports.back().notes)
-            spdlog::info("{}: {}", ports.back().name, note);
+    for (io::port& port : ports) {
+        take(patiently(held, [&] { return io::claim_port(port); }));
+        take(io::start_port(port, eal.pool()));
+        ifindexes.push_back(port.ifindex);
+        for (const auto& note : port.notes)
+            spdlog::info("{}: {}", port.name, note);
     }
+    watch.passed("ports");
     auto resolver = take(io::nexthop_resolver::make(ifindexes));
 
     flow::port_table table(address_list(settings));
@@ -263,24 +295,34 @@ int serve(const options& given, const config& settings, int signals) {
     pipeline::shared_state shared{memory, table, hops, stats.workers(), stats.flows(), {}};
     pipeline::worker_pool pool(shared);
     flow::store flows(memory, table, *builder, pool, settings.workers);
-    control thread(settings, flows, shared, stats, ports, *resolver, pool);
+    control thread(settings, flows, shared, stats, ports, *resolver, pool, holder);
     take(thread.set_up_edge());
+    watch.passed("edge");
     const std::string engine(builder->name());
+    bool left = false;
     {
         running_workers workers(settings, shared, ports);
         thread.recover();
+        watch.passed("recovery");
         workers.launch(eal.worker_lcores());
+        watch.passed("workers");
         thread.workers_started();
         keep_running_privileges();
         auto server =
             take(contract_server::listen(settings.socket_path(), settings.controller_uid.value_or(geteuid()), thread));
         spdlog::info("ready: {} flows of {}, engine {}, contract {}", flows.count(), memory.header().max_flows, engine,
                      settings.socket_path());
+        spdlog::info("in force {} ms after its turn came: {}", watch.total_ms(), watch.text());
         stats.in_service();
-        tell_ready(given);
-        thread.run(*server, signals);
-        notify_service_manager("STOPPING=1");
+        holder.say(holder_words::forwards);
+        if (!held)
+            api::tell_service_manager("READY=1");
+        left = thread.run(*server, signals) == control::end::leave;
+        if (!left)
+            holder.say(holder_words::ends);
     }
+    if (left)
+        leave_to_next();
     stats.remove();
     return 0;
 }
@@ -306,9 +348,7 @@ int main(int argc, char** argv) {
     cli.set_version_flag("--version", "tandem-dataplane " TANDEM_VERSION);
     cli.add_option("--config", given.config_path, "configuration file")->capture_default_str();
     cli.add_option("--state-fd", given.state_fd, "descriptor of the flow-state memory (given by tandem-holder)");
-    cli.add_option("--ready-fd", given.ready_fd, "descriptor to report readiness on (given by tandem-holder)");
-    cli.add_option("--standby-fd", given.standby_fd,
-                   "get ready, then wait for this descriptor (given by tandem-holder)");
+    cli.add_option("--holder-fd", given.holder_fd, "socket to talk with it, which tells when to forward (given by it)");
     cli.add_flag("--check", given.check, "check the configuration and exit");
     cli.add_option("--idle", given.idle, "when a worker's queues are empty: poll, interrupt or adaptive")
         ->check([](const std::string& word) {

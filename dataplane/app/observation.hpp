@@ -38,6 +38,7 @@ private:
     // One observer's taps, one per worker, and what is on its way to it.
     template <class Tap>
     struct stream {
+        stream() {} // clang: else an optional of it cannot be made while this class is not whole
         peer who{};
         std::vector<std::unique_ptr<Tap>> taps;
         std::uint64_t limit = 0;    // records; 0 = none

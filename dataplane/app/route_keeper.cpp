@@ -11,7 +11,7 @@ namespace tandem::app {
 
 namespace {
 
-constexpr std::uint64_t second = 1'000'000'000;
+constexpr std::uint64_t second_ns = 1'000'000'000;
 constexpr std::uint64_t sweep_ns = 2'000'000;   // of this thread's time, then other work
 constexpr flow::slot_index slots_at_once = 256; // between two looks at the clock
 
@@ -139,11 +139,11 @@ void route_keeper::process() {
 
 void route_keeper::tick(std::uint64_t now_ns) {
     if (now_ns >= next_refresh_ns_) {
-        next_refresh_ns_ = now_ns + io::nexthop_resolver::refresh_interval_s * second;
+        next_refresh_ns_ = now_ns + io::nexthop_resolver::refresh_interval_s * second_ns;
         resolver_.refresh();
     }
     if (now_ns >= next_all_ns_) {
-        next_all_ns_ = now_ns + 60 * second;
+        next_all_ns_ = now_ns + 60 * second_ns;
         left_ = flows_.top();
         sweep();
     }

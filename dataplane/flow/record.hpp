@@ -20,13 +20,7 @@ namespace tandem::flow {
 
 enum class state : std::uint32_t { free = 0, building = 0x6275696c, active = 0x61637469, removing = 0x72656d6f };
 
-// Where the flow's packets leave from and go to.
-struct route {
-    api::flow_id rtp_out;
-    api::flow_id rtcp_out;
-    api::net_address rtp_remote;
-    api::net_address rtcp_remote;
-};
+using route = api::route_config;
 
 struct alignas(64) record {
     // Line 0: what every packet reads. The worker writes it when the source or the route moves.
@@ -34,12 +28,10 @@ struct alignas(64) record {
     api::flow_id id;
     api::flow_id reverse;
     std::uint32_t route_stamp; // counts routes: what was made of an older one is made again
-    api::suite in_suite;
-    api::suite out_suite;
+    api::side_config in;
+    api::side_config out;
     std::uint8_t carries;
     api::source_policy source;
-    std::uint8_t in_mki_length;
-    std::uint8_t out_mki_length;
     std::uint8_t dscp;
     std::uint8_t flags;
     std::uint8_t route_index;  // which of routes[] is in force
@@ -47,10 +39,10 @@ struct alignas(64) record {
     std::uint8_t worker;
     std::uint8_t seen;        // a packet was accepted: sources[source_index] is valid
     std::uint16_t heard_port; // with heard_ip: from(), for comparing; written after it, before `seen`
+    std::uint16_t timeout_s;
+    std::uint32_t reserved;
     std::uint8_t heard_ip[16];
     std::uint64_t tag;
-    std::uint16_t timeout_s;
-    std::uint16_t reserved[3];
     // Lines 1 to 3: rare. Of the route a worker keeps per flow what it needs (pipeline/hops.hpp).
     route routes[2];
     api::net_address sources[2]; // the last accepted source

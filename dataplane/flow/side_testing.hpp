@@ -42,7 +42,7 @@ struct world {
 inline api::epoch_key master(api::suite suite, std::uint32_t epoch, std::uint32_t seed) {
     std::mt19937_64 random(std::uint64_t{seed} << 32 | epoch);
     api::epoch_key key{};
-    key.epoch = epoch;
+    key.epoch = key.mki = epoch;
     key.key_length = api::info(suite).key_length;
     key.salt_length = api::info(suite).salt_length;
     for (auto& byte : key.key)

@@ -102,15 +102,15 @@ api::status store::check(const api::flow_config& c) const noexcept {
         return api::status::bad_address;
     if ((c.id & 0xffff) == 0)
         return api::status::bad_port;
-    if (api::find_suite(static_cast<std::uint16_t>(c.in_suite)) == nullptr ||
-        api::find_suite(static_cast<std::uint16_t>(c.out_suite)) == nullptr)
-        return api::status::bad_suite;
-    if (c.in_mki_length > 4 || c.out_mki_length > 4 || c.dscp > 63 || c.source > api::source_policy::first ||
+    for (const api::side_config& side : {c.in, c.out})
+        if (api::find_suite(static_cast<std::uint16_t>(side.suite)) == nullptr)
+            return api::status::bad_suite;
+    if (c.in.mki_length > 4 || c.out.mki_length > 4 || c.dscp > 63 || c.source.policy > api::source_policy::first ||
         (c.carries & (api::carries_rtp | api::carries_rtcp)) == 0)
         return api::status::bad_message;
-    if (c.in_suite == api::suite::clear && c.source == api::source_policy::authenticated)
+    if (c.in.suite == api::suite::clear && c.source.policy == api::source_policy::authenticated)
         return api::status::bad_suite; // nothing to authenticate by
-    return check_route(c.carries, {c.rtp_out, c.rtcp_out, c.rtp_remote, c.rtcp_remote});
+    return check_route(c.carries, c.route);
 }
 
 std::vector<slot_index>& store::free_like(slot_index slot) noexcept {
@@ -127,7 +127,7 @@ std::vector<slot_index>& store::free_near(unsigned worker) noexcept {
 
 // Both flows of a pair live on one worker, so that latching needs no lock.
 std::uint8_t store::choose_worker(const api::flow_config& c) {
-    for (const api::flow_id partner : {c.reverse, c.rtp_out, c.rtcp_out})
+    for (const api::flow_id partner : {c.reverse, c.route.rtp_out, c.route.rtcp_out})
         if (const slot_index slot = partner == 0 ? no_slot : table_.find(partner); slot != no_slot)
             return memory_.records()[slot].worker;
     // The one with the fewest, not the next in turn: calls that end leave gaps.
@@ -163,29 +163,27 @@ api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
     const slot_index slot = free.back();
     record& r = memory_.records()[slot];
     store_state(r, state::building);
-    auto status = init_side(memory_.ins()[slot], api::side::in, c.in_suite, c.in_mki_length);
+    auto status = init_side(memory_.ins()[slot], api::side::in, c.in.suite, c.in.mki_length);
     if (status == api::status::ok)
-        status = init_side(memory_.outs()[slot], api::side::out, c.out_suite, c.out_mki_length);
+        status = init_side(memory_.outs()[slot], api::side::out, c.out.suite, c.out.mki_length);
     if (status != api::status::ok) {
         wipe(slot);
         return status;
     }
     r.id = c.id;
     r.reverse = c.reverse;
-    r.in_suite = c.in_suite;
-    r.out_suite = c.out_suite;
+    r.in = c.in;
+    r.out = c.out;
     r.carries = c.carries;
-    r.source = c.source;
-    r.in_mki_length = c.in_mki_length;
-    r.out_mki_length = c.out_mki_length;
+    r.source = c.source.policy;
     r.dscp = c.dscp;
     r.flags = c.flags;
     r.timeout_s = c.timeout_s;
     r.tag = c.tag;
     r.created_ns = now_ns;
-    r.signalled_source = c.signalled_source;
+    r.signalled_source = c.source.signalled;
     r.worker = worker;
-    route to{c.rtp_out, c.rtcp_out, c.rtp_remote, c.rtcp_remote};
+    route to = c.route;
     learn_from_partner(r, to);
     switch_route(r, to);
     free.pop_back();
@@ -202,14 +200,12 @@ api::status store::check_update(const api::flow_update& u) const noexcept {
     if ((u.mask & api::update_dscp) != 0 && u.dscp > 63)
         return api::status::bad_message;
     if ((u.mask & api::update_source) != 0) {
-        if (u.source > api::source_policy::first)
+        if (u.source.policy > api::source_policy::first)
             return api::status::bad_message;
-        if (u.source == api::source_policy::authenticated && r.in_suite == api::suite::clear)
+        if (u.source.policy == api::source_policy::authenticated && r.in.suite == api::suite::clear)
             return api::status::bad_suite;
     }
-    return (u.mask & api::update_remote) == 0
-               ? api::status::ok
-               : check_route(r.carries, {u.rtp_out, u.rtcp_out, u.rtp_remote, u.rtcp_remote});
+    return (u.mask & api::update_remote) == 0 ? api::status::ok : check_route(r.carries, u.route);
 }
 
 api::status store::update_later(const api::flow_update& u) {
@@ -229,14 +225,14 @@ api::status store::update(const api::flow_update& u) {
 void store::apply(const api::flow_update& u, slot_index slot) const noexcept {
     record& r = memory_.records()[slot];
     if ((u.mask & api::update_source) != 0) {
-        r.signalled_source = u.signalled_source;
-        r.source = u.source;
+        r.signalled_source = u.source.signalled;
+        r.source = u.source.policy;
         r.seen = 0; // re-arms `first`; an authenticated leg latches again by its next packet
     }
     if ((u.mask & api::update_reverse) != 0)
         r.reverse = u.reverse;
     if ((u.mask & api::update_remote) != 0) {
-        route to{u.rtp_out, u.rtcp_out, u.rtp_remote, u.rtcp_remote};
+        route to = u.route;
         learn_from_partner(r, to);
         switch_route(r, to);
         const slot_index other = r.reverse == 0 ? no_slot : table_.find(r.reverse);
@@ -366,28 +362,21 @@ std::vector<api::flow_entry> store::list(const api::list_request& from) const {
 
 api::flow_entry describe(const memory& state, slot_index slot) noexcept {
     const record& r = state.records()[slot];
-    const route to = route_of(r);
     const auto source = source_of(r);
     api::flow_entry e{};
-    e.config = {r.id,
-                r.reverse,
-                r.tag,
-                r.in_suite,
-                r.out_suite,
-                r.carries,
-                r.source,
-                r.in_mki_length,
-                r.out_mki_length,
-                r.dscp,
-                0,
-                r.timeout_s,
-                r.flags,
-                0,
-                r.signalled_source,
-                to.rtp_out,
-                to.rtcp_out,
-                to.rtp_remote,
-                to.rtcp_remote};
+    api::flow_config& c = e.config;
+    c.id = r.id;
+    c.reverse = r.reverse;
+    c.tag = r.tag;
+    c.in = r.in;
+    c.out = r.out;
+    c.carries = r.carries;
+    c.dscp = r.dscp;
+    c.flags = r.flags;
+    c.timeout_s = r.timeout_s;
+    c.source.policy = r.source;
+    c.source.signalled = r.signalled_source;
+    c.route = route_of(r);
     e.in_epoch_count = static_cast<std::uint8_t>(list_epochs(state.ins()[slot], e.in_epochs));
     e.out_epoch_count = static_cast<std::uint8_t>(list_epochs(state.outs()[slot], e.out_epochs));
     e.latched = source ? 1 : 0;

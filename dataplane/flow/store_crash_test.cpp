@@ -47,11 +47,11 @@ api::flow_config flow_at(std::uint16_t port) {
     api::flow_config c{};
     c.id = port;
     c.tag = port * std::uint64_t{0x0001000100010001};
-    c.in_suite = c.out_suite = suite;
-    c.in_mki_length = c.out_mki_length = 4;
+    c.in.suite = c.out.suite = suite;
+    c.in.mki_length = c.out.mki_length = 4;
     c.carries = api::carries_rtp | api::carries_rtcp;
-    c.rtp_out = c.rtcp_out = port;
-    c.rtp_remote = c.rtcp_remote = remote(port);
+    c.route.rtp_out = c.route.rtcp_out = port;
+    c.route.rtp_remote = c.route.rtcp_remote = remote(port);
     return c;
 }
 
@@ -59,7 +59,7 @@ api::epoch_key key_for(std::uint16_t port, api::side side, std::uint32_t epoch) 
     api::epoch_key k{};
     k.id = port;
     k.side = side;
-    k.epoch = epoch;
+    k.epoch = k.mki = epoch;
     k.key_length = 16;
     k.salt_length = 12;
     std::memset(k.key, static_cast<int>(port + epoch), sizeof k.key);
@@ -88,8 +88,9 @@ api::epoch_key key_for(std::uint16_t port, api::side side, std::uint32_t epoch) 
             api::flow_update u{};
             u.id = port;
             u.mask = api::update_remote;
-            u.rtp_out = u.rtcp_out = port;
-            u.rtp_remote = u.rtcp_remote = remote(static_cast<std::uint16_t>(port + 1000 * (random() % 10)));
+            u.route.rtp_out = u.route.rtcp_out = port;
+            u.route.rtp_remote = u.route.rtcp_remote =
+                remote(static_cast<std::uint16_t>(port + 1000 * (random() % 10)));
             (void)(random() % 2 == 0 ? p.flows.update(u) : p.flows.update_later(u)); // the latter until finish()
             break;
         }
@@ -132,10 +133,11 @@ void check(process& p) {
         const auto entry = describe(p.state, slot);
         const auto should = flow_at(static_cast<std::uint16_t>(r.id));
         EXPECT_EQ(entry.config.tag, should.tag);
-        EXPECT_EQ(entry.config.in_suite, suite);
-        EXPECT_EQ(entry.config.rtp_out, r.id);
-        EXPECT_TRUE(same_address(entry.config.rtp_remote, entry.config.rtcp_remote)) << "half of a changed route";
-        EXPECT_EQ(entry.config.rtp_remote.port % 1000, r.id);
+        EXPECT_EQ(entry.config.in.suite, suite);
+        EXPECT_EQ(entry.config.route.rtp_out, r.id);
+        EXPECT_TRUE(same_address(entry.config.route.rtp_remote, entry.config.route.rtcp_remote))
+            << "half of a changed route";
+        EXPECT_EQ(entry.config.route.rtp_remote.port % 1000, r.id);
         keys += entry.in_epoch_count + entry.out_epoch_count;
     }
     EXPECT_EQ(p.flows.count(), found);

@@ -64,9 +64,9 @@ void capture_tap::after(api::stage stage, const burst& b) noexcept {
     for (unsigned i = 0; i < b.count; ++i) {
         const packet& p = b.packets[i];
         if (in_[i].original != 0 && !p.handed)
-            write(b, p, api::capture_way::in, in_[i], in_bytes(i), p.accepted && p.flow->in_suite != api::suite::clear);
+            write(b, p, api::capture_way::in, in_[i], in_bytes(i), p.accepted && p.flow->in.suite != api::suite::clear);
         if (out_[i].original != 0)
-            write(b, p, api::capture_way::out, out_[i], out_bytes(i), p.flow->out_suite != api::suite::clear);
+            write(b, p, api::capture_way::out, out_[i], out_bytes(i), p.flow->out.suite != api::suite::clear);
     }
 }
 

@@ -12,8 +12,6 @@ namespace tandem::pipeline::testing {
 namespace {
 
 using api::drop;
-constexpr auto gcm = api::suite::aead_aes_128_gcm;
-const api::net_address unit4 = address("192.0.2.77", 7000), phone4 = address("198.51.100.9", 6000);
 
 // Flows come and go on the running worker while a call's packets pass: none of the call's is lost.
 TEST(Change, FlowsComeAndGoUnderTraffic) {
@@ -36,10 +34,10 @@ TEST(Change, FlowsComeAndGoUnderTraffic) {
         api::flow_config c{};
         c.id = id(access6, static_cast<std::uint16_t>(1000 + round % 7));
         c.reverse = p.core;
-        c.in_suite = gcm;
+        c.in.suite = gcm;
         c.carries = 3;
-        c.rtp_out = c.rtcp_out = p.core;
-        c.rtp_remote = c.rtcp_remote = phone4;
+        c.route.rtp_out = c.route.rtcp_out = p.core;
+        c.route.rtp_remote = c.route.rtcp_remote = phone4;
         ASSERT_EQ(t.flows().add(c, 0), api::status::ok);
         ASSERT_EQ(t.flows().install(epoch_key(c.id, api::side::in, 0, gcm, 9)), api::status::ok);
         for (int i = 0; i < 5; ++i)

@@ -15,8 +15,7 @@ namespace {
 
 using api::suite;
 constexpr suite kind = suite::aead_aes_128_gcm;
-constexpr std::uint16_t calls = 6, epochs = 12;
-const api::net_address phone4 = address("198.51.100.9", 6000);
+constexpr std::uint16_t people = 6, epochs = 12;
 
 api::net_address unit(unsigned call, unsigned place) {
     return address("192.0.2." + std::to_string(70 + place), static_cast<std::uint16_t>(7000 + 2 * call));
@@ -32,16 +31,16 @@ std::unique_ptr<srtp_end> end_of_unit() {
 struct traffic {
     testbed& t;
     std::vector<std::unique_ptr<srtp_end>> ends;
-    std::vector<std::uint16_t> sequence = std::vector<std::uint16_t>(calls, 0);
+    std::vector<std::uint16_t> sequence = std::vector<std::uint16_t>(people, 0);
 
     explicit traffic(testbed& bed) : t(bed) {
-        for (unsigned i = 0; i < calls; ++i)
+        for (unsigned i = 0; i < people; ++i)
             ends.push_back(end_of_unit());
     }
     // 30 packets of each call both ways, every one by another queue; from another address each time.
     void burst(std::uint32_t epoch, unsigned place) {
         for (unsigned n = 0; n < 30; ++n)
-            for (unsigned i = 0; i < calls; ++i) {
+            for (unsigned i = 0; i < people; ++i) {
                 const auto more = static_cast<std::uint16_t>(2 * i);
                 const std::uint16_t s = ++sequence[i];
                 t.inject(0,
@@ -126,21 +125,21 @@ private:
 TEST(Churn, FlowsComeChangeAndGoWhileWorkersRun) {
     testbed t(3);
     flow::ageing ages(64);
-    for (unsigned i = 0; i < calls; ++i)
+    for (unsigned i = 0; i < people; ++i)
         add(t, i);
     t.start();
     speaker media(t);
     for (std::uint32_t e = 1; e < epochs; ++e) {
         media.allow(e);
-        for (unsigned i = 0; i < calls; ++i) // while that is under way
+        for (unsigned i = 0; i < people; ++i) // while that is under way
             rekey(t, i, e);
-        add(t, calls + e); // a call that nobody speaks in
-        EXPECT_EQ(t.flows().list({}).size(), 2u * calls + 2);
+        add(t, people + e); // a call that nobody speaks in
+        EXPECT_EQ(t.flows().list({}).size(), 2u * people + 2);
         do
             look(t, ages);
         while (!media.done(e));
-        EXPECT_EQ(t.flows().remove(id(access4, static_cast<std::uint16_t>(4000 + 2 * (calls + e)))), api::status::ok);
-        EXPECT_EQ(t.flows().remove(id(core4, static_cast<std::uint16_t>(5000 + 2 * (calls + e)))), api::status::ok);
+        EXPECT_EQ(t.flows().remove(id(access4, static_cast<std::uint16_t>(4000 + 2 * (people + e)))), api::status::ok);
+        EXPECT_EQ(t.flows().remove(id(core4, static_cast<std::uint16_t>(5000 + 2 * (people + e)))), api::status::ok);
         t.flows().finish();
     }
     media.allow(epochs);

@@ -10,8 +10,6 @@ namespace tandem::pipeline::testing {
 namespace {
 
 using api::drop;
-constexpr auto gcm = api::suite::aead_aes_128_gcm;
-const api::net_address unit4 = address("192.0.2.77", 7000), unit6 = address("2001:db8::77", 7000);
 
 struct Hostile : ::testing::TestWithParam<bool> {
     bool v6 = GetParam();

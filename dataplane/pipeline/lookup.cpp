@@ -121,7 +121,7 @@ void worker::lookup() noexcept {
             continue;
         }
         p.flow = &found;
-        if (found.out_suite != api::suite::clear)
+        if (found.out.suite != api::suite::clear)
             flow::prefetch(shared_.memory.outs()[p.slot]);
     }
     if (shared_.workers.size() == 1)

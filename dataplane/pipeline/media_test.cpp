@@ -9,8 +9,6 @@ namespace tandem::pipeline::testing {
 namespace {
 
 using api::suite;
-const api::net_address unit4 = address("192.0.2.77", 7000), phone4 = address("198.51.100.9", 6000);
-const api::net_address unit6 = address("2001:db8::77", 7000), phone6 = address("2001:db8:1::9", 6000);
 constexpr suite protected_suites[] = {suite::aes_cm_128_hmac_sha1_80, suite::aes_cm_128_hmac_sha1_32,
                                       suite::aead_aes_128_gcm, suite::aead_aes_256_gcm};
 
@@ -203,9 +201,9 @@ TEST(Media, ClearToClear) {
     up.id = c.unit;
     up.reverse = c.core;
     up.carries = 3;
-    up.source = api::source_policy::first;
-    up.rtp_out = up.rtcp_out = c.core;
-    up.rtp_remote = up.rtcp_remote = phone4;
+    up.source.policy = api::source_policy::first;
+    up.route.rtp_out = up.route.rtcp_out = c.core;
+    up.route.rtp_remote = up.route.rtcp_remote = phone4;
     ASSERT_EQ(t.flows().add(up, 0), api::status::ok);
     const auto out = t.pass(0, {frame(rtp(1), unit4, local(access4, 4000))});
     ASSERT_EQ(out.size(), 1u);
@@ -248,26 +246,26 @@ TEST(Media, SeparateRtcpOnTheCoreLeg) {
     api::flow_config up{};
     up.id = id(access4, 4000);
     up.reverse = id(core4, 5000);
-    up.in_suite = s;
+    up.in.suite = s;
     up.carries = 3;
-    up.in_mki_length = 4;
-    up.rtp_out = id(core4, 5000);
-    up.rtcp_out = id(core4, 5001);
-    up.rtp_remote = phone4;
-    up.rtcp_remote = phone_rtcp;
+    up.in.mki_length = 4;
+    up.route.rtp_out = id(core4, 5000);
+    up.route.rtcp_out = id(core4, 5001);
+    up.route.rtp_remote = phone4;
+    up.route.rtcp_remote = phone_rtcp;
     api::flow_config down{};
     down.id = id(core4, 5000);
     down.reverse = up.id;
-    down.out_suite = s;
-    down.out_mki_length = 4;
+    down.out.suite = s;
+    down.out.mki_length = 4;
     down.carries = api::carries_rtp;
-    down.source = api::source_policy::signalled;
-    down.signalled_source = phone4;
-    down.rtp_out = down.rtcp_out = up.id;
+    down.source.policy = api::source_policy::signalled;
+    down.source.signalled = phone4;
+    down.route.rtp_out = down.route.rtcp_out = up.id;
     api::flow_config down_rtcp = down;
     down_rtcp.id = id(core4, 5001);
     down_rtcp.carries = api::carries_rtcp;
-    down_rtcp.signalled_source = phone_rtcp;
+    down_rtcp.source.signalled = phone_rtcp;
     for (const auto& c : {up, down, down_rtcp})
         ASSERT_EQ(t.flows().add(c, 0), api::status::ok);
     ASSERT_EQ(t.flows().install(epoch_key(up.id, api::side::in, 0, s, 1)), api::status::ok);

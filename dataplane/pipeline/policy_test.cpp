@@ -10,9 +10,7 @@ namespace tandem::pipeline::testing {
 namespace {
 
 using api::drop;
-constexpr auto gcm = api::suite::aead_aes_128_gcm;
-const api::net_address unit4 = address("192.0.2.77", 7000), elsewhere = address("203.0.113.5", 7777);
-const api::net_address phone4 = address("198.51.100.9", 6000);
+const api::net_address elsewhere = address("203.0.113.5", 7777);
 
 struct Policy : ::testing::Test {
     testbed t;
@@ -72,7 +70,7 @@ TEST_F(Policy, ClearMediaComesFromTheSignalledSourceOnly) {
 TEST_F(Policy, FirstSourceIsKeptUntilSignalledAnew) {
     t.pass(0, {up(1, unit4)});
     auto u = change(p.core, api::update_source);
-    u.source = api::source_policy::first;
+    u.source.policy = api::source_policy::first;
     ASSERT_EQ(t.flows().update(u), api::status::ok);
     const auto other = address("198.51.100.50", 1234);
     // Two first packets in one burst: only the first one's source counts.
@@ -101,15 +99,15 @@ TEST_F(Policy, OnHold) {
 TEST_F(Policy, RemoteAndDscpChange) {
     t.pass(0, {up(1, unit4)});
     auto u = change(p.unit, api::update_remote | api::update_dscp);
-    u.rtp_out = u.rtcp_out = p.core;
-    u.rtp_remote = u.rtcp_remote = address("198.51.100.10", 8000);
+    u.route.rtp_out = u.route.rtcp_out = p.core;
+    u.route.rtp_remote = u.route.rtcp_remote = address("198.51.100.10", 8000);
     u.dscp = 34;
     ASSERT_EQ(t.flows().update(u), api::status::ok);
     const auto out = t.pass(0, {up(2, unit4)});
     ASSERT_EQ(out.size(), 1u);
-    EXPECT_TRUE(flow::same_address(out[0].destination, u.rtp_remote));
+    EXPECT_TRUE(flow::same_address(out[0].destination, u.route.rtp_remote));
     EXPECT_EQ(out[0].dscp, 34);
-    u.rtp_remote = address("2001:db8::1", 1);
+    u.route.rtp_remote = address("2001:db8::1", 1);
     EXPECT_EQ(t.flows().update(u), api::status::bad_address); // family of the local address
 }
 
@@ -184,9 +182,9 @@ TEST_F(Policy, WrongConfigurationsAreRefused) {
     api::flow_config c{};
     c.id = id(access4, 4100);
     c.carries = 3;
-    c.rtp_out = c.rtcp_out = p.core;
-    c.rtp_remote = c.rtcp_remote = phone4;
-    c.source = api::source_policy::signalled;
+    c.route.rtp_out = c.route.rtcp_out = p.core;
+    c.route.rtp_remote = c.route.rtcp_remote = phone4;
+    c.source.policy = api::source_policy::signalled;
     const auto with = [&](auto&& change) {
         auto copy = c;
         change(copy);
@@ -195,17 +193,17 @@ TEST_F(Policy, WrongConfigurationsAreRefused) {
     EXPECT_EQ(with([](auto& x) { x.id = id(9, 4100); }), api::status::bad_address);
     EXPECT_EQ(with([](auto& x) { x.id = id(access4, 0); }), api::status::bad_port);
     EXPECT_EQ(with([](auto& x) { x.id = id(access4, 4000); }), api::status::flow_exists);
-    EXPECT_EQ(with([](auto& x) { x.in_suite = static_cast<api::suite>(77); }), api::status::bad_suite);
-    EXPECT_EQ(with([](auto& x) { x.source = api::source_policy::authenticated; }), api::status::bad_suite);
+    EXPECT_EQ(with([](auto& x) { x.in.suite = static_cast<api::suite>(77); }), api::status::bad_suite);
+    EXPECT_EQ(with([](auto& x) { x.source.policy = api::source_policy::authenticated; }), api::status::bad_suite);
     EXPECT_EQ(with([](auto& x) { x.carries = 0; }), api::status::bad_message);
     EXPECT_EQ(with([](auto& x) { x.dscp = 64; }), api::status::bad_message);
     EXPECT_EQ(with([](auto& x) {
-                  x.out_suite = gcm;
-                  x.out_mki_length = 5;
+                  x.out.suite = gcm;
+                  x.out.mki_length = 5;
               }),
               api::status::bad_message);
-    EXPECT_EQ(with([](auto& x) { x.rtp_remote = address("2001:db8::9", 1); }), api::status::bad_address);
-    EXPECT_EQ(with([](auto& x) { x.rtcp_out = id(7, 5); }), api::status::bad_address);
+    EXPECT_EQ(with([](auto& x) { x.route.rtp_remote = address("2001:db8::9", 1); }), api::status::bad_address);
+    EXPECT_EQ(with([](auto& x) { x.route.rtcp_out = id(7, 5); }), api::status::bad_address);
     auto short_key = epoch_key(p.unit, api::side::in, 1, gcm, 9);
     short_key.key_length = 15;
     EXPECT_EQ(t.flows().install(short_key), api::status::bad_key_length);

@@ -44,7 +44,7 @@ void worker::protect() noexcept {
         if (p.reason != api::drop::none)
             continue;
         api::drop wrong = route_packet(p);
-        if (wrong == api::drop::none && p.flow->out_suite == api::suite::clear) {
+        if (wrong == api::drop::none && p.flow->out.suite == api::suite::clear) {
             op.key = nullptr; // goes as it is: the out-side's memory is not touched
             continue;
         }

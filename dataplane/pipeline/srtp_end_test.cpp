@@ -123,7 +123,7 @@ api::epoch_key epoch_key(api::flow_id id, api::side side, std::uint32_t epoch, a
     api::epoch_key k{};
     k.id = id;
     k.side = side;
-    k.epoch = epoch;
+    k.epoch = k.mki = epoch;
     k.key_length = row.key_length;
     k.salt_length = row.salt_length;
     std::memcpy(k.key, master.data(), row.key_length);

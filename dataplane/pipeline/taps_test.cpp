@@ -12,9 +12,7 @@ namespace {
 
 using api::drop;
 using api::stage;
-constexpr auto gcm = api::suite::aead_aes_128_gcm;
-const api::net_address unit_at = address("192.0.2.77", 7000), moved = address("192.0.2.78", 7001),
-                       phone = address("198.51.100.9", 6000);
+const api::net_address moved = address("192.0.2.78", 7001);
 
 struct captured {
     api::capture_record head;
@@ -59,10 +57,10 @@ struct Taps : ::testing::Test {
         }
         return out;
     }
-    bytes up(const bytes& srtp, const api::net_address& from = unit_at) {
+    bytes up(const bytes& srtp, const api::net_address& from = unit4) {
         return frame(srtp, from, local(access4, 4000));
     }
-    bytes down(const bytes& rtp) { return frame(rtp, phone, local(core4, 5000)); }
+    bytes down(const bytes& rtp) { return frame(rtp, phone4, local(core4, 5000)); }
     api::trace_record one(unsigned port, const bytes& f) {
         arm_trace(10);
         (void)t.pass(port, {f});
@@ -94,9 +92,9 @@ TEST_F(Taps, AcceptedPacketThatLatches) {
     EXPECT_EQ(r.sequence, 7);
     EXPECT_EQ(r.in_index, 7u);
     EXPECT_EQ(r.in_epoch, 0u);
-    EXPECT_TRUE(flow::same_address(r.source, unit_at));
+    EXPECT_TRUE(flow::same_address(r.source, unit4));
     EXPECT_TRUE(flow::same_address(r.destination, local(access4, 4000)));
-    EXPECT_TRUE(flow::same_address(r.out_destination, phone));
+    EXPECT_TRUE(flow::same_address(r.out_destination, phone4));
     EXPECT_EQ(r.in_payload, 12 + 40 + 16 + 4);
     EXPECT_EQ(r.out_payload, 12 + 40);
     EXPECT_EQ(r.out_port, 1);
@@ -114,7 +112,7 @@ TEST_F(Taps, ProtectedOnTheWayOut) {
     EXPECT_FALSE(has(r, api::trace_in_index));
     EXPECT_EQ(r.out_index, 0x1234u);
     EXPECT_EQ(r.out_epoch, 0u);
-    EXPECT_TRUE(flow::same_address(r.out_destination, unit_at));
+    EXPECT_TRUE(flow::same_address(r.out_destination, unit4));
 }
 
 TEST_F(Taps, DroppedWhereAndWhy) {
@@ -130,7 +128,7 @@ TEST_F(Taps, DroppedWhereAndWhy) {
     EXPECT_EQ(r.last, stage::unprotect);
     EXPECT_EQ(r.reason, drop::srtp_auth);
     EXPECT_EQ(r.sequence, 2);
-    r = one(0, frame(good, unit_at, local(access4, 4444)));
+    r = one(0, frame(good, unit4, local(access4, 4444)));
     EXPECT_EQ(r.last, stage::lookup);
     EXPECT_EQ(r.reason, drop::no_flow);
     EXPECT_EQ(r.flow, 0u);
@@ -155,7 +153,7 @@ TEST_F(Taps, TracesSoManyOfOneFlow) {
     const auto here = local(access4, 4000);
     arm_trace(3, &here);
     for (std::uint16_t n = 1; n <= 5; ++n)
-        (void)t.pass(0, {frame(rtp(n), unit_at, local(access4, 4444)), up(unit.protect(rtp(n)))});
+        (void)t.pass(0, {frame(rtp(n), unit4, local(access4, 4444)), up(unit.protect(rtp(n)))});
     const auto got = traced();
     ASSERT_EQ(got.size(), 3u);
     for (std::uint16_t n = 0; n < 3; ++n)
@@ -200,7 +198,7 @@ TEST_F(Taps, WhatDidNotAuthenticateMayBeClear) {
     capture_choice all;
     all.ports = ~0u;
     arm_capture(all);
-    const bytes clear = rtp(1, 1, 160), nowhere = frame(clear, unit_at, local(access4, 4444));
+    const bytes clear = rtp(1, 1, 160), nowhere = frame(clear, unit4, local(access4, 4444));
     EXPECT_TRUE(t.pass(0, {up(clear), nowhere, bytes(200, 0x5a)}).empty());
     const auto got = taken();
     ASSERT_EQ(got.size(), 3u);
@@ -278,7 +276,7 @@ TEST(TapsOfTwoWorkers, HandedOverIsSeenTwiceAndCapturedOnce) {
         t.worker(i).tap(captures[i].get());
     }
     for (std::uint16_t queue = 0; queue < 2; ++queue) // one of them is not the flow's own
-        t.inject(0, frame(unit.protect(rtp(static_cast<std::uint16_t>(queue + 1))), unit_at, local(access4, 4000)),
+        t.inject(0, frame(unit.protect(rtp(static_cast<std::uint16_t>(queue + 1))), unit4, local(access4, 4000)),
                  queue);
     t.pump();
     EXPECT_EQ(t.collect(0).size() + t.collect(1).size(), 2u);
@@ -306,7 +304,7 @@ TEST_F(Taps, StagesAreCounted) {
     bytes bad = unit.protect(rtp(1));
     bad[20] ^= 1;
     (void)t.pass(
-        0, {up(unit.protect(rtp(2))), up(bad), frame(bad, unit_at, local(access4, 4444)), up(unit.protect(rtp(3)))});
+        0, {up(unit.protect(rtp(2))), up(bad), frame(bad, unit4, local(access4, 4444)), up(unit.protect(rtp(3)))});
     const api::worker_sight& s = t.sight();
     const std::uint64_t entered[] = {4, 4, 3, 2, 2};
     for (std::size_t i = 0; i < api::stage_count; ++i) {

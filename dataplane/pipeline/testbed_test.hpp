@@ -31,6 +31,9 @@ using bytes = std::vector<std::uint8_t>;
 inline constexpr unsigned access4 = 0, core4 = 1, access6 = 2, core6 = 3;
 
 [[nodiscard]] api::net_address address(const std::string& ip, std::uint16_t port);
+inline const api::net_address unit4 = address("192.0.2.77", 7000), phone4 = address("198.51.100.9", 6000);
+inline const api::net_address unit6 = address("2001:db8::77", 7000), phone6 = address("2001:db8:1::9", 6000);
+inline constexpr auto gcm = api::suite::aead_aes_128_gcm;
 [[nodiscard]] api::net_address local(unsigned index, std::uint16_t port);
 [[nodiscard]] api::flow_id id(unsigned index, std::uint16_t port);
 

@@ -98,8 +98,8 @@ void trace_tap::looked_up(std::size_t n, const packet& p) noexcept {
     api::trace_record& r = records_[n];
     r.flow = p.flow->id;
     r.tag = p.flow->tag;
-    r.in_suite = p.flow->in_suite;
-    r.out_suite = p.flow->out_suite;
+    r.in_suite = p.flow->in.suite;
+    r.out_suite = p.flow->out.suite;
 }
 
 void trace_tap::unprotected(std::size_t n, const packet& p, const crypto::op& op) noexcept {

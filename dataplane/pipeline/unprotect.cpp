@@ -55,7 +55,7 @@ void worker::accept(packet& p, const crypto::op& op, bool heard) noexcept {
         api::bump(s.expected, op.expected);
     }
     api::put(s.last_packet_ns, burst_.now_ns);
-    if (f.in_suite != api::suite::clear) {
+    if (f.in.suite != api::suite::clear) {
         ++unprotected_;
         if (op.first_use) {
             s.epoch_in = op.epoch;
@@ -71,12 +71,12 @@ void worker::accept(packet& p, const crypto::op& op, bool heard) noexcept {
 // By the sides that lookup asked for.
 void worker::prefetch_in_keys() const noexcept {
     for (unsigned i = 0; i < burst_.count; ++i)
-        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->in_suite != api::suite::clear)
+        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->in.suite != api::suite::clear)
             flow::prefetch_key(shared_.memory.ins()[p.slot], keys_, p.length);
 }
 void worker::prefetch_out_keys() const noexcept {
     for (unsigned i = 0; i < burst_.count; ++i)
-        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->out_suite != api::suite::clear)
+        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->out.suite != api::suite::clear)
             flow::prefetch_key(shared_.memory.outs()[p.slot], keys_, p.length);
 }
 

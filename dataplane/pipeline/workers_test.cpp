@@ -12,7 +12,6 @@ namespace tandem::pipeline::testing {
 namespace {
 
 using api::suite;
-const api::net_address unit4 = address("192.0.2.77", 7000), phone4 = address("198.51.100.9", 6000);
 
 // Calls of which each has its SRTP end; packets of one are told by the core port that they leave from.
 struct calls {

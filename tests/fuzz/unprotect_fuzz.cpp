@@ -28,7 +28,7 @@ void prepare(target& it, crypto::engine& engine, std::uint8_t choice) {
     api::epoch_key key{};
     key.key_length = api::info(suite).key_length;
     key.salt_length = api::info(suite).salt_length;
-    key.epoch = 7;
+    key.epoch = key.mki = 7;
     if (flow::init_side(it.in, api::side::in, suite, mki) != api::status::ok ||
         (suite != api::suite::clear && flow::install(it.in, pool, engine, key) != api::status::ok))
         std::abort();

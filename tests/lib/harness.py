@@ -28,6 +28,7 @@ import traceback
 from pathlib import Path
 
 import netns
+import scale
 from capture import Capture
 from process import Process, ProcessError
 from programs import Agent, CtlError, Gateway, NotBuilt, ROOT, build_dir
@@ -138,6 +139,11 @@ class Test:
 
     def say(self, text):
         print(f"  {text}", flush=True)
+
+    @property
+    def count(self):
+        """How many to do (`# count: N things` in the head is what tools/soak does; tools/test a twentieth of it)."""
+        return scale.count(sys.argv[0])
 
     def defer(self, function):
         """function() is called at the end, last deferred first."""

@@ -133,17 +133,17 @@ class Pinned(Dataplane):
 
     # -- flows for streams ------------------------------------------------------------
 
-    def add_streams(self, suite, streams, core, unit, first=FIRST_PORT):
-        """Flows both ways between core (clear, CORE_PORT) and unit (SRTP, UNIT_PORT), with keys of stream_key()."""
+    def add_streams(self, suite, streams, core, unit, first=FIRST_PORT, core_port=CORE_PORT, unit_port=UNIT_PORT):
+        """Flows both ways between core (clear, core_port) and unit (SRTP, unit_port), with keys of stream_key()."""
         c = self.contract()
         c("hello")
         for at in range(0, streams, 100):
             flows, keys = [], []
             for i in range(at, min(at + 100, streams)):
                 a, b = f"access:{first + 2 * i}", f"core:{first + 2 * i}"
-                flows += [{"id": a, "reverse": b, "in": suite, "out": "RTP", "rtp_remote": f"{core}:{CORE_PORT}", "tag": i + 1},
-                          {"id": b, "reverse": a, "in": "RTP", "out": suite, "source": "signalled", "rtp_remote": f"{unit}:{UNIT_PORT}",
-                           "signalled": f"{core}:{CORE_PORT}", "tag": i + 1}]
+                flows += [{"id": a, "reverse": b, "in": suite, "out": "RTP", "rtp_remote": f"{core}:{core_port}", "tag": i + 1},
+                          {"id": b, "reverse": a, "in": "RTP", "out": suite, "source": "signalled", "rtp_remote": f"{unit}:{unit_port}",
+                           "signalled": f"{core}:{core_port}", "tag": i + 1}]
                 for flow, side, way in ((a, "in", "up"), (b, "out", "down")):
                     key, salt = stream_key(suite, i, way)
                     keys.append({"id": flow, "side": side, "epoch": 0, "key": key, "salt": salt})

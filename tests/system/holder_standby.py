@@ -1,56 +1,65 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""tandem-holder with a data plane that misbehaves (a script): a standby that dies at once is not started over and over, and one
-that takes over but never forwards is killed and replaced. What it does with the real one is in dataplane_kill*.py."""
+"""tandem-holder with a data plane that misbehaves (a script): a standby that dies at once is not started over and over, one that takes
+over but never forwards is killed and replaced, one that is stopped (SIGSTOP), in force or ready, is replaced within 10 s. Never do two
+forward. What it does with the real one is in dataplane_kill*.py and holder_traffic.py."""
 import os
 import signal
 import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
+from fake_dataplane import Fake
 from harness import check, equal, main, wait_until
 from programs import program
 
-# Logs "PID role"; forwards at once unless it is a standby, which does as MODE says.
-FAKE = """#!/bin/bash
-log=%s mode=%s standby= ready=
-while [ $# -gt 0 ]; do case $1 in --standby-fd) standby=$2; shift ;; --ready-fd) ready=$2; shift ;; esac; shift; done
-if [ -n "$standby" ]; then
-    echo "$$ standby" >>$log
-    [ $mode != dies ] || kill -9 $$
-    read -r -N 1 word <&$standby || exit 0
-    echo "$$ told $word" >>$log
-else
-    echo "$$ starts" >>$log
-    echo -n r >&$ready
-fi
-exec sleep 60
-"""
+HEALED_S = 10
 
 
-def start(t, mode):
-    script, log = t.dir / f"{mode}.sh", t.dir / f"{mode}.log"
-    script.write_text(FAKE % (log, mode))
-    script.chmod(0o755)
-    lines = lambda what: [int(x.split()[0]) for x in (log.read_text().splitlines() if log.exists() else []) if what in x]
-    process = t.start(f"holder-{mode}", [program("tandem-holder"), "--", str(script)])
-    return process, lines
+def start(t, mode, *options):
+    fake = Fake(t.dir / "fakes", mode, mode)
+    return t.start(f"holder-{mode}", [program("tandem-holder"), *options, "--", fake.script]), fake
+
+
+def forwarding(fake):
+    """The one that said last that it forwards."""
+    return fake.pids("forwards")[-1]
 
 
 def test(t):
     begin = time.monotonic()
-    process, lines = start(t, "dies")
-    wait_until(lambda: lines("standby"), "a standby", 5)
-    os.kill(process.pid, 0)
-    hanging, of = start(t, "hangs")
-    wait_until(lambda: of("standby"), "a standby", 5)
-    os.kill(of("starts")[0], signal.SIGKILL)
-    wait_until(lambda: of("told g"), "the standby is told", 5)
-    wait_until(lambda: len(of("starts")) == 2, "one that never forwards is replaced", 30)
-    check("does not forward" in hanging.log() and of("told g")[0] not in of("starts"), "the holder says why")
-    # More than ten seconds have gone by: started over and over, it would be hundreds.
-    check(len(lines("standby")) <= 2 + (time.monotonic() - begin) / 4, f"a standby that dies is not started at once again: {len(lines('standby'))} times")
-    equal(len(lines("starts")), 1, "the data plane in force is left alone")
+    dying, of_dying = start(t, "dies")
+    hanging, of_hanging = start(t, "hangs")
+    stopped, of_stopped = start(t, "works")
+    wait_until(lambda: len(of_stopped.pids("starts")) == 3, "one in force and two ready behind it", 10)
+    wait_until(lambda: of_hanging.lines("forwards") and len(of_hanging.pids("starts")) == 3, "likewise", 10)
+
+    # One that takes over and never forwards.
+    os.kill(forwarding(of_hanging), signal.SIGKILL)
+    told = wait_until(lambda: of_hanging.pids("told")[1:], "a standby is told", 5)[0]
+    # One in force that is stopped; then one that is ready.
+    was = forwarding(of_stopped)
+    os.kill(was, signal.SIGSTOP)
+    at = time.monotonic()
+    wait_until(lambda: forwarding(of_stopped) != was, "a stopped data plane is replaced", HEALED_S)
+    t.say(f"in force stopped: replaced after {time.monotonic() - at:.1f} s")
+    check(not os.path.exists(f"/proc/{was}") or "Z" in open(f"/proc/{was}/stat").read(), "and it has been ended before that")
+    wait_until(lambda: len(of_stopped.pids("starts")) == 4, "two are ready again", 5)
+    spare = of_stopped.pids("starts")[-1]
+    wait_until(lambda: open(f"/proc/{spare}/stat").read().split()[2] == "S", "the newest waits", 5)
+    os.kill(spare, signal.SIGSTOP)
+    wait_until(lambda: not os.path.exists(f"/proc/{spare}"), "a stopped standby is ended", HEALED_S)
+    equal(len(of_stopped.lines("forwards")), 2, "the data plane in force is left alone")
+
+    wait_until(lambda: not os.path.exists(f"/proc/{told}"), "one that never forwards is ended", 15)
+    check("does not forward" in hanging.log(), "the holder says why")
+    # Started over and over, it would be hundreds.
+    most = 2 + (time.monotonic() - begin) / 4
+    check(len(of_dying.pids("starts")) <= most, f"a standby that dies is not started at once again: {len(of_dying.pids('starts'))} times, at most {most:.0f}")
+    equal(len(of_dying.lines("forwards")), 1, "the data plane in force is left alone")
+    equal(stopped.stop(), 0, "exit status of the holder, told to end")
+    equal(len(of_stopped.lines("ends")), len(of_stopped.lines("starts")) - 2, "all that were left have ended in order")
+    check(dying.alive(), "the other holder still runs")
 
 
-main(test, "holder: a standby that dies or hangs")
+main(test, "holder: a data plane or a standby that dies, hangs or is stopped")

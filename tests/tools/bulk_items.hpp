@@ -31,7 +31,7 @@ struct bulk {
     [[nodiscard]] api::flow_config flow(std::uint32_t n) const noexcept {
         api::flow_config c{};
         c.id = id(n);
-        c.reverse = c.rtp_out = c.rtcp_out = id(n ^ 1);
+        c.reverse = c.route.rtp_out = c.route.rtcp_out = id(n ^ 1);
         c.tag = n + 1;
         c.timeout_s = timeout_s;
         c.carries = api::carries_rtp | api::carries_rtcp;
@@ -42,16 +42,16 @@ struct bulk {
             for (unsigned i = 0; i < 3; ++i)
                 to_core.ip[13 + i] = static_cast<std::uint8_t>(to_core.ip[13 + i] + (n / 2 >> (16 - 8 * i)));
         if (n % 2 == 0) {
-            c.in_suite = suite;
-            c.in_mki_length = 4;
-            c.source = api::source_policy::authenticated;
-            c.rtp_remote = c.rtcp_remote = to_core;
+            c.in.suite = suite;
+            c.in.mki_length = 4;
+            c.source.policy = api::source_policy::authenticated;
+            c.route.rtp_remote = c.route.rtcp_remote = to_core;
         } else {
-            c.out_suite = suite;
-            c.out_mki_length = 4;
-            c.source = api::source_policy::signalled;
-            c.signalled_source = to_core;
-            c.rtp_remote = c.rtcp_remote = to_unit;
+            c.out.suite = suite;
+            c.out.mki_length = 4;
+            c.source.policy = api::source_policy::signalled;
+            c.source.signalled = to_core;
+            c.route.rtp_remote = c.route.rtcp_remote = to_unit;
         }
         return c;
     }
@@ -61,7 +61,7 @@ struct bulk {
         api::epoch_key k{};
         k.id = id(n);
         k.side = sealed_side(n);
-        k.epoch = epoch;
+        k.epoch = k.mki = epoch;
         k.key_length = row.key_length;
         k.salt_length = row.salt_length;
         for (unsigned i = 0; i < k.key_length; ++i)

@@ -8,7 +8,7 @@
 //      "source":"authenticated","in_mki":4,"out_mki":0,"timeout":0,"dscp":46,"tag":7,"rtp_out":"core:5000",
 //      "rtcp_out":"core:5000","rtp_remote":"192.0.2.9:7000","rtcp_remote":"192.0.2.9:7000","signalled":"..."}]}
 //   {"do":"update","flows":[{"id":..., "mask":..., ...}]}  {"do":"remove","ids":["access:4000"]}
-//   {"do":"install","keys":[{"id":"access:4000","side":"in","epoch":0,"key":"hex","salt":"hex"}]}
+//   {"do":"install","keys":[{"id":"access:4000","side":"in","epoch":0,"mki":0,"key":"hex","salt":"hex"}]}
 //   {"do":"switch","refs":[{"id":..., "side":"out","epoch":1}]}  {"do":"retire","refs":[...]}
 //   {"do":"bulk","verb":"add|install|switch|retire|remove","first":0,"count":1000000,"epoch":0,"suite":...,"unit":"192.0.2.10:1024",
 //      "core":"198.51.100.10:1024"}: flows of bulk_items.hpp, in messages as full as they may be; how many had which
@@ -39,9 +39,11 @@ using namespace tandem;
 using nlohmann::json;
 
 constexpr const char* status_names[] = {
-    "ok",          "bad_message",   "bad_version",    "unknown_flow", "flow_exists",     "bad_address",
-    "bad_port",    "bad_suite",     "bad_key_length", "bad_epoch",    "too_many_epochs", "table_full",
-    "bad_timeout", "not_permitted", "not_controlling"};
+    "ok",          "bad_message",   "bad_version",     "unknown_flow", "flow_exists",     "bad_address",
+    "bad_port",    "bad_suite",     "bad_key_length",  "bad_epoch",    "too_many_epochs", "table_full",
+    "bad_timeout", "not_permitted", "not_controlling", "busy",         "not_possible",    "bad_state",
+    "not_yours",   "group_refused"};
+static_assert(std::size(status_names) == static_cast<std::size_t>(api::status::group_refused) + 1);
 constexpr const char* event_names[] = {"?",         "flow_timeout",   "flow_active", "flow_latched",
                                        "key_limit", "epoch_first_use"};
 
@@ -70,17 +72,17 @@ public:
         if (what == "events")
             return events(command.value("ms", 0));
         if (what == "add")
-            return items<api::flow_config>(command.at("flows"), api::message_type::flow_add, &session::config);
+            return items<api::message_type::flow_add>(command.at("flows"), &session::config);
         if (what == "update")
-            return items<api::flow_update>(command.at("flows"), api::message_type::flow_update, &session::change);
+            return items<api::message_type::flow_update>(command.at("flows"), &session::change);
         if (what == "remove")
-            return items<api::flow_ref>(command.at("ids"), api::message_type::flow_remove, &session::ref);
+            return items<api::message_type::flow_remove>(command.at("ids"), &session::ref);
         if (what == "install")
-            return items<api::epoch_key>(command.at("keys"), api::message_type::epoch_install, &session::key);
+            return items<api::message_type::epoch_install>(command.at("keys"), &session::key);
         if (what == "switch")
-            return items<api::epoch_ref>(command.at("refs"), api::message_type::epoch_switch, &session::epoch);
+            return items<api::message_type::epoch_switch>(command.at("refs"), &session::epoch);
         if (what == "retire")
-            return items<api::epoch_ref>(command.at("refs"), api::message_type::epoch_retire, &session::epoch);
+            return items<api::message_type::epoch_retire>(command.at("refs"), &session::epoch);
         if (what == "bulk")
             return bulk(command);
         if (what == "count")
@@ -157,20 +159,18 @@ private:
         c.id = id(j.at("id"));
         c.reverse = id(j.value("reverse", ""));
         c.tag = j.value("tag", std::uint64_t{0});
-        c.in_suite = suite(j.value("in", "RTP"));
-        c.out_suite = suite(j.value("out", "RTP"));
+        c.in = {suite(j.value("in", "RTP")), j.value("in_mki", std::uint8_t{0}), 0};
+        c.out = {suite(j.value("out", "RTP")), j.value("out_mki", std::uint8_t{0}), 0};
         c.carries = j.value("carries", std::uint8_t{3});
-        c.source = policy(j.value("source", c.in_suite == api::suite::clear ? "signalled" : "authenticated"));
-        c.in_mki_length = j.value("in_mki", std::uint8_t{0});
-        c.out_mki_length = j.value("out_mki", std::uint8_t{0});
+        c.source.policy = policy(j.value("source", c.in.suite == api::suite::clear ? "signalled" : "authenticated"));
         c.dscp = j.value("dscp", std::uint8_t{0});
         c.timeout_s = j.value("timeout", std::uint16_t{0});
         c.flags = j.value("flags", std::uint8_t{0});
-        c.signalled_source = address(j.value("signalled", ""));
-        c.rtp_out = id(j.value("rtp_out", j.value("reverse", "")));
-        c.rtcp_out = id(j.value("rtcp_out", j.value("reverse", "")));
-        c.rtp_remote = address(j.value("rtp_remote", ""));
-        c.rtcp_remote = address(j.value("rtcp_remote", j.value("rtp_remote", "")));
+        c.source.signalled = address(j.value("signalled", ""));
+        c.route.rtp_out = id(j.value("rtp_out", j.value("reverse", "")));
+        c.route.rtcp_out = id(j.value("rtcp_out", j.value("reverse", "")));
+        c.route.rtp_remote = address(j.value("rtp_remote", ""));
+        c.route.rtcp_remote = address(j.value("rtcp_remote", j.value("rtp_remote", "")));
         return c;
     }
 
@@ -184,11 +184,7 @@ private:
         u.dscp = c.dscp;
         u.timeout_s = c.timeout_s;
         u.reverse = c.reverse;
-        u.signalled_source = c.signalled_source;
-        u.rtp_out = c.rtp_out;
-        u.rtcp_out = c.rtcp_out;
-        u.rtp_remote = c.rtp_remote;
-        u.rtcp_remote = c.rtcp_remote;
+        u.route = c.route;
         return u;
     }
 
@@ -201,6 +197,7 @@ private:
         k.id = id(j.at("id"));
         k.side = side(j);
         k.epoch = j.at("epoch").get<std::uint32_t>();
+        k.mki = j.value("mki", k.epoch);
         const auto key = hex(j.at("key")), salt = hex(j.at("salt"));
         k.key_length = static_cast<std::uint8_t>(key.size());
         k.salt_length = static_cast<std::uint8_t>(salt.size());
@@ -213,9 +210,9 @@ private:
         return {id(j.at("id")), j.at("epoch").get<std::uint32_t>(), side(j), {}};
     }
 
-    template <class Item>
-    json items(const json& list, api::message_type type, Item (session::*make)(const json&) const) {
-        std::vector<Item> all;
+    template <api::message_type type>
+    json items(const json& list, api::request_of<type> (session::*make)(const json&) const) {
+        std::vector<api::request_of<type>> all;
         for (const auto& j : list)
             all.push_back((this->*make)(j));
         return statuses(request(type, std::as_bytes(std::span(all)), all.size()));
@@ -328,23 +325,22 @@ private:
         const auto verb = command.at("verb").get<std::string>();
         const auto refs = [&](std::uint32_t n) { return api::epoch_ref{of.id(n), epoch, of.sealed_side(n), {}}; };
         if (verb == "add")
-            return many<api::flow_config>(first, last, 1, api::message_type::flow_add,
-                                          [&](auto n) { return of.flow(n); });
+            return many<api::message_type::flow_add>(first, last, 1, [&](auto n) { return of.flow(n); });
         if (verb == "install")
-            return many<api::epoch_key>(first, last, 1, api::message_type::epoch_install,
-                                        [&](auto n) { return of.key(n, epoch); });
+            return many<api::message_type::epoch_install>(first, last, 1, [&](auto n) { return of.key(n, epoch); });
         if (verb == "switch") // of those that send SRTP
-            return many<api::epoch_ref>(first | 1, last, 2, api::message_type::epoch_switch, refs);
+            return many<api::message_type::epoch_switch>(first | 1, last, 2, refs);
         if (verb == "retire")
-            return many<api::epoch_ref>(first, last, 1, api::message_type::epoch_retire, refs);
+            return many<api::message_type::epoch_retire>(first, last, 1, refs);
         if (verb == "remove")
-            return many<api::flow_ref>(first, last, 1, api::message_type::flow_remove,
-                                       [&](auto n) { return api::flow_ref{of.id(n)}; });
+            return many<api::message_type::flow_remove>(first, last, 1,
+                                                        [&](auto n) { return api::flow_ref{of.id(n)}; });
         throw std::runtime_error("unknown verb " + verb);
     }
 
-    template <class Item, class Make>
-    json many(std::uint32_t first, std::uint32_t last, std::uint32_t step, api::message_type type, Make&& make) {
+    template <api::message_type type, class Make>
+    json many(std::uint32_t first, std::uint32_t last, std::uint32_t step, Make&& make) {
+        using Item = api::request_of<type>;
         constexpr std::size_t full = (api::contract_max_message - sizeof(api::contract_header)) / sizeof(Item);
         std::map<std::string, std::uint64_t> statuses;
         std::vector<Item> items;
@@ -376,11 +372,11 @@ private:
         return {{"id", e.config.id},
                 {"reverse", e.config.reverse},
                 {"tag", e.config.tag},
-                {"in", api::info(e.config.in_suite).name},
-                {"out", api::info(e.config.out_suite).name},
+                {"in", api::info(e.config.in.suite).name},
+                {"out", api::info(e.config.out.suite).name},
                 {"flags", e.config.flags},
-                {"rtp_remote", text(e.config.rtp_remote)},
-                {"rtcp_remote", text(e.config.rtcp_remote)},
+                {"rtp_remote", text(e.config.route.rtp_remote)},
+                {"rtcp_remote", text(e.config.route.rtcp_remote)},
                 {"source", text(e.source)},
                 {"latched", e.latched},
                 {"in_epochs", in},

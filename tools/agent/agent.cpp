@@ -12,8 +12,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "controlplane/protocol/spawn.hpp"
+#include "dataplane/api/service_manager.hpp"
 #include "tools/agent/privileges.hpp"
-#include "tools/agent/spawn.hpp"
 
 namespace tandem::agent {
 
@@ -57,9 +58,10 @@ void agent::start() {
     await_signal();
     advisor_.refresh();
     links_.start();
-    spawn(io_, [this] { return pump(); });
-    spawn(io_, [this] { return watch(); });
+    protocol::spawn(io_, "reader of the TUN", [this] { return pump(); });
+    protocol::spawn(io_, "watch over paths and media", [this] { return watch(); });
     primary_.start();
+    api::tell_service_manager("READY=1");
 }
 
 void agent::await_signal() {
@@ -67,7 +69,8 @@ void agent::await_signal() {
         if (error)
             return;
         spdlog::info("stopping");
-        spawn(io_, [this]() -> asio::awaitable<void> {
+        api::tell_service_manager("STOPPING=1");
+        protocol::spawn(io_, "end of the agent", [this]() -> asio::awaitable<void> {
             co_await primary_.stop();
             stopping_ = true;
             if (status_)
@@ -107,6 +110,7 @@ asio::awaitable<void> agent::watch() {
         advisor_.refresh();
         media_.check_paths();
         media_.expire(clock::now());
+        api::tell_service_manager("WATCHDOG=1");
     }
 }
 

@@ -12,8 +12,8 @@
 #include <openssl/err.h>
 #include <spdlog/spdlog.h>
 
+#include "controlplane/protocol/spawn.hpp"
 #include "controlplane/protocol/tls.hpp"
-#include "tools/agent/spawn.hpp"
 
 namespace tandem::agent {
 
@@ -92,8 +92,8 @@ asio::awaitable<tl::expected<void, failure>> connection::open(tcp::endpoint gate
     }
     running_ = true;
     last_heard_ = std::chrono::steady_clock::now();
-    spawn(io_, [self] { return self->read_loop(); });
-    spawn(io_, [self] { return self->write_loop(); });
+    protocol::spawn(io_, "reader of the primary", [self] { return self->read_loop(); });
+    protocol::spawn(io_, "writer of the primary", [self] { return self->write_loop(); });
     co_return tl::expected<void, failure>{};
 }
 

@@ -32,7 +32,7 @@ std::string path_in(const std::string& directory) {
     return directory + "/contacts.toml";
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
     std::string out = "\"";
     for (const char c : text) { // valid_name: no control characters
         if (c == '"' || c == '\\')
@@ -43,9 +43,9 @@ std::string quoted(std::string_view text) {
 }
 
 // The first error; later reads then do nothing.
-class reader {
+class contact_reader {
 public:
-    explicit reader(const std::string& file) : file_(file) {}
+    explicit contact_reader(const std::string& file) : file_(file) {}
     void fail(const toml::source_region& where, const std::string& what) {
         if (error_.empty())
             error_ = fmt::format("{}:{}:{}: {}", file_, where.begin.line, where.begin.column, what);
@@ -78,7 +78,7 @@ private:
     std::string error_;
 };
 
-void read_categories(reader& in, const toml::node& node, std::map<std::string, std::string>& out) {
+void read_categories(contact_reader& in, const toml::node& node, std::map<std::string, std::string>& out) {
     const auto* table = node.as_table();
     if (table == nullptr)
         return in.fail(node.source(), "categories must be a table; write [categories] and below it family = \"high\"");
@@ -91,7 +91,7 @@ void read_categories(reader& in, const toml::node& node, std::map<std::string, s
     }
 }
 
-void read_contact(reader& in, const toml::node& node, std::map<std::string, contact>& out) {
+void read_contact(contact_reader& in, const toml::node& node, std::map<std::string, contact>& out) {
     const auto* table = node.as_table();
     if (table == nullptr)
         return in.fail(node.source(),
@@ -135,7 +135,7 @@ tl::expected<contact_book, std::string> contact_book::parse(std::string_view tex
         return tl::unexpected(fmt::format("{}:{}:{}: not TOML: {}", file, at.line, at.column, error.description()));
     }
     contact_book book;
-    reader in(file);
+    contact_reader in(file);
     in.known(table, {"categories", "contact"});
     if (const auto* node = table.get("categories"); node != nullptr)
         read_categories(in, *node, book.categories_);
@@ -159,13 +159,13 @@ std::string contact_book::to_toml() const {
     if (!categories_.empty())
         out += "\n[categories]\n";
     for (const auto& [name, level] : categories_)
-        out += fmt::format("{} = {}\n", name, quoted(level));
+        out += fmt::format("{} = {}\n", name, in_quotes(level));
     for (const auto& [address, one] : contacts_) {
-        out += fmt::format("\n[[contact]]\naddress = {}\n", quoted(address));
+        out += fmt::format("\n[[contact]]\naddress = {}\n", in_quotes(address));
         for (const auto& [key, value] :
              {std::pair{"name", &one.name}, {"category", &one.category}, {"level", &one.level}})
             if (!value->empty())
-                out += fmt::format("{} = {}\n", key, quoted(*value));
+                out += fmt::format("{} = {}\n", key, in_quotes(*value));
     }
     return out;
 }

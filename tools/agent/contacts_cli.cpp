@@ -11,6 +11,7 @@
 
 #include "tools/agent/config.hpp"
 #include "tools/agent/contacts.hpp"
+#include "tools/agent/exit_status.hpp"
 #include "tools/agent/history.hpp"
 #include "tools/agent/privileges.hpp"
 
@@ -18,15 +19,9 @@ namespace tandem::agent {
 
 namespace {
 
-constexpr int exit_ok = 0, exit_failed = 1, exit_usage = 2;
 constexpr std::chrono::seconds lock_patience{3};
 constexpr const char* address_help =
     "+46701234567 or a prefix of numbers, sip:alice@example.com, an id code, @example.com";
-
-int complain(const std::string& text, int code) {
-    fmt::print(stderr, "tandem-agent: {}\n", text);
-    return code;
-}
 
 std::string seconds_of(std::chrono::milliseconds length) {
     return fmt::format("{}", std::chrono::duration_cast<std::chrono::seconds>(length).count());

@@ -15,19 +15,13 @@
 #include "tools/agent/agent.hpp"
 #include "tools/agent/config.hpp"
 #include "tools/agent/contacts_cli.hpp"
+#include "tools/agent/exit_status.hpp"
 #include "tools/agent/privileges.hpp"
 
 namespace {
 
 using namespace tandem;
 using namespace tandem::agent;
-
-constexpr int exit_ok = 0, exit_failed = 1, exit_usage = 2, exit_unreachable = 3;
-
-int complain(const std::string& text, int code) {
-    fmt::print(stderr, "tandem-agent: {}\n", text);
-    return code;
-}
 
 int show_status(const std::string& directory) {
     const auto status = read_status(directory);

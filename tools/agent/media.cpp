@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include <netinet/in.h>
 #include <spdlog/spdlog.h>
@@ -14,7 +15,7 @@ namespace tandem::agent {
 
 namespace {
 
-constexpr int batch = 64; // datagrams per wake-up, so that one media cannot starve the rest
+constexpr int datagrams_at_once = 64; // datagrams per wake-up, so that one media cannot starve the rest
 
 socklen_t to_sockaddr(const endpoint& to, sockaddr_storage& out) noexcept {
     if (is_ipv4(to.ip)) {
@@ -120,7 +121,7 @@ void media_table::receive(const entry_ptr& item, const socket_ptr& socket) {
 }
 
 void media_table::drain(entry& item, int socket) {
-    for (int i = 0; i < batch; i++) {
+    for (int i = 0; i < datagrams_at_once; i++) {
         const ssize_t got = ::recv(socket, scratch_.data(), scratch_.size(), MSG_DONTWAIT | MSG_TRUNC);
         if (got < 0)
             return;
@@ -148,12 +149,24 @@ void media_table::arm(const entry_ptr& item) {
     });
 }
 
+// Old epochs go when their overlap is over; later where the gateway has not heard our answer to its SEED and goes on
+// under the old one: without it this unit would be deaf until the SEED comes again.
+void media_table::retire(entry& item, clock::time_point now) {
+    while (!item.retirements.empty() && item.retirements.front().when <= now) {
+        auto& next = item.retirements.front();
+        const auto heard = item.tunnel->older_heard();
+        if (!item.tunnel->newest_heard() && heard != std::exchange(next.heard, heard)) {
+            next.when = now + item.overlap;
+            return;
+        }
+        item.tunnel->retire_below(next.below);
+        item.retirements.pop_front();
+    }
+}
+
 void media_table::tick(const entry_ptr& item) {
     const auto now = clock::now();
-    while (!item->retirements.empty() && item->retirements.front().when <= now) {
-        item->tunnel->retire_below(item->retirements.front().below);
-        item->retirements.pop_front();
-    }
+    retire(*item, now);
     if (item->left && now >= item->left_until) {
         asio::error_code ignored;
         item->left->close(ignored);

@@ -20,6 +20,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "controlplane/protocol/message.hpp"
+#include "tools/agent/key_history.hpp"
 #include "tools/agent/packet.hpp"
 #include "tools/agent/paths.hpp"
 #include "tools/agent/secondary.hpp"
@@ -82,7 +83,9 @@ private:
     enum class ending { call, fault, goes_on }; // the last: another media of the same call takes over
     struct open_request;
 
-    [[nodiscard]] protocol::message add(open_request& open);
+    [[nodiscard]] protocol::message add(open_request& open, const protocol::secret& key);
+    [[nodiscard]] protocol::message move(const entry_ptr& item, open_request& open);
+    void retire(entry& item, clock::time_point now);
     void note_call(const entry& over, ending how);
     [[nodiscard]] path_choice choose_path(path_kind wanted, const ip_bytes& gateway, const std::string& in_use) const;
     [[nodiscard]] bool open_socket(entry& item, const path_choice& path);
@@ -117,6 +120,7 @@ private:
     } dropped_fragment_;
     std::uint64_t opened_ = 0, closed_ = 0, after_close_ = 0, path_fallbacks_ = 0, path_moves_ = 0;
     seed_store seeds_;
+    key_history keys_;
     call_sink call_ended_;
     path_names path_names_;
     link_survey survey_; // none: no socket is bound to an interface

@@ -126,34 +126,56 @@ message media_table::media_open(const message& request) {
     auto seeds = read_seeds(request, *source, seeds_);
     if (!seeds)
         return request.response(seeds.error(), "no seed for this epoch, or the halves differ in length");
-    open_request open{
-        request, std::move(*config), std::move(*seeds), *source, static_cast<path_kind>(path), first_peer(request), {}};
+    open_request open{request,
+                      std::move(*config),
+                      std::move(*seeds),
+                      *source,
+                      static_cast<path_kind>(path),
+                      first_peer(request),
+                      request.get<tlv::goes_on>().value_or(0) != 0,
+                      {}};
     const std::uint32_t media = open.config.media;
-    if (const auto found = media_.find(media); found != media_.end()) {
-        entry& item = *found->second;
-        if (item.tunnel->same_keys(open.config, open.seeds) &&
-            is_ipv4(item.tunnel->config().gateway_media.ip) == is_ipv4(open.config.gateway_media.ip)) {
-            // Same keys: a re-offer moved the phone or the gateway, or the gateway asks again.
-            unindex(item);
-            item.tunnel->move(open.config);
-            index(found->second);
-            item.wanted = open.path;
-            check_paths();
-            auto answer = request.response(status::ok).add<tlv::media_id>(media);
-            answer.add<tlv::unit_media>(outer_address(item));
-            return answer;
-        }
-        open.call_began = item.call_began;
+    const auto key = secondary::send_key(open.config, open.seeds);
+    if (!key)
+        return request.response(to_status(key.error()));
+    const auto used = keys_.find(*key);
+    const auto found = media_.find(media);
+    if (found != media_.end() && used && used->media == media &&
+        open.config.suite == found->second->tunnel->config().suite)
+        return move(found->second, open);
+    if (used) // its state is gone, and a key never begins again
+        return request.response(status::bad_epoch, "this seed was in use before");
+    if (open.goes_on)
+        return request.response(status::unknown_media);
+    if (found != media_.end()) {
+        open.call_began = found->second->call_began;
         if (open.peer.empty())
-            open.peer = item.peer;
+            open.peer = found->second->peer;
         remove(media, "opened anew", ending::goes_on);
     }
     if (media_.size() >= max_media)
         return request.response(status::no_resources, "this unit carries 64 media already");
-    return add(open);
+    return add(open, *key);
 }
 
-message media_table::add(open_request& open) {
+// A seed that we have had: a re-offer moved the phone or the gateway, or the gateway asks again. Whatever epoch it
+// names, keys, indices and windows are what they are.
+message media_table::move(const entry_ptr& item, open_request& open) {
+    const bool other_family = is_ipv4(item->tunnel->config().gateway_media.ip) != is_ipv4(open.config.gateway_media.ip);
+    unindex(*item);
+    item->tunnel->move(open.config);
+    index(item);
+    item->wanted = open.path;
+    if (other_family)
+        move_path(item, choose_path(item->wanted, open.config.gateway_media.ip, {}));
+    else
+        check_paths();
+    auto answer = open.request.response(status::ok).add<tlv::media_id>(open.config.media);
+    answer.add<tlv::unit_media>(outer_address(*item));
+    return answer;
+}
+
+message media_table::add(open_request& open, const protocol::secret& key) {
     const std::uint32_t media = open.config.media;
     auto opened = secondary::open(std::move(open.config), open.seeds);
     if (!opened) {
@@ -173,6 +195,7 @@ message media_table::add(open_request& open) {
         return open.request.response(status::no_resources, "no UDP socket");
     }
     media_[media] = item;
+    keys_.add(key, {media, open.seeds.epoch});
     index(item);
     opened_++;
     path_fallbacks_ += item->path.fallback ? 1 : 0;
@@ -182,7 +205,7 @@ message media_table::add(open_request& open) {
     arm(item);
     spdlog::info("media {} open: {}, keys by {}, epoch {}, gateway {}, phone {}, path {} ({}{})", media,
                  api::info(in_force.suite).name, name_of(open.keys), item->tunnel->receive_epoch(),
-                 to_text(in_force.gateway_media), to_text(in_force.phone_media), agent::name_of(item->wanted),
+                 to_text(in_force.gateway_media), to_text(in_force.phone_media), tandem::agent::name_of(item->wanted),
                  item->path.interface, item->path.fallback ? ", no such path is up" : "");
     auto answer = open.request.response(status::ok).add<tlv::media_id>(media);
     answer.add<tlv::unit_media>(outer_address(*item));
@@ -215,8 +238,15 @@ message media_table::seed(const message& request) {
     const auto seeds = read_seeds(request, *source, seeds_);
     if (!seeds)
         return refuse(seeds.error());
+    const auto key = secondary::send_key(tunnel.config(), *seeds);
+    if (!key)
+        return refuse(to_status(key.error()));
+    const key_history::use here{media, epoch};
+    if (const auto used = keys_.find(*key); used && *used != here)
+        return refuse(status::bad_seed); // another epoch's: packets of then would be taken once more
     if (const auto prepared = tunnel.prepare(*seeds); !prepared)
         return refuse(to_status(prepared.error()));
+    keys_.add(*key, here);
     seeds_.used(media, epoch, *source);
     found->second->keys = *source;
     if (const auto overlap = request.get<tlv::overlap_ms>())
@@ -249,7 +279,7 @@ void media_table::seed_answered(std::uint32_t media) {
     entry& item = *found->second;
     if (!item.tunnel->switch_to_prepared())
         return; // nothing was prepared: the SEED was refused, or repeated
-    item.retirements.push_back({clock::now() + item.overlap, item.tunnel->receive_epoch()});
+    item.retirements.push_back({clock::now() + item.overlap, item.tunnel->receive_epoch(), item.tunnel->older_heard()});
     arm(found->second);
 }
 
@@ -266,8 +296,8 @@ nlohmann::json media_table::describe() const {
                         {"keys", name_of(item->keys)},
                         {"peer", item->peer},
                         {"path",
-                         {{"wanted", agent::name_of(item->wanted)},
-                          {"in_use", agent::name_of(item->path.in_use)},
+                         {{"wanted", tandem::agent::name_of(item->wanted)},
+                          {"in_use", tandem::agent::name_of(item->path.in_use)},
                           {"interface", item->path.interface},
                           {"bound", item->bound},
                           {"fallback", item->path.fallback},

@@ -28,6 +28,7 @@ struct media_table::entry {
     struct retirement {
         clock::time_point when;
         std::uint32_t below;
+        std::uint64_t heard = 0; // under older epochs, when this was looked at last
     };
 
     std::unique_ptr<secondary> tunnel;
@@ -58,6 +59,7 @@ struct media_table::open_request {
     key_source keys = key_source::gateway;
     path_kind path = path_kind::either;
     std::string peer;
+    bool goes_on = false;                        // says the gateway: of a media that we have
     std::optional<clock::time_point> call_began; // of a media that this one replaces
 };
 

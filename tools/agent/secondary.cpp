@@ -100,12 +100,14 @@ void secondary::wipe() noexcept {
     protocol::wipe(in_.data(), in_.size());
 }
 
-bool secondary::same_keys(const secondary_config& config, const epoch_seeds& seeds) const {
-    if (config.suite != config_.suite || config.use != config_.use || config.tsid != config_.tsid ||
-        seeds.epoch != newest_)
-        return false;
-    const auto pair = keys(config, seeds);
-    return pair && receiver_.holds(pair->receive, seeds.epoch);
+tl::expected<protocol::secret, secondary_error> secondary::send_key(const secondary_config& config,
+                                                                    const epoch_seeds& seeds) {
+    if (config.suite == api::suite::clear)
+        return tl::unexpected(secondary_error::bad_suite);
+    auto pair = keys(config, seeds);
+    if (!pair)
+        return tl::unexpected(pair.error());
+    return std::move(pair->send);
 }
 
 void secondary::move(const secondary_config& config) {

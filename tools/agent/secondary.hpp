@@ -100,9 +100,13 @@ public:
         return what == packet_class::rtcp && config_.gateway_rtcp ? *config_.gateway_rtcp : config_.gateway_media;
     }
 
-    // True where this MEDIA_OPEN names the epoch and seed that are in use: only addresses may have changed.
-    [[nodiscard]] bool same_keys(const secondary_config& config, const epoch_seeds& seeds) const;
-    void move(const secondary_config& config); // takes over the addresses
+    // The key that these seeds give for what is sent: tells an epoch's seed from another's.
+    [[nodiscard]] static tl::expected<protocol::secret, secondary_error> send_key(const secondary_config& config,
+                                                                                  const epoch_seeds& seeds);
+    void move(const secondary_config& config); // takes over the addresses; keys, indices and windows go on
+    // What was received: under the newest epoch at all; under older ones, counted.
+    [[nodiscard]] bool newest_heard() const noexcept { return receiver_.heard(newest_); }
+    [[nodiscard]] std::uint64_t older_heard() const noexcept { return receiver_.heard_below(newest_); }
 
     [[nodiscard]] const secondary_config& config() const noexcept { return config_; }
     [[nodiscard]] std::uint32_t receive_epoch() const noexcept { return newest_; }

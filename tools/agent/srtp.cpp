@@ -213,6 +213,18 @@ bool srtp_receiver::holds(const protocol::secret& key, std::uint32_t epoch) cons
     return false;
 }
 
+bool srtp_receiver::heard(std::uint32_t epoch) const noexcept {
+    return std::any_of(epochs_.begin(), epochs_.end(),
+                       [epoch](const auto& state) { return state.epoch == epoch && state.heard > 0; });
+}
+
+std::uint64_t srtp_receiver::heard_below(std::uint32_t epoch) const noexcept {
+    std::uint64_t sum = 0;
+    for (const epoch_state& state : epochs_)
+        sum += state.epoch < epoch ? state.heard : 0;
+    return sum;
+}
+
 // A stream that was already heard goes on with its ROC in this epoch's session. A new one comes in by the session's
 // template, which libsrtp2 clones only after the tag was right, so a forger makes no state.
 bool srtp_receiver::carry_roc(epoch_state& state, std::uint32_t ssrc, std::uint64_t index) {
@@ -260,6 +272,7 @@ tl::expected<std::size_t, srtp_error> srtp_receiver::unprotect(packet_class what
         const auto status = srtp_unprotect_rtcp(state->session.get(), buffer.data(), &size);
         if (status != srtp_err_status_ok)
             return tl::unexpected(to_error(status));
+        state->heard++;
         return static_cast<std::size_t>(size);
     }
     const std::uint32_t ssrc = read32(buffer, 8);
@@ -283,6 +296,7 @@ tl::expected<std::size_t, srtp_error> srtp_receiver::unprotect(packet_class what
             state->streams.push_back(ssrc);
     }
     note(ssrc, index);
+    state->heard++;
     return static_cast<std::size_t>(size);
 }
 

@@ -83,6 +83,8 @@ public:
     // True where this epoch is in force under this very key (a SEED that was repeated).
     [[nodiscard]] bool holds(const protocol::secret& key, std::uint32_t epoch) const noexcept;
     void clear() noexcept { epochs_.clear(); }
+    [[nodiscard]] bool heard(std::uint32_t epoch) const noexcept;
+    [[nodiscard]] std::uint64_t heard_below(std::uint32_t epoch) const noexcept; // packets of the epochs in force
     [[nodiscard]] std::size_t epochs() const noexcept { return epochs_.size(); }
 
     // The length without protection.
@@ -95,6 +97,7 @@ private:
         protocol::secret key; // for streams that are added with a ROC
         srtp_session session;
         std::vector<std::uint32_t> streams; // SSRCs that libsrtp2 has a stream for here
+        std::uint64_t heard = 0;            // packets that authenticated
     };
     struct stream_state {
         std::uint64_t highest = 0; // authenticated index: ROC || SEQ

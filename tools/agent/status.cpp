@@ -21,7 +21,7 @@ namespace {
 
 using stream = asio::local::stream_protocol;
 
-std::string path_in(const std::string& directory) {
+std::string status_path(const std::string& directory) {
     return fmt::format("{}/{}", directory, status_socket_name);
 }
 
@@ -31,7 +31,7 @@ constexpr std::size_t longest_path = sizeof(sockaddr_un::sun_path) - 1;
 
 tl::expected<std::unique_ptr<status_server>, std::string>
 status_server::open(asio::io_context& io, const std::string& directory, const std::string& user) {
-    const std::string path = path_in(directory);
+    const std::string path = status_path(directory);
     if (path.size() > longest_path)
         return tl::unexpected(fmt::format("run_dir {}: too long for a socket's path", directory));
     if (read_status(directory))
@@ -85,7 +85,7 @@ void status_server::accept() {
 }
 
 tl::expected<std::string, std::string> read_status(const std::string& directory) {
-    const std::string path = path_in(directory);
+    const std::string path = status_path(directory);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() > longest_path)

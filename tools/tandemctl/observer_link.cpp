@@ -18,10 +18,6 @@ namespace {
 constexpr int answer_ms = 5000;
 volatile std::sig_atomic_t ended = 0;
 
-auto unreachable(std::string text) {
-    return tl::unexpected(error{failure::unreachable, std::move(text)});
-}
-
 } // namespace
 
 void end_by_signal() {

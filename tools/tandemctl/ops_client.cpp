@@ -28,10 +28,6 @@ struct descriptor {
     }
 };
 
-tl::unexpected<error> unreachable(std::string text) {
-    return tl::unexpected(error{failure::unreachable, std::move(text)});
-}
-
 // Waits until the socket is ready for `events`, within the limit.
 bool ready(int fd, short events, clock_type::time_point until) {
     for (;;) {

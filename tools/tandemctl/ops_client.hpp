@@ -22,6 +22,9 @@ struct error {
 };
 template <class T>
 using result = tl::expected<T, error>;
+[[nodiscard]] inline tl::unexpected<error> unreachable(std::string text) {
+    return tl::unexpected(error{failure::unreachable, std::move(text)});
+}
 
 class ops_client {
 public:

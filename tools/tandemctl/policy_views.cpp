@@ -10,15 +10,15 @@ namespace {
 
 using columns = std::vector<column>;
 
-const columns level_columns{{"LEVEL", "name"},
-                            {"SUITE", "suite"},
-                            {"TAG b", "tag_bits", form::number},
-                            {"SEED B", "seed_bytes", form::number},
-                            {"REKEY s", "rekey_s", form::number},
-                            {"OVERLAP s", "overlap_s", form::number},
-                            {"KEYS BY", "keygen"},
-                            {"PATH", "path"},
-                            {"DEFAULT", "default", form::yes_no}};
+const columns known_level_columns{{"LEVEL", "name"},
+                                  {"SUITE", "suite"},
+                                  {"TAG b", "tag_bits", form::number},
+                                  {"SEED B", "seed_bytes", form::number},
+                                  {"REKEY s", "rekey_s", form::number},
+                                  {"OVERLAP s", "overlap_s", form::number},
+                                  {"KEYS BY", "keygen"},
+                                  {"PATH", "path"},
+                                  {"DEFAULT", "default", form::yes_no}};
 const columns level_fields{{"default", "default"}, {"floor", "floor"}, {"ceiling", "ceiling"}, {"file", "file"}};
 const columns prefix_columns{{"DIALLED PREFIX", "prefix"}, {"LEVEL", "level"}};
 const columns rule_columns{
@@ -61,6 +61,7 @@ const columns record_columns{{"ID", "id"},
                              {"LEVEL", "level"},
                              {"DECIDED BY", "decided_by"},
                              {"REKEYS", "media/0/rekeys", form::number},
+                             {"CLOCK", "clock"},
                              {"CAUSE", "cause"}};
 const columns record_fields{{"record", "id"},
                             {"gateway", "instance"},
@@ -73,8 +74,9 @@ const columns record_fields{{"record", "id"},
                             {"lasted", "seconds", form::duration},
                             {"level", "level"},
                             {"decided by", "decided_by"},
-                            {"cause", "cause"}};
-const columns media_columns{
+                            {"cause", "cause"},
+                            {"clock", "clock"}};
+const columns recorded_media_columns{
     {"MEDIA", "kind"},         {"SEED B", "seed_bytes", form::number}, {"REKEY s", "interval_s", form::number},
     {"KEYS BY", "key_source"}, {"REKEYS", "rekeys", form::number},     {"CAUSE", "cause"}};
 const columns side_columns{{"LEG", "kind"},
@@ -95,7 +97,7 @@ json rows_of(const json& r, const char* key) {
 }
 
 std::string levels(const json& r) {
-    return table(rows_of(r, "levels"), level_columns, "no levels") + "\n" +
+    return table(rows_of(r, "levels"), known_level_columns, "no levels") + "\n" +
            table(rows_of(r, "prefixes"), prefix_columns, "no dial prefixes") + "\n" + fields(r, level_fields);
 }
 
@@ -103,7 +105,7 @@ std::string record(const json& r) {
     auto out =
         fields(r, record_fields) + "\n" + table(rows_of(r, "why"), step_columns, "no rule was asked: no unit's leg");
     for (const auto& media : rows_of(r, "media"))
-        out += "\n" + table(json::array({media}), media_columns, "") +
+        out += "\n" + table(json::array({media}), recorded_media_columns, "") +
                table(rows_of(media, "legs"), side_columns, "no legs");
     return out;
 }
@@ -155,6 +157,11 @@ const std::map<std::string, view, std::less<>>& policy_views() {
                     (r.contains("note") ? r["note"].get<std::string>() + "\n" : std::string());
          }},
         {"record show", record},
+        {"clock accept",
+         [](const json& r) {
+             return r.value("was_doubted", false) ? "the clock is trusted from now on\n"
+                                                  : "the clock was trusted already\n";
+         }},
         {"alarm list", [](const json& r) { return table(rows_of(r, "alarms"), alarm_columns, "no alarms"); }},
     };
     return known;

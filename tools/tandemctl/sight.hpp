@@ -3,13 +3,18 @@
 // None of them needs the control plane.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "dataplane/api/sight.hpp"
 #include "tools/tandemctl/commands.hpp"
 
 namespace tandem::ctl {
+
+inline constexpr std::array<std::string_view, 5> stage_names{"receive", "lookup", "unprotect", "protect", "send"};
+static_assert(stage_names.size() == api::stage_count);
 
 [[nodiscard]] result<void> worker(const settings&, bool watch);
 

@@ -15,9 +15,7 @@
 namespace tandem::ctl {
 namespace {
 
-constexpr std::array<std::string_view, 5> stage_names{"receive", "lookup", "unprotect", "protect", "send"};
-
-std::string time_text(std::uint64_t ns) {
+std::string stamp_text(std::uint64_t ns) {
     const auto seconds = static_cast<std::time_t>(ns / 1'000'000'000);
     std::tm utc{};
     gmtime_r(&seconds, &utc);
@@ -94,7 +92,7 @@ json trace_json(const api::trace_record& r, const std::string& port, const std::
     for (std::size_t i = 0; i < stage_names.size(); ++i)
         if (auto said = verdict(r, static_cast<api::stage>(i)); !said.empty())
             stages[std::string(stage_names[i])] = said;
-    json out{{"time", time_text(r.time_ns)},
+    json out{{"time", stamp_text(r.time_ns)},
              {"worker", r.worker},
              {"burst", r.burst},
              {"port", port},

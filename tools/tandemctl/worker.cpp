@@ -19,8 +19,6 @@ namespace {
 constexpr double first_look_s = 0.2;
 constexpr std::array<std::string_view, 7> class_names{"1", "2-3", "4-7", "8-15", "16-31", "32-63", "64"};
 static_assert(class_names.size() == api::burst_classes);
-constexpr std::array<std::string_view, 5> stage_names{"receive", "lookup", "unprotect", "protect", "send"};
-static_assert(stage_names.size() == api::stage_count);
 
 std::vector<column> columns_of(const char* part) {
     const auto path = [part](std::string_view field) { return fmt::format("{}/{}", part, field); };
@@ -48,7 +46,7 @@ std::vector<column> columns_of(const char* part) {
     return out;
 }
 
-std::string view(const json& r, bool watch) {
+std::string table_of(const json& r, bool watch) {
     const char* part = watch ? "now" : "total";
     std::vector<std::string> paths;
     paths.reserve(class_names.size());
@@ -142,7 +140,7 @@ result<void> worker(const settings& s, bool watch) {
         if (s.as_json)
             fmt::print("{}\n", r.dump());
         else
-            fmt::print("{}{}", screen ? "\033[H\033[2J" : "", view(r, watch));
+            fmt::print("{}{}", screen ? "\033[H\033[2J" : "", table_of(r, watch));
         std::fflush(stdout);
         before = now;
         if (!watch)
