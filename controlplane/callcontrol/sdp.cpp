@@ -76,12 +76,12 @@ struct session_level {
 };
 
 // Attributes that carry a key, or an offer of one: a=crypto where it has no place, a=key-mgmt (RFC 4567), capabilities
-// and potential configurations (RFC 5939, 6871, 7006), whose answer we would refuse. The key's own mark counts under any
-// name.
+// and potential configurations (RFC 5939, 6871, 7006), whose answer we would refuse. The key's own mark counts under
+// any name.
 bool may_carry_key(std::string_view text) noexcept {
-    static constexpr std::array<std::string_view, 17> names{
-        "crypto", "key-mgmt", "csup", "creq",   "acap", "tcap", "pcfg", "acfg", "rmcap",
-        "omcap",  "mfcap",    "mscap", "lcfg",  "sescap", "bcap", "ccap", "icap"};
+    static constexpr std::array<std::string_view, 17> names{"crypto", "key-mgmt", "csup",  "creq",  "acap",  "tcap",
+                                                            "pcfg",   "acfg",     "rmcap", "omcap", "mfcap", "mscap",
+                                                            "lcfg",   "sescap",   "bcap",  "ccap",  "icap"};
     const auto name = split_attribute(text).name;
     if (std::find(names.begin(), names.end(), name) != names.end())
         return true;

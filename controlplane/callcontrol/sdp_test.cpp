@@ -43,8 +43,7 @@ TEST(Sdp, RefusesWithTheLine) {
     EXPECT_EQ(why("v=0\r\nm=audio 4000 RTP/AVP 0\r\n"), "Failed to parse SDP: m= line 1 has no c= line");
     EXPECT_EQ(why("v=0\r\nc=IN IP4 2001:db8::1\r\n"), "Failed to parse SDP: line 2 has no usable address");
     EXPECT_EQ(why("v=0\r\nc=IN IP4 host.example\r\n"), "Failed to parse SDP: line 2 has no usable address");
-    EXPECT_EQ(why(std::string("v=0\r\ns=a\0b\r\n", 12)),
-              "Failed to parse SDP: line 2 holds the control character 0");
+    EXPECT_EQ(why(std::string("v=0\r\ns=a\0b\r\n", 12)), "Failed to parse SDP: line 2 holds the control character 0");
     std::string many = "v=0\r\nc=IN IP4 192.0.2.1\r\n";
     for (int i = 0; i < 33; ++i)
         many += "m=audio 4000 RTP/AVP 0\r\n";
@@ -153,16 +152,19 @@ TEST(Sdes, KeysOfEverySuiteRoundTrip) {
 // A caller's key may stand elsewhere than in a media section's a=crypto; it never goes on from there.
 TEST(Sdes, NoKeyIsKeptUnderAnotherName) {
     const std::string crypto = "crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + "|2^20";
-    const std::string key_lines = "a=tcap:1 RTP/SAVP\r\na=acap:1 " + crypto + "\r\na=pcfg:1 t=1 a=1\r\na=key-mgmt:mikey " +
-                                  key_sha1 + "\r\na=x-vendor " + crypto + "\r\na=x:INLINE:" + key_sha1 + "\r\n";
-    const auto parsed = parse(head + "a=" + crypto + "\r\n" + key_lines + "a=x-kept\r\nm=audio 4000 RTP/AVP 8\r\n" + key_lines +
-                              "a=x-kept\r\n");
+    const std::string key_lines = "a=tcap:1 RTP/SAVP\r\na=acap:1 " + crypto +
+                                  "\r\na=pcfg:1 t=1 a=1\r\na=key-mgmt:mikey " + key_sha1 + "\r\na=x-vendor " + crypto +
+                                  "\r\na=x:INLINE:" + key_sha1 + "\r\n";
+    const auto parsed = parse(head + "a=" + crypto + "\r\n" + key_lines + "a=x-kept\r\nm=audio 4000 RTP/AVP 8\r\n" +
+                              key_lines + "a=x-kept\r\n");
     ASSERT_TRUE(parsed) << parsed.error();
-    const auto out = rewrite(*parsed, {{.address = asio::ip::make_address("192.0.2.9"),
-                                        .port = 4000,
-                                        .rtcp_port = 4001,
-                                        .profile = {.rtp = true},
-                                        .cryptos = {}}}, {});
+    const auto out = rewrite(*parsed,
+                             {{.address = asio::ip::make_address("192.0.2.9"),
+                               .port = 4000,
+                               .rtcp_port = 4001,
+                               .profile = {.rtp = true},
+                               .cryptos = {}}},
+                             {});
     for (const auto* gone : {key_sha1.c_str(), "tcap", "pcfg"})
         EXPECT_EQ(out.find(gone), std::string::npos) << out;
     EXPECT_NE(out.find("a=x-kept\r\nm=audio"), std::string::npos);

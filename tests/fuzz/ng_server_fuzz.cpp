@@ -3,6 +3,7 @@
 // The whole ng server, stateful: sequences of offers, answers, deletes, queries with equal and different cookies,
 // Call-IDs, tags and branches, mutated, while the relay's answers come late, in any order, or refuse. At the end every
 // call is deleted: nothing may be left of it.
+#include <asio/redirect_error.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -26,15 +27,15 @@ public:
     fake_relay inner;
 
     asio::awaitable<media::result<media::media_locals>> open(const media::media_request& asked) override {
-        const auto kept = fake_relay::copy(asked);
+        const auto kept = asked;
         co_await pass();
         co_return co_await inner.open(kept);
     }
-    asio::awaitable<media::result<media::media_locals>> update(media::media_id id,
-                                                               const media::media_request& asked) override {
-        const auto kept = fake_relay::copy(asked);
+    void withdraw(media::media_id id) override { inner.withdraw(id); }
+    asio::awaitable<media::result<std::vector<media::media_locals>>>
+    update(std::vector<media::media_change> changes) override {
         co_await pass();
-        co_return co_await inner.update(id, kept);
+        co_return co_await inner.update(std::move(changes));
     }
     asio::awaitable<void> close(media::media_id id, const std::string& cause) override {
         const auto kept = cause;
@@ -56,8 +57,8 @@ private:
     asio::awaitable<void> pass() {
         if (open_)
             co_return;
-        const auto gate = gates_.emplace(gates_.end(), co_await asio::this_coro::executor,
-                                         asio::steady_timer::time_point::max());
+        const auto gate =
+            gates_.emplace(gates_.end(), co_await asio::this_coro::executor, asio::steady_timer::time_point::max());
         asio::error_code woken;
         co_await gate->async_wait(asio::redirect_error(asio::use_awaitable, woken));
         gates_.erase(gate);
@@ -67,7 +68,8 @@ private:
 };
 
 std::string sdp(FuzzedDataProvider& from) {
-    static const char* const addresses[] = {"10.64.0.2", "10.64.0.3", "198.51.100.7", "203.0.113.9", "0.0.0.0", "10.64.0.9"};
+    static const char* const addresses[] = {"10.64.0.2",   "10.64.0.3", "198.51.100.7",
+                                            "203.0.113.9", "0.0.0.0",   "10.64.0.9"};
     static const char* const profiles[] = {"RTP/AVP", "RTP/SAVP", "RTP/AVPF", "UDP/TLS/RTP/SAVPF", "udptl"};
     std::string out = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nt=0 0\r\nc=IN IP4 ";
     out += from.PickValueInArray(addresses);
@@ -79,9 +81,10 @@ std::string sdp(FuzzedDataProvider& from) {
         if (from.ConsumeBool())
             out += "a=rtcp-mux\r\n";
         for (auto keys = from.ConsumeIntegralInRange(0, 2); keys > 0; --keys)
-            out += "a=crypto:" + std::to_string(keys) +
-                   (from.ConsumeBool() ? " AEAD_AES_128_GCM inline:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYg==\r\n"
-                                       : " AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n");
+            out +=
+                "a=crypto:" + std::to_string(keys) +
+                (from.ConsumeBool() ? " AEAD_AES_128_GCM inline:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYg==\r\n"
+                                    : " AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n");
         if (from.ConsumeBool())
             out += from.ConsumeBool() ? "a=sendonly\r\n" : "a=inactive\r\n";
     }
@@ -89,7 +92,8 @@ std::string sdp(FuzzedDataProvider& from) {
 }
 
 std::string request(FuzzedDataProvider& from) {
-    static const char* const commands[] = {"offer", "offer", "answer", "answer", "delete", "delete", "query", "list", "ping"};
+    static const char* const commands[] = {"offer",  "offer", "answer", "answer", "delete",
+                                           "delete", "query", "list",   "ping"};
     static const char* const names[] = {"", "a", "b", "c"};
     static const char* const metadata[] = {"caller=alice;callee=bob", "caller=bob;callee=carol", "offerer=callee", "x"};
     static const char* const transports[] = {"RTP/AVP", "RTP/SAVP", "UDP/TLS/RTP/SAVP"};
@@ -109,7 +113,8 @@ std::string request(FuzzedDataProvider& from) {
         all.emplace_back("received-from", bencode::list{"IP4", "10.64.0.2"});
     std::string out = "k" + std::to_string(from.ConsumeIntegralInRange(0, 9)) + " " + bencode::print(all);
     for (auto wrong = from.ConsumeIntegralInRange(0, 9); wrong > 7; --wrong)
-        out[from.ConsumeIntegralInRange<std::size_t>(0, out.size() - 1)] = static_cast<char>(from.ConsumeIntegral<std::uint8_t>());
+        out[from.ConsumeIntegralInRange<std::size_t>(0, out.size() - 1)] =
+            static_cast<char>(from.ConsumeIntegral<std::uint8_t>());
     return out;
 }
 
