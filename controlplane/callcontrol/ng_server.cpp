@@ -269,7 +269,10 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
     auto parsed = read_request(payload);
     sdp::wipe(payload);
     bencode::value reply;
+    bool keep_reply = true;
     if (parsed) {
+        // What costs little to answer again and changes nothing is not kept.
+        keep_reply = parsed->what != command::ping && parsed->what != command::query && parsed->what != command::list;
         ++counter_of(count, parsed->what);
         cookies.belongs(key, parsed->call_id);
         try {
@@ -295,7 +298,10 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
         sdp::wipe(bytes);
         bytes = cookie + ' ' + bencode::print(error_reply("Reply is too large for a datagram"));
     }
-    cookies.finish(key, bytes);
+    if (keep_reply)
+        cookies.finish(key, bytes);
+    else
+        cookies.finish_without_reply(key);
     reply_later(std::move(on), to, std::move(bytes));
 }
 

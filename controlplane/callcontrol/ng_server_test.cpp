@@ -193,6 +193,66 @@ TEST(CookieCache, RepliesOfAnEndedCallAreGoneAtOnce) {
     EXPECT_EQ(cache.size(), 1U);
 }
 
+// Requests that belong to no call share nothing: forgetting 60,000 of them is not quadratic (it took over a minute).
+TEST(CookieCache, RequestsWithoutACallCostNoMoreTheMoreThereAre) {
+    using namespace std::chrono_literals;
+    cookie_cache cache(20s);
+    const auto now = cookie_cache::clock::now();
+    for (unsigned i = 0; i < 4 * cookie_cache::most; ++i) {
+        const auto key = std::to_string(i);
+        cache.begin(key, now);
+        cache.belongs(key, i % 2 == 0 ? "" : "one call for all");
+        cache.finish(key, "pong");
+    }
+    EXPECT_EQ(cache.size(), cookie_cache::most);
+    cache.forget_call("one call for all");
+    EXPECT_EQ(cache.begin("x", now + 21s).what, cookie_cache::found::fresh);
+    EXPECT_EQ(cache.size(), 1U);
+    EXPECT_EQ(cache.bytes(), 0U);
+}
+
+TEST(CookieCache, IsBoundedInBytes) {
+    cookie_cache cache(std::chrono::hours(1));
+    const auto now = cookie_cache::clock::now();
+    const std::string large(60'000, 'x');
+    for (unsigned i = 0; i < 3'000; ++i) {
+        const auto key = std::to_string(i);
+        cache.begin(key, now);
+        cache.finish(key, large);
+        ASSERT_LE(cache.bytes(), cookie_cache::most_bytes + large.size());
+    }
+    EXPECT_GT(cache.size(), 1'000U);
+    EXPECT_EQ(cache.begin("2999", now).what, cookie_cache::found::done) << "the newest are kept";
+}
+
+// Offers wait for the call's turn while it is deleted: each begins a call anew, none works on the one that is gone.
+TEST_F(Ng, ABurstOfOffersBesideADelete) {
+    for (int round = 0; round < 3; ++round) {
+        ASSERT_EQ(offer("c", sdp("198.51.100.2", 4000)).text_of("result"), "ok");
+        relay.delay = std::chrono::milliseconds(20);
+        const auto ask_for = [&](const std::string& name, int number) {
+            send(name + std::to_string(round * 100 + number) + " " +
+                 bencode::print(entries{{"command", name},
+                                        {"call-id", "c"},
+                                        {"from-tag", "a"},
+                                        {"to-tag", name == "answer" ? "b" : ""},
+                                        {"sdp", sdp("198.51.100.3", 5000)}}));
+        };
+        ask_for("answer", 0);
+        for (int i = 0; i < 8; ++i) {
+            ask_for("delete", i);
+            ask_for("offer", 2 * i);
+            ask_for("offer", 2 * i + 1);
+        }
+        for (int i = 0; i < 25; ++i)
+            EXPECT_TRUE(receive()) << "reply " << i;
+        relay.delay = {};
+        EXPECT_EQ(command("delete", {{"call-id", "c"}, {"from-tag", "a"}}).text_of("result"), "ok");
+        EXPECT_TRUE(server->calls().empty());
+        EXPECT_TRUE(relay.open_media.empty());
+    }
+}
+
 TEST_F(Ng, RetransmissionDuringWorkIsNotStartedAgain) {
     ASSERT_EQ(offer("c", sdp("198.51.100.2", 4000)).text_of("result"), "ok");
     relay.delay = std::chrono::milliseconds(60);
