@@ -200,9 +200,9 @@ bool writer::due(bool again) {
 void writer::refused(const sqlite_error& error) {
     ++failures;
     const bool new_trouble = trouble_.empty();
-    const char* remedy = error.busy()   ? "another program holds its lock: end that program's transaction"
-                         : error.full() ? "make room on the disk"
-                                        : "see that the disk is well and the file can be written";
+    const char* remedy = error.busy() ? "another program holds its lock: end that program's transaction"
+                         : error.full() || !db_.writable() ? "make room on the disk"
+                                                           : "see that the disk is well and the file can be written";
     const auto used = log_.size() == 0 ? 100 : 100 - 100 * log_.room() / log_.size();
     trouble_ = fmt::format("the database takes no writes ({}): {}; calls go on, {} writes wait on disk in its log ({} "
                            "% of {} MiB is used), {} in memory alone",

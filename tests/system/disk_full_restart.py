@@ -47,7 +47,7 @@ def test(t):
     net = t.network(ue2=False)
     first_start(t)
     disk = Disk(t, "state", DISK_MIB)
-    gw = t.gateway(net, kamailio=False, controlplane={"database": disk.path / "tandem.db"},
+    gw = t.gateway(net, kamailio=False, dataplane={"max_flows": 16384}, controlplane={"database": disk.path / "tandem.db"},
                    tables=[("[store]", {"log_mib": LOG_MIB})])
     calls = Caller(gw, net.bob_address)
     names = [f"call{n}" for n in range(240)]

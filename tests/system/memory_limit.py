@@ -22,7 +22,8 @@ def test(t):
         skip(str(e))
     t.defer(group.remove)
     net = t.network(ue2=False)
-    gw = t.gateway(net, start=False, kamailio=False, media={"ports": [1024, 65535]}, tables=[("[store]", {"log_mib": 4})])
+    gw = t.gateway(net, start=False, kamailio=False, media={"ports": [1024, 65535]}, dataplane={"max_flows": 16384},
+                   tables=[("[store]", {"log_mib": 4})])
     gw.start_dataplane()
     gw.controlplane_prefix = group.prefix()
     gw.start_controlplane()
