@@ -11,8 +11,8 @@ constexpr slot_index slots_in_block = 64;
 }
 
 store::store(memory& state, port_table& table, crypto::engine& builder, executor& workers, unsigned worker_count)
-    : memory_(state), table_(table), keys_(state.keys()), builder_(builder), workers_(workers),
-      worker_count_(worker_count), flows_of_(worker_count), free_(worker_count) {}
+    : memory_(state), table_(table), keys_(state.keys()), streams_(state.streams()), builder_(builder),
+      workers_(workers), worker_count_(worker_count), flows_of_(worker_count), free_(worker_count) {}
 
 bool store::reachable(const record& r) const noexcept {
     const auto& now = table_.addresses();
@@ -30,13 +30,14 @@ recovery store::recover() {
     memory_header& h = memory_.header();
     const auto records = memory_.records();
     keys_.recover_begin();
+    streams_.recover_begin();
     free_.assign(worker_count_, {});
     for (slot_index i = 0; i < records.size(); ++i) {
         record& r = records[i];
         const state s = load_state(r);
         if (s == state::active && reachable(r)) {
-            flow::recover(memory_.ins()[i], keys_);
-            flow::recover(memory_.outs()[i], keys_);
+            flow::recover(memory_.ins()[i], keys_, streams_);
+            flow::recover(memory_.outs()[i], keys_, streams_);
             note_source(r);
             if (r.worker >= worker_count_)
                 r.worker = static_cast<std::uint8_t>(r.worker % worker_count_); // pairs stay together
@@ -45,10 +46,11 @@ recovery store::recover() {
         }
         if (s != state::free) {
             s == state::active ? ++done.unreachable : ++done.wiped;
-            wipe(i); // without its keys: nothing marks them, recover_end wipes them
+            wipe(i); // without its keys and blocks: nothing marks them, recover_end wipes them
         }
     }
     keys_.recover_end(builder_);
+    streams_.recover_end();
     for (auto& list : free_)
         list.reserve(records.size() / worker_count_ + slots_in_block);
     top_ = 0;
@@ -299,6 +301,7 @@ void store::finish() {
             const unsigned n = retire_all(*s, keys);
             for (unsigned k = 0; k < n; ++k)
                 keys_.release(keys[k]);
+            release_streams(*s, streams_);
         }
         wipe(slot);
         free_like(slot).push_back(slot);
@@ -344,8 +347,8 @@ api::status store::retire(const api::epoch_ref& epoch) {
     if (s == nullptr)
         return api::status::unknown_flow;
     const retired gone = flow::retire(*s, epoch.epoch);
-    if (gone.status == api::status::ok)
-        retired_keys_.push_back(gone.key);
+    if (gone.key)
+        retired_keys_.push_back(*gone.key);
     return gone.status;
 }
 

@@ -94,6 +94,7 @@ private:
     memory& memory_;
     port_table& table_;
     crypto::key_pool keys_;
+    stream_pool streams_;
     crypto::engine& builder_;
     executor& workers_;
     unsigned worker_count_;

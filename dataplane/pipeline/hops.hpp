@@ -27,6 +27,7 @@ struct alignas(64) hop {
     // From the record, by the worker (route_to), when `stamp` is not the record's route_stamp.
     endpoints ends;
     std::uint32_t stamp; // 0 = never
+    bool moved;          // clear out: an SSRC's sequence numbers are (flow::has_offsets)
 };
 static_assert(sizeof(hop) == 64, "one line a packet");
 
