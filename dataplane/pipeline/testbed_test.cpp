@@ -232,6 +232,11 @@ testbed::testbed(unsigned workers, std::optional<flow::memory> memory, idle_mode
         flow_stats_[slot] = {};
         flow_stats_[slot].id = r.id;
     };
+    store_->on_withdraw = [this](flow::slot_index slot, const flow::record&) { flow_stats_[slot].id = 0; };
+    store_->on_carry = [this](const flow::succession& flow) {
+        flow::carry_counters(flow_stats_, memory_.records(), flow);
+        carry_ways(hops_, memory_.records(), flow);
+    };
     for (unsigned i = 0; i < workers; ++i) {
         std::vector<port_use> use;
         for (const auto& p : w.ports)
