@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What goes along when a flow takes the place of others (store::replace): the keys, planned by the control thread beside
-// the flows in force; streams, source and remotes, copied by their worker between two bursts; counters, which lie in the
-// stats segment. Here is what is carried over; when, and that it is all or nothing, is store_replace.cpp's.
+// What goes along when a flow takes the place of others (store::replace): the keys, planned by the control thread
+// beside the flows in force; streams, source and remotes, copied by their worker between two bursts; counters, which
+// lie in the stats segment. Here is what is carried over; when, and that it is all or nothing, is store_replace.cpp's.
 #pragma once
 
 #include <array>
@@ -54,8 +54,8 @@ private:
     std::vector<pair> counts_;
 };
 
-// Control thread: a new side with its keys, not in force yet. `key`: the first epoch's where `choice` is fresh, or null.
-// The old sides are only read, and only what this thread owns of them.
+// Control thread: a new side with its keys, not in force yet. `key`: the first epoch's where `choice` is fresh, or
+// null. The old sides are only read, and only what this thread owns of them.
 [[nodiscard]] api::status plan_side(side& to, api::side which, const api::side_config& config, old_sides& from,
                                     api::key_choice choice, const api::epoch_key* key, key_moves& moves);
 
@@ -69,8 +69,9 @@ private:
 // Worker: who was heard, where that still counts.
 void carry_source(record& to, const record& from) noexcept;
 
-// A remote that the new flow does not name (port 0) is where it was, for what it carries. `rtp`, `rtcp`: the ways of the
-// old flows that carried these; null = none. Where the out-leg turns to mux or from it, RTCP's follows or is not known.
+// A remote that the new flow does not name (port 0) is where it was, for what it carries. `rtp`, `rtcp`: the ways of
+// the old flows that carried these; null = none. Where the out-leg turns to mux or from it, RTCP's follows or is not
+// known.
 void carry_remotes(route& to, std::uint8_t carries, const route* rtp, const route* rtcp) noexcept;
 // Does a remote that the new flow names differ from where the old ones sent to?
 [[nodiscard]] bool is_sent_elsewhere(const route& named, std::uint8_t carries, const route* rtp,

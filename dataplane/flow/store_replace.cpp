@@ -2,8 +2,8 @@
 // Flows that take the place of others, with their state: store::replace.
 //
 //   plan    every item is looked at; nothing is changed
-//   build   each new flow beside the old ones, in a slot of its own (state building, part comes; the old ones: part goes)
-//   switch  one command on the media's worker, between two of its bursts: state is copied (carry.hpp), then
+//   build   each new flow beside the old ones, in a slot of its own (state building, part comes; the old ones: part
+//   goes) switch  one command on the media's worker, between two of its bursts: state is copied (carry.hpp), then
 //           memory_header::decided is stored, then states and port table follow
 //   tidy    parts are taken back, then `decided`; the old flows are wiped once no worker can hold one (finish())
 //
@@ -167,9 +167,9 @@ api::status store::build_side(group& g, coming& c, api::side which) {
     const auto status = plan_side(to, which, in ? c.what.config.in : c.what.config.out, from,
                                   in ? c.what.in_keys : c.what.out_keys, key.key_length == 0 ? nullptr : &key, g.keys);
     from.whole = from.streams && std::none_of(g.comes.data(), &c, [&](const coming& before) {
-        const old_sides& other = in ? before.in : before.out;
-        return other.streams && other.first == from.first;
-    });
+                     const old_sides& other = in ? before.in : before.out;
+                     return other.streams && other.first == from.first;
+                 });
     if (status != api::status::ok || from.streams)
         return status;
     return begins_again(g, to) ? api::status::bad_state : api::status::ok;

@@ -102,15 +102,15 @@ TEST_F(Replace, OneBadItemRefusesItsGroup) {
     const std::pair<api::flow_replacement, status> wrong[] = {
         {one(14, 99), status::unknown_flow},
         {one(14, 20), status::not_yours},
-        {one(20, 10), status::not_yours}, // the port is another media's
+        {one(20, 10), status::not_yours},    // the port is another media's
         {one(14, 20, 2), status::not_yours}, // and so is the item
         {one(12, 10), status::flow_exists},
         {with(good, [](auto& r) { r.config.id = 1 << 16 | 14; }), status::bad_address},
         {with(one(14, 10), [](auto& r) { r.config.in.suite = static_cast<api::suite>(77); }), status::bad_suite},
         {with(one(14, 10), [](auto& r) { r.in_keys = static_cast<api::key_choice>(2); }), status::bad_message},
         {with(one(14, 10), [](auto& r) { r.in_key.key_length = 16; }), status::bad_message}, // a key, but not fresh
-        {with(one(14, 30), [](auto& r) { r.in_from[1] = 32; }), status::bad_state}, // both carry RTP
-        {with(one(14, 10), [](auto& r) { r.in_from[1] = 10; }), status::bad_state}, // itself
+        {with(one(14, 30), [](auto& r) { r.in_from[1] = 32; }), status::bad_state},          // both carry RTP
+        {with(one(14, 10), [](auto& r) { r.in_from[1] = 10; }), status::bad_state},          // itself
         {with(one(14, 10),
               [](auto& r) {
                   r.out_keys = api::key_choice::fresh;

@@ -10,7 +10,8 @@ namespace tandem::flow {
 
 namespace {
 
-constexpr std::size_t most_streams = (api::contract_max_message - sizeof(api::contract_header)) / sizeof(api::stream_item);
+constexpr std::size_t most_streams =
+    (api::contract_max_message - sizeof(api::contract_header)) / sizeof(api::stream_item);
 static_assert(most_streams >= 2 * max_streams, "a page holds whole flows");
 
 } // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A re-offer replaces a media's flows and their state goes along (RFC 3711 3.3.1, 3.4): whatever two changes follow each
-// other, with roll-over counters above 0 libsrtp2 goes on to authenticate every packet, SRTP and SRTCP, hears no index
-// twice, and what was recorded before is refused.
+// A re-offer replaces a media's flows and their state goes along (RFC 3711 3.3.1, 3.4): whatever two changes follow
+// each other, with roll-over counters above 0 libsrtp2 goes on to authenticate every packet, SRTP and SRTCP, hears no
+// index twice, and what was recorded before is refused.
 #include <gtest/gtest.h>
 #include <memory>
 #include <optional>
@@ -134,7 +134,9 @@ public:
                 all.push_back(framed(sealed, is_rtcp));
         return all;
     }
-    [[nodiscard]] std::optional<bytes> opens(const opened& o) const { return in_ ? in_->unprotect(o.payload) : o.payload; }
+    [[nodiscard]] std::optional<bytes> opens(const opened& o) const {
+        return in_ ? in_->unprotect(o.payload) : o.payload;
+    }
 
 private:
     [[nodiscard]] bytes framed(const bytes& payload, bool is_rtcp) const {
@@ -187,8 +189,9 @@ struct media {
     }
     void install(api::flow_id up, api::flow_id down) {
         for (const auto way : {api::side::in, api::side::out})
-            EXPECT_EQ(t.flows().install(epoch_key(way == api::side::in ? up : down, way, 0, gcm, now[0].seed_of(0, way))),
-                      api::status::ok);
+            EXPECT_EQ(
+                t.flows().install(epoch_key(way == api::side::in ? up : down, way, 0, gcm, now[0].seed_of(0, way))),
+                api::status::ok);
     }
 
     void one(peer& from, const peer& to, unsigned port, const api::net_address& phone, bool is_rtcp) {
