@@ -32,7 +32,7 @@ struct offsets {
 offsets layout(std::uint32_t max_flows) noexcept {
     offsets o{};
     o.blocks = rounded(sizeof(memory_header));
-    o.streams = o.blocks + rounded(sizeof(flow_block) * max_flows);
+    o.streams = o.blocks + rounded(sizeof(flow_block) * (std::size_t{max_flows} + spare_slots));
     o.keys = o.streams + rounded(stream_pool::bytes(stream_blocks(max_flows)));
     o.total = o.keys + rounded(crypto::key_pool::bytes(max_flows * keys_per_flow));
     return o;

@@ -49,6 +49,9 @@ struct flow_block {
     side out;
 };
 
+// Slots beyond max_flows, where a full table's flows can still be replaced: the new ones are built beside the old.
+inline constexpr std::uint32_t spare_slots = 16;
+
 // Room for both sides under AEAD with two epochs each. Most flows have one key; the pool is shared, and what was never
 // used of it costs no memory.
 inline constexpr std::uint32_t keys_per_flow = 4;
@@ -97,9 +100,10 @@ public:
     ~memory();
 
     [[nodiscard]] memory_header& header() const noexcept { return *header_; }
-    [[nodiscard]] record_column records() const noexcept { return {blocks_, header_->max_flows}; }
-    [[nodiscard]] in_column ins() const noexcept { return {blocks_, header_->max_flows}; }
-    [[nodiscard]] out_column outs() const noexcept { return {blocks_, header_->max_flows}; }
+    [[nodiscard]] std::uint32_t slots() const noexcept { return header_->max_flows + spare_slots; }
+    [[nodiscard]] record_column records() const noexcept { return {blocks_, slots()}; }
+    [[nodiscard]] in_column ins() const noexcept { return {blocks_, slots()}; }
+    [[nodiscard]] out_column outs() const noexcept { return {blocks_, slots()}; }
     [[nodiscard]] crypto::key_pool keys() const noexcept { return {keys_, header_->max_keys}; }    // a view
     [[nodiscard]] stream_pool streams() const noexcept { return {streams_, header_->max_blocks}; } // likewise
     [[nodiscard]] bool fresh() const noexcept { return fresh_; }

@@ -174,7 +174,7 @@ api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
     if (table_.find(c.id) != no_slot)
         return api::status::flow_exists;
     const std::uint8_t worker = choose_worker(c);
-    const auto slot = take_slot(worker);
+    const auto slot = count_ < memory_.header().max_flows ? take_slot(worker) : std::nullopt;
     if (!slot)
         return api::status::table_full;
     record& r = memory_.records()[*slot];

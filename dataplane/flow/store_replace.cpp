@@ -138,8 +138,8 @@ api::status store::build_one(group& g, coming& c, std::uint64_t now_ns) {
         return api::status::table_full;
     c.from.to = *slot;
     record& r = memory_.records()[*slot];
-    store_part(r, part::comes);
     store_state(r, state::building);
+    store_part(r, part::comes);
     fill(r, c.what.config, g.worker, now_ns);
     const auto old = [&](const auto& column, slot_index at) { return at == no_slot ? nullptr : &column[at]; };
     c.in = {old(memory_.ins(), c.from.in[0]), old(memory_.ins(), c.from.in[1])};

@@ -70,7 +70,7 @@ protected:
     }
     // Refused, and nothing is another than before.
     void expect_refused(const std::vector<api::flow_replacement>& items, const std::vector<status>& said) {
-        std::vector<std::byte> before(sizeof(flow_block) * room), after(before.size());
+        std::vector<std::byte> before(sizeof(flow_block) * state.slots()), after(before.size());
         const auto* blocks = reinterpret_cast<const std::byte*>(&state.records()[0]);
         std::memcpy(before.data(), blocks, before.size());
         const auto keys = flows.keys_used(), count = flows.count();
@@ -144,12 +144,28 @@ TEST_F(Replace, OneBadItemRefusesItsGroup) {
     expect_refused(std::vector<api::flow_replacement>(17, good), std::vector<status>(17, status::bad_message));
 }
 
-TEST_F(Replace, ATableWithoutRoomRefusesAndKeepsWhatThereIs) {
-    for (std::uint16_t port = 1; port < room; ++port)
+TEST_F(Replace, AFullTableIsNoReason) {
+    for (std::uint16_t port = 1; port <= room; ++port)
         add(flow_at(port));
-    expect_refused({one(50, 1), one(51, 2)}, {status::group_refused, status::table_full});
-    EXPECT_EQ(replace({one(50, 1)}), std::vector{status::ok});
-    EXPECT_EQ(replace({one(51, 2)}), std::vector{status::ok}); // the first one's slot is wiped for it
+    EXPECT_EQ(flows.add(flow_at(99), 1), status::table_full);
+    for (std::uint16_t turn = 0; turn < 100; ++turn) // more than there are slots to spare, within one request
+        ASSERT_EQ(replace({one(static_cast<std::uint16_t>(50 + turn), turn == 0 ? 1 : 49 + turn)}),
+                  std::vector{status::ok});
+    EXPECT_EQ(flows.count(), room);
+    EXPECT_EQ(flows.add(flow_at(99), 1), status::table_full);
+}
+
+TEST_F(Replace, KeysThatDoNotFitRefuseAndNothingIsLost) {
+    for (std::uint16_t port = 1; port <= room; ++port)
+        add(flow_at(port));
+    for (std::uint32_t epoch = 6; epoch < 8; ++epoch)
+        for (std::uint16_t port = 1; port <= room; ++port)
+            for (const auto side : {api::side::in, api::side::out})
+                static_cast<void>(
+                    flows.install(key_for(port, side, epoch, static_cast<std::uint8_t>(30 * (epoch - 5) + port))));
+    ASSERT_EQ(flows.install(key_for(room, api::side::in, 7, 68)), status::table_full);
+    auto rtp = one(50, 1, 1, api::carries_rtp), rtcp = one(51, 1, 1, api::carries_rtcp);
+    expect_refused({rtp, rtcp}, {status::group_refused, status::table_full}); // the second needs keys of its own
 }
 
 TEST_F(Replace, AFlowChangesItsPortAndKeepsAllElse) {

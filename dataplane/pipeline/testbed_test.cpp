@@ -201,8 +201,8 @@ std::optional<opened> open_frame(const bytes& f) {
 }
 
 testbed::testbed(unsigned workers, std::optional<flow::memory> memory, idle_mode idle)
-    : memory_(memory ? std::move(*memory) : std::move(*flow::memory::make(64))), hops_(64), worker_stats_(workers),
-      flow_stats_(64) {
+    : memory_(memory ? std::move(*memory) : std::move(*flow::memory::make(64))), hops_(memory_.slots()),
+      worker_stats_(workers), flow_stats_(memory_.slots()) {
     world& w = world::get();
     std::vector<flow::ip_bytes> ips;
     for (const char* ip : local_ips) {

@@ -99,6 +99,7 @@ private:
     void lookup() noexcept; // lookup.cpp
     api::drop parse(packet& p, api::flow_id& to) noexcept;
     api::drop parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) const noexcept;
+    [[nodiscard]] flow::record* look_again(packet& p, api::flow_id to) const noexcept;
     void hand_over(unsigned to) noexcept;
     void unprotect() noexcept; // unprotect.cpp
     void prefetch_in_keys() const noexcept;
