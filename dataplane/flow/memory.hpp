@@ -36,8 +36,7 @@ struct alignas(64) memory_header {
     std::uint32_t starts;       // data planes that have used it
     std::uint32_t last_gap_ms;  // silence before the last restart
     std::uint64_t heartbeat_ns; // CLOCK_MONOTONIC, by worker 0, every 10 ms or so
-    std::uint32_t
-        decided; // a replacement of flows is: those that come are in force, those that go are gone (flow::part)
+    std::uint32_t decided; // 1 = a replacement is: flows that come are in force, those that go are gone (flow::part)
     std::uint32_t reserved;
     std::uint8_t address[api::max_addresses][16]; // flow ids are indexes into it
 };

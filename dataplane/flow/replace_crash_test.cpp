@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// kill -9 while flows take the place of others (store_replace.cpp): after a restart the group's old flows are in force or
-// its new ones, with all that was accepted and sent before; no index is sent twice, no replay accepted, nothing left
+// kill -9 while flows take the place of others (store_replace.cpp): after a restart the group's old flows are in force
+// or its new ones, with all that was accepted and sent before; no index is sent twice, no replay accepted, nothing left
 // behind. Single-stepped by ptrace through a mux and an un-mux, and SIGKILLed at random between packets and changes.
 #include <algorithm>
 #include <array>
@@ -32,7 +32,8 @@ struct at_once final : executor {
 };
 
 struct process {
-    explicit process(int fd) : state(std::move(*flow::memory::adopt(fd, room))), flows(state, table, engine, workers, 1) {
+    explicit process(int fd)
+        : state(std::move(*flow::memory::adopt(fd, room))), flows(state, table, engine, workers, 1) {
         flows.recover();
         ++state.header().starts;
     }
@@ -134,7 +135,8 @@ passed pass(process& p, unsigned leg, bool rtcp, std::uint16_t number) {
 
 void expect_wiped(const void* what, std::size_t length) {
     const auto* bytes = static_cast<const std::uint8_t*>(what);
-    ASSERT_TRUE(std::all_of(bytes, bytes + length, [](auto b) { return b == 0; })) << "of a free flow something is left";
+    ASSERT_TRUE(std::all_of(bytes, bytes + length, [](auto b) { return b == 0; }))
+        << "of a free flow something is left";
 }
 
 // After recovery: whole flows of one of the two plans, and nothing else.
@@ -233,8 +235,7 @@ TEST_P(Stepped, KilledAfterAnyStore) {
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
         GTEST_SKIP() << "ptrace is not permitted here";
     const auto bytes = static_cast<std::size_t>(lseek(fd, 0, SEEK_END));
-    const auto* const live =
-        static_cast<const std::byte*>(mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0));
+    const auto* const live = static_cast<const std::byte*>(mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0));
     std::vector<std::byte> last(bytes);
     std::size_t states = 0, as_before = 0, as_after = 0;
     while (finished == 0 && !HasFatalFailure()) {
@@ -317,8 +318,8 @@ void note(shared& all, const handed& one) {
 TEST(ReplaceCrash, KilledAtRandomPoints) {
     const unsigned lives = sanitized ? 60 : 300;
     const int fd = memfd_create("state", MFD_ALLOW_SEALING);
-    auto& all = *static_cast<shared*>(
-        mmap(nullptr, sizeof(shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    auto& all =
+        *static_cast<shared*>(mmap(nullptr, sizeof(shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     {
         process p(fd);
         begin(p, {true, true});
