@@ -50,6 +50,11 @@ control::control(const config& settings, flow::store& flows, pipeline::shared_st
     flows_.on_publish = [this](auto slot, const auto& r) { published(slot, r); };
     flows_.on_withdraw = [this](auto slot, const auto& r) { withdrawn(slot, r); };
     flows_.on_change = [this](auto slot, const auto&) { moved_.push_back(slot); };
+    flows_.on_carry = [this](const auto& flow) {
+        flow::carry_counters(stats_.flows(), shared_.memory.records(), flow);
+        pipeline::carry_ways(shared_.hops, shared_.memory.records(), flow);
+    };
+    flows_.on_replaced = [this](auto slot, const auto&) { replaced(slot); };
     api::stats_header& h = stats_.header();
     h.started_ns = started_ns_;
     h.tsc_hz = rte_get_tsc_hz();
@@ -80,7 +85,7 @@ void control::recover() {
     recovered_ = flows_.recover();
     routes_until_ns_ = 0;
     for (api::flow_stats& s : stats_.flows()) // counters of flows that are no more
-        if (s.id != 0 && flows_.find(s.id) == flow::no_slot)
+        if (s.id != 0 && flows_.find(s.id) != static_cast<flow::slot_index>(&s - stats_.flows().data()))
             s = {};
     ++h.starts;
     if (recovered_.wiped != 0)
@@ -124,10 +129,18 @@ void control::published(flow::slot_index slot, const flow::record& r) {
 
 void control::withdrawn(flow::slot_index slot, const flow::record& r) {
     api::probe_flow_remove(r.id, r.tag);
-    for (const auto& port : ports_)
-        if (port.edge)
-            port.edge->close_port(r.id >> 16, static_cast<std::uint16_t>(r.id));
+    if (flows_.find(r.id) == flow::no_slot) // else another one has taken its place
+        for (const auto& port : ports_)
+            if (port.edge)
+                port.edge->close_port(r.id >> 16, static_cast<std::uint16_t>(r.id));
     stats_.flows()[slot].id = 0;
+}
+
+// In force, with another's counters.
+void control::replaced(flow::slot_index slot) {
+    const api::flow_stats& s = stats_.flows()[slot];
+    ageing_.begin(slot, pipeline::monotonic_ns(), s.last_packet_ns);
+    moved_.push_back(slot); // it may have learned where it sends to
 }
 
 void control::hello(api::hello_reply& reply, std::vector<api::address_entry>& addresses) {
@@ -159,6 +172,30 @@ api::status control::flow_update(const api::flow_update& item) {
 }
 api::status control::flow_remove(const api::flow_ref& item) {
     return flows_.remove(item.id);
+}
+
+void control::flow_replace(std::span<const api::flow_replacement> group, std::span<api::item_status> statuses) {
+    std::vector<api::status> said(group.size());
+    flows_.replace(group, pipeline::monotonic_ns(), said);
+    for (std::size_t i = 0; i < group.size(); ++i) {
+        const api::flow_id id = group[i].config.id;
+        statuses[i] = {id, said[i], 0, said[i] == api::status::ok ? flows_.find(id) : 0};
+        for (const auto* key : {&group[i].in_key, &group[i].out_key})
+            if (said[i] == api::status::ok && key->key_length != 0)
+                api::probe_rekey(id, key == &group[i].in_key ? api::side::in : api::side::out, key->epoch,
+                                 api::rekey_step::installed);
+    }
+}
+
+void control::stream_put(std::span<const api::stream_item> items, std::span<api::item_status> statuses) {
+    std::vector<api::status> said(items.size());
+    flows_.put_streams(items, said);
+    for (std::size_t i = 0; i < items.size(); ++i)
+        statuses[i] = {items[i].id, said[i], 0, 0};
+}
+
+std::vector<api::stream_item> control::stream_list(const api::list_request& from) {
+    return flows_.list_streams(from);
 }
 
 api::status control::epoch_install(const api::epoch_key& item) {

@@ -48,6 +48,9 @@ public:
     api::status epoch_install(const api::epoch_key& item) override;
     api::status epoch_switch(const api::epoch_ref& item) override;
     api::status epoch_retire(const api::epoch_ref& item) override;
+    void flow_replace(std::span<const api::flow_replacement> group, std::span<api::item_status> statuses) override;
+    void stream_put(std::span<const api::stream_item> items, std::span<api::item_status> statuses) override;
+    std::vector<api::stream_item> stream_list(const api::list_request& from) override;
     std::vector<api::flow_entry> flow_list(const api::list_request& from) override;
     std::vector<api::port_entry> port_list() override;
     std::vector<api::health_entry> health() override;
@@ -55,6 +58,7 @@ public:
 
 private:
     void published(flow::slot_index slot, const flow::record& r);
+    void replaced(flow::slot_index slot);
     void withdrawn(flow::slot_index slot, const flow::record& r);
     void drain(contract_server& server);
     void followed(const api::flow_event& latched);

@@ -277,8 +277,8 @@ int serve(const options& given, const config& settings, int signals) {
     for (const auto& note : eal.notes())
         spdlog::info("{}", note);
     watch.passed("locks");
-    stats_file stats = take(patiently(
-        held, [&] { return stats_file::open(settings.stats_path(), settings.workers, memory.header().max_flows); }));
+    stats_file stats = take(
+        patiently(held, [&] { return stats_file::open(settings.stats_path(), settings.workers, memory.slots()); }));
     std::vector<unsigned> ifindexes;
     for (io::port& port : ports) {
         take(patiently(held, [&] { return io::claim_port(port); }));
@@ -291,7 +291,7 @@ int serve(const options& given, const config& settings, int signals) {
     auto resolver = take(io::nexthop_resolver::make(ifindexes));
 
     flow::port_table table(address_list(settings));
-    pipeline::hop_table hops(memory.header().max_flows);
+    pipeline::hop_table hops(memory.slots());
     pipeline::shared_state shared{memory, table, hops, stats.workers(), stats.flows(), {}};
     pipeline::worker_pool pool(shared);
     flow::store flows(memory, table, *builder, pool, settings.workers);

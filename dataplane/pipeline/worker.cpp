@@ -51,8 +51,8 @@ std::uint64_t monotonic_ns() noexcept {
 
 worker::worker(unsigned index, shared_state& shared, std::shared_ptr<crypto::engine> engine,
                std::vector<port_use> ports, idle_config idle)
-    : index_(index), shared_(shared), keys_(shared.memory.keys()), engine_(std::move(engine)), ports_(std::move(ports)),
-      idle_mode_(idle.mode),
+    : index_(index), shared_(shared), keys_(shared.memory.keys()), streams_(shared.memory.streams()),
+      engine_(std::move(engine)), ports_(std::move(ports)), idle_mode_(idle.mode),
       idle_budget_tsc_(idle.mode == idle_mode::interrupt ? 0 : rte_get_tsc_hz() / 1'000'000 * idle.budget_us),
       sleeper_(idle.descriptors, idle.every_queue), stats_(shared.worker_stats[index]), watch_(stats_.sight),
       events_(make_ring("ev", index, sizeof(api::flow_event), event_ring, RING_F_SP_ENQ | RING_F_SC_DEQ)),
@@ -105,10 +105,24 @@ unsigned worker::run_once() noexcept {
 void worker::passed(api::stage stage) noexcept {
     watch_.passed(stage, alive_);
     alive_ = burst_.count - burst_.gone;
-    if (trace_ != nullptr) [[unlikely]]
+    if (trace_ != nullptr) [[unlikely]] {
+        name_epochs(stage);
         trace_->after(stage, burst_, ops_);
+    }
     if (capture_ != nullptr) [[unlikely]]
         capture_->after(stage, burst_);
+}
+
+// Only a trace asks under which epoch each packet came or went: the number is not on a packet's lines.
+void worker::name_epochs(api::stage stage) noexcept {
+    if (stage != api::stage::unprotect && stage != api::stage::protect)
+        return;
+    for (unsigned i = 0; i < burst_.count; ++i)
+        if (const packet& p = burst_.packets[i]; p.flow != nullptr) {
+            const flow::memory& all = shared_.memory;
+            ops_[i].epoch =
+                flow::epoch_of(stage == api::stage::unprotect ? all.ins()[p.slot] : all.outs()[p.slot], ops_[i]);
+        }
 }
 
 void worker::idle() noexcept {

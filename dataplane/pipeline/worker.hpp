@@ -25,6 +25,7 @@
 #include "dataplane/flow/store.hpp"
 #include "dataplane/pipeline/hops.hpp"
 #include "dataplane/pipeline/packet.hpp"
+#include "dataplane/pipeline/second_tries.hpp"
 #include "dataplane/pipeline/sleeper.hpp"
 #include "dataplane/pipeline/stopwatch.hpp"
 #include "dataplane/pipeline/taps.hpp"
@@ -103,11 +104,13 @@ private:
     void lookup() noexcept; // lookup.cpp
     api::drop parse(packet& p, api::flow_id& to) noexcept;
     api::drop parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) const noexcept;
+    [[nodiscard]] flow::record* look_again(packet& p, api::flow_id to) const noexcept;
     void hand_over(unsigned to) noexcept;
     void unprotect() noexcept; // unprotect.cpp
     void prefetch_in_keys() const noexcept;
     void prefetch_out_keys() const noexcept;
     api::drop permitted(const packet& p) const noexcept;
+    void undo_offsets(packet& p) noexcept;
     void accept(packet& p, const crypto::op& op, bool heard) noexcept;
     void latch(packet& p) noexcept; // latch.cpp
     void move_remote(flow::slot_index slot, const packet& p) noexcept;
@@ -125,6 +128,7 @@ private:
         api::bump(stats_.counters[static_cast<std::size_t>(what)], n);
     }
     void passed(api::stage stage) noexcept; // the burst is through it
+    void name_epochs(api::stage stage) noexcept;
     void poll_commands() noexcept;
     void heartbeat(std::uint64_t now_ns) noexcept;
     void idle() noexcept;
@@ -133,6 +137,8 @@ private:
     unsigned index_;
     shared_state& shared_;
     crypto::key_pool keys_;
+    flow::stream_pool streams_;
+    second_tries tries_;
     std::shared_ptr<crypto::engine> engine_;
     std::vector<port_use> ports_;
     idle_mode idle_mode_;
