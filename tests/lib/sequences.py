@@ -12,7 +12,7 @@ import traceback
 import netns
 from flows import SUITES
 from ng import Client
-from oracle import DIRECTIONS, Sdp, make_key, space_of, write_sdp
+from oracle import DIRECTIONS, OracleError, Sdp, make_key, space_of, write_sdp
 
 PATIENCE, MOST = 6.0, 20.0  # s until media must flow after a change, or after the last fault; and whatever goes on
 
@@ -90,7 +90,9 @@ class Call:
         self.id = f"s{which}"
         self.history, self.begin, self.version, self.answered = [], time.monotonic(), 1, False
         self.ng = netns.inside(world.gw.netns.name, lambda: Client(timeout=0.7))
-        self.legs = [self._leg(kind) for kind in kinds or self._kinds()]
+        self.legs = []
+        for kind in kinds or self._kinds():
+            self.legs.append(self._leg(kind))
         world.oracle("far", a=self.legs[0].number, b=self.legs[1].number)
         self.flags = self.chance.choice([[], [], ["offer"], ["offer", "accept"]])
 
@@ -121,16 +123,26 @@ class Call:
                 leg.key = make_key(c, c.choice(list(SUITES)))
         else:
             table = self.w.units if kind == "unit" else self.w.agents
-            name = c.choice(sorted(table))
+            name = c.choice(sorted(set(table) - {leg.name for leg in self.legs}))  # a unit does not call itself
             inner, space = table[name]
             leg = Leg(number, kind, space, name=name, address=inner)
             if kind == "unit":
                 leg.port = 10000 + 2 * (number % 20000)
                 self.w.oracle("end", space=space_of(space), address="", inner=inner, port=leg.port, **common)
             else:
-                leg.port = self.w.oracle("end", space=space_of(space), address=inner, **common)["port"]
+                leg.port = self._phone_of_agent(space, inner, common)
         leg.mux_wish = c.random() < 0.5
         return leg
+
+    def _phone_of_agent(self, space, inner, common):
+        """While the agent is away its address is, too."""
+        for tries in range(150):
+            try:
+                return self.w.oracle("end", space=space_of(space), address=inner, **common)["port"]
+            except OracleError:
+                if tries == 149:
+                    raise
+                time.sleep(0.1)
 
     # -- signalling
 
