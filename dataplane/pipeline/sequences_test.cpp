@@ -18,7 +18,7 @@ struct Sequences : ::testing::Test {
         bytes b(4 * from.size());
         std::size_t at = 0;
         for (const std::uint32_t word : from) {
-            media::store32(b.data() + at, word);
+            tandem::media::store32(b.data() + at, word);
             at += 4;
         }
         return b;
@@ -47,7 +47,7 @@ struct Sequences : ::testing::Test {
             return std::nullopt;
         const auto clear = unit_in.unprotect(out[0].payload);
         EXPECT_TRUE(clear) << sequence;
-        return clear ? std::optional(media::load16(clear->data() + 2)) : std::nullopt;
+        return clear ? std::optional(tandem::media::load16(clear->data() + 2)) : std::nullopt;
     }
     void expect_moved_back(std::uint16_t rtcp_port) {
         const auto report = from_unit(report_of(source, 0x000103e8 + 5), rtcp_port);
@@ -158,7 +158,7 @@ TEST_F(Sequences, OffsetsSurviveTheProcess) {
     ASSERT_EQ(out.size(), 1u);
     const auto clear = unit_in.unprotect(out[0].payload);
     ASSERT_TRUE(clear);
-    EXPECT_EQ(media::load16(clear->data() + 2), 1011);
+    EXPECT_EQ(tandem::media::load16(clear->data() + 2), 1011);
 }
 
 // More SSRCs than a side has places for, one after the other; and gone with the flow.
