@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
+# alone
 """tandem-holder as a service (tests/lib/service_manager.py in systemd's place, a script as data plane): READY=1 and WATCHDOG=1 come from
 the main process; killed or stopped, it is started again and goes on with the data plane and the memory of before, within 10 s; asked to
 take over, it becomes what is installed now, and its data plane too: first the new one is ready, then the old one leaves, then the
