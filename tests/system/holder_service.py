@@ -53,11 +53,19 @@ def between(fake, *what):
     return [(pid, did) for _, pid, did in fake.lines(*what)]
 
 
+def end_left(fake):
+    """Data planes outlive their holder."""
+    for pid in set(fake.pids("starts")):
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test(t):
     installed = t.dir / "installed"
     installed.mkdir()
     holder = shutil.copy(program("tandem-holder"), installed / "tandem-holder")
     fake = Fake(installed, "dataplane")
+    t.defer(lambda: end_left(fake))
     service = Service(t, "service", [holder, "--", fake.script])
     wait_until(lambda: [e for e in service.events("told") if "2 ready" in e.get("status", "")], "one in force, two behind it", PATIENCE)
     first, pids, memory = service.pid(), set(fake.pids("starts")), memory_of(service.pid())
