@@ -31,7 +31,7 @@ std::string ports_text(const media::manager::port_room& room) {
 }
 
 std::string disk_text(const disk_reading& disk) {
-    return fmt::format("{} has {} MiB of {} left", disk.directory, disk.free / mebibyte, disk.total / mebibyte);
+    return fmt::format("{} has {} MiB of {} MiB left", disk.directory, disk.free / mebibyte, disk.total / mebibyte);
 }
 
 std::string certificate_text(const certificate_reading& c, std::chrono::system_clock::time_point now) {

@@ -100,7 +100,7 @@ TEST_F(Sequence, NothingRepeatsAndAllAuthenticatesWhateverTheSourceDoes) {
     std::size_t sent = 0, restarts = 0;
     auto sequence = static_cast<std::uint16_t>(random_());
     bool held = false;
-    for (int i = 0; i < (sanitized ? 10'000 : 60'000); ++i) {
+    for (int i = 0; i < (sanitized ? 20'000 : 60'000); ++i) {
         const auto roll = random_() % 1000;
         if (roll < 3) {
             sequence = static_cast<std::uint16_t>(random_());
