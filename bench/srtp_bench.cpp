@@ -260,6 +260,7 @@ private:
     std::unique_ptr<crypto::engine> engine_ = crypto::make_ipsecmb();
     std::unique_ptr<void, freer> pool_memory_;
     crypto::key_pool pool_;
+    flow::stream_pool streams_; // none: one SSRC a session
     flow::side* sides_;
     std::vector<std::unique_ptr<evp_session>> evp_out_;
     std::vector<std::unique_ptr<evp_session>> evp_in_;
@@ -281,26 +282,27 @@ void rig::tandem(bool protect, std::size_t payload, cycles& taken, cycles& crypt
     const flow::side wire{}; // a clear in-side: how the pipeline's ops come to the out-side
     if (protect)
         for (std::size_t i = 0; i < burst; ++i)
-            require(flow::prepare_unprotect(wire, pool_, packet(i), length_[i], ops_[i]) == api::drop::none, "parse");
+            require(flow::prepare_unprotect(wire, pool_, streams_, packet(i), length_[i], ops_[i]) == api::drop::none,
+                    "parse");
     bool ok = true;
     const std::uint64_t before = __rdtsc();
     for (std::size_t i = 0; i < burst; ++i)
         flow::prefetch(side_of(chosen_[i], protect ? 1 : 0));
     if (protect) {
         for (std::size_t i = 0; i < burst; ++i)
-            ok &= flow::prepare_protect(side_of(chosen_[i], 1), pool_, 64, ops_[i]) == api::drop::none;
+            ok &= flow::prepare_protect(side_of(chosen_[i], 1), pool_, streams_, 64, ops_[i]) == api::drop::none;
         const std::uint64_t prepared = __rdtsc();
         engine_->protect(ops_);
         crypto_alone.push_back(__rdtsc() - prepared);
     } else {
         for (std::size_t i = 0; i < burst; ++i)
-            ok &= flow::prepare_unprotect(side_of(chosen_[i], 0), pool_, packet(i), length_[i], ops_[i]) ==
+            ok &= flow::prepare_unprotect(side_of(chosen_[i], 0), pool_, streams_, packet(i), length_[i], ops_[i]) ==
                   api::drop::none;
         const std::uint64_t prepared = __rdtsc();
         engine_->unprotect(ops_);
         crypto_alone.push_back(__rdtsc() - prepared);
         for (std::size_t i = 0; i < burst; ++i)
-            ok &= flow::commit_unprotect(side_of(chosen_[i], 0), pool_, *engine_, ops_[i]) == api::drop::none;
+            ok &= flow::commit_unprotect(side_of(chosen_[i], 0), pool_, streams_, *engine_, ops_[i]) == api::drop::none;
     }
     taken.push_back(__rdtsc() - before);
     require(ok, "our packet");

@@ -98,8 +98,8 @@ world world::make() {
 }
 
 rig::rig(world& in, const shape& of)
-    : world_(in), shape_(of), memory_(make_memory(of.flows)), table_(local_ips(of.flows)), hops_(of.flows),
-      worker_stats_(1), flow_stats_(of.flows), shared_{memory_, table_, hops_, worker_stats_, flow_stats_, {}},
+    : world_(in), shape_(of), memory_(make_memory(of.flows)), table_(local_ips(of.flows)), hops_(memory_.slots()),
+      worker_stats_(1), flow_stats_(memory_.slots()), shared_{memory_, table_, hops_, worker_stats_, flow_stats_, {}},
       pool_(shared_), builder_(value_of(crypto::make_engine("auto"))), judge_(crypto::make_openssl(nullptr)),
       store_(memory_, table_, *builder_, pool_, 1), in_keys_(of.flows), out_keys_(of.flows), order_(of.flows),
       next_(of.flows), mbufs_(batch), scratch_keys_(burst), scratch_ops_(burst) {

@@ -42,7 +42,7 @@ media::media_row media_of(std::uint32_t n, const std::string& call_id, bool answ
                {"security database: callee", "", "not listed", false},
                {"call profile: duration", "", "fewer than 3 calls", false},
                {"caller's wish", "", "", false}};
-    row.opened = std::chrono::system_clock::now();
+    row.opened = protocol::moment::now();
     row.installed = answered;
     if (answered)
         row.answered = row.opened;
@@ -74,7 +74,7 @@ media::media_record ended_of(const media::media_row& row) {
     ended.cause = "hung up";
     ended.opened = row.opened;
     ended.answered = row.opened;
-    ended.ended = std::chrono::system_clock::now();
+    ended.ended = protocol::moment::now();
     ended.seed_bytes = 16;
     ended.interval_s = 60;
     ended.legs[0] = {"unit", "alice", "AEAD_AES_128_GCM", 9000, 1'548'000, 3, 0, 0};
@@ -187,7 +187,7 @@ private:
         into += processor_seconds() - begin;
     }
     void remove() const {
-        for (const char* end : {"", "-wal", "-shm", "-log"}) {
+        for (const char* end : {"", "-wal", "-shm", "-log", "-changes"}) {
             std::error_code ignored;
             std::filesystem::remove(path_ + end, ignored);
         }

@@ -162,9 +162,9 @@ rig::rig(std::uint32_t flows, unsigned packets_per_second) {
     if (!memory)
         throw std::runtime_error(memory.error().text);
     memory_ = std::make_unique<flow::memory>(std::move(*memory));
-    stats_ = std::make_unique<app::stats_file>(take(app::stats_file::open(config_.stats_path(), 1, config_.max_flows)));
+    stats_ = std::make_unique<app::stats_file>(take(app::stats_file::open(config_.stats_path(), 1, memory_->slots())));
     table_ = std::make_unique<flow::port_table>(addresses);
-    hops_ = pipeline::hop_table(config_.max_flows);
+    hops_ = pipeline::hop_table(memory_->slots());
     shared_ = std::unique_ptr<pipeline::shared_state>(
         new pipeline::shared_state{*memory_, *table_, hops_, stats_->workers(), stats_->flows(), {}});
     pool_ = std::make_unique<pipeline::worker_pool>(*shared_);
@@ -173,7 +173,8 @@ rig::rig(std::uint32_t flows, unsigned packets_per_second) {
     builder_ = take(crypto::make_engine("auto"));
     flows_ = std::make_unique<flow::store>(*memory_, *table_, *builder_, *timed_, 1);
     resolver_ = std::make_unique<one_neighbour>(ports_[0].mac);
-    control_ = std::make_unique<app::control>(config_, *flows_, *shared_, *stats_, ports_, *resolver_, *timed_);
+    control_ =
+        std::make_unique<app::control>(config_, *flows_, *shared_, *stats_, ports_, *resolver_, *timed_, holder_);
     pipeline::port_use use;
     use.id = ports_[0].id;
     use.rx_queues = 1;
@@ -198,11 +199,11 @@ rig::rig(std::uint32_t flows, unsigned packets_per_second) {
         worker_.get(), eal_->worker_lcores()[0]);
     while (!worker_->running())
         usleep(50);
-    control_->workers_started();
+    control_->workers_started(eal_->pool());
     server_ = take(app::contract_server::listen(settings_.run_dir_socket, geteuid(), *control_));
     if (pipe(stop_) != 0)
         throw std::runtime_error("pipe");
-    thread_ = std::thread([this] { control_->run(*server_, stop_[0]); });
+    thread_ = std::thread([this] { static_cast<void>(control_->run(*server_, stop_[0])); });
 }
 
 rig::~rig() {

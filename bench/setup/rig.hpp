@@ -101,6 +101,7 @@ private:
     std::unique_ptr<crypto::engine> builder_;
     std::unique_ptr<flow::store> flows_;
     std::unique_ptr<io::nexthop_resolver> resolver_;
+    app::holder_link holder_{-1}; // none
     std::unique_ptr<app::control> control_;
     std::unique_ptr<pipeline::worker> worker_;
     std::unique_ptr<app::contract_server> server_;

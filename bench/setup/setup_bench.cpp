@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows added (with a key each), re-keyed and removed over the contract while a worker forwards: how many a second,
-// what the worker notices of it, what is lost. The data plane is in this process (rig.hpp); everything after the
-// contract's socket is the real thing but the kernel's routes. A flow here is one direction of a call, as everywhere:
-// half of them receive SRTP, half send it.
+// Flows added (with a key each), re-keyed, replaced and removed over the contract while a worker forwards: how many a
+// second, what the worker notices of it, what is lost. The data plane is in this process (rig.hpp); everything after
+// the contract's socket is the real thing but the kernel's routes. A flow here is one direction of a call, as
+// everywhere: half of them receive SRTP, half send it.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -60,7 +60,7 @@ api::flow_config flow_of(api::suite suite, std::uint32_t n) {
     api::flow_config c{};
     c.id = id_of(n);
     c.reverse = id_of(n ^ 1);
-    c.tag = n;
+    c.tag = n / 2 + 1;
     c.carries = api::carries_rtp | api::carries_rtcp;
     const bool receives = n % 2 == 0;
     (receives ? c.in.suite : c.out.suite) = suite;
@@ -195,6 +195,19 @@ public:
         }
         client_.send<api::message_type::flow_update>(updates_);
     }
+    // A re-offer of every call: both its flows are replaced at once, with their state. `from` is even.
+    void replace(std::uint32_t from, std::uint32_t to) {
+        replacements_.clear();
+        for (std::uint32_t n = from; n < to; ++n) {
+            api::flow_replacement r{};
+            r.config = flow_of(suite_, n);
+            r.config.route.rtp_remote.port = r.config.route.rtcp_remote.port = 0; // stays
+            r.in_from[0] = r.out_from[0] = r.config.id;
+            r.group = n / 2;
+            replacements_.push_back(r);
+        }
+        client_.send<api::message_type::flow_replace>(replacements_);
+    }
     void remove(std::uint32_t from, std::uint32_t to) {
         ids_.clear();
         for (std::uint32_t n = from; n < to; ++n)
@@ -217,6 +230,7 @@ private:
     std::vector<api::epoch_key> keys_;
     std::vector<api::epoch_ref> now_, before_;
     std::vector<api::flow_update> updates_;
+    std::vector<api::flow_replacement> replacements_;
     std::vector<api::flow_ref> ids_;
 };
 
@@ -275,6 +289,13 @@ private:
             updating += timed(flows, [&](auto from, auto to) { change.update(from, to, round); });
         end(name, flows, "updating");
         rate(name, flows, rounds, updating, "updated: where they send to");
+
+        begin();
+        clock::duration replacing{};
+        for (std::uint32_t round = 0; round < rounds; ++round)
+            replacing += timed(flows, [&](auto from, auto to) { change.replace(from, to); });
+        end(name, flows, "replacing");
+        rate(name, flows, rounds, replacing, "replaced: calls of two flows, with their state");
 
         begin();
         removing += timed(flows, [&](auto from, auto to) { change.remove(from, to); });

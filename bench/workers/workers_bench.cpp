@@ -99,8 +99,8 @@ class rig {
 public:
     rig(world& in, unsigned workers, std::uint32_t flows_each, api::suite suite)
         : world_(in), memory_(std::move(*flow::memory::make(workers * flows_each))),
-          table_({ip4(192, 0, 2, 1), ip4(192, 0, 2, 2)}), hops_(workers * flows_each), stats_(workers),
-          flow_stats_(workers * flows_each), shared_{memory_, table_, hops_, stats_, flow_stats_, {}}, pool_(shared_),
+          table_({ip4(192, 0, 2, 1), ip4(192, 0, 2, 2)}), hops_(memory_.slots()), stats_(workers),
+          flow_stats_(memory_.slots()), shared_{memory_, table_, hops_, stats_, flow_stats_, {}}, pool_(shared_),
           builder_(std::move(*crypto::make_engine("auto"))), store_(memory_, table_, *builder_, pool_, workers),
           mine_(workers), next_(workers * flows_each, 1) {
         store_.recover();

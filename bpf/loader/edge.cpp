@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include <bpf/bpf.h>
@@ -12,34 +11,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bpf/loader/descriptor.hpp"
 #include "bpf/loader/edge.hpp"
 #include "bpf/loader/program.hpp"
+#include "bpf/loader/queues.hpp"
 #include "dataplane/api/drops.hpp"
 #include "dataplane/api/edge_maps.h"
 
 namespace tandem::bpf {
 
 namespace {
-
-class descriptor {
-public:
-    descriptor() = default;
-    explicit descriptor(int fd) noexcept : fd_(fd) {}
-    descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    descriptor& operator=(descriptor&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~descriptor() {
-        if (fd_ >= 0)
-            ::close(fd_);
-    }
-    [[nodiscard]] int get() const noexcept { return fd_; }
-    explicit operator bool() const noexcept { return fd_ >= 0; }
-
-private:
-    int fd_ = -1;
-};
 
 constexpr auto edge_reasons = static_cast<std::uint32_t>(api::drop::edge_end);
 constexpr std::size_t port_words = std::size_t{TANDEM_EDGE_MAX_ADDRESSES} * TANDEM_EDGE_PORT_WORDS;
@@ -53,8 +34,10 @@ tl::unexpected<std::string> failed(std::string_view what, int code) {
 
 struct edge::maps {
     attach_mode mode = attach_mode::generic;
-    descriptor media_addresses, open_ports, tunnel_ports, settings, verdicts;
+    std::uint32_t program_id = 0;
+    descriptor media_addresses, open_ports, tunnel_ports, settings, verdicts, xsks_map;
     std::uint64_t* ports = nullptr; // open_ports, shared with the program
+    queue_seeker seeker;
 
     maps() = default;
     maps(const maps&) = delete;
@@ -75,10 +58,12 @@ struct edge::maps {
             settings = std::move(fd);
         else if (name == "verdicts")
             verdicts = std::move(fd);
+        else if (name == "xsks_map")
+            xsks_map = std::move(fd);
     }
 
     [[nodiscard]] bool complete() const {
-        return media_addresses && open_ports && tunnel_ports && settings && verdicts;
+        return media_addresses && open_ports && tunnel_ports && settings && verdicts && xsks_map;
     }
 
     // The word and the mask of a port's bit.
@@ -119,6 +104,7 @@ tl::expected<edge, std::string> edge::open_program(std::uint32_t program_id) {
         ids.resize(info.nr_map_ids);
 
     auto found = std::make_unique<maps>();
+    found->program_id = program_id;
     for (std::uint32_t id : ids) {
         descriptor fd(bpf_map_get_fd_by_id(id));
         bpf_map_info map{};
@@ -137,8 +123,29 @@ tl::expected<edge, std::string> edge::open_program(std::uint32_t program_id) {
     return edge(std::move(found));
 }
 
+tl::expected<edge, std::string> edge::open_loaded(int program) {
+    bpf_prog_info info{};
+    std::uint32_t length = sizeof(info);
+    if (bpf_obj_get_info_by_fd(program, &info, &length) != 0)
+        return failed("cannot read the program's id", errno);
+    return open_program(info.id);
+}
+
 attach_mode edge::mode() const noexcept {
     return maps_->mode;
+}
+
+attached_program edge::on(unsigned ifindex) const noexcept {
+    const auto seen = query_attached(ifindex);
+    if (!seen) // where the kernel does not say, nobody is blamed
+        return attached_program::ours;
+    if (seen->id == 0)
+        return attached_program::none;
+    return seen->id == maps_->program_id ? attached_program::ours : attached_program::other;
+}
+
+bool edge::has_socket(std::uint16_t queue) const noexcept {
+    return maps_->seeker.ask(maps_->xsks_map.get(), queue) != 0; // likewise
 }
 
 result edge::add_media_address(const address& ip, std::uint32_t index) {

@@ -18,6 +18,7 @@ namespace tandem::bpf {
 inline constexpr std::string_view program_name = "tandem_edge";
 
 enum class attach_mode : std::uint8_t { generic, driver, offload };
+enum class attached_program : std::uint8_t { ours, none, other };
 
 using result = tl::expected<void, std::string>; // the error is a sentence for the operator
 
@@ -42,9 +43,14 @@ private:
 // net_af_xdp closes a port it detaches whatever program is there.
 [[nodiscard]] result refuse_foreign(unsigned ifindex, std::string_view name);
 
-// Makes way for our program: detaches one of ours that a killed process left (call with the claim held), refuses where
-// another's program is attached. True where something was detached.
-[[nodiscard]] tl::expected<bool, std::string> clear_stale(unsigned ifindex, std::string_view name);
+// Puts our loaded program on the interface (call with the claim held): at once in the place of one of ours that another
+// process left, so that no packet meets an interface without one; refuses where another's program is attached. The mode
+// is the kernel's choice, or the one before's.
+struct attachment {
+    bool replaced; // one of ours
+    attach_mode mode;
+};
+[[nodiscard]] tl::expected<attachment, std::string> attach(unsigned ifindex, std::string_view name, int program);
 
 // Detaches our program if it is still there (after the ports were closed).
 void detach(unsigned ifindex) noexcept;
@@ -56,14 +62,21 @@ public:
 
     // Opens the maps of our program on the interface.
     [[nodiscard]] static tl::expected<edge, std::string> open(unsigned ifindex, std::string_view name);
-    // Opens the maps of a loaded program by its id (tests).
+    // Opens the maps of a loaded program by its id, or by its descriptor.
     [[nodiscard]] static tl::expected<edge, std::string> open_program(std::uint32_t program_id);
+    [[nodiscard]] static tl::expected<edge, std::string> open_loaded(int program);
 
     edge(edge&& other) noexcept;
     edge& operator=(edge&& other) noexcept;
     ~edge();
 
     [[nodiscard]] attach_mode mode() const noexcept;
+
+    // What is on the interface now; `ours` is this very program, not a later one of the same name. None where the
+    // interface is gone.
+    [[nodiscard]] attached_program on(unsigned ifindex) const noexcept;
+    // Whether frames of the queue reach an AF_XDP socket: its entry in xsks_map goes with the socket.
+    [[nodiscard]] bool has_socket(std::uint16_t queue) const noexcept;
 
     result add_media_address(const address& ip, std::uint32_t index);
     result remove_media_address(const address& ip);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loader against real interfaces, in a network namespace of its own: claims, stale and foreign programs, modes.
 #include <cstdlib>
+#include <utility>
 
 #include <linux/if_link.h>
 #include <net/if.h>
@@ -66,27 +67,34 @@ TEST_F(loader, OneTandemPerInterface) {
     EXPECT_TRUE(interface_claim::take(veth_, "tt0"));
 }
 
-TEST_F(loader, StaleProgramIsDetached) {
-    EXPECT_EQ(clear_stale(veth_, "tt0"), false) << "nothing there";
-    for (std::uint32_t flags : {0u, unsigned{XDP_FLAGS_SKB_MODE}}) {
-        attach(veth_, program_, flags);
-        ASSERT_NE(attached(veth_), 0u);
-        EXPECT_EQ(clear_stale(veth_, "tt0"), true);
-        EXPECT_EQ(attached(veth_), 0u);
+TEST_F(loader, StaleProgramIsReplaced) {
+    for (const unsigned ifindex : {veth_, loopback_}) {
+        const auto first = tandem::bpf::attach(ifindex, "it", program_);
+        ASSERT_TRUE(first) << first.error();
+        EXPECT_FALSE(first->replaced) << "nothing was there";
+        EXPECT_EQ(first->mode, ifindex == veth_ ? attach_mode::driver : attach_mode::generic);
+        detach(ifindex);
+        EXPECT_EQ(attached(ifindex), 0u);
+        ASSERT_TRUE(attach_stale(ifindex));
+        const std::uint32_t stale = attached(ifindex);
+        const auto second = tandem::bpf::attach(ifindex, "it", program_);
+        ASSERT_TRUE(second) << second.error();
+        EXPECT_TRUE(second->replaced);
+        EXPECT_EQ(second->mode, first->mode);
+        EXPECT_NE(attached(ifindex), 0u);
+        EXPECT_NE(attached(ifindex), stale);
     }
-    attach(veth_, program_);
-    detach(veth_);
-    EXPECT_EQ(attached(veth_), 0u);
 }
 
 TEST_F(loader, ForeignProgramIsLeftAlone) {
     ASSERT_TRUE(attach_foreign(veth_));
-    auto cleared = clear_stale(veth_, "tt0");
-    ASSERT_FALSE(cleared);
-    EXPECT_NE(cleared.error().find("another XDP program ('someone_else'"), std::string::npos) << cleared.error();
-    EXPECT_NE(cleared.error().find("ip link set dev tt0 xdp off"), std::string::npos) << cleared.error();
+    const std::uint32_t theirs = attached(veth_);
+    auto refused = tandem::bpf::attach(veth_, "tt0", program_);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().find("another XDP program ('someone_else'"), std::string::npos) << refused.error();
+    EXPECT_NE(refused.error().find("ip link set dev tt0 xdp off"), std::string::npos) << refused.error();
     detach(veth_);
-    EXPECT_NE(attached(veth_), 0u);
+    EXPECT_EQ(attached(veth_), theirs);
     auto opened = edge::open(veth_, "tt0");
     ASSERT_FALSE(opened);
     EXPECT_EQ(opened.error(), "Tandem's XDP program is not attached to tt0");
@@ -106,6 +114,33 @@ TEST_F(loader, TellsTheMode) {
     EXPECT_TRUE(generic->is_open(3, 1234));
     generic->close_port(3, 1234);
     EXPECT_FALSE(driver->is_open(3, 1234));
+}
+
+TEST_F(loader, SeesWhatIsOnAnInterface) {
+    EXPECT_EQ(edge_->on(veth_), attached_program::none);
+    attach(veth_, program_);
+    EXPECT_EQ(edge_->on(veth_), attached_program::ours);
+    detach(veth_);
+    ASSERT_TRUE(attach_stale(veth_)) << "the same program, loaded by another";
+    EXPECT_EQ(edge_->on(veth_), attached_program::other);
+    ASSERT_EQ(std::system("ip link del tt0"), 0);
+    EXPECT_EQ(edge_->on(veth_), attached_program::none);
+}
+
+TEST_F(loader, SeesWhetherAQueueHasASocket) {
+    const auto before = edge_->verdicts().value();
+    EXPECT_FALSE(edge_->has_socket(0));
+    give_socket();
+    EXPECT_TRUE(edge_->has_socket(0));
+    EXPECT_FALSE(edge_->has_socket(1));
+    const std::uint32_t queue = 0;
+    ASSERT_EQ(bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.xsks_map), &queue), 0);
+    EXPECT_FALSE(edge_->has_socket(0)) << "taken out of the map";
+    ASSERT_EQ(bpf_map_update_elem(bpf_map__fd(skeleton_->maps.xsks_map), &queue, &socket_, BPF_ANY), 0);
+    EXPECT_TRUE(edge_->has_socket(0));
+    ::close(std::exchange(socket_, -1));
+    EXPECT_FALSE(edge_->has_socket(0)) << "the map's entry goes with its socket";
+    EXPECT_EQ(edge_->verdicts().value(), before) << "nothing of it is counted";
 }
 
 TEST_F(loader, ObjectIsFoundAndLoads) {

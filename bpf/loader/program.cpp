@@ -21,11 +21,10 @@ std::string describe_error(int code) {
     return std::strerror(code);
 }
 
-tl::expected<program_info, std::string> query_program(unsigned ifindex, std::string_view name) {
+tl::expected<program_info, int> query_attached(unsigned ifindex) noexcept {
     LIBBPF_OPTS(bpf_xdp_query_opts, query);
     if (int rc = bpf_xdp_query(static_cast<int>(ifindex), 0, &query); rc < 0)
-        return tl::unexpected(fmt::format("cannot ask which XDP program is on {}: {}", name, describe_error(-rc)));
-
+        return tl::unexpected(-rc);
     program_info info;
     // With several attached (driver and generic at once) prog_id is 0 and the modes' own fields are set.
     if (query.drv_prog_id != 0 || query.attach_mode == XDP_ATTACHED_DRV) {
@@ -35,6 +34,15 @@ tl::expected<program_info, std::string> query_program(unsigned ifindex, std::str
     } else {
         info = {query.skb_prog_id != 0 ? query.skb_prog_id : query.prog_id, attach_mode::generic, {}};
     }
+    return info;
+}
+
+tl::expected<program_info, std::string> query_program(unsigned ifindex, std::string_view name) {
+    auto attached = query_attached(ifindex);
+    if (!attached)
+        return tl::unexpected(
+            fmt::format("cannot ask which XDP program is on {}: {}", name, describe_error(attached.error())));
+    program_info info = std::move(*attached);
     if (info.id == 0)
         return info;
 
@@ -82,18 +90,29 @@ result refuse_foreign(unsigned ifindex, std::string_view name) {
         info->name, info->id, name, name));
 }
 
-tl::expected<bool, std::string> clear_stale(unsigned ifindex, std::string_view name) {
+tl::expected<attachment, std::string> attach(unsigned ifindex, std::string_view name, int program) {
     if (auto free = refuse_foreign(ifindex, name); !free)
         return tl::unexpected(free.error());
     auto info = query_program(ifindex, name);
     if (!info)
         return tl::unexpected(info.error());
-    if (info->id == 0)
-        return false;
-    if (int rc = bpf_xdp_detach(static_cast<int>(ifindex), attach_flags(info->mode), nullptr); rc < 0)
-        return tl::unexpected(fmt::format("cannot detach the XDP program that an earlier Tandem left on {}: {}", name,
-                                          describe_error(-rc)));
-    return true;
+    LIBBPF_OPTS(bpf_xdp_attach_opts, options);
+    std::uint32_t flags = XDP_FLAGS_UPDATE_IF_NOEXIST;
+    int before = -1;
+    if (info->id != 0) {
+        before = bpf_prog_get_fd_by_id(info->id);
+        options.old_prog_fd = before;
+        flags = attach_flags(info->mode) | XDP_FLAGS_REPLACE;
+    }
+    const int rc = bpf_xdp_attach(static_cast<int>(ifindex), program, flags, before < 0 ? nullptr : &options);
+    if (before >= 0)
+        ::close(before);
+    if (rc < 0)
+        return tl::unexpected(fmt::format("cannot attach the XDP program to {}: {}", name, describe_error(-rc)));
+    const auto now = query_program(ifindex, name);
+    if (!now)
+        return tl::unexpected(now.error());
+    return attachment{before >= 0, now->mode};
 }
 
 void detach(unsigned ifindex) noexcept {

@@ -18,6 +18,10 @@ struct program_info {
     std::string name;
 };
 
+// Id and mode only, by netlink: needs no privilege. The error is an errno.
+[[nodiscard]] tl::expected<program_info, int> query_attached(unsigned ifindex) noexcept;
+
+// With its name: for who may open programs by their id (CAP_SYS_ADMIN).
 [[nodiscard]] tl::expected<program_info, std::string> query_program(unsigned ifindex, std::string_view name);
 
 // errno in words, with the remedy where privileges are missing.

@@ -33,8 +33,17 @@ namespace alarms {
 inline constexpr const char* store = "store";
 inline constexpr const char* records_waiting = "records-waiting";
 inline constexpr const char* database = "database";
+inline constexpr const char* memory = "memory";
+inline constexpr const char* clock = "clock";
 inline constexpr const char* levels = "levels";
 inline constexpr const char* seeds = "seeds";
+inline constexpr const char* dataplane = "dataplane";
+inline constexpr const char* restarts = "dataplane-restarts";
+inline constexpr const char* carrier = "carrier";
+inline constexpr const char* ports = "ports";
+inline constexpr const char* flows = "flow-table";
+inline constexpr const char* disk = "disk";
+inline constexpr const char* certificate = "certificate";
 } // namespace alarms
 
 } // namespace tandem::control

@@ -55,7 +55,8 @@ verb_result verbs::call_list() const {
         json one{{"call_id", call.call_id},
                  {"caller", call.caller},
                  {"callee", call.callee},
-                 {"seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - call.created).count()},
+                 {"seconds",
+                  std::chrono::duration<double>(protocol::between(call.created, protocol::moment::now())).count()},
                  {"active", active},
                  {"media", call.media}};
         const auto told = first ? to_json(*first) : json::object();

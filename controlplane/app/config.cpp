@@ -115,7 +115,7 @@ void read_store(const reader& r, const toml::table& root, store_settings& to) {
     const auto* table = r.table(root, "store");
     if (table == nullptr)
         return;
-    r.only(*table, " in [store]", {"kind", "conninfo", "keep_days"});
+    r.only(*table, " in [store]", {"kind", "conninfo", "keep_days", "log_mib"});
     std::string kind = "sqlite";
     r.text(*table, "kind", kind);
     if (kind != "sqlite" && kind != "postgresql")
@@ -129,6 +129,7 @@ void read_store(const reader& r, const toml::table& root, store_settings& to) {
     if (const auto fine = to.shared ? records::check_conninfo(to.conninfo) : tl::expected<void, std::string>(); !fine)
         r.fail(*table->get("conninfo"), fine.error());
     r.number(*table, "keep_days", 0, 36'500, to.keep_days);
+    r.number(*table, "log_mib", 1, 65'536, to.log_mib);
 }
 
 // Levels and policy: here, or in the file that `levels` names.
@@ -169,8 +170,9 @@ config read_all(const reader& r, const toml::table& root) {
         r.fail(*root.get("log_level"), "log_level must be one of: debug, info, warning, error");
     read_tunnel(r, root, to.tunnel);
     if (const auto* ng = r.table(root, "ng")) {
-        r.only(*ng, " in [ng]", {"listen"});
+        r.only(*ng, " in [ng]", {"listen", "max_calls"});
         read_endpoints(r, *ng, "listen", to.ng);
+        r.number(*ng, "max_calls", 0, 10'000'000, to.max_calls);
     }
     if (to.ng.empty())
         to.ng.emplace_back(asio::ip::address_v4::loopback(), std::uint16_t{2223});

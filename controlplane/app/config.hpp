@@ -21,6 +21,7 @@ struct store_settings {
     bool shared = false;    // PostgreSQL; else `database`
     std::string conninfo;   // libpq's, without a password
     unsigned keep_days = 0; // call records younger than this are kept; 0 = all
+    unsigned log_mib = 64;  // of the log in front of `database`
 };
 
 struct config {
@@ -33,6 +34,7 @@ struct config {
     std::string log_level = "info";
     session::config tunnel;
     std::vector<asio::ip::udp::endpoint> ng;
+    std::size_t max_calls = 0; // 0 = as many as there is room for
     media::settings media;
     store_settings store;
     std::string levels_file; // empty: the policy stands in `file`

@@ -67,6 +67,8 @@ json verbs::own_counters() const {
     count("ng_errors", ng.errors);
     count("calls_created", ng.calls_created);
     count("calls_ended", ng.calls_ended);
+    count("calls_refused", ng.calls_refused);
+    count("pings_refused", ng.pings_refused);
     count("calls_recovered", ng.calls_recovered);
     count("metadata_ignored", ng.metadata_ignored);
     const auto records = rooms_.store.count();
@@ -75,6 +77,7 @@ json verbs::own_counters() const {
     count("database_lost", records.lost);
     count("records_written", records.records);
     count("records_expired", records.expired);
+    count("clock_jumps", records.jumps);
     count("records_waiting", rooms_.archive.waiting());
     rooms_.policy.count().for_each([&](std::string_view name, std::string_view text, std::uint64_t value) {
         control.push_back({{"name", fmt::format("policy_{}", name)}, {"text", text}, {"total", value}});

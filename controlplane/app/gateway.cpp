@@ -16,10 +16,12 @@ namespace {
 constexpr std::chrono::milliseconds look_interval{500};
 constexpr std::chrono::seconds first_answer{3}; // a store may take so long at start before it is an alarm
 
-callcontrol::config ng_settings(const config& settings) {
+callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health) {
     callcontrol::config ng;
+    ng.trouble = [&health] { return health.well() ? std::string() : health.trouble(); };
     ng.listen = settings.ng;
     ng.core_interface = settings.media.core;
+    ng.max_calls = settings.max_calls;
     ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
         if (address.is_v4())
             return tunnel.inner4 && asio::ip::network_v4(address.to_v4(), tunnel.inner4->prefix_length()).canonical() ==
@@ -40,6 +42,7 @@ tl::expected<std::unique_ptr<gateway>, std::string> gateway::make(asio::io_conte
     options.instance = settings.instance;
     options.shared_records = settings.store.shared;
     options.keep_days = settings.store.keep_days;
+    options.log_bytes = std::size_t{settings.store.log_mib} << 20;
     auto local = records::database::open(settings.database, std::move(*keys), options);
     if (!local)
         return tl::unexpected(local.error());
@@ -51,12 +54,29 @@ tl::expected<std::unique_ptr<gateway>, std::string> gateway::make(asio::io_conte
 
 gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<records::database> local)
     : io_(io), settings_(settings), local_(std::move(local)), dataplane_(io, settings.dataplane),
-      policy_(settings.policy), levels_(settings, policy_, alarms_),
+      health_(io, dataplane_), policy_(settings.policy), levels_(settings, policy_, alarms_),
       sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
       relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()),
-      calls_(io, ng_settings(settings), relay_, sessions_, local_->calls()), look_timer_(io) {}
+      calls_(io, ng_settings(settings, health_), relay_, sessions_, local_->calls()),
+      watch_(settings, dataplane_, health_, relay_, alarms_), look_timer_(io) {}
 
 gateway::~gateway() = default;
+
+// What a new call must pass, beside their number.
+void gateway::add_gates() {
+    calls_.gates().add([this]() -> std::optional<callcontrol::refusal> {
+        auto why = local_->no_room(calls_.size());
+        if (!why)
+            return std::nullopt;
+        return callcontrol::refusal{callcontrol::refusal::want::load, std::move(*why)};
+    });
+    calls_.gates().add([this]() -> std::optional<callcontrol::refusal> {
+        auto why = memory_.no_room();
+        if (!why)
+            return std::nullopt;
+        return callcontrol::refusal{callcontrol::refusal::want::sessions, std::move(*why)};
+    });
+}
 
 tl::expected<void, std::string> gateway::open_store() {
     if (!settings_.store.shared) {
@@ -78,19 +98,9 @@ tl::expected<void, std::string> gateway::open_store() {
 rooms gateway::parts() {
     auto& rules = shared_ ? static_cast<policy::store&>(*shared_) : *local_rules_;
     auto& archive = shared_ ? static_cast<records::archive&>(*shared_) : local_->records();
-    return {settings_,
-            *local_,
-            dataplane_,
-            stats_,
-            sessions_,
-            relay_,
-            calls_,
-            policy_,
-            rules,
-            archive,
-            levels_,
-            alarms_,
-            [this] { return store_state(); }};
+    return {settings_, *local_, dataplane_, stats_,  sessions_,
+            relay_,    calls_,  policy_,    rules,   archive,
+            levels_,   alarms_, memory_,    health_, [this] { return store_state(); }};
 }
 
 tl::expected<void, std::string> gateway::start() {
@@ -103,6 +113,7 @@ tl::expected<void, std::string> gateway::start() {
         spdlog::info("unit {} is down{}", session.unit, final ? ", its session is over" : "");
         relay_.session_down(session, final);
     };
+    add_gates();
     return start_rooms();
 }
 
@@ -125,6 +136,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
     protocol::spawn_contained(io_, "end of media without a call",
                               relay_.close_all_but(std::move(known), "its call is not known any more"));
     dataplane_.start();
+    health_.start();
     look_again();
     return {};
 }
@@ -135,6 +147,7 @@ void gateway::stop() {
     ops_->stop();
     calls_.stop();
     relay_.stop();
+    health_.stop();
     dataplane_.stop();
     sessions_.stop();
     if (shared_)
@@ -167,6 +180,7 @@ nlohmann::json gateway::store_state() const {
 }
 
 void gateway::look() {
+    watch_.look();
     const bool young = std::chrono::steady_clock::now() - started_ < first_answer;
     const auto trouble = store_trouble();
     const bool away = !trouble.empty() && !(young && !policy_.rules_known());
@@ -179,6 +193,12 @@ void gateway::look() {
                 fmt::format("{} call records wait in {} until the store is back", waiting, settings_.database));
     const auto database = local_->trouble();
     alarms_.set(alarms::database, !database.empty(), database);
+    (void)memory_.look();
+    alarms_.set(alarms::memory, memory_.was_short(),
+                "no memory for further calls, which are refused; running ones go on: raise MemoryMax, or send calls "
+                "elsewhere");
+    const auto doubt = local_->clock_doubt();
+    alarms_.set(alarms::clock, !doubt.empty(), doubt);
     const auto seedless = relay_.units_without_seeds();
     alarms_.set(
         alarms::seeds, !seedless.empty(),

@@ -11,11 +11,14 @@
 
 #include <tl/expected.hpp>
 
+#include "controlplane/app/alarm_watch.hpp"
 #include "controlplane/app/alarms.hpp"
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/level_file.hpp"
+#include "controlplane/app/memory_limit.hpp"
 #include "controlplane/app/ops_server.hpp"
 #include "controlplane/app/ops_verbs.hpp"
+#include "controlplane/dataplane_client/health.hpp"
 #include "controlplane/records/postgres.hpp"
 
 namespace tandem::control {
@@ -37,6 +40,7 @@ private:
     gateway(asio::io_context& io, const config& settings, std::unique_ptr<records::database> local);
     [[nodiscard]] tl::expected<void, std::string> open_store();
     [[nodiscard]] tl::expected<void, std::string> start_rooms();
+    void add_gates();
     [[nodiscard]] rooms parts();
     [[nodiscard]] std::string store_trouble() const;
     [[nodiscard]] nlohmann::json store_state() const;
@@ -47,8 +51,10 @@ private:
     const config& settings_;
     std::unique_ptr<records::database> local_;
     alarm_board alarms_;
+    memory_limit memory_;
     dataplane_client::client dataplane_;
     dataplane_client::stats_reader stats_;
+    dataplane_client::health_watch health_;
     policy::engine policy_;
     level_file levels_;
     std::unique_ptr<policy::store> local_rules_; // one of these two
@@ -56,6 +62,7 @@ private:
     session::manager sessions_;
     media::manager relay_;
     callcontrol::server calls_;
+    alarm_watch watch_;
     std::unique_ptr<verbs> answers_;
     std::unique_ptr<ops_server> ops_;
     asio::steady_timer look_timer_;

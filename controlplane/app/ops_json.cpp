@@ -34,7 +34,7 @@ json to_json(const session::session_info& session) {
     json inner = json::array();
     for (const auto& address : session.inner)
         inner.push_back(address.to_string());
-    const auto age = std::chrono::duration<double>(std::chrono::system_clock::now() - session.since).count();
+    const auto age = std::chrono::duration<double>(protocol::between(session.since, protocol::moment::now())).count();
     return {{"tsid", tsid_text(session.id)},
             {"unit", session.unit},
             {"up", session.up},
@@ -46,7 +46,7 @@ json to_json(const session::session_info& session) {
             {"transport", session.transport},
             {"cipher", session.cipher},
             {"lifetime_s", session.lifetime.count()},
-            {"since", time_text(session.since)},
+            {"since", time_text(session.since.wall)},
             {"age_s", age},
             {"rx_bytes", session.rx_bytes},
             {"tx_bytes", session.tx_bytes},
@@ -133,6 +133,8 @@ json to_json(const policy::rule& rule) {
 json record_json(const records::call_record& record) {
     auto out = json::parse(records::to_json(record));
     out["seconds"] = std::chrono::duration<double>(record.duration()).count();
+    const auto set = std::chrono::duration<double>(record.clock_set).count();
+    out["clock"] = set == 0 ? "" : fmt::format("set by {:+.0f} s meanwhile", set);
     return out;
 }
 

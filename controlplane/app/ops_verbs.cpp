@@ -4,6 +4,7 @@
 #include "controlplane/app/ops_verbs.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -78,6 +79,7 @@ std::optional<verb_result> verbs::run_at_once(const std::string& verb, json& arg
         {"policy show", [](verbs& v, json& a, const std::string&) { return v.policy_show(a); }},
         {"policy export", [](verbs& v, json& a, const std::string&) { return v.policy_export(a); }},
         {"policy profile", [](verbs& v, json& a, const std::string&) { return v.policy_profile(a); }},
+        {"clock accept", [](verbs& v, json&, const std::string& who) { return v.clock_accept(who); }},
         {"alarm list", [](verbs& v, json&, const std::string&) { return v.alarm_list(); }},
     };
     const auto found = known.find(verb);
@@ -112,7 +114,8 @@ asio::awaitable<verb_result> verbs::run(std::string verb, json args, std::string
     co_return usage(
         fmt::format("unknown verb \"{}\"; known: version, status, unit add|list|show|remove, session list|show|drop, "
                     "media list|show|rekey, call list, counters, drops, port, level list|reload|check|set, policy "
-                    "list|show|set|unset|import|export|explain|log|profile|forget, record list|show|export, alarm list",
+                    "list|show|set|unset|import|export|explain|log|profile|forget, record list|show|export, alarm "
+                    "list, clock accept",
                     verb));
 }
 
@@ -145,6 +148,13 @@ json verbs::dataplane_status(const std::vector<media::media_info>& media) const 
                           {"ready", rooms_.relay.ready()},
                           {"addresses", addresses}});
     }
+    json parts = json::array();
+    if (const auto& said = rooms_.health.last())
+        for (const auto& part : said->parts)
+            parts.push_back({{"name", std::string(part.name, strnlen(part.name, sizeof part.name))},
+                             {"state", dataplane_client::text(part.state)},
+                             {"age_ms", part.age_ms}});
+    dataplane["health"] = {{"well", rooms_.health.well()}, {"trouble", rooms_.health.trouble()}, {"parts", parts}};
     std::size_t flows = 0;
     for (const auto& one : media)
         for (const auto& leg : one.legs) // a unit leg muxes on its secondary
@@ -160,9 +170,19 @@ json verbs::dataplane_status(const std::vector<media::media_info>& media) const 
     return dataplane;
 }
 
+// Set, or as many as the memory holds, about; null where neither is known.
+json verbs::max_calls() const {
+    const auto set = rooms_.settings.max_calls;
+    if (rooms_.memory.look().limit == 0)
+        return set != 0 ? json(set) : json();
+    const auto held = rooms_.calls.size() + rooms_.memory.calls_more();
+    return set != 0 ? std::min<std::uint64_t>(set, held) : held;
+}
+
 verb_result verbs::status() {
-    const auto now = std::chrono::system_clock::now();
+    const auto now = protocol::moment::now();
     const auto& settings = rooms_.settings;
+    const auto memory = rooms_.memory.look();
     const auto sessions = rooms_.sessions.all();
     const auto up = std::count_if(sessions.begin(), sessions.end(), [](const auto& one) { return one.up; });
     const auto media = rooms_.relay.all();
@@ -178,8 +198,8 @@ verb_result verbs::status() {
     return json{{"version", TANDEM_VERSION},
                 {"instance", settings.instance},
                 {"pid", ::getpid()},
-                {"started", time_text(started_)},
-                {"uptime_s", std::chrono::duration<double>(now - started_).count()},
+                {"started", time_text(started_.wall)},
+                {"uptime_s", std::chrono::duration<double>(protocol::between(started_, now)).count()},
                 {"run_dir", settings.run_dir},
                 {"database", settings.database},
                 {"database_failures", rooms_.store.failures()},
@@ -190,7 +210,9 @@ verb_result verbs::status() {
                 {"alarms", alarms_json(rooms_.alarms)},
                 {"units", rooms_.store.unit_count()},
                 {"sessions", {{"total", sessions.size()}, {"up", up}}},
-                {"calls", rooms_.calls.calls().size()},
+                {"calls", rooms_.calls.size()},
+                {"max_calls", max_calls()},
+                {"memory", {{"limit", memory.limit}, {"used", memory.used}}},
                 {"media", {{"total", media.size()}, {"active", active}}},
                 {"ports",
                  {{"first", settings.media.first_port},

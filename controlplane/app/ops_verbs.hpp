@@ -15,8 +15,10 @@
 #include "controlplane/app/alarms.hpp"
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/level_file.hpp"
+#include "controlplane/app/memory_limit.hpp"
 #include "controlplane/callcontrol/ng_server.hpp"
 #include "controlplane/dataplane_client/client.hpp"
+#include "controlplane/dataplane_client/health.hpp"
 #include "controlplane/dataplane_client/stats_reader.hpp"
 #include "controlplane/media/manager.hpp"
 #include "controlplane/policy/engine.hpp"
@@ -41,6 +43,8 @@ struct rooms {
     records::archive& archive;
     level_file& levels;
     alarm_board& alarms;
+    memory_limit& memory;
+    const dataplane_client::health_watch& health;
     std::function<nlohmann::json()> store_state; // for `status`: {kind, connected, trouble, ...}
 };
 
@@ -64,6 +68,7 @@ private:
     // ops_verbs.cpp
     [[nodiscard]] verb_result version() const;
     [[nodiscard]] verb_result status();
+    [[nodiscard]] nlohmann::json max_calls() const;
     [[nodiscard]] nlohmann::json dataplane_status(const std::vector<media::media_info>& media) const;
     // unit_verbs.cpp
     [[nodiscard]] verb_result unit_add(nlohmann::json& args);
@@ -107,9 +112,10 @@ private:
     asio::awaitable<verb_result> record_list(nlohmann::json args, std::size_t usual, std::size_t most);
     asio::awaitable<verb_result> record_show(nlohmann::json args);
     [[nodiscard]] verb_result alarm_list() const;
+    [[nodiscard]] verb_result clock_accept(const std::string& who);
 
     rooms rooms_;
-    std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
+    protocol::moment started_ = protocol::moment::now();
 };
 
 } // namespace tandem::control

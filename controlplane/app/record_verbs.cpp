@@ -2,6 +2,7 @@
 // Verbs about call records and alarms. Owner thread: io_context.
 #include <algorithm>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include "controlplane/app/verb_tools.hpp"
 #include "controlplane/records/record_text.hpp"
@@ -64,6 +65,14 @@ asio::awaitable<verb_result> verbs::record_show(json args) {
     if (!*found)
         co_return failed(fmt::format("there is no record {}: see `tandemctl record list`", id));
     co_return record_json(**found);
+}
+
+verb_result verbs::clock_accept(const std::string& who) {
+    const auto doubt = rooms_.store.clock_doubt();
+    rooms_.store.accept_clock();
+    rooms_.alarms.clear(alarms::clock);
+    spdlog::info("the clock is right, says {}", who);
+    return json{{"was_doubted", !doubt.empty()}, {"doubt", doubt}};
 }
 
 verb_result verbs::alarm_list() const {

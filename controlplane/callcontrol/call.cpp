@@ -12,8 +12,8 @@ namespace {
 
 using media::leg_kind;
 
-tl::unexpected<reason> refuse(std::string text) {
-    return tl::unexpected(std::move(text));
+tl::unexpected<reason> refuse(reason why) {
+    return tl::unexpected(std::move(why));
 }
 
 // Strongest first; what we offer.
@@ -263,6 +263,7 @@ media::media_request relay_request(const call& c, const media_line& line, bool c
     out.wish = c.wish;
     out.dialled = c.dialled;
     out.clock_rate = line.clock_rate;
+    out.running = c.answered;
     for (const side s : {0U, 1U}) {
         out.legs[s] = leg_wish(line.legs[s], complete);
         out.forward[s] = !line.legs[s].held && sdp::receives(line.legs[s].direction);

@@ -19,6 +19,7 @@
 #include "controlplane/callcontrol/ng_request.hpp"
 #include "controlplane/callcontrol/sdp_rewrite.hpp"
 #include "controlplane/media/types.hpp"
+#include "controlplane/protocol/moment.hpp"
 
 namespace tandem::callcontrol {
 
@@ -71,11 +72,12 @@ struct call {
     std::string caller, callee;
     std::string caller_domain, callee_domain, wish, dialled; // metadata, for policy
     bool callee_offered = false;                             // side 0 is the callee (INVITE without SDP)
-    std::chrono::system_clock::time_point created, last_signal;
-    std::array<std::string, 2> interfaces;            // as `direction` named them last, by side
-    std::vector<media_line> lines;                    // in force; before the first answer, as offered
-    std::optional<std::vector<media_line>> reoffered; // as a re-offer wants them that has no answer yet
-    side offerer = 0;                                 // of the last offer
+    protocol::moment created;
+    std::chrono::system_clock::time_point last_signal; // only shown
+    std::array<std::string, 2> interfaces;             // as `direction` named them last, by side
+    std::vector<media_line> lines;                     // in force; before the first answer, as offered
+    std::optional<std::vector<media_line>> reoffered;  // as a re-offer wants them that has no answer yet
+    side offerer = 0;                                  // of the last offer
     bool answered = false;
     // Of the last offer: what to tell its sender in the answer.
     bool accept_mux = false, refuse_mux = false;
@@ -89,7 +91,14 @@ struct call {
     }
 };
 
-using reason = std::string; // for the error reply
+// For the error reply. `of`: only room is missing, and another gateway may have it.
+struct reason {
+    reason(std::string t, media::shortage s = media::shortage::none)
+        : text(std::move(t)), of(s) {} // NOLINT: mostly a text
+    reason(const char* t) : text(t) {} // NOLINT
+    std::string text;
+    media::shortage of = media::shortage::none;
+};
 template <class T>
 using outcome = tl::expected<T, reason>;
 

@@ -155,7 +155,9 @@ std::string save(const call& c) {
         .field("wish", c.wish)
         .field("dialled", c.dialled)
         .field("callee_offered", c.callee_offered)
-        .field("created_us", microseconds(c.created))
+        .field("created_us", microseconds(c.created.wall))
+        .field("created_up", c.created.up.count())
+        .field("boot", c.created.boot)
         .field("last_signal_us", microseconds(c.last_signal))
         .key("interfaces");
     write_texts(to, c.interfaces);
@@ -187,7 +189,9 @@ std::optional<call> load(std::string_view text) {
         c.wish = from.value("wish", "");
         c.dialled = from.value("dialled", "");
         c.callee_offered = from.at("callee_offered").get<bool>();
-        c.created = time_point(from.at("created_us"));
+        c.created.wall = time_point(from.at("created_us"));
+        c.created.up = std::chrono::milliseconds(from.value("created_up", std::int64_t{0}));
+        c.created.boot = from.value("boot", 0U);
         c.last_signal = time_point(from.at("last_signal_us"));
         c.interfaces = from.at("interfaces").get<decltype(c.interfaces)>();
         c.offerer = from.at("offerer").get<unsigned>() & 1;

@@ -17,13 +17,15 @@ namespace {
 
 using media::leg_kind;
 
+constexpr auto say_refusals_every = std::chrono::seconds(10);
+
 // Logical interface names that mean "behind an agent".
 bool names_unit(std::string_view interface) {
     return interface == "unit" || interface == "inner" || interface == "access";
 }
 
-tl::unexpected<reason> refuse(std::string text) {
-    return tl::unexpected(std::move(text));
+tl::unexpected<reason> refuse(reason why) {
+    return tl::unexpected(std::move(why));
 }
 
 bencode::value sdp_reply(std::string body) {
@@ -151,7 +153,7 @@ outcome<place> server::state::place_of_other(const call& c, const media_line& li
 asio::awaitable<outcome<void>> server::state::take_ports(const call& c, media_line& line) {
     auto opened = co_await relay.open(relay_request(c, line, false));
     if (!opened)
-        co_return refuse(std::move(opened.error().text));
+        co_return refuse({std::move(opened.error().text), opened.error().of});
     if (std::exchange(line.id, opened->id) != opened->id)
         line.answered = false;
     line.local = opened->legs;
@@ -211,6 +213,32 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
     co_return sdp::rewrite(*offered, out, rewrite_options_of(r));
 }
 
+std::optional<refusal> server::state::count_gate() const {
+    if (settings.max_calls == 0 || calls.size() < settings.max_calls)
+        return std::nullopt;
+    return refusal{refusal::want::sessions,
+                   fmt::format("{} calls are up, [ng] max_calls allows no more", settings.max_calls)};
+}
+
+std::optional<refusal> server::state::health_gate() const {
+    auto why = settings.trouble ? settings.trouble() : std::string();
+    return why.empty() ? std::nullopt : std::optional(refusal{refusal::want::sessions, std::move(why)});
+}
+
+std::optional<refusal> server::state::refuse_new_call() {
+    return gates.ask();
+}
+
+bencode::value server::state::turn_away(const request& r, const refusal& no) {
+    ++count.calls_refused;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - refusal_said > say_refusals_every) { // it may come and go with each call that ends
+        spdlog::warn("ng: new calls are refused: {}", no.cause);
+        refusal_said = now;
+    }
+    return refusal_reply(no, r.knows_load_limit);
+}
+
 asio::awaitable<bencode::value> server::state::offer(request r) {
     std::shared_ptr<live_call> live;
     std::optional<turnstile::pass> turn;
@@ -219,11 +247,13 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
         if (const auto at = calls.find(r.call_id); at != calls.end()) {
             live = at->second;
         } else {
-            if (calls.size() >= settings.max_calls)
-                co_return error_reply("Too many calls: the limit of this gateway is reached");
+            if (const auto no = refuse_new_call()) {
+                sdp::wipe(r.sdp);
+                co_return turn_away(r, *no);
+            }
             live = std::make_shared<live_call>();
             live->what.call_id = r.call_id;
-            live->what.created = live->what.last_signal = std::chrono::system_clock::now();
+            live->what.created = protocol::moment::now();
             calls.emplace(r.call_id, live);
             ++count.calls_created;
         }
@@ -240,7 +270,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
     const bool is_new = c.tags[0].empty() && c.tags[1].empty();
     const auto from = sender_of_offer(c, r);
     if (!from)
-        co_return error_reply(from.error());
+        co_return error_reply(from.error().text);
     c.learn_tag(*from, r.from_tag);
     c.learn_tag(other(*from), r.to_tag);
     if (!c.answered && *from == 0) {
@@ -260,11 +290,15 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
     }
     drop_ended(c.lines, *live);
     if (!body) {
-        spdlog::info("ng: offer of call \"{}\" refused: {}", c.call_id, body.error());
+        spdlog::info("ng: offer of call \"{}\" refused: {}", c.call_id, body.error().text);
         take_back(c.lines, live->what);
         if (is_new)
-            forget(live, "offer refused: " + body.error());
-        co_return error_reply(std::move(body.error()));
+            forget(live, "offer refused: " + body.error().text);
+        if (is_new && body.error().of != media::shortage::none) // a call that runs would not be let go to another node
+            co_return turn_away(
+                r, {body.error().of == media::shortage::ports ? refusal::want::ports : refusal::want::sessions,
+                    std::move(body.error().text)});
+        co_return error_reply(std::move(body.error().text));
     }
     if (c.answered) {
         c.reoffered = std::move(c.lines);
@@ -376,8 +410,8 @@ asio::awaitable<bencode::value> server::state::answer(request r) {
     if (live->gone)
         co_return error_reply("Call has ended");
     if (!body) {
-        spdlog::info("ng: answer of call \"{}\" refused: {}", c.call_id, body.error());
-        co_return error_reply(std::move(body.error()));
+        spdlog::info("ng: answer of call \"{}\" refused: {}", c.call_id, body.error().text);
+        co_return error_reply(std::move(body.error().text));
     }
     c.answered = true;
     live->what = std::move(c);
@@ -392,7 +426,7 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
     calls.erase(live->what.call_id);
     cookies.forget_call(live->what.call_id);
     const auto& c = live->what;
-    store.end({c.call_id, c.caller, c.callee, cause, c.created, std::chrono::system_clock::now()});
+    store.end({c.call_id, c.caller, c.callee, cause, c.created, protocol::moment::now()});
     ++count.calls_ended;
     close_media(live->what.media(), media_cause.empty() ? cause : media_cause);
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replies kept for retransmissions: the same cookie from the same address within the lifetime gets the same bytes
-// again, and nothing while its first request is still being worked on. Replies may hold SDES keys: wiped when
-// forgotten. Pure.
+// again, and nothing while its first request is still being worked on. Bounded in number and in bytes; every step
+// costs the same however many there are, whoever sends them. Replies may hold SDES keys: wiped when forgotten. Pure.
 #pragma once
 
 #include <chrono>
-#include <deque>
+#include <list>
+#include <map>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "controlplane/callcontrol/sdp_crypto.hpp"
@@ -16,14 +18,16 @@ namespace tandem::callcontrol {
 class cookie_cache {
 public:
     using clock = std::chrono::steady_clock;
-    static constexpr std::size_t most = 65'536; // oldest goes first
+    // The oldest goes first where there are more.
+    static constexpr std::size_t most = 65'536;
+    static constexpr std::size_t most_bytes = 64 << 20;
 
     explicit cookie_cache(clock::duration lifetime) : lifetime_(lifetime) {}
     cookie_cache(const cookie_cache&) = delete;
     cookie_cache& operator=(const cookie_cache&) = delete;
     ~cookie_cache() {
-        for (auto& [key, reply] : replies_)
-            sdp::wipe(reply);
+        for (auto& one : order_)
+            sdp::wipe(one.reply);
     }
 
     enum class found { fresh, working, done };
@@ -34,73 +38,81 @@ public:
 
     // A fresh one is now being worked on.
     lookup begin(const std::string& key, clock::time_point now) {
-        while (!order_.empty() && (order_.front().until <= now || order_.size() >= most))
-            forget_oldest();
-        const auto [at, fresh] = replies_.try_emplace(key);
-        if (fresh) {
-            order_.push_back({now + lifetime_, key});
-            return {found::fresh, nullptr};
+        while (!order_.empty() && (order_.front().until <= now || order_.size() >= most || bytes_ > most_bytes))
+            forget(order_.begin());
+        if (const auto known = by_key_.find(key); known != by_key_.end()) {
+            const auto& reply = known->second->reply;
+            return reply.empty() ? lookup{found::working, nullptr} : lookup{found::done, &reply};
         }
-        if (at->second.empty())
-            return {found::working, nullptr};
-        return {found::done, &at->second};
+        order_.push_back({now + lifetime_, key, {}, by_call_.end()});
+        by_key_.emplace(order_.back().key, std::prev(order_.end()));
+        return {found::fresh, nullptr};
     }
 
     void finish(const std::string& key, std::string reply) {
-        if (const auto at = replies_.find(key); at != replies_.end())
-            at->second = std::move(reply);
-        else
+        if (const auto known = by_key_.find(key); known != by_key_.end()) {
+            bytes_ += reply.size();
+            known->second->reply = std::move(reply);
+        } else {
             sdp::wipe(reply);
+        }
+    }
+
+    // Answered, and cheap to answer again: not kept.
+    void finish_without_reply(const std::string& key) {
+        if (const auto known = by_key_.find(key); known != by_key_.end())
+            forget(known->second);
     }
 
     // The call that the request is about, so that its replies can go with it.
     void belongs(const std::string& key, const std::string& call_id) {
-        if (replies_.contains(key) && call_of_.emplace(key, call_id).second)
-            by_call_.emplace(call_id, key);
+        const auto known = by_key_.find(key);
+        if (!call_id.empty() && known != by_key_.end() && known->second->call == by_call_.end())
+            known->second->call = by_call_.emplace(call_id, known->second);
     }
 
     // The call is over: its replies (SDES keys) are wiped now, not at the end of their lifetime. A retransmission that
     // still comes gets nothing, and is not worked on again.
     void forget_call(const std::string& call_id) {
         const auto [first, last] = by_call_.equal_range(call_id);
-        for (auto at = first; at != last; call_of_.erase(at->second), ++at)
-            if (const auto reply = replies_.find(at->second); reply != replies_.end()) {
-                sdp::wipe(reply->second);
-                reply->second.clear();
-            }
+        for (auto at = first; at != last; ++at) {
+            wipe(*at->second);
+            at->second->call = by_call_.end();
+        }
         by_call_.erase(first, last);
     }
 
-    [[nodiscard]] std::size_t size() const noexcept { return replies_.size(); }
+    [[nodiscard]] std::size_t size() const noexcept { return order_.size(); }
+    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
 private:
+    struct entry;
+    using place = std::list<entry>::iterator;
+    using calls = std::multimap<std::string, place>;
     struct entry {
         clock::time_point until;
         std::string key;
+        std::string reply; // empty = being worked on
+        calls::iterator call;
     };
 
-    void forget_oldest() {
-        if (const auto at = replies_.find(order_.front().key); at != replies_.end()) {
-            sdp::wipe(at->second);
-            replies_.erase(at);
-        }
-        if (const auto call = call_of_.find(order_.front().key); call != call_of_.end()) {
-            const auto [first, last] = by_call_.equal_range(call->second);
-            for (auto at = first; at != last; ++at)
-                if (at->second == call->first) {
-                    by_call_.erase(at);
-                    break;
-                }
-            call_of_.erase(call);
-        }
-        order_.pop_front();
+    void wipe(entry& one) noexcept {
+        bytes_ -= one.reply.size();
+        sdp::wipe(one.reply);
+    }
+    void forget(place at) {
+        wipe(*at);
+        if (at->call != by_call_.end())
+            by_call_.erase(at->call);
+        by_key_.erase(at->key);
+        order_.erase(at);
     }
 
     clock::duration lifetime_;
-    std::unordered_map<std::string, std::string> replies_; // empty = being worked on
-    std::deque<entry> order_;
-    std::unordered_multimap<std::string, std::string> by_call_; // call id -> keys
-    std::unordered_map<std::string, std::string> call_of_;      // and back
+    std::list<entry> order_; // oldest first
+    std::unordered_map<std::string_view, place> by_key_;
+    calls by_call_;
+    std::size_t bytes_ = 0; // of replies
 };
 
 } // namespace tandem::callcontrol

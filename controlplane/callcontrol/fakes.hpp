@@ -27,7 +27,8 @@ struct fake_relay final : media::relay {
     // "open c1/0 #1 unit:alice core:core alice>bob", "beside ...", "withdraw #1", "update #1", "close #1 deleted"
     std::vector<std::string> log;
     std::string refuse_open, refuse_update;
-    std::optional<std::uint32_t> refuse_open_index; // of this m= line only
+    media::shortage short_of = media::shortage::none; // of refuse_open
+    std::optional<std::uint32_t> refuse_open_index;   // of this m= line only
     asio::ip::address core4 = asio::ip::make_address("198.51.100.1"), core6 = asio::ip::make_address("2001:db8::1");
     std::chrono::milliseconds delay{0}; // an update takes this long
     media::media_id next = 1;
@@ -35,7 +36,7 @@ struct fake_relay final : media::relay {
 
     asio::awaitable<media::result<media::media_locals>> open(const media::media_request& asked) override {
         if (!refuse_open.empty() && refuse_open_index.value_or(asked.index) == asked.index)
-            co_return tl::unexpected(media::error{refuse_open});
+            co_return tl::unexpected(media::error{refuse_open, short_of});
         const auto known = std::find_if(open_media.begin(), open_media.end(), [&](const auto& m) {
             return m.second.asked.call_id == asked.call_id && m.second.asked.index == asked.index;
         });

@@ -27,7 +27,10 @@ struct map_store final : call_store {
     }
     unsigned flushes = 0;
     std::function<void()> on_flush;
-    std::vector<std::pair<std::string, std::string>> load_all() override { return {calls.begin(), calls.end()}; }
+    void each(const taker& give) override {
+        for (const auto& [id, json] : calls)
+            give(id, json);
+    }
 };
 
 class ng_fixture : public testing::Test {

@@ -77,7 +77,8 @@ std::optional<media::endpoint> advertised(const media_line& line, side s) {
 // The relay counts a leg's RTP and RTCP together: both stand with the RTP stream.
 stream_view rtp_of(const call& c, const media_line& line, side s, const std::optional<media::media_info>& info) {
     const auto& leg = line.legs[s];
-    stream_view rtp{"RTP", line.local[s].rtp, advertised(line, s), leg.rtp, seconds(c.created), {}, false, leg.mux};
+    stream_view rtp{"RTP",  line.local[s].rtp, advertised(line, s), leg.rtp, seconds(c.created.wall), {}, false,
+                    leg.mux};
     if (info) {
         const auto& got = info->legs[s].received;
         rtp.count = {static_cast<std::int64_t>(got.packets), static_cast<std::int64_t>(got.bytes),
@@ -143,8 +144,17 @@ value error_reply(std::string why) {
     return out;
 }
 
+value refusal_reply(const refusal& no, bool knows_load_limit) {
+    if (!knows_load_limit && no.what != refusal::want::load)
+        return error_reply(no.what == refusal::want::ports ? "Ran out of ports" : "Parallel session limit reached");
+    dict out;
+    out.emplace_back("result", "load limit");
+    out.emplace_back("message", no.cause);
+    return out;
+}
+
 void add_statistics(value& reply, const call& c, const media::relay& relay) {
-    const auto us = duration_cast<std::chrono::microseconds>(c.created.time_since_epoch()).count();
+    const auto us = duration_cast<std::chrono::microseconds>(c.created.wall.time_since_epoch()).count();
     reply.add("created", us / 1'000'000);
     reply.add("created_us", us % 1'000'000);
     reply.add("last signal", seconds(c.last_signal));
@@ -159,7 +169,7 @@ void add_statistics(value& reply, const call& c, const media::relay& relay) {
         for (std::size_t i = 0; i < c.tags[s].size(); ++i) {
             const auto& tag = c.tags[s][i];
             const bool current = i + 1 == c.tags[s].size(); // the fork that the media belongs to
-            tags.key(tag).open_dict().field("tag", tag).field("created", seconds(c.created));
+            tags.key(tag).open_dict().field("tag", tag).field("created", seconds(c.created.wall));
             write_peers(tags, "subscriptions", c, s);
             write_peers(tags, "subscribers", c, s);
             tags.key("medias").open_list();

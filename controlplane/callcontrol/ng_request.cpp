@@ -152,6 +152,8 @@ public:
             each_word(item, [&](std::string_view word) { read_mux(word, out_); });
         else if (key == "SDES")
             each_word(item, [&](std::string_view word) { read_sdes(word, out_, only_seen_); });
+        else if (key == "supports")
+            take_supports(item);
         else if (key == "direction")
             take_direction(item);
         else if (key == "received-from")
@@ -210,6 +212,12 @@ private:
         });
         if (count == 2)
             out_.direction = names;
+    }
+
+    void take_supports(const value& item) {
+        if (const auto* items = item.items())
+            for (const auto& one : *items)
+                out_.knows_load_limit |= one.text() != nullptr && normal(*one.text()) == "load-limit";
     }
 
     void take_limit(const value& item) {

@@ -111,6 +111,14 @@ const counters& server::count() const noexcept {
     return state_->count;
 }
 
+std::size_t server::size() const noexcept {
+    return state_->calls.size();
+}
+
+admission& server::gates() noexcept {
+    return state_->gates;
+}
+
 std::vector<udp::endpoint> server::endpoints() const {
     std::vector<udp::endpoint> out;
     for (const auto& one : state_->listeners) {
@@ -163,12 +171,14 @@ asio::awaitable<void> server::state::sweep() {
 }
 
 void server::state::recover() {
-    for (auto& [call_id, text] : store.load_all()) {
+    std::vector<std::string> unreadable;
+    std::vector<ended_call> over;
+    store.each([&](const std::string& call_id, const std::string& text) {
         auto loaded = load(text);
         if (!loaded) {
             spdlog::warn("ng: stored call \"{}\" is not readable, forgotten", call_id);
-            store.erase(call_id);
-            continue;
+            unreadable.push_back(call_id);
+            return;
         }
         auto live = std::make_shared<live_call>();
         live->what = std::move(*loaded);
@@ -181,12 +191,16 @@ void server::state::recover() {
                     line.id = 0;
         if (live->what.media().empty()) { // the process died between the end of its media and its own
             const auto& c = live->what;
-            store.end({c.call_id, c.caller, c.callee, "media ended", c.created, std::chrono::system_clock::now()});
-            continue;
+            over.push_back({c.call_id, c.caller, c.callee, "media ended", c.created, protocol::moment::now()});
+            return;
         }
         calls.emplace(call_id, std::move(live));
         ++count.calls_recovered;
-    }
+    });
+    for (const auto& call_id : unreadable)
+        store.erase(call_id);
+    for (const auto& call : over)
+        store.end(call);
 }
 
 // What has come meanwhile is taken at once, so that calls under way share a turn: one write to the store, one message
@@ -255,7 +269,10 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
     auto parsed = read_request(payload);
     sdp::wipe(payload);
     bencode::value reply;
+    bool keep_reply = true;
     if (parsed) {
+        // What costs little to answer again and changes nothing is not kept.
+        keep_reply = parsed->what != command::ping && parsed->what != command::query && parsed->what != command::list;
         ++counter_of(count, parsed->what);
         cookies.belongs(key, parsed->call_id);
         try {
@@ -281,14 +298,26 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
         sdp::wipe(bytes);
         bytes = cookie + ' ' + bencode::print(error_reply("Reply is too large for a datagram"));
     }
-    cookies.finish(key, bytes);
+    if (keep_reply)
+        cookies.finish(key, bytes);
+    else
+        cookies.finish_without_reply(key);
     reply_later(std::move(on), to, std::move(bytes));
+}
+
+// An error takes a sick node out of a proxy's hands at once; silence would cost it a time-out at every try.
+bencode::value server::state::pong() {
+    auto why = settings.trouble ? settings.trouble() : std::string();
+    if (why.empty())
+        return bencode::dict{{"result", "pong"}};
+    ++count.pings_refused;
+    return error_reply(std::move(why));
 }
 
 asio::awaitable<bencode::value> server::state::run(request r) {
     switch (r.what) {
     case command::ping:
-        co_return bencode::dict{{"result", "pong"}};
+        co_return pong();
     case command::offer:
         co_return co_await offer(std::move(r));
     case command::answer:

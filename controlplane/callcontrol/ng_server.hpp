@@ -18,7 +18,9 @@
 
 #include <tl/expected.hpp>
 
+#include "controlplane/callcontrol/admission.hpp"
 #include "controlplane/media/relay.hpp"
+#include "controlplane/protocol/moment.hpp"
 #include "controlplane/session/directory.hpp"
 
 namespace tandem::callcontrol {
@@ -27,18 +29,21 @@ struct config {
     std::vector<asio::ip::udp::endpoint> listen;
     std::string core_interface = "core";      // name of the address of core legs where `direction` names none
     std::chrono::seconds cookie_lifetime{20}; // how long a reply is kept for retransmissions
-    std::size_t max_calls = 100'000;
+    std::size_t max_calls = 0; // further ones are refused; 0 = as many as there is room for (server::gates)
     std::chrono::milliseconds offer_timeout =
         std::chrono::hours(1); // a call never answered and never deleted is forgotten
     // Whether an address belongs to the units' inner network: one without a session is refused, not taken for the core
     // (RIM-02).
     std::function<bool(const asio::ip::address&)> is_inner;
+    // Why this gateway cannot serve calls now, a sentence; empty = it can. Asked at each ping and new call: waits for
+    // nothing.
+    std::function<std::string()> trouble;
 };
 
 // What call control knows of a call at its end.
 struct ended_call {
     std::string call_id, caller, callee, cause;
-    std::chrono::system_clock::time_point started, ended;
+    protocol::moment started, ended;
 };
 
 // Where calls (without keys) outlive the process. Called on the io_context's thread.
@@ -53,7 +58,14 @@ public:
     // then writes (of this store, and of others over the same database) may wait in memory for the end of the
     // io_context's turn, to go in one transaction: 32 calls under way then cost one, not 32.
     virtual void flush() {}
-    [[nodiscard]] virtual std::vector<std::pair<std::string, std::string>> load_all() = 0; // (call_id, json)
+    // What an earlier process put, one by one: a start needs no more memory than running did. Nothing is put meanwhile.
+    using taker = std::function<void(const std::string& call_id, const std::string& json)>;
+    virtual void each(const taker& give) = 0;
+    [[nodiscard]] std::vector<std::pair<std::string, std::string>> load_all() {
+        std::vector<std::pair<std::string, std::string>> all;
+        each([&](const std::string& call_id, const std::string& json) { all.emplace_back(call_id, json); });
+        return all;
+    }
 };
 
 // For tests and for running without a database: forgets.
@@ -62,7 +74,7 @@ public:
     void put(const std::string&, const std::string&) override {}
     void end(const ended_call&) override {}
     void erase(const std::string&) override {}
-    std::vector<std::pair<std::string, std::string>> load_all() override { return {}; }
+    void each(const taker&) override {}
 };
 
 struct counters {
@@ -72,13 +84,15 @@ struct counters {
     std::uint64_t pings = 0, offers = 0, answers = 0, deletes = 0, queries = 0, lists = 0;
     std::uint64_t errors = 0; // error replies
     std::uint64_t calls_created = 0, calls_ended = 0;
+    std::uint64_t calls_refused = 0;    // by a gate, or for want of ports or flows: no room for one more
+    std::uint64_t pings_refused = 0;    // answered with what is wrong
     std::uint64_t calls_recovered = 0;  // taken up from the store at start
     std::uint64_t metadata_ignored = 0; // values of level, dialled, caller-domain, callee-domain that cannot be such
 };
 
 struct call_summary { // for the ops socket
     std::string call_id, from_tag, to_tag, caller, callee;
-    std::chrono::system_clock::time_point created;
+    protocol::moment created;
     bool answered = false;
     std::vector<media::media_id> media;
 };
@@ -97,7 +111,10 @@ public:
     void stop();
 
     [[nodiscard]] const counters& count() const noexcept;
+    // What a new call must pass; the number of calls is looked at first.
+    [[nodiscard]] admission& gates() noexcept;
     [[nodiscard]] std::vector<call_summary> calls() const;
+    [[nodiscard]] std::size_t size() const noexcept; // how many
     // Where it listens (port 0 in the configuration resolved).
     [[nodiscard]] std::vector<asio::ip::udp::endpoint> endpoints() const;
 

@@ -47,6 +47,88 @@ TEST_F(Ng, ErrorRepliesAreRtpengines) {
     EXPECT_TRUE(server->calls().empty()) << "a refused first offer leaves no call";
 }
 
+// What has no room is told in the words at which a proxy goes to its next node; running calls never notice.
+TEST_F(Ng, ACallForWhichThereIsNoRoomIsRefusedInTheProxysWords) {
+    more_settings.max_calls = 1;
+    boot();
+    const auto body = sdp("198.51.100.2", 4000);
+    ASSERT_EQ(offer("one", body).text_of("result"), "ok");
+    EXPECT_EQ(offer("two", body).text_of("error-reason"), "Parallel session limit reached");
+    EXPECT_EQ(server->count().calls_refused, 1U);
+    EXPECT_EQ(server->calls().size(), 1U);
+    EXPECT_EQ(store.calls.size(), 1U) << "nothing of it is kept";
+    EXPECT_EQ(offer("one", body).text_of("result"), "ok") << "a re-offer is no new call";
+    EXPECT_EQ(answer("one", sdp("198.51.100.3", 5000)).text_of("result"), "ok");
+    EXPECT_EQ(command("ping").text_of("result"), "pong");
+    ASSERT_EQ(command("delete", {{"call-id", "one"}, {"from-tag", "a"}}).text_of("result"), "ok");
+    EXPECT_EQ(offer("two", body).text_of("result"), "ok");
+}
+
+TEST_F(Ng, AGateOfAnotherRoomRefusesWithItsCause) {
+    std::optional<refusal> no = refusal{refusal::want::load, "the journal is full"};
+    server->gates().add([&] { return no; });
+    const auto body = sdp("198.51.100.2", 4000);
+    const auto reply = offer("one", body);
+    EXPECT_EQ(reply.text_of("result"), "load limit");
+    EXPECT_EQ(reply.text_of("message"), "the journal is full");
+    no = refusal{refusal::want::ports, "none is free"};
+    EXPECT_EQ(offer("one", body).text_of("error-reason"), "Ran out of ports");
+    no.reset();
+    EXPECT_EQ(offer("one", body).text_of("result"), "ok");
+}
+
+TEST_F(Ng, PingSaysWhatIsWrongAndNewCallsGoElsewhere) {
+    std::string wrong;
+    more_settings.trouble = [&] { return wrong; };
+    boot();
+    establish("runs");
+    wrong = "worker 0 of the data plane does not come round";
+    EXPECT_EQ(reason("ping"), wrong);
+    EXPECT_EQ(server->count().pings_refused, 1U);
+    const auto body = sdp("198.51.100.2", 4000);
+    const auto told = offer("new", body, {{"supports", bencode::list{"load limit"}}});
+    EXPECT_EQ(told.text_of("result"), "load limit");
+    EXPECT_EQ(told.text_of("message"), wrong);
+    EXPECT_EQ(offer("new", body).text_of("error-reason"), "Parallel session limit reached");
+    EXPECT_EQ(server->count().calls_refused, 2U);
+    EXPECT_EQ(server->calls().size(), 1U) << "nothing of it is kept";
+    // Calls that run are given their chance.
+    EXPECT_EQ(offer("runs", sdp("10.64.0.2", 4000)).text_of("result"), "ok");
+    EXPECT_EQ(answer("runs", sdp("198.51.100.2", 5000)).text_of("result"), "ok");
+    EXPECT_EQ(command("delete", {{"call-id", "runs"}, {"from-tag", "a"}}).text_of("result"), "ok");
+    wrong.clear();
+    EXPECT_EQ(command("ping").text_of("result"), "pong");
+    EXPECT_EQ(offer("new", body).text_of("result"), "ok");
+}
+
+TEST_F(Ng, NoRoomIsToldInTheProxysWordsForNewCallsOnly) {
+    more_settings.max_calls = 2;
+    boot();
+    establish("runs");
+    const auto body = sdp("198.51.100.2", 4000);
+    const entries knows{{"supports", bencode::list{"something", "load limit"}}};
+    for (const auto& [of, words] : {std::pair{media::shortage::ports, "Ran out of ports"},
+                                    {media::shortage::flows, "Parallel session limit reached"},
+                                    {media::shortage::data_plane, "Parallel session limit reached"}}) {
+        relay.refuse_open = "no room, do this";
+        relay.short_of = of;
+        EXPECT_EQ(offer("new", body).text_of("error-reason"), words);
+        const auto told = offer("new", body, knows);
+        EXPECT_EQ(told.text_of("result"), "load limit");
+        EXPECT_EQ(told.text_of("message"), "no room, do this");
+        EXPECT_EQ(command("ping").text_of("result"), "pong") << "a gateway that is full is well";
+        // One media more for a call that runs: refused with words, for it cannot go elsewhere.
+        const auto more = offer("runs", sdp("10.64.0.2", 4000) + "m=video 4002 RTP/AVP 96\r\n", knows);
+        EXPECT_EQ(more.text_of("error-reason"), "no room, do this");
+    }
+    relay.refuse_open.clear();
+    relay.short_of = media::shortage::none;
+    EXPECT_EQ(offer("second", body).text_of("result"), "ok");
+    EXPECT_EQ(offer("third", body).text_of("error-reason"), "Parallel session limit reached");
+    EXPECT_EQ(offer("second", body).text_of("result"), "ok") << "again is not new";
+    EXPECT_EQ(server->calls().size(), 2U);
+}
+
 TEST_F(Ng, NoCookieNoReply) {
     send("d7:command4:pinge");
     EXPECT_FALSE(receive(std::chrono::milliseconds(100)));
@@ -109,6 +191,66 @@ TEST(CookieCache, RepliesOfAnEndedCallAreGoneAtOnce) {
     cache.forget_call("call");
     EXPECT_EQ(cache.begin("b 1", now + 21s).what, cookie_cache::found::fresh); // all else has had its time
     EXPECT_EQ(cache.size(), 1U);
+}
+
+// Requests that belong to no call share nothing: forgetting 60,000 of them is not quadratic (it took over a minute).
+TEST(CookieCache, RequestsWithoutACallCostNoMoreTheMoreThereAre) {
+    using namespace std::chrono_literals;
+    cookie_cache cache(20s);
+    const auto now = cookie_cache::clock::now();
+    for (unsigned i = 0; i < 4 * cookie_cache::most; ++i) {
+        const auto key = std::to_string(i);
+        cache.begin(key, now);
+        cache.belongs(key, i % 2 == 0 ? "" : "one call for all");
+        cache.finish(key, "pong");
+    }
+    EXPECT_EQ(cache.size(), cookie_cache::most);
+    cache.forget_call("one call for all");
+    EXPECT_EQ(cache.begin("x", now + 21s).what, cookie_cache::found::fresh);
+    EXPECT_EQ(cache.size(), 1U);
+    EXPECT_EQ(cache.bytes(), 0U);
+}
+
+TEST(CookieCache, IsBoundedInBytes) {
+    cookie_cache cache(std::chrono::hours(1));
+    const auto now = cookie_cache::clock::now();
+    const std::string large(60'000, 'x');
+    for (unsigned i = 0; i < 3'000; ++i) {
+        const auto key = std::to_string(i);
+        cache.begin(key, now);
+        cache.finish(key, large);
+        ASSERT_LE(cache.bytes(), cookie_cache::most_bytes + large.size());
+    }
+    EXPECT_GT(cache.size(), 1'000U);
+    EXPECT_EQ(cache.begin("2999", now).what, cookie_cache::found::done) << "the newest are kept";
+}
+
+// Offers wait for the call's turn while it is deleted: each begins a call anew, none works on the one that is gone.
+TEST_F(Ng, ABurstOfOffersBesideADelete) {
+    for (int round = 0; round < 3; ++round) {
+        ASSERT_EQ(offer("c", sdp("198.51.100.2", 4000)).text_of("result"), "ok");
+        relay.delay = std::chrono::milliseconds(20);
+        const auto ask_for = [&](const std::string& name, int number) {
+            send(name + std::to_string(round * 100 + number) + " " +
+                 bencode::print(entries{{"command", name},
+                                        {"call-id", "c"},
+                                        {"from-tag", "a"},
+                                        {"to-tag", name == "answer" ? "b" : ""},
+                                        {"sdp", sdp("198.51.100.3", 5000)}}));
+        };
+        ask_for("answer", 0);
+        for (int i = 0; i < 8; ++i) {
+            ask_for("delete", i);
+            ask_for("offer", 2 * i);
+            ask_for("offer", 2 * i + 1);
+        }
+        for (int i = 0; i < 25; ++i)
+            EXPECT_TRUE(receive()) << "reply " << i;
+        relay.delay = {};
+        EXPECT_EQ(command("delete", {{"call-id", "c"}, {"from-tag", "a"}}).text_of("result"), "ok");
+        EXPECT_TRUE(server->calls().empty());
+        EXPECT_TRUE(relay.open_media.empty());
+    }
 }
 
 TEST_F(Ng, RetransmissionDuringWorkIsNotStartedAgain) {

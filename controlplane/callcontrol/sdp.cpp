@@ -51,7 +51,9 @@ bool read_media_line(std::string_view text, media& into) {
     const auto number = port_number(port);
     into.proto = word(text);
     into.formats = text;
-    if (into.kind.empty() || !number || into.proto.empty() || into.formats.empty())
+    if (into.kind.empty() || !number || into.proto.empty())
+        return false;
+    if (into.formats.empty() && *number != 0) // a rejected line may have lost them
         return false;
     into.port = *number;
     into.profile = parse_transport(into.proto);
@@ -73,6 +75,21 @@ struct session_level {
     bool fingerprint = false;
 };
 
+// Attributes that carry a key, or an offer of one: a=crypto where it has no place, a=key-mgmt (RFC 4567), capabilities
+// and potential configurations (RFC 5939, 6871, 7006), whose answer we would refuse. The key's own mark counts under
+// any name.
+bool may_carry_key(std::string_view text) noexcept {
+    static constexpr std::array<std::string_view, 17> names{"crypto", "key-mgmt", "csup",  "creq",  "acap",  "tcap",
+                                                            "pcfg",   "acfg",     "rmcap", "omcap", "mfcap", "mscap",
+                                                            "lcfg",   "sescap",   "bcap",  "ccap",  "icap"};
+    const auto name = split_attribute(text).name;
+    if (std::find(names.begin(), names.end(), name) != names.end())
+        return true;
+    constexpr std::string_view mark = "inline:"; // RFC 4568 6.1
+    const auto same = [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + ('a' - 'A') : a) == b; };
+    return std::search(text.begin(), text.end(), mark.begin(), mark.end(), same) != text.end();
+}
+
 // One line of a media section. False = not to be kept (keys are never kept as text).
 bool read_media_attribute(std::string_view text, media& into) {
     const auto [name, value] = split_attribute(text);
@@ -89,7 +106,22 @@ bool read_media_attribute(std::string_view text, media& into) {
             into.cryptos.push_back(std::move(*found));
         return false;
     }
-    return true;
+    return !may_carry_key(text);
+}
+
+// What ends no line and is in no value (RFC 8866 9): a reader that takes a bare CR for a line's end would find other
+// lines than we do. Which line, and what it holds; nothing where all is well.
+std::optional<std::string> control_character(std::string_view text) {
+    std::size_t line = 1;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto c = static_cast<unsigned char>(text[i]);
+        line += c == '\n';
+        const bool ends_line = c == '\n' || (c == '\r' && i + 1 < text.size() && text[i + 1] == '\n');
+        if ((c < 0x20 && c != '\t' && !ends_line) || c == 0x7f)
+            return "line " + std::to_string(line) + " holds the control character " + std::to_string(c) +
+                   (c == '\r' ? ": lines end with CR LF" : "");
+    }
+    return {};
 }
 
 class sdp_reader {
@@ -97,8 +129,8 @@ public:
     tl::expected<session, std::string> read(std::string_view text) {
         if (text.size() > max_bytes)
             return bad("it is longer than 65000 bytes");
-        if (text.find('\0') != std::string_view::npos)
-            return bad("it holds a zero byte");
+        if (const auto stray = control_character(text))
+            return bad(*stray);
         if (text.find("\r\n") == std::string_view::npos)
             out_.newline = "\n";
         while (!text.empty()) {
@@ -155,6 +187,10 @@ private:
                 level_.direction = *direction;
             else if (attribute.name == "fingerprint")
                 level_.fingerprint = true;
+            else if (may_carry_key(here.text)) {
+                wipe(here.text);
+                return {};
+            }
         } else if (here.type == 'k') {
             return {}; // obsolete, and may be a key (RFC 8866 5.12): not kept
         }

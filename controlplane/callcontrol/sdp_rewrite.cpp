@@ -104,7 +104,8 @@ private:
     void write_media(const media& from, const media_rewrite& to) {
         const bool reject = to.reject || from.rejected();
         put('m', from.kind + ' ' + std::to_string(reject ? 0 : to.port) + ' ' +
-                     (reject ? from.proto : std::string(name(to.profile))) + ' ' + from.formats);
+                     (reject ? from.proto : std::string(name(to.profile))) + (from.formats.empty() ? "" : " ") +
+                     from.formats);
         bool have_connection = false;
         const auto session_connection =
             std::any_of(from_.lines.begin(), from_.lines.end(), [](const line& one) { return one.type == 'c'; });

@@ -43,11 +43,36 @@ TEST(Sdp, RefusesWithTheLine) {
     EXPECT_EQ(why("v=0\r\nm=audio 4000 RTP/AVP 0\r\n"), "Failed to parse SDP: m= line 1 has no c= line");
     EXPECT_EQ(why("v=0\r\nc=IN IP4 2001:db8::1\r\n"), "Failed to parse SDP: line 2 has no usable address");
     EXPECT_EQ(why("v=0\r\nc=IN IP4 host.example\r\n"), "Failed to parse SDP: line 2 has no usable address");
-    EXPECT_EQ(why(std::string("v=0\r\ns=a\0b\r\n", 12)), "Failed to parse SDP: it holds a zero byte");
+    EXPECT_EQ(why(std::string("v=0\r\ns=a\0b\r\n", 12)), "Failed to parse SDP: line 2 holds the control character 0");
     std::string many = "v=0\r\nc=IN IP4 192.0.2.1\r\n";
     for (int i = 0; i < 33; ++i)
         many += "m=audio 4000 RTP/AVP 0\r\n";
     EXPECT_EQ(why(many), "Failed to parse SDP: it has more than 32 m= lines");
+}
+
+// What stands behind a bare CR would be passed on unread, and read by the other phone.
+TEST(Sdp, ControlCharactersAreRefused) {
+    const std::string cr = ": lines end with CR LF";
+    const auto why = [](const std::string& text) {
+        const auto parsed = parse(text);
+        return parsed ? "(accepted)" : parsed.error();
+    };
+    EXPECT_EQ(why(head + "a=x:1\rc=IN IP4 192.0.2.66\r\n"),
+              "Failed to parse SDP: line 6 holds the control character 13" + cr);
+    EXPECT_EQ(why("v=0\rs=-\rc=IN IP4 192.0.2.7\r"), "Failed to parse SDP: line 1 holds the control character 13" + cr);
+    EXPECT_EQ(why(head + "a=x:1\r"), "Failed to parse SDP: line 6 holds the control character 13" + cr);
+    EXPECT_EQ(why(head + "a=x:1\r\r\n"), "Failed to parse SDP: line 6 holds the control character 13" + cr);
+    for (const char c : {'\x01', '\x08', '\x0b', '\x0c', '\x1b', '\x7f'})
+        EXPECT_TRUE(why(head + "a=x:" + c + "1\r\n").starts_with("Failed to parse SDP: line 6 holds")) << int{c};
+    EXPECT_EQ(why(head + "a=x:\t\xc3\xa4\r\n"), "(accepted)") << "a tab, and what is not ASCII, are text";
+}
+
+TEST(Sdp, ARejectedLineMayHaveNoFormats) {
+    const auto parsed = parse(head + "m=video 0 RTP/AVP\r\nm=audio 0 RTP/AVP 0\r\n");
+    ASSERT_TRUE(parsed) << parsed.error();
+    const auto out = rewrite(*parsed, std::vector<media_rewrite>(2), {});
+    EXPECT_NE(out.find("m=video 0 RTP/AVP\r\n"), std::string::npos) << out;
+    EXPECT_FALSE(parse(head + "m=video 4000 RTP/AVP\r\n"));
 }
 
 TEST(Sdp, KeepsUnknownLinesInOrder) {
@@ -122,6 +147,28 @@ TEST(Sdes, KeysOfEverySuiteRoundTrip) {
                 << row.name;
         }
     }
+}
+
+// A caller's key may stand elsewhere than in a media section's a=crypto; it never goes on from there.
+TEST(Sdes, NoKeyIsKeptUnderAnotherName) {
+    const std::string crypto = "crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + "|2^20";
+    const std::string key_lines = "a=tcap:1 RTP/SAVP\r\na=acap:1 " + crypto +
+                                  "\r\na=pcfg:1 t=1 a=1\r\na=key-mgmt:mikey " + key_sha1 + "\r\na=x-vendor " + crypto +
+                                  "\r\na=x:INLINE:" + key_sha1 + "\r\n";
+    const auto parsed = parse(head + "a=" + crypto + "\r\n" + key_lines + "a=x-kept\r\nm=audio 4000 RTP/AVP 8\r\n" +
+                              key_lines + "a=x-kept\r\n");
+    ASSERT_TRUE(parsed) << parsed.error();
+    const auto out = rewrite(*parsed,
+                             {{.address = asio::ip::make_address("192.0.2.9"),
+                               .port = 4000,
+                               .rtcp_port = 4001,
+                               .profile = {.rtp = true},
+                               .cryptos = {}}},
+                             {});
+    for (const auto* gone : {key_sha1.c_str(), "tcap", "pcfg"})
+        EXPECT_EQ(out.find(gone), std::string::npos) << out;
+    EXPECT_NE(out.find("a=x-kept\r\nm=audio"), std::string::npos);
+    EXPECT_NE(out.find("a=x-kept\r\na=rtcp:"), std::string::npos) << out;
 }
 
 TEST(Sdes, NoKeyIsKeptInLines) {

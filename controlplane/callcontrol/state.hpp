@@ -71,7 +71,10 @@ struct waiting_reply {
 struct server::state : std::enable_shared_from_this<server::state> {
     state(asio::io_context& io, config c, media::relay& r, session::directory& d, call_store& s)
         : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), cookies(settings.cookie_lifetime),
-          sweeper(io) {}
+          sweeper(io) {
+        gates.add([this] { return count_gate(); });
+        gates.add([this] { return health_gate(); });
+    }
 
     asio::io_context& context;
     config settings;
@@ -79,6 +82,8 @@ struct server::state : std::enable_shared_from_this<server::state> {
     session::directory& sessions;
     call_store& store;
     counters count;
+    admission gates;
+    std::chrono::steady_clock::time_point refusal_said{}; // in the log
     cookie_cache cookies;
     std::map<std::string, std::shared_ptr<live_call>, std::less<>> calls;
     std::vector<std::shared_ptr<listener>> listeners;
@@ -94,10 +99,15 @@ struct server::state : std::enable_shared_from_this<server::state> {
     void reply_later(std::shared_ptr<listener>, const asio::ip::udp::endpoint&, std::string bytes);
     void send_replies();
     asio::awaitable<bencode::value> run(request);
+    [[nodiscard]] bencode::value pong();
     asio::awaitable<void> sweep();
     void recover();
 
     // commands.cpp
+    [[nodiscard]] std::optional<refusal> count_gate() const;
+    [[nodiscard]] std::optional<refusal> health_gate() const;
+    [[nodiscard]] std::optional<refusal> refuse_new_call();
+    [[nodiscard]] bencode::value turn_away(const request&, const refusal&);
     asio::awaitable<bencode::value> offer(request);
     asio::awaitable<bencode::value> answer(request);
     asio::awaitable<bencode::value> remove(request);

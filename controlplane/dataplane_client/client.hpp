@@ -90,6 +90,7 @@ public:
     // together).
     asio::awaitable<result<std::vector<api::stream_item>>> stream_list();
     asio::awaitable<statuses> stream_put(std::span<const api::stream_item> items);
+    asio::awaitable<result<std::vector<api::health_entry>>> health(); // see health.hpp
 
     // Called on the io_context. flows_lost: the data plane's flow memory is not the one known before.
     std::function<void(const greeting&, bool flows_lost)> on_connect;

@@ -170,6 +170,8 @@ public:
     std::set<api::message_type> refuse; // these requests' items get `table_full`
     std::set<api::message_type> ignore; // these are never answered
     std::set<api::message_type> mute;   // these are done, and not answered
+    std::vector<api::health_entry> health{{api::health_kind::worker, api::health_state::ok, 0, 0, "worker 0"},
+                                          {api::health_kind::port, api::health_state::ok, 0, 0, "acc0"}};
     std::string base, stats_path;
 
 private:
@@ -234,6 +236,9 @@ private:
         else if (header.type == api::message_type::flow_replace)
             for (std::size_t n = 0; n < header.count;)
                 n = replace_group(request, n, header.count, body, what);
+        else if (header.type == api::message_type::health)
+            for (count = 0; count < health.size(); ++count)
+                put(body, health[count]);
         else
             for (std::size_t n = 0; n < header.count; ++n)
                 item(header.type, request, n, body, what);

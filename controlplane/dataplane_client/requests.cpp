@@ -160,5 +160,8 @@ asio::awaitable<result<std::vector<api::stream_item>>> client::stream_list() {
 asio::awaitable<result<std::vector<api::port_entry>>> client::port_list() {
     return ask<api::message_type::port_list>({});
 }
+asio::awaitable<result<std::vector<api::health_entry>>> client::health() {
+    return ask<api::message_type::health>({});
+}
 
 } // namespace tandem::dataplane_client

@@ -108,9 +108,13 @@ asio::awaitable<void> manager::undo(draft& d) {
             end_by_itself(m, "a refused change could not be undone: " + undone.error().text);
     }
     for (std::size_t i = 0; i < 2; ++i) {
-        if (d.told[i] == draft::word::opened)
+        const bool stays = d.want.legs[i].is_unit() && d.want.legs[i].same_secondary(d.before.legs[i]);
+        if (d.told[i] == draft::word::opened && !stays)
             close_secondary(d.want.legs[i].tsid, m->id);
-        if (d.told[i] == draft::word::moved) // it waits for the lock that we hold
+        else if (d.told[i] == draft::word::opened && !d.made) { // it has left the keys that stay in force
+            m->legs[i].stale = true;
+            kick(m->legs[i]);
+        } else if (d.told[i] != draft::word::none) // it waits for the lock that we hold
             protocol::spawn_contained(io_, "word to a unit", tell_again(m, i));
     }
 }
@@ -148,6 +152,8 @@ asio::awaitable<result<void>> manager::tell_units(draft& d) {
         if (begins[i]) {
             d.told[i] = draft::word::opened;
             done = co_await send_media_open(d.m, d.want, i, d.seeds[i]);
+            if (!done && d.want.legs[i].same_secondary(d.before.legs[i]))
+                d.told[i] = draft::word::moved; // what it had may be in force still
         }
     if (gone(*d.m))
         co_return over(d.m->id);
@@ -175,7 +181,7 @@ asio::awaitable<void> manager::tell_again(media_ptr m, std::size_t i) {
     const auto guard = co_await m->legs[i].lock.acquire();
     if (gone(*m) || !m->installed || m->lost || !m->now.legs[i].is_unit() || !m->legs[i].current.known())
         co_return;
-    bool lost = false;
+    bool lost = false; // the next re-key finds out, too, and begins it anew
     if (auto told = co_await send_media_open(m, m->now, i, m->legs[i].current, &lost); !told)
         spdlog::warn("media {}: {}", m->id, told.error().text);
 }

@@ -145,11 +145,9 @@ struct fake_directory final : session::directory {
 struct fake_journal final : journal {
     void put(const media_row& row) override { rows[row.id] = row; }
     void erase(media_id id) override { rows.erase(id); }
-    std::vector<media_row> load() override {
-        std::vector<media_row> out;
+    void each(const taker& give) override {
         for (const auto& [id, row] : rows)
-            out.push_back(row);
-        return out;
+            give(row);
     }
     void record(const media_record& ended) override {
         rows.erase(ended.id);

@@ -40,6 +40,11 @@ struct plan_options {
     std::uint8_t dscp = 46; // EF
 };
 
+// How many flows a media may ever need: RTCP comes to a port of its own wherever a peer says so.
+[[nodiscard]] constexpr std::size_t flows_for(leg_kind a, leg_kind b) noexcept {
+    return (a == leg_kind::unit ? 1u : 2u) + (b == leg_kind::unit ? 1u : 2u);
+}
+
 [[nodiscard]] std::vector<api::flow_config> plan_flows(const std::array<leg_shape, 2>& legs,
                                                        const plan_options& options);
 

@@ -105,8 +105,8 @@ media_info manager::describe(const state& m) const {
     if (m.now.has_unit())
         out.path = m.level.path;
     out.active = m.installed;
-    const auto since = m.installed ? m.answered : m.opened;
-    out.seconds = std::chrono::duration<double>(std::chrono::system_clock::now() - since).count();
+    const auto& since = m.installed ? m.answered : m.opened;
+    out.seconds = std::chrono::duration<double>(protocol::between(since, protocol::moment::now())).count();
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
         const auto& terms = m.now.legs[i];
@@ -197,7 +197,7 @@ media_record manager::to_record(const state& m, const std::string& cause) const 
     out.cause = cause;
     out.opened = m.opened;
     out.answered = m.answered;
-    out.ended = std::chrono::system_clock::now();
+    out.ended = protocol::moment::now();
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
         auto& to = out.legs[i];

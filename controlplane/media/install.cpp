@@ -86,7 +86,7 @@ asio::awaitable<result<void>> manager::install(media_ptr m, media_terms want) {
     m->now = std::move(want);
     m->proposed.reset();
     if (!m->installed)
-        m->answered = std::chrono::system_clock::now();
+        m->answered = protocol::moment::now();
     m->installed = true;
     m->streams = {};
     m->lost.reset();

@@ -6,10 +6,12 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "controlplane/media/relay.hpp"
+#include "controlplane/protocol/moment.hpp"
 
 namespace tandem::media {
 
@@ -43,7 +45,7 @@ struct media_row {
     std::uint32_t clock_rate = 8000;
     std::array<bool, 2> forward{true, true};
     bool installed = false;
-    std::chrono::system_clock::time_point opened, answered;
+    protocol::moment opened, answered; // answered: `was()` where it was
     std::uint32_t rekeys = 0, rekey_failures = 0;
     std::uint32_t seeds_made = 0, seeds_from_units = 0;
     std::array<leg_row, 2> legs;
@@ -60,7 +62,7 @@ struct media_record {
     std::size_t seed_bytes = 0; // in force at the end; 0 and empty where no leg is a unit's
     policy::key_source keys{};
     double interval_s = 0;
-    std::chrono::system_clock::time_point opened, answered, ended; // answered = 1970 where it never was
+    protocol::moment opened, answered, ended;
     std::uint32_t rekeys = 0, rekey_failures = 0;
     std::uint32_t seeds_made = 0, seeds_from_units = 0; // by the gateway's generator; by the units
     struct side {
@@ -79,7 +81,17 @@ public:
     virtual ~journal() = default;
     virtual void put(const media_row& row) = 0; // new or replaced
     virtual void erase(media_id id) = 0;        // never became a media: no record
-    [[nodiscard]] virtual std::vector<media_row> load() = 0;
+    // Likewise of a media that is known, where nobody was told of the change (a re-key): left out where the disk is
+    // short of room.
+    virtual void note(const media_row& row) { put(row); }
+    // What an earlier process put, one by one; nothing is put meanwhile.
+    using taker = std::function<void(const media_row&)>;
+    virtual void each(const taker& give) = 0;
+    [[nodiscard]] std::vector<media_row> load() {
+        std::vector<media_row> rows;
+        each([&](const media_row& row) { rows.push_back(row); });
+        return rows;
+    }
     // The row goes and its record comes, both or neither.
     virtual void record(const media_record& ended) = 0;
     // Generation of the data plane's flow memory that these rows belong to.
@@ -92,7 +104,7 @@ class no_journal final : public journal {
 public:
     void put(const media_row&) override {}
     void erase(media_id) override {}
-    std::vector<media_row> load() override { return {}; }
+    void each(const taker&) override {}
     void record(const media_record&) override {}
     void set_generation(std::uint64_t) override {}
     std::uint64_t generation() override { return 0; }

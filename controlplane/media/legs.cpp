@@ -79,7 +79,7 @@ result<void> manager::take_port(const state& m, std::size_t i, leg_terms& want, 
             continue;
         named = true;
         want.address_index = local.index;
-        want.port = ports_->take(local.ip, want.unit);
+        want.port = ports_->take(local.ip, want.unit, m.running);
         if (want.port)
             return {};
     }
@@ -87,9 +87,11 @@ result<void> manager::take_port(const state& m, std::size_t i, leg_terms& want, 
         return fail(fmt::format(
             "the data plane has no IPv{} address named \"{}\": add an [[address]] of that name to dataplane.toml",
             v6 ? 6 : 4, name));
-    return fail(fmt::format(
-        "all media ports of \"{}\" ({}-{}) are in use: widen [media] ports or add another [[address]] of that name",
-        name, options_.first_port, options_.last_port));
+    return tl::unexpected(error{
+        fmt::format(
+            "all media ports of \"{}\" ({}-{}) are in use: widen [media] ports or add another [[address]] of that name",
+            name, options_.first_port, options_.last_port),
+        shortage::ports});
 }
 
 result<leg_terms> manager::plan_leg(const state& m, std::size_t i, const leg_request& request) {

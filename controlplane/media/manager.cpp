@@ -65,13 +65,20 @@ asio::awaitable<result<void>> manager::wait_ready() {
     }
     if (ready_)
         co_return result<void>{};
-    co_return fail(dataplane_.connected() ? "data plane is connected but its flows are not read back yet: try again"
-                                          : dataplane_.trouble());
+    co_return tl::unexpected(error{dataplane_.connected()
+                                       ? "data plane is connected but its flows are not read back yet: try again"
+                                       : dataplane_.trouble(),
+                                   shortage::data_plane});
 }
 
 void manager::save(const state& m) {
     if (!m.closing)
         journal_.put(to_row(m));
+}
+
+void manager::note(const state& m) {
+    if (!m.closing)
+        journal_.note(to_row(m));
 }
 
 // --- open, update, close ---------------------------------------------------------------------------------------------
@@ -100,6 +107,8 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
                 one->proposed = std::move(*want);
                 co_return locals(one->id, *one->proposed);
             }
+    if (auto room = check_room(request); !room)
+        co_return refused(room.error());
 
     const auto m = std::make_shared<state>(io_);
     m->call_id = request.call_id;
@@ -109,7 +118,8 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     m->callee = request.callee;
     m->caller_domain = request.caller_domain;
     m->callee_domain = request.callee_domain;
-    m->opened = std::chrono::system_clock::now();
+    m->running = request.running;
+    m->opened = protocol::moment::now();
     if (std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; }))
         take_decision(*m, levels_.explain(question_of(*m, request)));
     auto want = plan(*m, request);
@@ -213,12 +223,16 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
 }
 
 void manager::remember(const media_ptr& m) {
+    m->running = true;
+    m->reserved = flows_for(m->now.legs[0].kind, m->now.legs[1].kind);
+    reserved_flows_ += m->reserved;
     media_.emplace(m->id, m);
     calls_[m->call_id].push_back(m);
 }
 
 void manager::forget(const media_ptr& m) {
-    media_.erase(m->id);
+    if (media_.erase(m->id) != 0)
+        reserved_flows_ -= m->reserved;
     const auto call = calls_.find(m->call_id);
     if (call != calls_.end() && std::erase(call->second, m) != 0 && call->second.empty())
         calls_.erase(call);
@@ -248,10 +262,6 @@ asio::awaitable<void> manager::close_all_but(std::vector<media_id> known, std::s
             orphans.push_back(id);
     for (const auto id : orphans)
         co_await close(id, cause);
-}
-
-std::size_t manager::free_ports() {
-    return ports_->free_now();
 }
 
 } // namespace tandem::media

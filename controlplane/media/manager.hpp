@@ -107,6 +107,17 @@ public:
     [[nodiscard]] const media_counters& count() const noexcept { return counters_; }
     [[nodiscard]] const settings& options() const noexcept { return options_; }
     [[nodiscard]] std::size_t free_ports();
+    struct port_room {
+        std::string name; // of the address, as the data plane has it
+        asio::ip::address ip;
+        std::size_t total, free; // pairs; those that rest after a call are not free
+    };
+    [[nodiscard]] std::vector<port_room> port_rooms(); // of the addresses that a call has used yet
+    struct flow_room {
+        std::size_t total = 0;    // of the data plane's, for new calls
+        std::size_t reserved = 0; // what the media that there are may need, re-offers included
+    };
+    [[nodiscard]] flow_room flow_rooms() const;
     // What the units among these two say of a call between them now: those that are up are asked (`policy explain`).
     asio::awaitable<std::vector<policy::advice>> advice(policy::party caller, policy::party callee);
     // Units that should make their call's seeds and do not, so that the gateway does: an alarm while there are any.
@@ -127,6 +138,8 @@ private:
     result<leg_terms> plan_leg(const state& m, std::size_t i, const leg_request& request);
     result<void> plan_unit(const state& m, std::size_t i, leg_terms& want);
     result<void> take_port(const state& m, std::size_t i, leg_terms& want, const std::string& name, bool v6);
+    // room.cpp: found at the offer
+    [[nodiscard]] result<void> check_room(const media_request& request) const;
     // decide_call.cpp: level of a call, CONTACT
     [[nodiscard]] policy::question question_of(const state& m, const media_request& request) const;
     void take_decision(state& m, policy::decision decided);
@@ -141,6 +154,7 @@ private:
     void forget(const media_ptr& m);
     void end_by_itself(const media_ptr& m, const std::string& cause);
     void save(const state& m);
+    void note(const state& m); // likewise, but may be lost
     // change.cpp: an answer's changes, of all its media or of none
     asio::awaitable<result<void>> decide_all(const std::vector<media_ptr>& all, std::vector<media_terms>& want,
                                              const std::vector<media_change>& changes);
@@ -211,9 +225,10 @@ private:
     // All keys of flows that were just added, and what is sent under from the start.
     asio::awaitable<result<void>> install_keys(media_ptr m, const media_terms& of,
                                                const std::array<epoch_seeds, 2>& seeds);
-    // Under the leg's lock. What the unit says of its address becomes the leg's hint.
+    // Under the leg's lock. What the unit says of its address becomes the leg's hint. `lost`: of a secondary in force, of
+    // which the unit may say that it has lost it.
     asio::awaitable<result<void>> send_media_open(media_ptr m, media_terms& of, std::size_t i, const epoch_seeds& seeds,
-                                                  bool goes_on);
+                                                  bool* lost = nullptr);
     void close_secondary(session::tsid unit, media_id id); // the answer is not waited for
     asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
     // rekey.cpp: SEED
@@ -265,6 +280,7 @@ private:
     std::map<media_id, media_ptr> media_;
     std::unordered_map<std::string, std::vector<media_ptr>> calls_; // by call id
     std::shared_ptr<port_table> ports_;
+    std::size_t reserved_flows_ = 0; // by all media
     generator generator_;
     media_id next_id_ = 1;
     asio::steady_timer sweep_timer_;

@@ -147,6 +147,49 @@ TEST_F(media_test, PortsRunOutWithWordsAndComeBackAfterQuarantine) {
     EXPECT_NE(set_up(call(unit_leg("alice"), core_leg(), "c")), 0u) << last_error;
 }
 
+// The fake data plane has 64 flows, of which 8 are left to calls that run; a core leg may need two.
+TEST_F(media_test, RoomInTheFlowTableIsPromisedAtTheOffer) {
+    const auto offer = [&](const std::string& id, bool running = false) {
+        auto request = call(core_leg(), core_leg(), id);
+        request.running = running;
+        return now->wait(now->relay.open(request));
+    };
+    ASSERT_TRUE(now->until([&] { return now->relay.ready(); }));
+    EXPECT_EQ(now->relay.flow_rooms().total, 56u);
+    std::vector<media_id> all;
+    for (int n = 0; n < 14; ++n) {
+        const auto opened = offer("c" + std::to_string(n));
+        ASSERT_TRUE(opened) << opened.error().text;
+        all.push_back(opened->id);
+    }
+    EXPECT_EQ(now->relay.flow_rooms().reserved, 56u);
+    const auto late = offer("late");
+    ASSERT_FALSE(late);
+    EXPECT_EQ(late.error().of, shortage::flows);
+    EXPECT_NE(late.error().text.find("raise max_flows"), std::string::npos) << late.error().text;
+    EXPECT_TRUE(offer("c0")) << "again is not new";
+    EXPECT_TRUE(offer("more-1", true)) << "calls that run have the rest";
+    EXPECT_TRUE(offer("more-2", true));
+    EXPECT_FALSE(offer("more-3", true));
+    now->wait(now->relay.close(all[0], "bye"));
+    now->wait(now->relay.close(all[1], "bye"));
+    now->wait(now->relay.close(all[2], "bye"));
+    EXPECT_TRUE(offer("late"));
+    restart(); // what is promised is known again
+    EXPECT_EQ(now->relay.flow_rooms().reserved, 56u);
+}
+
+TEST(Ports, TheLastOnesAreLeftToCallsThatRun) {
+    // 128 pairs, of which 2 are spare.
+    auto table = std::make_shared<port_table>(std::uint16_t{20000}, std::uint16_t{20255}, 0ms);
+    const auto ip = asio::ip::make_address("192.0.2.1");
+    std::vector<leased_port> held;
+    while (const auto port = table->take(ip, "", false))
+        held.push_back(port);
+    EXPECT_EQ(held.size(), 126u);
+    EXPECT_TRUE(table->take(ip, "", true));
+}
+
 TEST_F(media_test, DataPlaneRefusalIsSaidAndCleanedUp) {
     dataplane.refuse.insert(api::message_type::flow_add);
     EXPECT_EQ(set_up(call(unit_leg("alice"), core_leg())), 0u);

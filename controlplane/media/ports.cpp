@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Port pairs: random choice from a free list, quarantine in order of release. Owner thread: io_context.
 #include "controlplane/media/ports.hpp"
+#include "controlplane/media/room.hpp"
 
 #include <algorithm>
 #include <sys/random.h>
@@ -76,9 +77,13 @@ port_pool& port_table::pool(const asio::ip::address& address) {
     return pools_.try_emplace(address, first_, last_, quarantine_).first->second;
 }
 
-leased_port port_table::take(const asio::ip::address& address, const std::string& unit) {
+leased_port port_table::take(const asio::ip::address& address, const std::string& unit, bool running) {
+    const auto now = port_pool::clock::now();
+    auto& from = pool(address);
+    if (!running && from.free_now(now) <= spare_ports(from.total()))
+        return nullptr;
     const auto usable = [&](std::uint16_t port) { return unit.empty() || !unit_ports_.contains({unit, port}); };
-    const auto port = pool(address).take(port_pool::clock::now(), usable);
+    const auto port = from.take(now, usable);
     if (!port)
         return nullptr;
     if (!unit.empty())

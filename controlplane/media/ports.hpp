@@ -72,11 +72,17 @@ public:
     port_table(std::uint16_t first, std::uint16_t last, std::chrono::milliseconds quarantine)
         : first_(first), last_(last), quarantine_(quarantine) {}
 
-    // Null where none is free.
-    [[nodiscard]] leased_port take(const asio::ip::address& address, const std::string& unit);
+    // Null where none is free, or, for a call that does not run yet, where only the spare ones are (room.hpp).
+    [[nodiscard]] leased_port take(const asio::ip::address& address, const std::string& unit, bool running);
     // One that was in use before a restart.
     [[nodiscard]] leased_port mark(const asio::ip::address& address, std::uint16_t port, const std::string& unit);
     [[nodiscard]] std::size_t free_now();
+    // Calls back with (address, pairs in all, free ones) of each address in use so far.
+    template <class F>
+    void each_pool(F&& tell) {
+        for (auto& [address, one] : pools_)
+            tell(address, one.total(), one.free_now(port_pool::clock::now()));
+    }
 
 private:
     friend struct port_lease;

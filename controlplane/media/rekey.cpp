@@ -62,6 +62,8 @@ asio::awaitable<result<void>> manager::prepare_next(media_ptr m, std::size_t i) 
         co_await retire(m, i, oldest);
         if (gone(*m))
             co_return over(m->id);
+        if (std::ranges::count(l.retiring, oldest) != 0) // it would be asked again at once, for ever
+            co_return tl::unexpected(error{"the data plane is away"});
     }
     if (l.next_installed)
         co_return result<void>{};
@@ -88,7 +90,7 @@ asio::awaitable<result<void>> manager::take_into_use(media_ptr m, std::size_t i)
     adopt_next_seed(l);
     ++m->rekeys;
     ++counters_.rekeys;
-    save(*m);
+    note(*m);
     spdlog::debug("media {}: unit {} is on epoch {}", m->id, m->now.legs[i].unit, l.epoch);
     co_return done;
 }

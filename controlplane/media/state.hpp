@@ -98,7 +98,9 @@ struct manager::state {
     std::optional<media_terms> proposed;                       // what a later offer took beside
     std::vector<api::flow_config> plan;                        // in force, as signalled (not as latched)
     stream_copies streams;
-    std::chrono::system_clock::time_point opened, answered;
+    std::size_t reserved = 0;                                  // flows that it may need
+    bool running = true;                                       // its call is: it may use the last room there is
+    protocol::moment opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;
     std::uint32_t seeds_made = 0, seeds_from_units = 0;
     async_lock lock; // one update at a time; whoever holds it may wait for the legs' locks, never the other way round

@@ -318,7 +318,7 @@ TEST_F(swap_test, WhatIsNotKnownWellEnoughEndsWithItsCause) {
 }
 
 TEST_F(swap_test, AUnitThatIsAwayWhenFlowsComeBackDoesNotStopTheOtherLeg) {
-    const auto id = set_up(call(unit_leg("alice"), sdes_leg(7)));
+    set_up(call(unit_leg("alice"), sdes_leg(7)));
     speak();
     now->run_for(options.copy + 60ms);
     units.units["alice"].up = false;

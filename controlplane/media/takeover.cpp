@@ -13,8 +13,7 @@
 namespace tandem::media {
 
 void manager::start() {
-    for (const auto& row : journal_.load())
-        restore(row);
+    journal_.each([this](const media_row& row) { restore(row); });
     if (!media_.empty())
         spdlog::info("{} media of an earlier run are known; waiting for the data plane's flow list", media_.size());
     dataplane_.expect_generation(journal_.generation());

@@ -71,6 +71,7 @@ struct media_request {
     std::uint32_t clock_rate = 8000;          // of the first payload type, for jitter in time
     std::array<leg_request, 2> legs;          // 0 = offerer of the call's first offer, 1 = answerer
     std::array<bool, 2> forward{true, true};  // [0]: towards leg 0 is sent (hold / a=sendonly ... switch it off)
+    bool running = false;                     // of a call that was answered: it may use the last room there is
 };
 
 struct media_locals {
@@ -124,9 +125,13 @@ struct media_info {
     std::array<leg_info, 2> legs;
 };
 
+// What is missing where that is all that is wrong: another gateway may have it.
+enum class shortage : std::uint8_t { none, ports, flows, data_plane };
+
 // A clear sentence for the ng error reply or the CLI: what is wrong, what to do.
 struct error {
     std::string text;
+    shortage of = shortage::none;
 };
 template <class T>
 using result = tl::expected<T, error>;

@@ -6,10 +6,17 @@
 
 namespace tandem::protocol {
 
+namespace {
+constexpr std::chrono::hours told_late{48};
+}
+
 void profile::add(const past_call& call) {
-    // Two gateways may tell of their calls in another order than these ended.
-    const auto after = std::upper_bound(calls.begin(), calls.end(), call,
-                                        [](const past_call& x, const past_call& y) { return x.ended < y.ended; });
+    // Two gateways may tell of their calls in another order than these ended. A clock that was wrong for a while must
+    // not put a call so far from where it belongs that it stays for ever, or never gets in.
+    auto after = calls.end();
+    while (after != calls.begin() && std::prev(after)->ended > call.ended &&
+           std::prev(after)->ended - call.ended < told_late)
+        --after;
     calls.insert(after, call);
     if (calls.size() > most_calls)
         calls.erase(calls.begin(), calls.end() - static_cast<std::ptrdiff_t>(most_calls));

@@ -42,8 +42,8 @@ record_rows::record_rows(connection& db, std::uint64_t& failures, bool to_ship)
       by_id_(db, "SELECT body FROM record WHERE id = ?"),
       unshipped_(db, "SELECT body FROM record WHERE shipped = 0 ORDER BY n LIMIT ?"),
       shipped_(db, "UPDATE record SET shipped = ?2 WHERE id = ?1 AND shipped = 0"),
-      expired_(db, "DELETE FROM record WHERE n IN (SELECT n FROM record WHERE ended < ?1 AND shipped IS NOT 0"
-                   " ORDER BY ended LIMIT ?2)"),
+      oldest_(db, "SELECT n, ended FROM record ORDER BY n LIMIT ?"),
+      expired_(db, "DELETE FROM record WHERE n <= ? AND shipped IS NOT 0"),
       long_shipped_(db, "DELETE FROM record WHERE n IN (SELECT n FROM record WHERE shipped > 0 AND shipped < ?1"
                         " LIMIT ?2)") {}
 
@@ -144,12 +144,38 @@ void record_rows::mark_shipped(std::span<const std::string> ids) {
     }
 }
 
-std::size_t record_rows::expire(statement& which, std::chrono::system_clock::time_point limit, std::size_t at_most) {
+std::optional<std::chrono::system_clock::time_point> record_rows::newest() {
+    auto row = once(db_, "SELECT ended FROM record ORDER BY n DESC LIMIT 1");
+    return row.step() ? std::optional(from_ms(row.number(0))) : std::nullopt;
+}
+
+// In the order in which they were written, up to the first that is not old: one that a wrong clock dated back does not
+// go before its time.
+std::size_t record_rows::expire_ended(std::chrono::system_clock::time_point limit, std::size_t at_most) {
     try {
-        which.begin().bind(in_ms(limit)).bind(static_cast<std::int64_t>(at_most)).step();
+        std::int64_t last = 0;
+        {
+            auto row = oldest_.begin();
+            row.bind(static_cast<std::int64_t>(at_most));
+            while (row.step() && row.number(1) < in_ms(limit))
+                last = row.number(0);
+        }
+        if (last == 0)
+            return 0;
+        expired_.begin().bind(last).step();
         return static_cast<std::size_t>(sqlite3_changes(db_.get()));
     } catch (const sqlite_error& error) {
         said(failures_, "deleting old records", error);
+        return 0;
+    }
+}
+
+std::size_t record_rows::expire_shipped(std::chrono::system_clock::time_point limit, std::size_t at_most) {
+    try {
+        long_shipped_.begin().bind(in_ms(limit)).bind(static_cast<std::int64_t>(at_most)).step();
+        return static_cast<std::size_t>(sqlite3_changes(db_.get()));
+    } catch (const sqlite_error& error) {
+        said(failures_, "deleting shipped records", error);
         return 0;
     }
 }

@@ -32,12 +32,9 @@ public:
     void one_more() noexcept { ++waiting_; }
 
     // Deletes at most so many that ended, or that were shipped, before `limit`: how many went. Never what waits.
-    std::size_t expire_ended(std::chrono::system_clock::time_point limit, std::size_t at_most) {
-        return expire(expired_, limit, at_most);
-    }
-    std::size_t expire_shipped(std::chrono::system_clock::time_point limit, std::size_t at_most) {
-        return expire(long_shipped_, limit, at_most);
-    }
+    std::size_t expire_ended(std::chrono::system_clock::time_point limit, std::size_t at_most);
+    std::size_t expire_shipped(std::chrono::system_clock::time_point limit, std::size_t at_most);
+    [[nodiscard]] std::optional<std::chrono::system_clock::time_point> newest(); // when it ended
 
 private:
     struct place { // from which the search goes on, downwards
@@ -46,13 +43,11 @@ private:
     // True while there may be more.
     bool read_some(const record_query& what, place& at, std::vector<call_record>& found);
 
-    std::size_t expire(statement& which, std::chrono::system_clock::time_point limit, std::size_t at_most);
-
     connection& db_;
     std::uint64_t& failures_;
     bool to_ship_;
     std::size_t waiting_ = 0;
-    statement newest_, by_id_, unshipped_, shipped_, expired_, long_shipped_;
+    statement newest_, by_id_, unshipped_, shipped_, oldest_, expired_, long_shipped_;
 };
 
 } // namespace tandem::records

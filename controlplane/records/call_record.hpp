@@ -4,6 +4,7 @@
 // Pure but for the interface; owner thread: the control plane's io_context.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <asio/awaitable.hpp>
 #include <chrono>
@@ -22,7 +23,10 @@ struct call_record {
     std::string id;       // 32 hex digits
     std::string instance; // the gateway that carried it
     std::string call_id, caller, callee;
-    std::chrono::system_clock::time_point started, answered, ended; // answered = 1970 where it never was
+    // By the wall's clock as it stood when the call began: what came later is that much later by the clock that nobody
+    // sets. answered = 1970 where it never was.
+    std::chrono::system_clock::time_point started, answered, ended;
+    std::chrono::milliseconds clock_set{}; // by how much the wall's clock was set during the call; 0 = it was not
     std::string level, decided_by;
     std::vector<policy::step> why;
     std::string cause; // why it ended
@@ -30,8 +34,10 @@ struct call_record {
 
     [[nodiscard]] bool was_answered() const noexcept { return answered.time_since_epoch().count() > 0; }
     [[nodiscard]] std::chrono::milliseconds duration() const noexcept {
-        return was_answered() ? std::chrono::duration_cast<std::chrono::milliseconds>(ended - answered)
-                              : std::chrono::milliseconds{};
+        using std::chrono::milliseconds;
+        const auto lasted =
+            was_answered() ? std::chrono::duration_cast<milliseconds>(ended - answered) : milliseconds{};
+        return std::max(lasted, milliseconds{});
     }
 };
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // From calls and media to one record each: what order, what is missing, what an earlier process left.
-#include <fstream>
 
 #include "controlplane/records/store_fixture.hpp"
 
@@ -162,7 +161,7 @@ TEST_F(calls_test, QueriesByTimePartyAndCall) {
     for (std::uint32_t n = 1; n <= 5; ++n)
         whole_call(n, "c" + std::to_string(n), 0, 100 * n);
     db->calls().put("x", "{}");
-    db->calls().end({"x", "0046703", "+46702", "hung up", at(0), at(50)});
+    db->calls().end({"x", "0046703", "+46702", "hung up", {at(0)}, {at(50)}});
     EXPECT_EQ(records().size(), 6u);
     EXPECT_EQ(records()[0].call_id, "c5") << "newest first";
     EXPECT_EQ(records({.limit = 2}).size(), 2u);
@@ -174,21 +173,95 @@ TEST_F(calls_test, QueriesByTimePartyAndCall) {
     EXPECT_TRUE(records({.party = "nobody"}).empty());
 }
 
+// The wall's clock is set while a call goes on: forward, far forward, back. Its record has the time that went by, says
+// by how much the clock was set, and never ends before it began; the profile learns the time that went by.
+TEST_F(calls_test, AClockThatIsSetDuringACallChangesNoDuration) {
+    std::uint32_t id = 0;
+    for (const auto set : {std::chrono::seconds(0), 3600s, 315'360'000s, -3600s, -1'700'000'000s}) {
+        const auto name = "c" + std::to_string(++id);
+        const protocol::moment start{at(0), 5000ms, 7}, answer{at(1), 6000ms, 7}, end{at(7) + set, 12'000ms, 7};
+        auto row = media(id, name);
+        row.opened = start;
+        db->media().put(row);
+        db->calls().put(name, "{}");
+        row.answered = answer;
+        db->media().put(row);
+        if (id % 2 == 0)
+            open(); // what the rows keep is enough
+        auto last = over(id, name, 1, 7);
+        last.opened = start;
+        last.answered = answer;
+        last.ended = end;
+        db->calls().end({name, "+46701", "+46702", "hung up", start, end});
+        if (id % 2 == 0)
+            open();
+        db->media().record(last);
+        const auto found = records({.call_id = name});
+        ASSERT_EQ(found.size(), 1u);
+        EXPECT_EQ(found[0].duration(), 6s) << set.count();
+        EXPECT_EQ(found[0].clock_set, set);
+        EXPECT_EQ(found[0].started, at(0));
+        EXPECT_EQ(found[0].answered, at(1));
+        EXPECT_EQ(found[0].ended, at(7));
+        EXPECT_EQ(found[0].media[0].ended.wall, at(7));
+    }
+    const auto learned =
+        number("SELECT count(*) FROM profile, json_each(body, '$.calls') AS c WHERE c.value ->> 1 = 6000");
+    EXPECT_EQ(learned, 5) << "calls of six seconds in the profile";
+}
+
 TEST_F(calls_test, OldRecordsGoAfterSomeDaysAndProfilesStay) {
     const auto now = std::chrono::system_clock::now();
-    for (const int days : {1, 9, 11, 40}) {
-        const auto id = "d" + std::to_string(days);
-        db->calls().put(id, "{}");
-        db->calls().end({id, "+46701", "+46702", "hung up", now, now - std::chrono::hours(24) * days});
-    }
+    for (const int hours : {40 * 24, 11 * 24, 9 * 24, 1})
+        past_call("h" + std::to_string(hours), now - std::chrono::hours(hours));
     options.keep_days = 10;
     open();
     db->start(io);
     io.poll();
     ASSERT_EQ(records().size(), 2u);
-    EXPECT_EQ(records()[1].call_id, "d9");
+    EXPECT_EQ(records()[1].call_id, "h216");
     EXPECT_EQ(db->count().expired, 2u);
+    EXPECT_EQ(db->clock_doubt(), "");
     EXPECT_EQ(number("SELECT json_extract(body, '$.total') FROM profile"), 4);
+    db->stop();
+}
+
+// In the order in which they were written, whatever a wrong clock made of their dates.
+TEST_F(calls_test, ARecordThatAWrongClockDatedBackIsKept) {
+    const auto now = std::chrono::system_clock::now();
+    past_call("old", now - std::chrono::hours(24 * 40));
+    past_call("young", now - std::chrono::hours(2));
+    past_call("of 1970", moment(std::chrono::hours(1)));
+    past_call("youngest", now - std::chrono::hours(1));
+    options.keep_days = 10;
+    open();
+    db->start(io);
+    io.poll();
+    EXPECT_EQ(number("SELECT count(*) FROM record WHERE call_id = 'old'"), 0);
+    EXPECT_EQ(number("SELECT count(*) FROM record"), 3);
+    db->stop();
+}
+
+// As by a start with a clock ten years ahead: the newest record says that it cannot be.
+TEST_F(calls_test, NothingIsDeletedByAClockThatIsDoubted) {
+    const auto now = std::chrono::system_clock::now();
+    for (int n = 0; n < 38; ++n)
+        past_call("c" + std::to_string(n), now - std::chrono::hours(24 * 3650) - std::chrono::hours(40 - n));
+    options.keep_days = 1;
+    for (int start = 0; start < 2; ++start) {
+        open();
+        db->start(io);
+        io.poll();
+        EXPECT_EQ(number("SELECT count(*) FROM record"), 38);
+        EXPECT_NE(db->clock_doubt().find("clock accept"), std::string::npos);
+        db->stop();
+    }
+    open();
+    db->accept_clock(); // the machine was off for ten years
+    db->start(io);
+    io.poll();
+    EXPECT_EQ(number("SELECT count(*) FROM record"), 0);
+    EXPECT_EQ(db->clock_doubt(), "");
     db->stop();
 }
 
@@ -212,47 +285,6 @@ TEST_F(calls_test, SharedRecordsWaitInTheSpoolUntilTheyAreShipped) {
     EXPECT_EQ(db->spool().waiting(), 1u);
     EXPECT_EQ(db->spool().unshipped(10).size(), 1u);
     EXPECT_EQ(number("SELECT json_extract(body, '$.total') FROM profile"), 1) << "the shared store keeps the profiles";
-}
-
-// The log in front of SQLite.
-
-TEST_F(calls_test, WhatIsOnlyInTheLogIsInTheDatabaseOfTheNextProcess) {
-    db->start(io);
-    whole_call(1, "c", 0, 60);
-    db->media().put(media(2, "goes on"));
-    db->calls().put("goes on", "{}");
-    db->calls().flush();
-    EXPECT_EQ(number("SELECT count(*) FROM record"), 0) << "a moment later";
-    std::filesystem::create_directories(dir + "/killed");
-    for (const char* end : {"", "-wal", "-log"}) // a killed process's files
-        std::filesystem::copy_file(file() + end, dir + "/killed/t.db" + end);
-    db.reset();
-    for (const char* end : {"", "-wal", "-shm", "-log"})
-        std::filesystem::remove(file() + end);
-    for (const char* end : {"", "-wal", "-log"})
-        std::filesystem::copy_file(dir + "/killed/t.db" + end, file() + end);
-    std::ofstream(file() + "-log", std::ios::app) << "the beginning of a frame that was cut off";
-    open();
-    EXPECT_EQ(records().size(), 1u);
-    EXPECT_EQ(db->calls().load_all().size(), 1u);
-    EXPECT_EQ(number("SELECT json_extract(body, '$.total') FROM profile"), 1);
-    open();
-    EXPECT_EQ(records().size(), 1u) << "once";
-}
-
-TEST_F(calls_test, TheLogOfAnotherDatabaseIsNotRead) {
-    db->start(io);
-    whole_call(1, "c", 0, 60);
-    db->calls().flush();
-    std::filesystem::copy_file(file() + "-log", dir + "/log");
-    db.reset();
-    for (const char* end : {"", "-wal", "-shm", "-log"})
-        std::filesystem::remove(file() + end);
-    open();
-    db.reset();
-    std::filesystem::copy_file(dir + "/log", file() + "-log", std::filesystem::copy_options::overwrite_existing);
-    open();
-    EXPECT_TRUE(records().empty());
 }
 
 TEST_F(calls_test, OneWriteATurnAndTheTablesSoonAfter) {

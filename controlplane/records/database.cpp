@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "controlplane/records/parts.hpp"
 #include "controlplane/records/schema.hpp"
@@ -26,35 +27,115 @@ constexpr auto keep_shipped = std::chrono::hours(24);
 } // namespace
 
 database::impl::impl(identity::sealer k, database_options o)
-    : options(std::move(o)), keys(std::move(k)), units(link, failed, keys), sessions(link, failed), writes(link),
-      live(link, writes, options.instance, options.shared_records), records(link, failed, options.shared_records) {}
+    : options(std::move(o)), keys(std::move(k)), units(link, failed, keys), writes(link),
+      sessions(link, failed, writes), live(link, writes, options.instance, options.shared_records),
+      records(link, failed, options.shared_records) {}
 
-tl::expected<void, std::string> database::impl::open(const std::string& path) {
-    const auto parent = std::filesystem::path(path).parent_path();
-    std::error_code ignored;
-    if (!parent.empty())
-        std::filesystem::create_directories(parent, ignored);
+void database::impl::set_up() {
+    sqlite3_busy_timeout(link.get(), 2000);
+    // A process killed at any point loses nothing; a power cut may lose the last moments, never consistency.
+    if (link.writable())
+        link.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;");
+    sqlite3_wal_hook(link.get(), &impl::moved_on, this);
+}
+
+// What is there is read, even where nothing can be written: by SQLite's usual way while that goes (a full disk often
+// has room for its -shm file still), else with all beside the file in memory.
+tl::expected<void, std::string> database::impl::open_link() {
+    const auto why = open_to_write();
+    if (why.empty())
+        return {};
+    if (open_to_read()) {
+        spdlog::error("database: {} cannot be opened for writing ({}): what it holds is read, changes wait in its log; "
+                      "make room on the disk, or see that it is well",
+                      path, why);
+        return {};
+    }
+    return tl::unexpected(
+        fmt::format("database {} cannot be opened ({}): make room on its disk, or check `database` in "
+                    "controlplane.toml and the directory's owner",
+                    path, why));
+}
+
+// Empty, or what SQLite says.
+std::string database::impl::open_to_write() {
     const auto before = ::umask(0077);
     const bool opened = link.open(path);
     ::umask(before);
     if (!opened)
-        return tl::unexpected(
-            fmt::format("database {} cannot be opened ({}): check `database` in controlplane.toml and the "
-                        "directory's owner",
-                        path, sqlite3_errmsg(link.get())));
+        return sqlite3_errmsg(link.get());
     try {
-        sqlite3_busy_timeout(link.get(), 2000);
-        // A process killed at any point loses nothing; a power cut may lose the last moments, never consistency.
-        link.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;");
-        sqlite3_wal_hook(link.get(), &impl::moved_on, this);
+        set_up();
+        (void)schema_of(link);
+    } catch (const sqlite_error& error) {
+        return error.what();
+    }
+    return {};
+}
+
+bool database::impl::open_to_read() {
+    for (const auto way : {connection::way::to_read, connection::way::frozen}) {
+        try {
+            if (way == connection::way::frozen && std::filesystem::file_size(path + "-wal") > 0)
+                return false; // what is newest would be missing
+        } catch (const std::filesystem::filesystem_error&) {
+            // no WAL: the file is all there is
+        }
+        try {
+            if (!link.open(path, way))
+                continue;
+            set_up();
+            if (schema_of(link) == schema_version)
+                return true;
+        } catch (const sqlite_error& error) {
+            spdlog::debug("database: {}", error.what());
+        }
+    }
+    return false;
+}
+
+// By its usual way again, where there may be room now.
+bool database::impl::reopen() {
+    struct statvfs disk {};
+    if (::statvfs(path.c_str(), &disk) == 0 && (disk.f_bavail == 0 || (disk.f_flag & ST_RDONLY) != 0))
+        return false;
+    if (const auto why = open_to_write(); why.empty()) {
+        spdlog::info("database: {} can be written again", path);
+        return true;
+    }
+    (void)open_to_read();
+    return false;
+}
+
+tl::expected<void, std::string> database::impl::open(const std::string& file) {
+    path = file;
+    const auto parent = std::filesystem::path(path).parent_path();
+    std::error_code ignored;
+    if (!parent.empty())
+        std::filesystem::create_directories(parent, ignored);
+    const bool fresh = !std::filesystem::exists(path, ignored) || std::filesystem::file_size(path, ignored) == 0;
+    if (auto opened = open_link(); !opened)
+        return opened;
+    try {
         if (auto fine = bring_up(link, path, options.instance); !fine)
             return fine;
-        if (auto fine = writes.open_log(path + "-log"); !fine)
+        if (auto fine = writes.open_log(path, options.log_bytes); !fine)
             return fine;
+        load_clock();
         live.recover();
         records.count_waiting();
     } catch (const sqlite_error& error) {
-        return tl::unexpected(fmt::format("database {} cannot be used: {}", path, error.what()));
+        return tl::unexpected(fmt::format("database {} cannot be used: {}{}", path, error.what(),
+                                          error.full() ? "; make room on its disk" : ""));
+    }
+    const auto& log = writes.log_file();
+    if (fresh && log.size() < log.wanted()) {
+        for (const char* end : {"", "-wal", "-shm", "-changes"}) // the next start is a first one again
+            std::filesystem::remove(path + end, ignored);
+        return tl::unexpected(
+            fmt::format("{}-changes needs {} MiB on its disk, taken at once, so that a full disk loses no call: make "
+                        "room, put `database` elsewhere, or set [store] log_mib lower",
+                        path, log.wanted() >> 20));
     }
     records.before_reading = [this] { writes.settle(); };
     writes.on_record = [this](bool to_ship) {
@@ -63,6 +144,18 @@ tl::expected<void, std::string> database::impl::open(const std::string& path) {
     };
     ::chmod(path.c_str(), 0600);
     return {};
+}
+
+std::string database::impl::trouble() const {
+    if (!writes.trouble().empty())
+        return writes.trouble();
+    if (const auto& log = writes.log_file(); log.size() < log.wanted())
+        return fmt::format("{}-changes has {} MiB of the {} that it is to have: make room on its disk, else calls are "
+                           "lost when that is full",
+                           path, log.size() >> 20, log.wanted() >> 20);
+    return checkpoint_fault ? "the database's WAL cannot be moved into it and grows: see that the disk is well and has "
+                              "room"
+                            : "";
 }
 
 // SQLite's own automatic checkpoint keeps its faults to itself.
@@ -135,18 +228,42 @@ void database::impl::apply() {
 }
 
 void database::impl::retry() {
-    if (!writes.trouble().empty() && writes.due(true))
+    if (!trouble().empty())
+        writes.fit_log();
+    if (!writes.trouble().empty() && (link.writable() || reopen()) && writes.due(true))
         apply_soon(std::chrono::milliseconds(0));
     after(retry_every, &impl::retry, retry_timer_);
 }
 
+// Where what was kept cannot be read, the newest record says where the clock was.
+void database::impl::load_clock() {
+    clock.believe_after(std::max(std::chrono::hours(24), std::chrono::hours(24) * options.keep_days));
+    auto row = once(link, "SELECT value FROM fact WHERE name = 'clock'");
+    if (!row.step() || !clock.load(row.view(0)))
+        if (const auto newest = records.newest())
+            clock.start_from(*newest);
+    clock.look(protocol::moment::now());
+}
+
+void database::impl::keep_clock() {
+    if (!writes.trouble().empty())
+        return; // one minute of what it knows is lost
+    try {
+        once(link, "INSERT OR REPLACE INTO fact(name, value) VALUES('clock', ?)").bind(clock.text()).step();
+    } catch (const sqlite_error& error) {
+        said(failed, "keeping the clock's state", error);
+    }
+}
+
 void database::impl::expire() {
     std::size_t gone = 0;
-    const auto now = std::chrono::system_clock::now();
-    if (options.keep_days != 0)
-        gone += records.expire_ended(now - std::chrono::hours(24) * options.keep_days, expire_step);
-    if (options.shared_records)
-        gone += records.expire_shipped(now - keep_shipped, expire_step);
+    const auto now = protocol::moment::now();
+    clock.look(now);
+    keep_clock();
+    if (options.keep_days != 0 && clock.trusted())
+        gone += records.expire_ended(now.wall - std::chrono::hours(24) * options.keep_days, expire_step);
+    if (options.shared_records && clock.trusted())
+        gone += records.expire_shipped(now.wall - keep_shipped, expire_step);
     expired += gone;
     after(gone >= expire_step ? expire_pause : std::chrono::milliseconds(expire_every), &impl::expire, expire_timer_);
 }
@@ -213,12 +330,22 @@ std::uint64_t database::failures() const noexcept {
 }
 database_counters database::count() const noexcept {
     const auto& writes = impl_->writes;
-    return {failures(), writes.retried, writes.lost, writes.records, impl_->expired, writes.waiting()};
+    return {failures(),     writes.retried,   writes.lost,       writes.records,
+            impl_->expired, writes.waiting(), impl_->clock.jumps};
 }
 std::string database::trouble() const {
-    if (!impl_->writes.trouble().empty() || !impl_->checkpoint_fault)
-        return impl_->writes.trouble();
-    return "the database's WAL cannot be moved into it and grows: see that the disk is well and has room";
+    return impl_->trouble();
+}
+std::string database::clock_doubt() {
+    impl_->clock.look(protocol::moment::now());
+    return impl_->clock.doubt();
+}
+void database::accept_clock() {
+    impl_->clock.accept(protocol::moment::now());
+    impl_->keep_clock();
+}
+std::optional<std::string> database::no_room(std::size_t calls) const {
+    return impl_->writes.no_room(calls);
 }
 
 } // namespace tandem::records

@@ -36,9 +36,10 @@ struct unit {
 };
 
 struct database_options {
-    std::string instance = "tandem"; // the gateway's name, in each record
-    bool shared_records = false;     // records go on from here: they wait in spool(), profiles are kept there
-    unsigned keep_days = 0;          // older records are deleted; 0 = never
+    std::string instance = "tandem";  // the gateway's name, in each record
+    bool shared_records = false;      // records go on from here: they wait in spool(), profiles are kept there
+    unsigned keep_days = 0;           // older records are deleted; 0 = never
+    std::size_t log_bytes = 4U << 20; // of the log in front of SQLite, taken from the disk at once
 };
 
 struct database_counters {
@@ -48,6 +49,7 @@ struct database_counters {
     std::uint64_t records = 0;  // written by this process
     std::uint64_t expired = 0;  // deleted by age
     std::size_t waiting = 0;    // writes in memory that SQLite refused so far
+    std::uint64_t jumps = 0;    // of the clock
 };
 
 class database {
@@ -84,6 +86,11 @@ public:
     [[nodiscard]] database_counters count() const noexcept;
     // For an alarm: empty, or a sentence that says what to do.
     [[nodiscard]] std::string trouble() const;
+    // Looks at the clock. Empty, or for an alarm: why no record is deleted by its age.
+    [[nodiscard]] std::string clock_doubt();
+    void accept_clock(); // somebody says that it is right
+    // Beside so many calls that are up one more could be lost: a sentence that says why. It is not to begin.
+    [[nodiscard]] std::optional<std::string> no_room(std::size_t calls) const;
 
     struct impl; // of this room only
     [[nodiscard]] impl& parts() noexcept { return *impl_; }

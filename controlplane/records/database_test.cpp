@@ -126,7 +126,7 @@ TEST_F(store_test, MediaJournalSurvivesWholly) {
     row.forward = {true, false};
     row.installed = true;
     row.rekeys = 12;
-    row.opened = std::chrono::system_clock::time_point(std::chrono::milliseconds(1700000000123));
+    row.opened.wall = std::chrono::system_clock::time_point(std::chrono::milliseconds(1700000000123));
     row.legs[0].kind = media::leg_kind::unit;
     row.legs[0].unit = "alice";
     row.legs[0].tsid = 0xfedcba9876543210;

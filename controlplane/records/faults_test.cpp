@@ -4,6 +4,7 @@
 // meanwhile leaves each call with at most one record and a profile that agrees with the records.
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 
 #include "controlplane/records/store_fixture.hpp"
 
@@ -16,6 +17,7 @@ struct plan {
     int code = SQLITE_IOERR_WRITE;
     int faults = 0;
     bool syncs_only = false;
+    bool no_shm = false; // nothing is there beside the file, but for one who only reads
     bool strikes(bool sync = false) {
         if (countdown < 0 || (syncs_only && !sync) || countdown-- > 0)
             return false;
@@ -29,6 +31,7 @@ plan next; // NOLINT: the file layer has no place for a pointer
 
 struct faulty_file {
     sqlite3_file base;
+    bool read_only;
     sqlite3_file* real() { return reinterpret_cast<sqlite3_file*>(this + 1); }
 };
 faulty_file* of(sqlite3_file* file) {
@@ -69,6 +72,8 @@ sqlite3_io_methods methods_of() {
         return of(f)->real()->pMethods->xDeviceCharacteristics(of(f)->real());
     };
     m.xShmMap = [](sqlite3_file* f, int page, int size, int extend, void volatile** to) {
+        if (next.no_shm && !of(f)->read_only)
+            return SQLITE_IOERR_SHMSIZE;
         return of(f)->real()->pMethods->xShmMap(of(f)->real(), page, size, extend, to);
     };
     m.xShmLock = [](sqlite3_file* f, int offset, int n, int flags) {
@@ -93,6 +98,7 @@ struct faulty_layer {
             static const auto methods = methods_of();
             auto* base = static_cast<sqlite3_vfs*>(self->pAppData);
             file->pMethods = nullptr;
+            of(file)->read_only = (flags & SQLITE_OPEN_READONLY) != 0;
             const int result = base->xOpen(base, name, of(file)->real(), flags, got);
             if (of(file)->real()->pMethods != nullptr)
                 file->pMethods = &methods;
@@ -120,6 +126,25 @@ struct faults_test : calls_fixture {
         for (std::uint32_t n = 1; n <= 10; ++n)
             whole_call(n, "c" + std::to_string(n), 0, 60);
     }
+    void more_calls(std::uint32_t first, std::uint32_t last) {
+        for (auto n = first; n <= last; ++n) {
+            whole_call(n, "c" + std::to_string(n), 0, 60);
+            db->calls().flush();
+            io.restart();
+            io.run_for(1ms);
+        }
+    }
+    static void full_disk_at(int write) { next = {write, true, SQLITE_FULL, 0}; }
+    void kill_and_start(bool no_shm) {
+        keep_files();
+        const auto fault = std::exchange(next, plan{});
+        as_killed();
+        std::ofstream(file() + "-shm").close(); // it can be made on a full disk, and holds nothing
+        next = fault;
+        next.no_shm = no_shm;
+        next.countdown = 0;
+        open();
+    }
     void expect_whole(std::int64_t expected) const {
         connection other;
         ASSERT_TRUE(other.open(file()));
@@ -135,9 +160,7 @@ struct faults_test : calls_fixture {
 TEST_F(faults_test, EachWriteRefusedOnceIsWrittenLater) {
     int struck = 0;
     for (int at = 0; at < 400; at += at < 60 ? 1 : 7) {
-        db.reset();
-        for (const char* end : {"", "-wal", "-shm", "-log"})
-            std::filesystem::remove(file() + end);
+        remove_files();
         open();
         next = {at, false, at % 2 == 0 ? SQLITE_IOERR_WRITE : SQLITE_FULL, 0};
         calls();
@@ -162,13 +185,15 @@ TEST_F(faults_test, ACheckpointThatFailsIsSaidAndLosesNothing) {
         }
     };
     for (int at = 0; at < 6; ++at) { // syncs are made by checkpoints: of the WAL first, then of the file
-        next = {at, false, 0, 0, true};
+        next = {at, at == 5, 0, 0, true};
         while (next.faults == 0 && n < 10'000)
             more(1);
-        next = {};
+        if (at < 5)
+            next = {};
     }
     EXPECT_GT(db->failures(), 0u);
     EXPECT_NE(db->trouble(), "");
+    next = {};
     more(300);
     EXPECT_EQ(db->trouble(), "");
     db.reset();
@@ -201,17 +226,55 @@ TEST_F(faults_test, AFullDiskAndAKilledProcessAndTheLogHasItAll) {
     calls();
     io.run_for(100ms);
     EXPECT_FALSE(db->trouble().empty());
-    std::filesystem::create_directories(dir + "/killed");
-    for (const char* end : {"", "-wal", "-log"})
-        std::filesystem::copy_file(file() + end, dir + "/killed/t.db" + end);
+    keep_files();
     next = {};
-    db.reset();
-    for (const char* end : {"", "-wal", "-shm", "-log"})
-        std::filesystem::remove(file() + end);
-    for (const char* end : {"", "-wal", "-log"})
-        std::filesystem::copy_file(dir + "/killed/t.db" + end, file() + end);
+    as_killed();
     open();
     expect_whole(10);
+}
+
+// Killed at any point of a disk that fills up, started while it is still full, killed again, and there is room again:
+// each call is there, those that go on go on, and none is there twice.
+TEST_F(faults_test, AStartOnAFullDiskGoesOnAndLosesNothing) {
+    for (int at = 0; at < 120; at += at < 20 ? 1 : 9)
+        for (const bool shared_memory : {false, true}) { // whether not even SQLite's -shm file has room
+            remove_files();
+            open();
+            db->start(io);
+            calls();
+            full_disk_at(at);
+            more_calls(11, 20);
+            db->media().put(media(30, "goes on", 5));
+            db->calls().put("goes on", R"({"its":"body"})");
+            db->sessions().save({"alice", 7, {asio::ip::make_address("10.64.0.9")}});
+            kill_and_start(shared_memory);
+            db->start(io);
+            EXPECT_NE(db->trouble().find("wait on disk"), std::string::npos) << db->trouble();
+            ASSERT_EQ(db->calls().load_all().size(), 1u);
+            EXPECT_EQ(db->calls().load_all()[0].second, R"({"its":"body"})");
+            ASSERT_EQ(db->media().load().size(), 1u);
+            ASSERT_EQ(db->sessions().load().size(), 1u);
+            EXPECT_EQ(db->sessions().load()[0].id, 7u);
+            more_calls(21, 24);
+            kill_and_start(shared_memory);
+            db->start(io);
+            db->calls().end(ended("goes on", 60));
+            db->media().record(over(30, "goes on", 5, 60));
+            db->calls().flush();
+            EXPECT_FALSE(db->no_room(0)) << *db->no_room(0);
+            next = {};
+            io.restart();
+            for (int n = 0; n < 100 && !db->trouble().empty(); ++n)
+                io.run_for(50ms);
+            EXPECT_EQ(db->trouble(), "");
+            EXPECT_EQ(records().size(), 25u);
+            db->stop();
+            db.reset();
+            expect_whole(25);
+            EXPECT_EQ(number("SELECT count(*) FROM call") + number("SELECT count(*) FROM media"), 0);
+            if (HasFailure())
+                FAIL() << "full at write " << at << (shared_memory ? ", no -shm" : "");
+        }
 }
 
 TEST_F(faults_test, AnotherProgramsLockDelaysNothingForLong) {
@@ -237,24 +300,17 @@ TEST_F(faults_test, AnotherProgramsLockDelaysNothingForLong) {
 
 TEST_F(faults_test, ADiskThatFailsForEverAtEachPointLeavesAWholeFile) {
     for (int at = 0; at < 90; at += 3) {
-        db.reset();
-        for (const char* end : {"", "-wal", "-shm", "-log"})
-            std::filesystem::remove(file() + end);
+        remove_files();
         open();
         next = {at, true, SQLITE_IOERR_WRITE, 0};
         calls();
         EXPECT_FALSE(db->trouble().empty()) << at;
-        std::filesystem::create_directories(dir + "/killed");
-        for (const char* end : {"", "-wal"}) // without a log: the process dies with what it kept in memory
-            std::filesystem::copy_file(file() + end, dir + "/killed/t.db" + end,
-                                       std::filesystem::copy_options::overwrite_existing);
+        keep_files();
         next = {};
         db.reset();
         expect_whole(10); // it was well at the end
-        for (const char* end : {"", "-wal", "-shm", "-log"})
-            std::filesystem::remove(file() + end);
-        for (const char* end : {"", "-wal"})
-            std::filesystem::copy_file(dir + "/killed/t.db" + end, file() + end);
+        as_killed();
+        std::filesystem::remove(file() + "-changes"); // somebody took it for a log of the program
         open();
         const auto have = number("SELECT count(*) FROM record");
         EXPECT_LT(have, 10);

@@ -13,10 +13,12 @@ namespace tandem::records {
 
 namespace {
 
-std::string to_json(const callcontrol::ended_call& call) {
+std::string ended_json(const callcontrol::ended_call& call) {
     json_out to;
     to.open('{').field("caller", call.caller).field("callee", call.callee).field("cause", call.cause);
-    to.field("started", in_ms(call.started)).field("ended", in_ms(call.ended)).close('}');
+    to.field("started", in_ms(call.started.wall)).field("ended", in_ms(call.ended.wall));
+    write_uptimes(to, {&call.started, &call.ended});
+    to.close('}');
     return to.take();
 }
 
@@ -28,8 +30,9 @@ callcontrol::ended_call ended_from_json(std::string_view text, const std::string
         call.caller = value.at("caller");
         call.callee = value.at("callee");
         call.cause = value.at("cause");
-        call.started = from_ms(value.at("started"));
-        call.ended = from_ms(value.at("ended"));
+        call.started.wall = from_ms(value.at("started"));
+        call.ended.wall = from_ms(value.at("ended"));
+        read_uptimes(value, {&call.started, &call.ended});
     } catch (const nlohmann::json::exception&) {
         call.cause = "how it ended cannot be read";
     }
@@ -37,8 +40,31 @@ callcontrol::ended_call ended_from_json(std::string_view text, const std::string
 }
 
 bool was_answered(const media::media_record& media) {
-    return in_ms(media.answered) > 0;
+    return media.answered.was();
 }
+
+// Puts the moments of one call on one axis: the wall's clock as it stood at its start.
+class axis {
+public:
+    explicit axis(const protocol::moment& start) : start_(start) {}
+    [[nodiscard]] std::chrono::system_clock::time_point of(const protocol::moment& when) const {
+        return from_ms(in_ms(start_.wall) + protocol::between(start_, when).count()); // as it is read back
+    }
+    void put(protocol::moment& when) const {
+        if (when.was())
+            when = {of(when), {}, 0};
+    }
+
+private:
+    protocol::moment start_;
+};
+
+constexpr auto opened_first = [](const media::media_record& a, const media::media_record& b) {
+    return protocol::earlier(a.opened, b.opened);
+};
+constexpr auto ended_first = [](const media::media_record& a, const media::media_record& b) {
+    return protocol::earlier(a.ended, b.ended);
+};
 
 } // namespace
 
@@ -88,7 +114,7 @@ void ledger::end(const callcontrol::ended_call& ended) {
     open_.erase(found);
     c->ended = ended;
     if (c->put && c->live > 0)
-        add({.kind = what::call_ended, .key = c->number, .body = to_json(ended)});
+        add({.kind = what::call_ended, .key = c->number, .body = ended_json(ended)});
     settle(c);
     complete();
 }
@@ -103,6 +129,11 @@ void ledger::put(const media::media_row& row) {
         add({.kind = what::media_put, .key = row.id, .call = c->number, .body = to_json(row)});
     }
     complete();
+}
+
+void ledger::note(const media::media_row& row) {
+    if (to_.roomy() && media_.contains(row.id))
+        put(row);
 }
 
 void ledger::erase(media::media_id id) {
@@ -165,6 +196,23 @@ void ledger::add_record(call& c) {
     add(std::move(op));
 }
 
+void ledger::take_times(call_record& record, call& c) {
+    const auto start = c.ended ? c.ended->started : std::ranges::min_element(c.over, opened_first)->opened;
+    const auto end = c.ended ? c.ended->ended : std::ranges::max_element(c.over, ended_first)->ended;
+    const axis line(start);
+    record.started = line.of(start);
+    record.ended = line.of(end);
+    record.clock_set = protocol::clock_set(start, end);
+    for (auto& media : c.over) {
+        if (was_answered(media))
+            record.answered =
+                record.was_answered() ? std::min(record.answered, line.of(media.answered)) : line.of(media.answered);
+        for (auto* when : {&media.opened, &media.answered, &media.ended})
+            line.put(*when);
+    }
+    record.answered = std::min(record.answered, record.ended); // over a start of the machine, by a clock set back
+}
+
 call_record ledger::record_of(call& c) const {
     call_record record;
     record.id = c.record.empty() ? new_record_id() : c.record;
@@ -175,19 +223,10 @@ call_record ledger::record_of(call& c) const {
         record.caller = c.ended->caller;
         record.callee = c.ended->callee;
         record.cause = c.ended->cause;
-        record.started = c.ended->started;
-        record.ended = c.ended->ended;
     } else {
         record.cause = c.over.front().cause;
-        record.started = std::ranges::min(c.over, {}, &media::media_record::opened).opened;
-        record.ended = std::ranges::max(c.over, {}, &media::media_record::ended).ended;
     }
-    for (const auto& media : c.over)
-        if (was_answered(media) && (!record.was_answered() || media.answered < record.answered))
-            record.answered = media.answered;
-    for (auto* when : {&record.started, &record.answered, &record.ended})
-        *when = from_ms(in_ms(*when));                         // as it is read back
-    record.answered = std::min(record.answered, record.ended); // a clock that was set back
+    take_times(record, c);
     if (!c.over.empty()) {
         const auto& first = c.over.front();
         record.caller = record.caller.empty() ? first.caller : record.caller;
@@ -201,8 +240,9 @@ call_record ledger::record_of(call& c) const {
 }
 
 void ledger::complete() {
-    if (!change_.empty())
-        change_.back().last = true;
+    if (change_.empty())
+        return;
+    change_.back().last = true;
     for (auto& op : change_)
         to_.add(std::move(op));
     change_.clear();
@@ -214,22 +254,22 @@ void ledger::complete() {
 
 // --- over a restart --------------------------------------------------------------------------------------------------
 
-void ledger::load_calls(std::map<std::int64_t, call_ptr>& all) {
-    for (auto row = once(db_, "SELECT n, id, record, ended FROM call ORDER BY n"); row.step();) {
+void ledger::load_calls(rows_left& from, std::map<std::int64_t, call_ptr>& all) {
+    from.each_call([&](const rows_left::call& row) {
         auto c = std::make_shared<call>();
-        c->number = row.number(0);
-        c->call_id = row.text(1);
-        c->record = row.text(2);
+        c->number = row.number;
+        c->call_id = row.call_id;
+        c->record = row.record;
         c->put = true;
-        if (!row.null(3))
-            c->ended = ended_from_json(row.view(3), c->call_id);
+        if (row.ended)
+            c->ended = ended_from_json(*row.ended, c->call_id);
         else
             open_[c->call_id] = c;
         all.emplace(c->number, c);
-    }
+    });
 }
 
-void ledger::load_media(std::map<std::int64_t, call_ptr>& all) {
+void ledger::load_media(rows_left& from, std::map<std::int64_t, call_ptr>& all) {
     const auto of = [&](std::int64_t number, const std::string& call_id) {
         auto& c = all[number];
         if (!c) {
@@ -240,39 +280,42 @@ void ledger::load_media(std::map<std::int64_t, call_ptr>& all) {
         }
         return c;
     };
-    for (auto row = once(db_, "SELECT id, call, body FROM media"); row.step();) {
-        const auto body = media_row_from_json(row.view(2));
+    from.each_media([&](const rows_left::media& row) {
+        const auto body = media_row_from_json(row.body);
         if (!body) {
             spdlog::warn("database: a media row cannot be read and is left out");
-            add({.kind = what::media_gone, .key = row.number(0)});
-            continue;
+            add({.kind = what::media_gone, .key = row.key});
+            return;
         }
-        const auto c = of(row.number(1), body->call_id);
+        const auto c = of(row.call, body->call_id);
         ++c->live;
         media_.emplace(body->id, c);
-    }
-    for (auto row = once(db_, "SELECT n, call, body FROM media_over ORDER BY call, n"); row.step();) {
-        last_over_ = std::max(last_over_, row.number(0));
-        auto body = media_record_from_json(row.view(2));
+    });
+    from.each_over([&](const rows_left::media& row) {
+        last_over_ = std::max(last_over_, row.key);
+        auto body = media_record_from_json(row.body);
         if (!body)
             body.emplace(); // its place in the record stays
-        const auto c = of(row.number(1), body->call_id);
+        const auto c = of(row.call, body->call_id);
         c->over_kept = true;
         c->over.push_back(std::move(*body));
-    }
+    });
 }
 
 void ledger::recover() {
     std::map<std::int64_t, call_ptr> all;
-    load_calls(all);
-    load_media(all);
+    {
+        rows_left left(db_, to_.pending());
+        load_calls(left, all);
+        load_media(left, all);
+    }
     if (!all.empty())
         last_call_ = all.rbegin()->first;
     complete();
     std::size_t done = 0;
     for (const auto& [number, c] : all) {
         if (c->put && !c->ended && open_.at(c->call_id) != c) { // two that go on: a damaged file
-            const auto now = std::chrono::system_clock::now();
+            const auto now = protocol::moment::now();
             c->ended = callcontrol::ended_call{c->call_id, {}, {}, "its call is not known any more", now, now};
         }
         done += due(*c) ? 1 : 0;
@@ -283,31 +326,33 @@ void ledger::recover() {
         spdlog::info("database: {} calls that ended when the last process did are finished", done);
 }
 
-std::vector<std::pair<std::string, std::string>> ledger::load_all() {
-    std::vector<std::pair<std::string, std::string>> rows;
+void ledger::read(const char* what, const std::function<void(rows_left&)>& work) {
     to_.settle();
     try {
-        for (auto row = once(db_, "SELECT id, body FROM call WHERE ended IS NULL ORDER BY n"); row.step();)
-            rows.emplace_back(row.text(0), row.text(1));
+        rows_left left(db_, to_.pending());
+        work(left);
     } catch (const sqlite_error& error) {
         ++to_.failures;
-        spdlog::error("database: the calls of the last process cannot be read: {}", error.what());
+        spdlog::error("database: {} of the last process cannot be read: {}", what, error.what());
     }
-    return rows;
 }
 
-std::vector<media::media_row> ledger::load() {
-    std::vector<media::media_row> rows;
-    to_.settle();
-    try {
-        for (auto row = once(db_, "SELECT body FROM media"); row.step();)
-            if (auto body = media_row_from_json(row.view(0)))
-                rows.push_back(std::move(*body));
-    } catch (const sqlite_error& error) {
-        ++to_.failures;
-        spdlog::error("database: the media of the last process cannot be read: {}", error.what());
-    }
-    return rows;
+void ledger::each(const callcontrol::call_store::taker& give) {
+    read("the calls", [&](rows_left& left) {
+        left.each_call([&](const rows_left::call& row) {
+            if (!row.ended)
+                give(row.call_id, row.body);
+        });
+    });
+}
+
+void ledger::each(const media::journal::taker& give) {
+    read("the media", [&](rows_left& left) {
+        left.each_media([&](const rows_left::media& row) {
+            if (const auto body = media_row_from_json(row.body))
+                give(*body);
+        });
+    });
 }
 
 void ledger::set_generation(std::uint64_t generation) {
@@ -316,15 +361,9 @@ void ledger::set_generation(std::uint64_t generation) {
 }
 
 std::uint64_t ledger::generation() {
-    to_.settle();
-    try {
-        auto row = once(db_, "SELECT value FROM fact WHERE name = 'generation'");
-        return row.step() ? static_cast<std::uint64_t>(row.number(0)) : 0;
-    } catch (const sqlite_error& error) {
-        ++to_.failures;
-        spdlog::error("database: the generation cannot be read: {}", error.what());
-        return 0;
-    }
+    std::uint64_t found = 0;
+    read("the generation", [&](rows_left& left) { found = static_cast<std::uint64_t>(left.generation()); });
+    return found;
 }
 
 } // namespace tandem::records

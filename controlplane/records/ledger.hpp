@@ -17,6 +17,7 @@
 
 #include "controlplane/callcontrol/ng_server.hpp"
 #include "controlplane/media/journal.hpp"
+#include "controlplane/records/rows_left.hpp"
 #include "controlplane/records/writer.hpp"
 
 namespace tandem::records {
@@ -34,12 +35,13 @@ public:
     void put(const std::string& call_id, const std::string& json) override;
     void end(const callcontrol::ended_call& call) override;
     void erase(const std::string& call_id) override;
-    std::vector<std::pair<std::string, std::string>> load_all() override;
+    void each(const callcontrol::call_store::taker& give) override;
     void flush() override { to_.flush(); }
     // journal
     void put(const media::media_row& row) override;
     void erase(media::media_id id) override;
-    std::vector<media::media_row> load() override;
+    void note(const media::media_row& row) override;
+    void each(const media::journal::taker& give) override;
     void record(const media::media_record& ended) override;
     void set_generation(std::uint64_t generation) override;
     std::uint64_t generation() override;
@@ -61,10 +63,12 @@ private:
     void settle(const call_ptr& c);                 // its record where it is due; the change is complete
     void add_record(call& c);
     [[nodiscard]] call_record record_of(call& c) const;
+    static void take_times(call_record& record, call& c);
     void add(operation op) { change_.push_back(std::move(op)); }
     void complete();
-    void load_calls(std::map<std::int64_t, call_ptr>& all);
-    void load_media(std::map<std::int64_t, call_ptr>& all);
+    void load_calls(rows_left& from, std::map<std::int64_t, call_ptr>& all);
+    void load_media(rows_left& from, std::map<std::int64_t, call_ptr>& all);
+    void read(const char* what, const std::function<void(rows_left&)>& work);
 
     connection& db_;
     writer& to_;

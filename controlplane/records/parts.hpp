@@ -9,6 +9,7 @@
 #include "controlplane/records/archive.hpp"
 #include "controlplane/records/database.hpp"
 #include "controlplane/records/ledger.hpp"
+#include "controlplane/records/trusted_clock.hpp"
 #include "controlplane/records/units.hpp"
 #include "controlplane/records/writer.hpp"
 
@@ -16,23 +17,33 @@ namespace tandem::records {
 
 struct database::impl : std::enable_shared_from_this<database::impl> {
     impl(identity::sealer k, database_options o);
-    [[nodiscard]] tl::expected<void, std::string> open(const std::string& path);
+    [[nodiscard]] tl::expected<void, std::string> open(const std::string& file);
+    [[nodiscard]] std::string trouble() const;
+    void keep_clock();
     void start(asio::io_context& io);
     void stop();
 
     connection link; // first: what is prepared on it goes before it
     database_options options;
     std::uint64_t failed = 0, expired = 0;
+    std::string path;
     bool checkpoint_fault = false; // the last one's
     identity::sealer keys;
     unit_rows units;
-    session_rows sessions;
     writer writes;
+    session_rows sessions;
     ledger live;
     record_rows records;
+    trusted_clock clock; // for keep_days
     bool flush_posted = false, apply_set = false;
 
 private:
+    [[nodiscard]] tl::expected<void, std::string> open_link();
+    [[nodiscard]] std::string open_to_write();
+    [[nodiscard]] bool open_to_read();
+    [[nodiscard]] bool reopen();
+    void load_clock();
+    void set_up();
     static int moved_on(void* self, sqlite3* db, const char* name, int pages);
     using step = void (impl::*)();
     using timer = std::weak_ptr<asio::steady_timer>; // the io_context's: it may end before this does

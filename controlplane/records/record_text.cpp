@@ -49,7 +49,8 @@ constexpr std::array columns{"id",
                              "callee_lost",
                              "callee_jitter_ms",
                              "callee_max_jitter_ms",
-                             "cause"};
+                             "cause",
+                             "clock_set_s"};
 
 std::string utc(std::chrono::system_clock::time_point when) {
     const auto ms = in_ms(when);
@@ -138,12 +139,15 @@ std::string to_json(const call_record& record) {
     to.open('{').field("id", record.id).field("instance", record.instance).field("call_id", record.call_id);
     to.field("caller", record.caller).field("callee", record.callee).field("started", in_ms(record.started));
     to.field("answered", in_ms(record.answered)).field("ended", in_ms(record.ended));
-    to.field("duration_ms", record.duration().count()).field("level", record.level);
+    to.field("duration_ms", record.duration().count()).field("clock_set_ms", record.clock_set.count());
+    to.field("level", record.level);
     to.field("decided_by", record.decided_by).field("cause", record.cause).key("why");
     write(to, record.why);
     to.key("media").open('[');
     for (const auto& media : record.media) // most have the call's own reason
-        write(to, media, media.decided_by != record.decided_by || media.why != record.why);
+        write(to, media,
+              media.decided_by != record.decided_by || media.why != record.why ? content::public_with_reason
+                                                                               : content::public_without_reason);
     to.close(']').close('}');
     return to.take();
 }
@@ -160,6 +164,7 @@ std::optional<call_record> call_record_from_json(std::string_view text) {
         record.started = from_ms(value.at("started"));
         record.answered = from_ms(value.at("answered"));
         record.ended = from_ms(value.at("ended"));
+        record.clock_set = std::chrono::milliseconds(value.value("clock_set_ms", std::int64_t{0}));
         record.level = value.at("level");
         record.decided_by = value.at("decided_by");
         record.cause = value.at("cause");
@@ -198,8 +203,8 @@ std::string csv_row(const call_record& record) {
     const auto side = [](const direction& d) {
         return fmt::format("{},{},{},{:.2f},{:.2f}", d.packets, d.bytes, d.lost, d.jitter, d.worst);
     };
-    return fmt::format("{},{},{},{},{},{},{}", head, keys, rekeys, record.media.size(), side(from_caller),
-                       side(from_callee), cell(record.cause));
+    return fmt::format("{},{},{},{},{},{},{},{:.3f}", head, keys, rekeys, record.media.size(), side(from_caller),
+                       side(from_callee), cell(record.cause), static_cast<double>(record.clock_set.count()) / 1000.0);
 }
 
 std::optional<std::pair<std::string, std::string>> pair_of(const call_record& record) {
@@ -214,7 +219,7 @@ protocol::past_call past_call_of(const call_record& record) {
     static constexpr std::array faults{"media timeout", "session of unit", "its call is not known"};
     const bool fault =
         std::ranges::any_of(faults, [&](std::string_view text) { return record.cause.starts_with(text); });
-    return {record.ended, std::max(record.duration(), std::chrono::milliseconds{}), fault || !record.was_answered()};
+    return {record.ended, record.duration(), fault || !record.was_answered()};
 }
 
 std::string dump(const nlohmann::json& value) {

@@ -101,7 +101,7 @@ template <class Row>
 void write_call(json_out& to, const Row& row) {
     to.field("id", row.id).field("call_id", row.call_id).field("index", row.index).field("kind", row.kind);
     to.field("caller", row.caller).field("callee", row.callee);
-    to.field("opened", in_ms(row.opened)).field("answered", in_ms(row.answered));
+    to.field("opened", in_ms(row.opened.wall)).field("answered", in_ms(row.answered.wall));
     to.field("rekeys", row.rekeys).field("rekey_failures", row.rekey_failures);
     to.field("seeds_made", row.seeds_made).field("seeds_from_units", row.seeds_from_units);
 }
@@ -119,8 +119,8 @@ Row call_from(const json& value) {
     row.kind = value.at("kind");
     row.caller = value.at("caller");
     row.callee = value.at("callee");
-    row.opened = from_ms(value.at("opened"));
-    row.answered = from_ms(value.at("answered"));
+    row.opened.wall = from_ms(value.at("opened"));
+    row.answered.wall = from_ms(value.at("answered"));
     row.rekeys = value.at("rekeys");
     row.rekey_failures = value.at("rekey_failures");
     row.seeds_made = value.value("seeds_made", 0U);
@@ -178,12 +178,35 @@ std::vector<policy::step> why_from(const json& value) {
     return why;
 }
 
-void write(json_out& to, const media::media_record& row, bool with_reason) {
+void write_uptimes(json_out& to, moments of) {
+    std::uint32_t boot = 0;
+    for (const auto* one : of)
+        boot = std::max(boot, one->boot); // all of one start, or none
+    to.key("up").open('[').value(boot);
+    for (const auto* one : of)
+        to.value(one->boot == boot ? one->up.count() : 0);
+    to.close(']');
+}
+
+void read_uptimes(const json& row, std::initializer_list<protocol::moment*> into) {
+    const auto up = row.find("up");
+    if (up == row.end() || up->size() != into.size() + 1)
+        return;
+    std::size_t at = 0;
+    for (auto* one : into) {
+        one->boot = up->at(0);
+        one->up = span_from(up->at(++at));
+    }
+}
+
+void write(json_out& to, const media::media_record& row, content what) {
     to.open('{');
     write_call(to, row);
-    if (with_reason)
+    if (what != content::public_without_reason)
         write_reason(to, row);
-    to.field("level", row.level).field("cause", row.cause).field("ended", in_ms(row.ended));
+    if (what == content::kept)
+        write_uptimes(to, {&row.opened, &row.answered, &row.ended});
+    to.field("level", row.level).field("cause", row.cause).field("ended", in_ms(row.ended.wall));
     to.field("seed_bytes", row.seed_bytes).field("key_source", name_of(row.keys)).field("interval_s", row.interval_s);
     to.key("legs").open('[');
     for (const auto& leg : row.legs) {
@@ -200,7 +223,8 @@ media::media_record media_record_from(const json& value) {
     auto row = call_from<media::media_record>(value);
     row.level = value.at("level");
     row.cause = value.at("cause");
-    row.ended = from_ms(value.at("ended"));
+    row.ended.wall = from_ms(value.at("ended"));
+    read_uptimes(value, {&row.opened, &row.answered, &row.ended});
     row.seed_bytes = value.value("seed_bytes", std::size_t{0});
     row.keys = policy::key_source_of(value.value("key_source", "gateway")).value_or(policy::key_source::gateway);
     row.interval_s = value.value("interval_s", 0.0);
@@ -213,6 +237,7 @@ std::string to_json(const media::media_row& row) {
     to.open('{');
     write_call(to, row);
     write_reason(to, row);
+    write_uptimes(to, {&row.opened, &row.answered});
     to.field("caller_domain", row.caller_domain).field("callee_domain", row.callee_domain).key("level");
     write(to, row.level);
     to.field("clock_rate", row.clock_rate).field("installed", row.installed);
@@ -226,6 +251,7 @@ std::string to_json(const media::media_row& row) {
 std::optional<media::media_row> media_row_from_json(std::string_view text) {
     return parsed<media::media_row>(text, [](const json& value) {
         auto row = call_from<media::media_row>(value);
+        read_uptimes(value, {&row.opened, &row.answered});
         row.caller_domain = value.value("caller_domain", "");
         row.callee_domain = value.value("callee_domain", "");
         row.level = level_from(value.at("level"));
@@ -239,7 +265,7 @@ std::optional<media::media_row> media_row_from_json(std::string_view text) {
 
 std::string to_json(const media::media_record& row) {
     json_out to;
-    write(to, row, true);
+    write(to, row, content::kept);
     return to.take();
 }
 

@@ -81,6 +81,7 @@ private:
     std::int64_t seen_version_ = -1, told_rules_ = 0, told_profiles_ = 0;
     std::string trouble_;
     bool loaded_ = false;
+    unsigned opening_ = 0; // of the connection
     statement version_, begin_, commit_, who_, set_, unset_, changes_, profile_changes_, profile_;
 };
 
@@ -154,6 +155,8 @@ void rule_rows::load() {
 void rule_rows::look() {
     try {
         const auto version = data_version();
+        if (std::exchange(opening_, db_.opened()) != db_.opened())
+            seen_version_ = -1; // of the connection before
         if (loaded_ && version == seen_version_) {
             trouble({});
             return;

@@ -141,21 +141,21 @@ void records_of_1(connection& db, const std::string& instance) {
         auto media = media_record_from_json(old.view(0));
         if (!media)
             continue;
-        const bool same = !call.media.empty() && call.call_id == media->call_id && media->opened < call.ended &&
-                          call.started <= media->ended;
+        const bool same = !call.media.empty() && call.call_id == media->call_id && media->opened.wall < call.ended &&
+                          call.started <= media->ended.wall;
         if (!same) {
             put();
             call.call_id = media->call_id;
             call.caller = media->caller;
             call.callee = media->callee;
             call.level = media->level;
-            call.started = media->opened;
+            call.started = media->opened.wall;
         }
-        call.started = std::min(call.started, media->opened);
-        call.ended = std::max(call.ended, media->ended);
+        call.started = std::min(call.started, media->opened.wall);
+        call.ended = std::max(call.ended, media->ended.wall);
         call.cause = media->cause;
-        if (in_ms(media->answered) > 0 && (!call.was_answered() || media->answered < call.answered))
-            call.answered = media->answered;
+        if (media->answered.was() && (!call.was_answered() || media->answered.wall < call.answered))
+            call.answered = media->answered.wall;
         call.media.push_back(std::move(*media));
     }
     put();
@@ -175,17 +175,19 @@ void step_2(connection& db, const std::string& instance) {
 constexpr std::array steps{step_1, step_2};
 static_assert(steps.size() == schema_version);
 
-int version_in(connection& db) {
+} // namespace
+
+int schema_of(connection& db) {
     auto query = once(db, "PRAGMA user_version");
     return query.step() ? static_cast<int>(query.number(0)) : 0;
 }
 
-} // namespace
-
 tl::expected<void, std::string> bring_up(connection& db, const std::string& path, const std::string& instance) {
+    if (schema_of(db) == schema_version)
+        return {}; // nothing is written: the disk may be full
     for (;;) {
         db.run("BEGIN IMMEDIATE");
-        const int version = version_in(db);
+        const int version = schema_of(db);
         if (version >= schema_version || version < 0) {
             db.run("COMMIT");
             if (version == schema_version)

@@ -62,7 +62,7 @@ TEST_F(schema_test, AFileOfSchema1IsBroughtUp) {
     EXPECT_EQ(found[1].duration(), 60002ms);
     EXPECT_EQ(found[1].instance, "gw-1");
     // The call that went on under the old program ends under this one.
-    db->calls().end({"goes on", "alice", "bob", "hung up", at(0), at(60)});
+    db->calls().end({"goes on", "alice", "bob", "hung up", {at(0)}, {at(60)}});
     db->media().record(over(5, "goes on", 0, 60));
     found = records({.call_id = "goes on"});
     ASSERT_EQ(found.size(), 1u);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <span>
 #include <sqlite3.h>
 #include <stdexcept>
@@ -26,13 +27,37 @@ private:
 
 class connection {
 public:
+    // to_read: a file on a disk that takes no writes, what SQLite needs beside it is kept in memory. frozen: likewise,
+    // where even its WAL is missing.
+    enum class way { to_write, to_read, frozen };
+
     connection() = default;
-    ~connection() { sqlite3_close_v2(db_); }
+    ~connection() { close(); }
     connection(const connection&) = delete;
     connection& operator=(const connection&) = delete;
-    [[nodiscard]] bool open(const std::string& path) {
-        return sqlite3_open_v2(path.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                               nullptr) == SQLITE_OK;
+    [[nodiscard]] bool open(const std::string& path, way how = way::to_write) {
+        const int flags = how == way::to_write ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+        const auto name = how == way::to_write
+                              ? path
+                              : "file:" + escaped(path) + (how == way::to_read ? "?readonly_shm=1" : "?immutable=1");
+        close();
+        ++opened_;
+        how_ = how;
+        return sqlite3_open_v2(name.c_str(), &db_, flags | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nullptr) == SQLITE_OK;
+    }
+    [[nodiscard]] bool writable() const noexcept { return how_ == way::to_write; }
+    [[nodiscard]] unsigned opened() const noexcept { return opened_; } // how many times
+    void close() {
+        for (auto** one : kept_) // else it would live on, with its locks
+            sqlite3_finalize(std::exchange(*one, nullptr));
+        kept_.clear();
+        sqlite3_close_v2(std::exchange(db_, nullptr));
+    }
+    // A statement that goes with the connection, at the latest.
+    void keep(sqlite3_stmt** one) { kept_.insert(one); }
+    void let_go(sqlite3_stmt** one) {
+        if (kept_.erase(one) > 0)
+            sqlite3_finalize(*one);
     }
     void run(const char* sql) {
         if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) != SQLITE_OK)
@@ -41,7 +66,20 @@ public:
     [[nodiscard]] sqlite3* get() const noexcept { return db_; }
 
 private:
+    static std::string escaped(const std::string& path) { // for a URI
+        std::string text;
+        for (const char c : path) {
+            if (c == '%' || c == '?' || c == '#')
+                text += c == '%' ? "%25" : c == '?' ? "%3f" : "%23";
+            else
+                text += c;
+        }
+        return text;
+    }
     sqlite3* db_ = nullptr;
+    std::set<sqlite3_stmt**> kept_;
+    unsigned opened_ = 0;
+    way how_ = way::to_write;
 };
 
 // A statement at work: bind, step, read. Gives the statement back when it goes, so that no read stays open.
@@ -112,16 +150,18 @@ inline cursor once(connection& db, std::string_view sql) {
     return {db.get(), prepare(db, sql, 0), false};
 }
 
-// Prepared at first use and kept. `sql` is a literal.
+// Prepared at first use and kept, as long as the connection is not opened again. `sql` is a literal.
 class statement {
 public:
     statement(connection& db, const char* sql) : db_(db), sql_(sql) {}
-    ~statement() { sqlite3_finalize(stmt_); }
+    ~statement() { db_.let_go(&stmt_); }
     statement(const statement&) = delete;
     statement& operator=(const statement&) = delete;
     [[nodiscard]] cursor begin() {
-        if (stmt_ == nullptr)
+        if (stmt_ == nullptr) {
             stmt_ = prepare(db_, sql_, SQLITE_PREPARE_PERSISTENT);
+            db_.keep(&stmt_);
+        }
         return {db_.get(), stmt_, true};
     }
 

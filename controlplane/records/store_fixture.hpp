@@ -3,6 +3,7 @@
 // a second connection as the sqlite3 shell has it, coroutines run to their end.
 #pragma once
 
+#include <array>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/io_context.hpp>
@@ -89,9 +90,9 @@ struct calls_fixture : testing::Test {
         row.kind = "audio";
         row.caller = "+46701";
         row.callee = "+46702";
-        row.opened = at(0);
+        row.opened.wall = at(0);
         if (answered >= 0)
-            row.answered = at(answered);
+            row.answered.wall = at(answered);
         for (auto& leg : row.legs)
             leg.outer = asio::ip::make_address("192.0.2.1");
         return row;
@@ -108,15 +109,15 @@ struct calls_fixture : testing::Test {
         row.decided_by = "default";
         row.why = {{"default", "high", "nothing is known", true}};
         row.cause = "its media ended";
-        row.opened = at(0);
+        row.opened.wall = at(0);
         if (answered >= 0)
-            row.answered = at(answered);
-        row.ended = at(ended);
+            row.answered.wall = at(answered);
+        row.ended.wall = at(ended);
         row.legs[0].packets = id;
         return row;
     }
     static callcontrol::ended_call ended(const std::string& call_id, std::int64_t when, std::string cause = "hung up") {
-        return {call_id, "+46701", "+46702", std::move(cause), at(0), at(when)};
+        return {call_id, "+46701", "+46702", std::move(cause), {at(0)}, {at(when)}};
     }
     // From offer to end; answered < 0: never.
     void whole_call(std::uint32_t id, const std::string& call_id, std::int64_t answered, std::int64_t until,
@@ -127,6 +128,30 @@ struct calls_fixture : testing::Test {
             db->media().put(media(id, call_id, answered));
         db->calls().end(ended(call_id, until, cause));
         db->media().record(over(id, call_id, answered, until));
+    }
+
+    void past_call(const std::string& id, moment when) {
+        db->calls().put(id, "{}");
+        db->calls().end({id, "+46701", "+46702", "hung up", {when}, {when}});
+    }
+
+    // The files as kill -9 leaves them now, for as_killed().
+    static constexpr std::array files{"", "-wal", "-changes"};
+    void keep_files() const {
+        std::filesystem::create_directories(dir + "/killed");
+        for (const char* end : files)
+            std::filesystem::copy_file(file() + end, dir + "/killed/t.db" + end,
+                                       std::filesystem::copy_options::overwrite_existing);
+    }
+    void remove_files() {
+        db.reset();
+        for (const char* end : {"", "-wal", "-shm", "-log", "-changes"})
+            std::filesystem::remove(file() + end);
+    }
+    void as_killed() {
+        remove_files();
+        for (const char* end : files)
+            std::filesystem::copy_file(dir + "/killed/t.db" + end, file() + end);
     }
 
     std::string dir;

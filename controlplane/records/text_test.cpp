@@ -21,6 +21,7 @@ call_record sample() {
     r.decided_by = "caller's wish";
     r.why = {{"default", "", "", false}, {"caller's wish", "high", "asked for \"high\"", true}};
     r.cause = "hung up";
+    r.clock_set = 3600s;
     for (std::uint32_t i = 0; i < 2; ++i) {
         auto m = calls_fixture::over(10 + i, r.call_id, 5, 65, i);
         m.decided_by = r.decided_by;
@@ -47,6 +48,7 @@ TEST(record_text, JsonIsReadBackWhole) {
     EXPECT_EQ(to_json(*back), text);
     EXPECT_EQ(back->answered, r.answered);
     EXPECT_EQ(back->duration(), 60250ms);
+    EXPECT_EQ(back->clock_set, 3600s);
     EXPECT_EQ(back->why, r.why);
     ASSERT_EQ(back->media.size(), 2u);
     EXPECT_EQ(back->media[0].why, r.why);

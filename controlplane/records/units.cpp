@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "controlplane/records/rows_left.hpp"
+
 namespace tandem::records {
 
 namespace {
@@ -129,46 +131,40 @@ std::size_t unit_rows::count() {
 std::vector<session::stored_session> session_rows::load() {
     std::vector<session::stored_session> rows;
     try {
-        for (auto row = once(db_, "SELECT unit, tsid, inner FROM session"); row.step();) {
-            session::stored_session one{row.text(0), static_cast<session::tsid>(row.number(1)), {}};
-            const auto list = row.text(2);
-            for (std::size_t at = 0; at < list.size();) {
-                const auto end = std::min(list.find(' ', at), list.size());
+        rows_left(db_, to_.pending()).each_session([&](const rows_left::session& row) {
+            session::stored_session one{row.unit, static_cast<session::tsid>(row.tsid), {}};
+            for (std::size_t at = 0; at < row.inner.size();) {
+                const auto end = std::min(row.inner.find(' ', at), row.inner.size());
                 asio::error_code bad;
-                const auto address = asio::ip::make_address(list.substr(at, end - at), bad);
+                const auto address = asio::ip::make_address(row.inner.substr(at, end - at), bad);
                 if (!bad)
                     one.inner.push_back(address);
                 at = end + 1;
             }
             rows.push_back(std::move(one));
-        }
+        });
     } catch (const sqlite_error& error) {
         said(failures_, "reading sessions", error);
     }
     return rows;
 }
 
+// The unit is told afterwards.
 void session_rows::save(const session::stored_session& row) {
     std::string inner;
     for (const auto& address : row.inner)
         inner += (inner.empty() ? "" : " ") + address.to_string();
-    try {
-        once(db_, "INSERT OR REPLACE INTO session(unit, tsid, inner) VALUES(?, ?, ?)")
-            .bind(row.unit)
-            .bind(static_cast<std::int64_t>(row.id))
-            .bind(inner)
-            .step();
-    } catch (const sqlite_error& error) {
-        said(failures_, "saving a session", error);
-    }
+    to_.add({.kind = what::session_put,
+             .last = true,
+             .key = static_cast<std::int64_t>(row.id),
+             .name = row.unit,
+             .body = inner});
+    to_.flush();
 }
 
 void session_rows::forget(const std::string& unit) {
-    try {
-        once(db_, "DELETE FROM session WHERE unit = ?").bind(unit).step();
-    } catch (const sqlite_error& error) {
-        said(failures_, "forgetting a session", error);
-    }
+    to_.add({.kind = what::session_gone, .last = true, .name = unit});
+    to_.flush();
 }
 
 } // namespace tandem::records

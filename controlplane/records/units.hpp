@@ -9,6 +9,7 @@
 
 #include "controlplane/records/database.hpp"
 #include "controlplane/records/sqlite.hpp"
+#include "controlplane/records/writer.hpp"
 
 namespace tandem::records {
 
@@ -41,7 +42,7 @@ private:
 
 class session_rows final : public session::session_store {
 public:
-    session_rows(connection& db, std::uint64_t& failures) : db_(db), failures_(failures) {}
+    session_rows(connection& db, std::uint64_t& failures, writer& to) : db_(db), failures_(failures), to_(to) {}
     std::vector<session::stored_session> load() override;
     void save(const session::stored_session& row) override;
     void forget(const std::string& unit) override;
@@ -49,6 +50,7 @@ public:
 private:
     connection& db_;
     std::uint64_t& failures_;
+    writer& to_;
 };
 
 } // namespace tandem::records

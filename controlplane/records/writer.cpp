@@ -3,11 +3,13 @@
 #include "controlplane/records/writer.hpp"
 
 #include <algorithm>
-#include <array>
+#include <cerrno>
 #include <cstring>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include "controlplane/records/old_log.hpp"
 #include "controlplane/records/record_text.hpp"
 #include "controlplane/records/rows.hpp"
 
@@ -17,79 +19,10 @@ namespace {
 
 constexpr std::size_t most_in_one = 500; // operations a transaction, whole changes: some milliseconds
 constexpr int write_patience_ms = 50;    // for another program's lock
-constexpr std::int64_t ship_bit = 1 << 8;
-
-// --- a change as bytes, of this machine for this machine ---
-
-void append(std::string& to, std::int64_t number) {
-    std::array<char, sizeof number> bytes{};
-    std::memcpy(bytes.data(), &number, sizeof number);
-    to.append(bytes.data(), bytes.size());
-}
-void append(std::string& to, const std::string& text) {
-    append(to, static_cast<std::int64_t>(text.size()));
-    to += text;
-}
-void append(std::string& to, const operation& op) {
-    append(to, static_cast<std::int64_t>(op.kind) | (op.done && op.done->to_ship ? ship_bit : 0));
-    append(to, op.key);
-    append(to, op.call);
-    append(to, op.name);
-    append(to, op.extra);
-    append(to, op.body);
-}
-
-std::int64_t take_number(std::string_view& from) {
-    std::int64_t number = 0;
-    if (from.size() < sizeof number) {
-        from = {};
-        return 0;
-    }
-    std::memcpy(&number, from.data(), sizeof number);
-    from.remove_prefix(sizeof number);
-    return number;
-}
-std::string take_text(std::string_view& from) {
-    const auto size = std::min(static_cast<std::size_t>(take_number(from)), from.size());
-    const std::string text(from.substr(0, size));
-    from.remove_prefix(size);
-    return text;
-}
-
-std::vector<operation> operations_of(std::string_view change) {
-    std::vector<operation> all;
-    while (!change.empty()) {
-        auto& op = all.emplace_back();
-        const auto kind = take_number(change);
-        op.kind = static_cast<what>(kind & ~ship_bit);
-        op.key = take_number(change);
-        op.call = take_number(change);
-        op.name = take_text(change);
-        op.extra = take_text(change);
-        op.body = take_text(change);
-        if (op.kind != what::record_made)
-            continue;
-        op.done = std::make_unique<finished>();
-        if (auto record = call_record_from_json(op.body))
-            *op.done = finished_of(std::move(*record), (kind & ship_bit) != 0);
-    }
-    if (!all.empty())
-        all.back().last = true;
-    return all;
-}
+// What a call's set-up and its end take in the log, generously: several media, long reasons.
+constexpr std::size_t bytes_of_a_call = 32U << 10, bytes_of_an_end = 4U << 10;
 
 } // namespace
-
-finished finished_of(call_record record, bool to_ship) {
-    finished done;
-    done.pair = pair_of(record);
-    done.call = past_call_of(record);
-    done.to_ship = to_ship;
-    record.media.clear();
-    record.why.clear();
-    done.record = std::move(record);
-    return done;
-}
 
 writer::writer(connection& db)
     : db_(db), begin_(db, "BEGIN IMMEDIATE"), commit_(db, "COMMIT"),
@@ -102,6 +35,8 @@ writer::writer(connection& db)
       media_over_(db, "INSERT OR REPLACE INTO media_over(n, call, body) VALUES(?, ?, ?)"),
       over_gone_(db, "DELETE FROM media_over WHERE call = ?"),
       generation_(db, "INSERT OR REPLACE INTO fact(name, value) VALUES('generation', ?)"),
+      session_put_(db, "INSERT OR REPLACE INTO session(unit, tsid, inner) VALUES(?, ?, ?)"),
+      session_gone_(db, "DELETE FROM session WHERE unit = ?"),
       applied_(db, "INSERT OR REPLACE INTO fact(name, value) VALUES('applied', ?)"),
       record_(db, "INSERT INTO record(id, ended, call_id, caller, callee, shipped, body) VALUES(?, ?, ?, ?, ?, ?, ?)"
                   " ON CONFLICT(id) DO NOTHING"),
@@ -109,35 +44,47 @@ writer::writer(connection& db)
       profile_write_(db, "INSERT INTO profile(a, b, body, revision) VALUES(?1, ?2, ?3, 1)"
                          " ON CONFLICT(a, b) DO UPDATE SET body = ?3, revision = revision + 1") {}
 
-tl::expected<void, std::string> writer::open_log(const std::string& path) {
-    const auto fact = [this](std::string_view name) {
+tl::expected<void, std::string> writer::open_log(const std::string& path, std::size_t size) {
+    const auto fact = [this](std::string_view name) -> std::optional<std::uint64_t> {
         auto row = once(db_, "SELECT value FROM fact WHERE name = ?");
-        return row.bind(name).step() ? static_cast<std::uint64_t>(row.number(0)) : 0;
+        return row.bind(name).step() ? std::optional(static_cast<std::uint64_t>(row.number(0))) : std::nullopt;
     };
-    once(db_, "INSERT OR IGNORE INTO fact(name, value) VALUES('log', random())").step();
-    const auto applied = fact("applied");
-    if (auto opened = log_.open(path, fact("log")); !opened)
+    if (!fact("log"))
+        once(db_, "INSERT OR IGNORE INTO fact(name, value) VALUES('log', random())").step();
+    const auto of = fact("log").value_or(0);
+    const auto applied = fact("applied").value_or(0);
+    const auto file = path + "-changes";
+    if (auto opened = log_.open(file, of, size); !opened)
         return opened;
-    numbers_ = applied;
-    std::size_t changes = 0;
-    log_.read([&](std::uint64_t number, std::string_view change) {
-        if (number <= applied)
-            return;
-        numbers_ = number;
-        ++changes;
+    numbers_ = in_database_ = applied;
+    const auto take = [this](std::uint64_t number, std::string_view change) {
+        numbers_ = std::max(numbers_, number);
         for (auto& op : operations_of(change)) {
             op.number = number;
             pending_.push_back(std::move(op));
         }
-    });
-    logged_ = pending_.size();
+        if (trouble_.empty() && pending_.size() >= most_in_one)
+            settle(); // they need no memory while SQLite takes them
+    };
+    const auto old = path + "-log";
+    read_old_log(old, of, applied, take);
     settle();
-    if (!pending_.empty())
-        return tl::unexpected(fmt::format("the changes in {} do not go into the database: {}", path, trouble_));
-    log_.empty();
-    if (changes > 0)
-        spdlog::info("database: {} changes of the last process were still in {} and are in the database now", changes,
-                     path);
+    if (pending_.empty() && ::unlink(old.c_str()) == 0)
+        spdlog::info("database: {} of an earlier program is in the database now", old);
+    const auto missing = log_.read(std::max(applied, numbers_), take);
+    logged_ = pending_.size();
+    log_.done(in_database_);
+    settle();
+    if (trouble_.empty())
+        (void)transact(0, false); // whether it takes writes is known from the start
+    if (numbers_ > applied)
+        spdlog::info("database: {} changes of the last process were in its log; {} writes of them wait",
+                     numbers_ - applied, pending_.size());
+    if (missing > 0) {
+        lost += missing;
+        spdlog::error("database: {} changes in {} were damaged and are lost; the others are there", missing, file);
+    }
+    log_.fit();
     return {};
 }
 
@@ -155,37 +102,50 @@ void writer::add(operation op) {
 }
 
 void writer::flush() {
-    if (soon_ && log()) {
-        soon_();
-        return;
-    }
-    if (trouble_.empty() || !soon_) // else the timer tries
+    const bool put_off = soon_ != nullptr;
+    if (!put_off)
         settle(!trouble_.empty());
+    if (!pending_.empty() && log()) {
+        if (put_off)
+            soon_();
+    } else if (put_off && trouble_.empty()) { // else the timer tries
+        settle();
+    }
 }
 
-// What is complete and not in the log yet. False where the disk takes nothing.
+// What is complete and not in the log yet. False where that has not room for all of it.
 bool writer::log() {
-    if (!log_.is_open())
-        return false;
     std::string change;
-    std::size_t complete = logged_;
+    std::vector<std::size_t> ends;
     for (std::size_t i = logged_; i < pending_.size(); ++i) {
         append(change, pending_[i]);
         if (!pending_[i].last)
             continue;
         log_.add(pending_[i].number, change);
         change.clear();
-        complete = i + 1;
+        ends.push_back(i + 1);
     }
-    if (complete == logged_)
+    if (ends.empty())
+        return !log_short_;
+    const auto written = log_.write();
+    if (written > 0)
+        logged_ = ends[written - 1];
+    const bool before = std::exchange(log_short_, written < ends.size());
+    if (!log_short_)
         return true;
-    if (!log_.write()) {
+    if (log_.fault() != ENOSPC)
         ++failures;
-        spdlog::error("database: the log in front of it takes no writes: {}", std::strerror(log_.fault()));
-        return false;
-    }
-    logged_ = complete;
-    return true;
+    if (!before && (log_.fault() != ENOSPC || !trouble_.empty()))
+        spdlog::error("database: the log in front of it takes no more: {}", std::strerror(log_.fault()));
+    return false;
+}
+
+std::optional<std::string> writer::no_room(std::size_t calls) const {
+    if (trouble_.empty())
+        return std::nullopt;
+    if (!log_short_ && log_.room() >= bytes_of_a_call + calls * bytes_of_an_end)
+        return std::nullopt;
+    return "the database takes no writes and its log is full: make room on the disk; running calls go on";
 }
 
 std::size_t writer::batch_end() const {
@@ -204,9 +164,10 @@ bool writer::transact(std::size_t end, bool again) {
         transaction work(db_, begin_, commit_);
         for (std::size_t i = 0; i < end; ++i)
             perform(pending_[i]);
-        if (logged_ > 0)
-            applied_.begin().bind(static_cast<std::int64_t>(pending_[end - 1].number)).step();
+        const auto number = end > 0 ? pending_[end - 1].number : in_database_;
+        applied_.begin().bind(static_cast<std::int64_t>(number)).step();
         work.commit();
+        in_database_ = number;
         return true;
     } catch (const sqlite_error& error) {
         refused(error);
@@ -216,12 +177,11 @@ bool writer::transact(std::size_t end, bool again) {
 
 bool writer::due(bool again) {
     const auto end = batch_end();
-    if (end == 0 || (!trouble_.empty() && !again) || !transact(end, again))
+    if ((end == 0 && trouble_.empty()) || (!trouble_.empty() && !again) || !transact(end, again))
         return false;
+    log_.done(in_database_);
     pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(end));
     logged_ -= std::min(logged_, end);
-    if (logged_ == 0)
-        log_.restart();
     if (!trouble_.empty()) {
         retried += end;
         trouble_.clear();
@@ -240,12 +200,13 @@ bool writer::due(bool again) {
 void writer::refused(const sqlite_error& error) {
     ++failures;
     const bool new_trouble = trouble_.empty();
-    const char* remedy = error.busy()   ? "another program holds its lock: end that program's transaction"
-                         : error.full() ? "make room on the disk"
-                                        : "see that the disk is well and the file can be written";
-    trouble_ = fmt::format("the database takes no writes ({}): {}; calls go on, {} writes wait, {} of them in "
-                           "memory alone",
-                           error.what(), remedy, pending_.size(), pending_.size() - logged_);
+    const char* remedy = error.busy() ? "another program holds its lock: end that program's transaction"
+                         : error.full() || !db_.writable() ? "make room on the disk"
+                                                           : "see that the disk is well and the file can be written";
+    const auto used = log_.size() == 0 ? 100 : 100 - 100 * log_.room() / log_.size();
+    trouble_ = fmt::format("the database takes no writes ({}): {}; calls go on, {} writes wait on disk in its log ({} "
+                           "% of {} MiB is used), {} in memory alone",
+                           error.what(), remedy, logged_, used, log_.size() >> 20, pending_.size() - logged_);
     if (lost != 0)
         trouble_ += fmt::format(", {} are lost", lost);
     if (new_trouble)
@@ -283,6 +244,12 @@ void writer::perform(const operation& op) {
         break;
     case what::generation:
         generation_.begin().bind(op.key).step();
+        break;
+    case what::session_put:
+        session_put_.begin().bind(op.name).bind(op.key).bind(op.body).step();
+        break;
+    case what::session_gone:
+        session_gone_.begin().bind(op.name).step();
         break;
     case what::record_made:
         make_record(op);

@@ -1,64 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes of calls, media and records, in order. A change (what must happen together) is some operations, the last one
-// marked. It is durable in the log at once (write_log.hpp) and goes into the database a moment later, many changes in
-// one transaction. What SQLite refuses waits and is tried again: all operations say what is to be there afterwards, so
-// doing one twice does no harm. Private to this room. Owner thread: io_context.
+// Writes of calls, media, sessions and records, in order. A change (what must happen together) is some operations, the
+// last one marked. It is durable in the log at once (write_log.hpp) and goes into the database a moment later, many
+// changes in one transaction. What SQLite refuses waits, in the log, and is tried again; what the log has no room for
+// waits in memory alone, and no new call is taken meanwhile (`no_room`). Private to this room. Owner thread:
+// io_context.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "controlplane/protocol/profile.hpp"
-#include "controlplane/records/call_record.hpp"
+#include <tl/expected.hpp>
+
+#include "controlplane/records/operation.hpp"
 #include "controlplane/records/sqlite.hpp"
 #include "controlplane/records/write_log.hpp"
 
 namespace tandem::records {
 
-enum class what : std::uint8_t {
-    call_put,    // key = its number, name = Call-ID, extra = record id, body
-    call_body,   // key, body
-    call_ended,  // key, body = how it ended
-    call_gone,   // key
-    media_put,   // key = media id, call, body
-    media_body,  // key, body
-    media_gone,  // key
-    media_over,  // key = number, call, body: an ended media waits for its call
-    over_gone,   // call: its ended media
-    record_made, // body, done
-    generation,  // key
-};
-
-struct finished {
-    call_record record; // without its media: they are in body
-    std::optional<std::pair<std::string, std::string>> pair;
-    protocol::past_call call;
-    bool to_ship = false;
-};
-[[nodiscard]] finished finished_of(call_record record, bool to_ship);
-
-struct operation {
-    what kind{};
-    bool last = false; // of its change
-    std::int64_t key = 0, call = 0;
-    std::string name{}, extra{}, body{};
-    std::unique_ptr<finished> done{};
-    std::uint64_t number = 0; // of the change
-};
-
 class writer {
 public:
     explicit writer(connection& db);
 
-    // The log in front; what it holds of an earlier process goes into the database. The error is a sentence.
-    [[nodiscard]] tl::expected<void, std::string> open_log(const std::string& path);
+    // The log in front, and what it holds of an earlier process: that goes into the database, or waits where SQLite
+    // takes no writes. The error is a sentence.
+    [[nodiscard]] tl::expected<void, std::string> open_log(const std::string& path, std::size_t size);
+    void fit_log() { log_.fit(); } // tries for the size that it was to have
     // From now on changes go into the log at once and into the database when `due` is asked for; `soon` asks for it.
     void put_off(std::function<void()> soon) { soon_ = std::move(soon); }
     void put_off_no_more() { soon_ = nullptr; }
@@ -77,7 +47,14 @@ public:
     }
 
     [[nodiscard]] std::size_t waiting() const noexcept { return pending_.size(); }
+    [[nodiscard]] const std::deque<operation>& pending() const noexcept { return pending_; }
     [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; } // of the last attempt
+    [[nodiscard]] const write_log& log_file() const noexcept { return log_; }
+    // Where SQLite takes no writes: whether the log has not room enough for one more call beside the ends of so many
+    // that are up. A sentence.
+    [[nodiscard]] std::optional<std::string> no_room(std::size_t calls) const;
+    // Whether there is room for what may be left out.
+    [[nodiscard]] bool roomy() const noexcept { return trouble_.empty() || log_.room() > log_.size() / 2; }
 
     std::uint64_t failures = 0, retried = 0, lost = 0, records = 0;
     std::size_t most_waiting = 200'000;
@@ -98,13 +75,16 @@ private:
     std::deque<operation> pending_;
     std::size_t logged_ = 0;                  // of these, from the front
     std::uint64_t numbers_ = 0;               // of changes, so far
+    std::uint64_t in_database_ = 0;           // the last of these that is there
     std::vector<protocol::profile> profiles_; // changed by the transaction at work
     std::vector<bool> made_;                  // records likewise: to ship or not
     std::string trouble_;
-    bool dropping_ = false; // the rest of a change that did not fit
+    bool dropping_ = false;  // the rest of a change that did not fit
+    bool log_short_ = false; // it took not all of the last changes
 
     statement begin_, commit_, call_put_, call_body_, call_ended_, call_gone_, media_put_, media_body_, media_gone_,
-        media_over_, over_gone_, generation_, applied_, record_, profile_read_, profile_write_;
+        media_over_, over_gone_, generation_, session_put_, session_gone_, applied_, record_, profile_read_,
+        profile_write_;
 };
 
 } // namespace tandem::records

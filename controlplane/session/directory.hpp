@@ -14,6 +14,7 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/protocol/message.hpp"
+#include "controlplane/protocol/moment.hpp"
 
 namespace tandem::session {
 
@@ -31,7 +32,7 @@ struct session_info {
     std::string transport;           // "tls"
     std::string cipher;              // e.g. TLS_AES_256_GCM_SHA384
     std::chrono::seconds lifetime{}; // of the primary, as negotiated
-    std::chrono::system_clock::time_point since;
+    protocol::moment since;
     std::uint64_t rx_bytes = 0, tx_bytes = 0; // inner IP bytes through the primary
     std::uint64_t rx_packets = 0, tx_packets = 0;
     std::uint32_t reconnects = 0;

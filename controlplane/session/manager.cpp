@@ -131,7 +131,7 @@ session& manager::impl::insert(tsid id, const std::string& unit, std::vector<asi
     s.id = id;
     s.unit = unit;
     s.inner = std::move(inner);
-    s.info.since = std::chrono::system_clock::now();
+    s.info.since = protocol::moment::now();
     s.info.transport = "tls";
     sessions.emplace(id, std::move(fresh));
     by_unit_[unit] = &s;

@@ -40,6 +40,7 @@ enum class message_type : std::uint16_t {
     flow_replace = 20,   // flow_replacement[count] -> item_status[count]   value: its slot in the stats segment
     stream_put = 22,     // stream_item[count]   -> item_status[count]   state into a side that has no key yet
     stream_list = 24,    // list_request         -> stream_item[count]   pages; the last page has count 0
+    health = 26,         // (none)               -> health_entry[count]   every worker, then every port
     trace_start = 64,    // trace_request        -> observe_reply + port_entry[count]   observers: sight.hpp
     capture_start = 66,  // capture_request      -> observe_reply + port_entry[count]
     error_reply = 255,   // contract_error       the request as a whole was refused
@@ -329,6 +330,32 @@ struct port_entry {
 };
 static_assert(sizeof(port_entry) == 48);
 
+// How well the data plane is, by the parts that can fail. That the control thread is alive, its answer says.
+enum class health_kind : std::uint8_t { worker, port };
+enum class health_state : std::uint8_t {
+    ok,
+    // Worker: a packet of the data plane's own goes through its whole path a few times a second.
+    no_answer, // it is still on its way
+    wrong,     // it was dropped, or came out other than it should
+    no_buffer, // there was none for it
+    // Port, looked at as often.
+    interface_gone,
+    interface_down,
+    no_program,      // nobody's XDP program is attached any more
+    foreign_program, // another's is
+    no_socket,       // a queue has no AF_XDP socket in the program's map
+    no_carrier,      // nothing answers at the other end: told, but no fault of the data plane's
+};
+
+struct health_entry {
+    health_kind kind;
+    health_state state; // as it was seen last
+    std::uint16_t index;
+    std::uint32_t age_ms; // since it was last seen well; no_carrier is well enough
+    char name[16];        // of a port: its interface
+};
+static_assert(sizeof(health_entry) == 24);
+
 struct contract_error {
     api::status status;
     std::uint16_t reserved;
@@ -383,6 +410,8 @@ template <>
 struct items_of<message_type::epoch_retire> : item_types<epoch_ref, item_status> {};
 template <>
 struct items_of<message_type::port_list> : item_types<no_item, port_entry> {};
+template <>
+struct items_of<message_type::health> : item_types<no_item, health_entry> {};
 template <>
 struct items_of<message_type::flow_replace> : item_types<flow_replacement, item_status> {};
 template <>

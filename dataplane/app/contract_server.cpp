@@ -30,6 +30,16 @@ T read_item(std::span<const std::byte> body, std::size_t index) noexcept {
     return item;
 }
 
+// Consecutive items of one group.
+template <class Each>
+void for_groups(std::span<const api::flow_replacement> items, Each&& each) {
+    for (std::size_t at = 0, end = 0; at < items.size(); at = end) {
+        while (end < items.size() && items[end].group == items[at].group)
+            ++end;
+        each(at, end - at);
+    }
+}
+
 template <class T>
 void append(std::vector<std::byte>& to, const T& item) {
     const auto* first = reinterpret_cast<const std::byte*>(&item);
@@ -190,10 +200,23 @@ bool contract_server::dispatch(int fd, const api::contract_header& header, std::
     case type::epoch_retire:
         return each<type::epoch_retire>(fd, header, body,
                                         [&](auto& item, auto&) { return handler_.epoch_retire(item); });
+    case type::flow_replace:
+        return together<type::flow_replace>(fd, header, body, [&](auto items, auto statuses) {
+            for_groups(items, [&](std::size_t at, std::size_t count) {
+                handler_.flow_replace(items.subspan(at, count), statuses.subspan(at, count));
+            });
+        });
+    case type::stream_put:
+        return together<type::stream_put>(fd, header, body,
+                                          [&](auto items, auto statuses) { handler_.stream_put(items, statuses); });
     case type::flow_list:
-        return list(fd, header, body);
+        return list<type::flow_list>(fd, header, body, [&](const auto& from) { return handler_.flow_list(from); });
+    case type::stream_list:
+        return list<type::stream_list>(fd, header, body, [&](const auto& from) { return handler_.stream_list(from); });
     case type::port_list:
-        return ports(fd, header);
+        return tell(fd, header, handler_.port_list());
+    case type::health:
+        return tell(fd, header, handler_.health());
     default:
         return refuse(fd, header, api::status::bad_message,
                       fmt::format("unknown message type {}", static_cast<unsigned>(header.type)));
@@ -205,9 +228,7 @@ bool contract_server::each(int fd, const api::contract_header& header, std::span
     using Item = api::request_of<type>;
     static_assert(std::is_same_v<api::reply_of<type>, api::item_status>);
     if (body.size() != header.count * sizeof(Item))
-        return refuse(
-            fd, header, api::status::bad_message,
-            fmt::format("{} items of {} bytes announced, {} bytes came", header.count, sizeof(Item), body.size()));
+        return refuse_length(fd, header, sizeof(Item), body.size());
     std::vector<std::byte> reply;
     reply.reserve(header.count * sizeof(api::item_status));
     for (std::size_t i = 0; i < header.count; ++i) {
@@ -219,6 +240,27 @@ bool contract_server::each(int fd, const api::contract_header& header, std::span
     }
     handler_.end_of_request();
     return send(fd, header, api::reply_to(type), header.count, reply);
+}
+
+// Items that are not looked at one by one. They are read where they lie, so that no copy of a key is made.
+template <api::message_type type, class All>
+bool contract_server::together(int fd, const api::contract_header& header, std::span<const std::byte> body,
+                               All&& what) {
+    using Item = api::request_of<type>;
+    static_assert(std::is_same_v<api::reply_of<type>, api::item_status> && alignof(Item) <= sizeof header);
+    if (body.size() != header.count * sizeof(Item))
+        return refuse_length(fd, header, sizeof(Item), body.size());
+    const std::span items(reinterpret_cast<const Item*>(body.data()),
+                          header.count); // behind the header, in whole pages
+    std::vector<api::item_status> statuses(items.size());
+    what(items, std::span(statuses));
+    handler_.end_of_request();
+    return send(fd, header, api::reply_to(type), header.count, std::as_bytes(std::span(statuses)));
+}
+
+bool contract_server::refuse_length(int fd, const api::contract_header& header, std::size_t item, std::size_t came) {
+    return refuse(fd, header, api::status::bad_message,
+                  fmt::format("{} items of {} bytes announced, {} bytes came", header.count, item, came));
 }
 
 bool contract_server::hello(int fd, const api::contract_header& header, std::span<const std::byte> body) {
@@ -242,18 +284,21 @@ bool contract_server::hello(int fd, const api::contract_header& header, std::spa
     return send(fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(addresses.size()), bytes);
 }
 
-bool contract_server::list(int fd, const api::contract_header& header, std::span<const std::byte> body) {
+template <api::message_type type, class Answer>
+bool contract_server::list(int fd, const api::contract_header& header, std::span<const std::byte> body,
+                           Answer&& answer) {
     if (header.count != 1 || body.size() != sizeof(api::list_request))
-        return refuse(fd, header, api::status::bad_message, "FLOW_LIST holds one list_request");
-    const auto flows = handler_.flow_list(read_item<api::list_request>(body, 0));
-    return send(fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(flows.size()),
-                std::as_bytes(std::span(flows)));
+        return refuse(fd, header, api::status::bad_message, "a list is asked for with one list_request");
+    const std::vector<api::reply_of<type>> page = answer(read_item<api::request_of<type>>(body, 0));
+    return send(fd, header, api::reply_to(type), static_cast<std::uint16_t>(page.size()),
+                std::as_bytes(std::span(page)));
 }
 
-bool contract_server::ports(int fd, const api::contract_header& header) {
-    const auto found = handler_.port_list();
-    return send(fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(found.size()),
-                std::as_bytes(std::span(found)));
+// The answer to a request that names no items: there are few of them.
+template <class Item>
+bool contract_server::tell(int fd, const api::contract_header& header, const std::vector<Item>& all) {
+    return send(fd, header, api::reply_to(header.type), static_cast<std::uint16_t>(all.size()),
+                std::as_bytes(std::span(all)));
 }
 
 bool contract_server::observe(const connection& from, const api::contract_header& header,

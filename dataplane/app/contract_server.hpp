@@ -31,8 +31,13 @@ public:
     virtual api::status epoch_install(const api::epoch_key& item) = 0;
     virtual api::status epoch_switch(const api::epoch_ref& item) = 0;
     virtual api::status epoch_retire(const api::epoch_ref& item) = 0;
+    // One group: in force at once, or not at all.
+    virtual void flow_replace(std::span<const api::flow_replacement> group, std::span<api::item_status> statuses) = 0;
+    virtual void stream_put(std::span<const api::stream_item> items, std::span<api::item_status> statuses) = 0;
+    virtual std::vector<api::stream_item> stream_list(const api::list_request& from) = 0;
     virtual std::vector<api::flow_entry> flow_list(const api::list_request& from) = 0;
     virtual std::vector<api::port_entry> port_list() = 0;
+    virtual std::vector<api::health_entry> health() = 0;
     virtual void end_of_request() {} // after the last item: what can be done once for all of them
 };
 
@@ -63,8 +68,13 @@ private:
     bool handle(const connection& from, std::span<const std::byte> message);
     bool dispatch(int fd, const api::contract_header& header, std::span<const std::byte> body);
     bool hello(int fd, const api::contract_header& header, std::span<const std::byte> body);
-    bool list(int fd, const api::contract_header& header, std::span<const std::byte> body);
-    bool ports(int fd, const api::contract_header& header);
+    template <api::message_type type, class Answer>
+    bool list(int fd, const api::contract_header& header, std::span<const std::byte> body, Answer&& answer);
+    template <api::message_type type, class All>
+    bool together(int fd, const api::contract_header& header, std::span<const std::byte> body, All&& what);
+    bool refuse_length(int fd, const api::contract_header& header, std::size_t item, std::size_t came);
+    template <class Item>
+    bool tell(int fd, const api::contract_header& header, const std::vector<Item>& all);
     bool observe(const connection& from, const api::contract_header& header, std::span<const std::byte> body);
     template <api::message_type type, class Each>
     bool each(int fd, const api::contract_header& header, std::span<const std::byte> body, Each&& what);

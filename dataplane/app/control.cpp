@@ -50,6 +50,11 @@ control::control(const config& settings, flow::store& flows, pipeline::shared_st
     flows_.on_publish = [this](auto slot, const auto& r) { published(slot, r); };
     flows_.on_withdraw = [this](auto slot, const auto& r) { withdrawn(slot, r); };
     flows_.on_change = [this](auto slot, const auto&) { moved_.push_back(slot); };
+    flows_.on_carry = [this](const auto& flow) {
+        flow::carry_counters(stats_.flows(), shared_.memory.records(), flow);
+        pipeline::carry_ways(shared_.hops, shared_.memory.records(), flow);
+    };
+    flows_.on_replaced = [this](auto slot, const auto&) { replaced(slot); };
     api::stats_header& h = stats_.header();
     h.started_ns = started_ns_;
     h.tsc_hz = rte_get_tsc_hz();
@@ -80,7 +85,7 @@ void control::recover() {
     recovered_ = flows_.recover();
     routes_until_ns_ = 0;
     for (api::flow_stats& s : stats_.flows()) // counters of flows that are no more
-        if (s.id != 0 && flows_.find(s.id) == flow::no_slot)
+        if (s.id != 0 && flows_.find(s.id) != static_cast<flow::slot_index>(&s - stats_.flows().data()))
             s = {};
     ++h.starts;
     if (recovered_.wiped != 0)
@@ -89,7 +94,8 @@ void control::recover() {
         spdlog::warn("removed {} flows whose local address is no longer in the configuration", recovered_.unreachable);
 }
 
-void control::workers_started() {
+void control::workers_started(rte_mempool* buffers) {
+    health_.emplace(shared_.workers, ports_, buffers);
     flow::memory_header& h = shared_.memory.header();
     const std::uint64_t now = pipeline::monotonic_ns();
     if (recovered_.last_heartbeat_ns != 0 && now > recovered_.last_heartbeat_ns)
@@ -123,10 +129,18 @@ void control::published(flow::slot_index slot, const flow::record& r) {
 
 void control::withdrawn(flow::slot_index slot, const flow::record& r) {
     api::probe_flow_remove(r.id, r.tag);
-    for (const auto& port : ports_)
-        if (port.edge)
-            port.edge->close_port(r.id >> 16, static_cast<std::uint16_t>(r.id));
+    if (flows_.find(r.id) == flow::no_slot) // else another one has taken its place
+        for (const auto& port : ports_)
+            if (port.edge)
+                port.edge->close_port(r.id >> 16, static_cast<std::uint16_t>(r.id));
     stats_.flows()[slot].id = 0;
+}
+
+// In force, with another's counters.
+void control::replaced(flow::slot_index slot) {
+    const api::flow_stats& s = stats_.flows()[slot];
+    ageing_.begin(slot, pipeline::monotonic_ns(), s.last_packet_ns);
+    moved_.push_back(slot); // it may have learned where it sends to
 }
 
 void control::hello(api::hello_reply& reply, std::vector<api::address_entry>& addresses) {
@@ -158,6 +172,30 @@ api::status control::flow_update(const api::flow_update& item) {
 }
 api::status control::flow_remove(const api::flow_ref& item) {
     return flows_.remove(item.id);
+}
+
+void control::flow_replace(std::span<const api::flow_replacement> group, std::span<api::item_status> statuses) {
+    std::vector<api::status> said(group.size());
+    flows_.replace(group, pipeline::monotonic_ns(), said);
+    for (std::size_t i = 0; i < group.size(); ++i) {
+        const api::flow_id id = group[i].config.id;
+        statuses[i] = {id, said[i], 0, said[i] == api::status::ok ? flows_.find(id) : 0};
+        for (const auto* key : {&group[i].in_key, &group[i].out_key})
+            if (said[i] == api::status::ok && key->key_length != 0)
+                api::probe_rekey(id, key == &group[i].in_key ? api::side::in : api::side::out, key->epoch,
+                                 api::rekey_step::installed);
+    }
+}
+
+void control::stream_put(std::span<const api::stream_item> items, std::span<api::item_status> statuses) {
+    std::vector<api::status> said(items.size());
+    flows_.put_streams(items, said);
+    for (std::size_t i = 0; i < items.size(); ++i)
+        statuses[i] = {items[i].id, said[i], 0, 0};
+}
+
+std::vector<api::stream_item> control::stream_list(const api::list_request& from) {
+    return flows_.list_streams(from);
 }
 
 api::status control::epoch_install(const api::epoch_key& item) {
@@ -207,6 +245,10 @@ std::vector<api::port_entry> control::port_list() {
     for (const auto& port : ports_)
         list.push_back(io::describe(port));
     return list;
+}
+
+std::vector<api::health_entry> control::health() {
+    return health_->report(pipeline::monotonic_ns());
 }
 
 // A leg moved: the flows that send to it get the kernel's route instead of the layer 2 seen in the packet.
@@ -267,25 +309,11 @@ void control::each_second(std::uint64_t now_ns) {
     std::copy(sum.begin(), sum.end(), stats_.header().edge);
     ring_drops_.refresh(ports_);
     routes_.tick(now_ns);
-    if (!workers_come_round(now_ns))
-        spdlog::error("a worker has not come round for {} s: this data plane hangs", worker_silence_ns / second);
+    if (const auto worker = health_->hangs(now_ns, worker_silence_ns))
+        spdlog::error("worker {} has not come round for {} s: this data plane hangs", *worker,
+                      worker_silence_ns / second);
     else if (holder_.fd() < 0)
         api::tell_service_manager("WATCHDOG=1"); // else the holder does, for as long as it hears of us
-}
-
-// A worker's rounds are counted, those in vain too; the longest sleep is a tenth of a second.
-bool control::workers_come_round(std::uint64_t now_ns) {
-    progress_.resize(shared_.workers.size(), {0, now_ns});
-    bool all = true;
-    for (std::size_t i = 0; i < progress_.size(); ++i) {
-        const auto& counters = stats_.workers()[i].counters;
-        const std::uint64_t rounds = api::read(counters[static_cast<std::size_t>(api::counter::bursts)]) +
-                                     api::read(counters[static_cast<std::size_t>(api::counter::idle_polls)]);
-        if (rounds != progress_[i].rounds)
-            progress_[i] = {rounds, now_ns};
-        all = all && now_ns - progress_[i].since_ns <= worker_silence_ns;
-    }
-    return all;
 }
 
 control::end control::run(contract_server& server, int signals) {
@@ -315,7 +343,8 @@ control::end control::run(contract_server& server, int signals) {
         server.ready(std::span(polled).subspan(3));
         drain(server);
         const std::uint64_t now = pipeline::monotonic_ns();
-        if (workers_come_round(now))
+        health_->tick(now);
+        if (!health_->hangs(now, worker_silence_ns))
             holder_.keep_saying(holder_words::forwards, now);
         if (sight_.active())
             sight_.pump(now);

@@ -6,11 +6,13 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "dataplane/app/config.hpp"
 #include "dataplane/app/contract_server.hpp"
+#include "dataplane/app/health.hpp"
 #include "dataplane/app/holder_link.hpp"
 #include "dataplane/app/observation.hpp"
 #include "dataplane/app/route_keeper.hpp"
@@ -32,7 +34,7 @@ public:
     // Fills XDP's maps with what does not change; then recover() takes over what a predecessor left.
     [[nodiscard]] tl::expected<void, std::string> set_up_edge();
     void recover();
-    void workers_started(); // the gap ends here
+    void workers_started(rte_mempool* buffers); // the gap ends here
 
     // Until SIGTERM or SIGINT, or its holder is gone for good; `leave`: the next data plane goes on with the flows.
     enum class end : std::uint8_t { over, leave };
@@ -46,18 +48,22 @@ public:
     api::status epoch_install(const api::epoch_key& item) override;
     api::status epoch_switch(const api::epoch_ref& item) override;
     api::status epoch_retire(const api::epoch_ref& item) override;
+    void flow_replace(std::span<const api::flow_replacement> group, std::span<api::item_status> statuses) override;
+    void stream_put(std::span<const api::stream_item> items, std::span<api::item_status> statuses) override;
+    std::vector<api::stream_item> stream_list(const api::list_request& from) override;
     std::vector<api::flow_entry> flow_list(const api::list_request& from) override;
     std::vector<api::port_entry> port_list() override;
+    std::vector<api::health_entry> health() override;
     void end_of_request() override;
 
 private:
     void published(flow::slot_index slot, const flow::record& r);
+    void replaced(flow::slot_index slot);
     void withdrawn(flow::slot_index slot, const flow::record& r);
     void drain(contract_server& server);
     void followed(const api::flow_event& latched);
     void age(contract_server& server, std::uint64_t now_ns);
     void each_second(std::uint64_t now_ns);
-    [[nodiscard]] bool workers_come_round(std::uint64_t now_ns);
     void note_epoch(api::flow_id id);
 
     const config& settings_;
@@ -69,15 +75,12 @@ private:
     holder_link& holder_;
     route_keeper routes_;
     observation sight_;
+    std::optional<app::health> health_; // once the workers run
     flow::ageing ageing_;
     flow::recovery recovered_;
     io::ring_drop_counters ring_drops_;
     std::uint64_t started_ns_;
     std::array<std::uint64_t, 256> edge_before_{}; // verdicts that a predecessor counted
-    struct progress {
-        std::uint64_t rounds = 0, since_ns = 0;
-    };
-    std::vector<progress> progress_; // by worker
     std::uint64_t next_second_ns_ = 0;
     std::uint64_t routes_until_ns_ = 0; // at a recovery: later flows' ways are found once the workers run; 0 = no limit
     std::uint64_t next_age_ns_ = 0;

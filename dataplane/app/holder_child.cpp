@@ -122,7 +122,7 @@ void child::become(stage next) noexcept {
 void child::listen() {
     char said[256];
     const auto got = recv(channel_.get(), said, sizeof said, MSG_DONTWAIT);
-    talks_ = got != 0; // what its end was, its handle tells
+    talks_ = talks_ && (got > 0 || (got < 0 && errno != ECONNRESET));
     if (got <= 0)
         return;
     heard_ms_ = now_ms();
@@ -136,6 +136,9 @@ void child::listen() {
     case words::takes_over:
         in_force_ = true;
         become(stage::taking_over);
+        break;
+    case words::ends:
+        become(stage::ending);
         break;
     case words::waits:
         if (at_ != stage::taking_over) // else said before it read the order

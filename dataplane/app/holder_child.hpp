@@ -49,7 +49,9 @@ public:
     [[nodiscard]] int channel() const noexcept { return channel_.get(); }
     [[nodiscard]] int handle() const noexcept { return handle_.get(); } // readable once it has ended
     [[nodiscard]] stage at() const noexcept { return at_; }
-    [[nodiscard]] bool in_force() const noexcept { return in_force_; } // forwards, or is about to, or did until now
+    // Forwards, or is about to: as long as it has its end of the sockets, or ends in order.
+    [[nodiscard]] bool in_force() const noexcept { return in_force_ && (talks_ || at_ == stage::ending); }
+    [[nodiscard]] bool was_in_force() const noexcept { return in_force_; }
     [[nodiscard]] bool forwarded() const noexcept { return forwarded_; }
     [[nodiscard]] bool talks() const noexcept { return talks_; }
 

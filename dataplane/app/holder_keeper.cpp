@@ -95,6 +95,7 @@ int keeper::run(void (*upgrade)(const std::vector<std::pair<std::string, int>>&,
         wait();
         for (child& c : children_)
             c.listen();
+        promote(); // before anything else: media waits
         for (std::size_t i = 0; i < children_.size();) {
             if (const auto status = children_[i].ended()) {
                 child dead = std::move(children_[i]);
@@ -171,10 +172,9 @@ void keeper::start_what_is_missing() {
         if (start(state_.get()) == nullptr)
             spare_from_ms_ = now_ms() + longest_delay_ms;
     }
-    promote();
 }
 
-// Never two: the one before has ended.
+// Never two: the one before has let go of its memory and its last socket.
 void keeper::promote() {
     if (stopping_ || in_force() || any_at(stage::unknown))
         return;
@@ -240,15 +240,16 @@ void keeper::use_next_memory(child& owner) {
 void keeper::bury(child dead, int status) {
     forget(name_of(dead.pid()));
     ever_forwarded_ = ever_forwarded_ || dead.forwarded();
-    if (dead.in_force() && !exited_with(status, 0))
-        promote(); // before anything else: media waits
-    if (dead.in_force() && stopping_ && status != child::unknown_end)
-        status_ = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    if (dead.was_in_force() && dead.at() == stage::ending) {
+        stop(); // where somebody else ended it
+        if (status != child::unknown_end)
+            status_ = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    }
     if (dead.at() >= stage::leaving)
         return;
     if (dead.heir)
         return bury_heir(status);
-    if (dead.in_force() || (!in_force() && !waiting(false)))
+    if (dead.was_in_force() || (!in_force() && !waiting(false)))
         return bury_only_one(dead, status);
     // One that was killed is started again, not at once; one that cannot start has said why, and would say it for ever.
     spare_from_ms_ = now_ms() + longest_delay_ms;

@@ -24,6 +24,8 @@ public:
     [[nodiscard]] order heard() noexcept;                       // after poll() on fd()
 
 private:
+    void become_first_to_close() noexcept;
+
     int fd_;
     std::uint64_t next_ns_ = 0;
 };

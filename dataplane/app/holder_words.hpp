@@ -10,6 +10,7 @@ namespace tandem::app::holder_words {
 inline constexpr char waits = 'w';      // ready but for the ports; another one forwards
 inline constexpr char takes_over = 't'; // was told to
 inline constexpr char forwards = 'f';   // its control thread and all its workers come round
+inline constexpr char ends = 'e';       // in order, at somebody's request: nobody shall take over
 // The holder, once.
 inline constexpr char take_over = 'g';
 inline constexpr char leave = 'l'; // stop forwarding, and leave the flows to the next

@@ -13,7 +13,6 @@
 #include <memory>
 #include <pthread.h>
 #include <string>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -71,23 +70,41 @@ T take(tl::expected<T, std::string> from) {
         return std::move(*from);
 }
 
+// What the one before still has is given up within some ms of its end: it is asked for again, without a holder once.
+template <class Function>
+auto patiently(bool held, Function attempt) {
+    constexpr unsigned attempts = 1000, pause_us = 1000;
+    for (unsigned i = 0; held && i < attempts; ++i) {
+        if (auto done = attempt())
+            return done;
+        usleep(pause_us);
+    }
+    return attempt();
+}
+
+// A record lock goes with the process before its files are closed one by one; there must be no other descriptor of it
+// here.
+bool lock_whole(int fd) {
+    struct flock all {};
+    all.l_type = F_WRLCK;
+    return fcntl(fd, F_SETLK, &all) == 0;
+}
+
 // One live data plane per run directory. The lock goes with the process, however it ends.
-void take_lock(const config& settings) {
+void take_lock(const config& settings, bool held) {
     std::error_code error;
     std::filesystem::create_directories(settings.run_dir, error);
     const int fd = open(settings.lock_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         fail(fmt::format("{}: {}; create run_dir or make it writable", settings.lock_path(), std::strerror(errno)));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+    if (!patiently(held, [&] { return lock_whole(fd); }))
         fail(fmt::format("another data plane runs on {}; stop it, or give this one its own run_dir and instance",
                          settings.socket_path()));
 }
 
-// And one per state memory, whatever the configuration says: a record lock goes with the process, after its memory.
+// And one per state memory, whatever the configuration says.
 void take_memory_lock(int state_fd) {
-    struct flock all {};
-    all.l_type = F_WRLCK;
-    if (state_fd >= 0 && fcntl(state_fd, F_SETLK, &all) != 0)
+    if (state_fd >= 0 && !lock_whole(state_fd))
         fail(fmt::format("another data plane forwards on this state memory: {}", std::strerror(errno)));
 }
 
@@ -234,7 +251,7 @@ int serve(const options& given, const config& settings, int signals) {
     holder_link holder(given.holder_fd);
     const bool held = holder.fd() >= 0;
     if (!held)
-        take_lock(settings);
+        take_lock(settings, held);
     take(check_privileges());
     if (auto wrong = harden_process(); !wrong.empty())
         spdlog::warn("hardening: {}", wrong);
@@ -248,29 +265,33 @@ int serve(const options& given, const config& settings, int signals) {
     const io::eal eal =
         take(io::eal::start({settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total,
                              false, settings.cpus, node}));
+    std::vector<io::port> ports;
+    for (const auto& port : q.ports)
+        ports.push_back(take(io::prepare_port(port, eal.pool(), settings.workers)));
     if (held && !holder.stand_by(signals))
-        return 0;
+        _exit(0); // nothing of it is in force
     stopwatch watch;
     if (held)
-        take_lock(settings);
+        take_lock(settings, held);
     take_memory_lock(given.state_fd);
     for (const auto& note : eal.notes())
         spdlog::info("{}", note);
     watch.passed("locks");
-    stats_file stats = take(stats_file::open(settings.stats_path(), settings.workers, memory.header().max_flows));
-    std::vector<io::port> ports;
+    stats_file stats = take(
+        patiently(held, [&] { return stats_file::open(settings.stats_path(), settings.workers, memory.slots()); }));
     std::vector<unsigned> ifindexes;
-    for (const auto& port : q.ports) {
-        ports.push_back(take(io::open_port(port, eal.pool(), settings.workers)));
-        ifindexes.push_back(ports.back().ifindex);
-        for (const auto& note : ports.back().notes)
-            spdlog::info("{}: {}", ports.back().name, note);
+    for (io::port& port : ports) {
+        take(patiently(held, [&] { return io::claim_port(port); }));
+        take(io::start_port(port, eal.pool()));
+        ifindexes.push_back(port.ifindex);
+        for (const auto& note : port.notes)
+            spdlog::info("{}: {}", port.name, note);
     }
     watch.passed("ports");
     auto resolver = take(io::nexthop_resolver::make(ifindexes));
 
     flow::port_table table(address_list(settings));
-    pipeline::hop_table hops(memory.header().max_flows);
+    pipeline::hop_table hops(memory.slots());
     pipeline::shared_state shared{memory, table, hops, stats.workers(), stats.flows(), {}};
     pipeline::worker_pool pool(shared);
     flow::store flows(memory, table, *builder, pool, settings.workers);
@@ -285,7 +306,7 @@ int serve(const options& given, const config& settings, int signals) {
         watch.passed("recovery");
         workers.launch(eal.worker_lcores());
         watch.passed("workers");
-        thread.workers_started();
+        thread.workers_started(eal.pool());
         keep_running_privileges();
         auto server =
             take(contract_server::listen(settings.socket_path(), settings.controller_uid.value_or(geteuid()), thread));
@@ -297,6 +318,8 @@ int serve(const options& given, const config& settings, int signals) {
         if (!held)
             api::tell_service_manager("READY=1");
         left = thread.run(*server, signals) == control::end::leave;
+        if (!left)
+            holder.say(holder_words::ends);
     }
     if (left)
         leave_to_next();

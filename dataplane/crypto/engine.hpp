@@ -19,6 +19,13 @@
 
 namespace tandem::crypto {
 
+// What a packet's sequence number means for its stream (RFC 3550 A.1).
+enum class sequence_is : std::uint8_t {
+    going_on,
+    stray, // a jump that no second packet in sequence confirmed yet
+    anew,  // the source has restarted, or jumped, for certain
+};
+
 // One packet's crypto. flow/side.hpp fills it; `slot`, `epoch`, `sequence` and the flags are its own.
 struct op {
     std::uint8_t* packet = nullptr;  // RTP or RTCP header
@@ -26,8 +33,8 @@ struct op {
     std::uint64_t index = 0;         // SRTP 48 bits, SRTCP 31 bits (without the E flag)
     std::uint32_t length = 0;        // in and out: bytes of the packet, trailer included where it is protected
     std::uint32_t ssrc = 0;
-    std::uint32_t mki = 0; // value written by protect()
-    std::uint32_t epoch = 0;
+    std::uint32_t mki = 0;      // value written by protect()
+    std::uint32_t epoch = 0;    // set with first_use and key_limit (flow::epoch_of for others)
     std::uint32_t expected = 0; // set by commit: packets that the sender's sequence numbers tell of since the last one
     std::uint16_t header = 0;   // bytes in clear
     std::uint16_t sequence = 0;
@@ -36,8 +43,9 @@ struct op {
     api::drop result =
         api::drop::none; // out: none, or srtp_auth (the packet's bytes are then undefined until restore())
     std::uint8_t slot = 0;
-    bool first_use = false; // set by commit: first packet that authenticated under this epoch
-    bool key_limit = false; // set by commit/prepare: 7/8 of the key's packets are used (once)
+    bool first_use = false;                     // set by commit: first packet that authenticated under this epoch
+    bool key_limit = false;                     // set by commit/prepare: 7/8 of the key's packets are used (once)
+    sequence_is course = sequence_is::going_on; // set by commit
 };
 
 class engine {

@@ -26,13 +26,14 @@ constexpr std::size_t rounded(std::size_t bytes) noexcept {
 }
 
 struct offsets {
-    std::size_t blocks, keys, total;
+    std::size_t blocks, streams, keys, total;
 };
 
 offsets layout(std::uint32_t max_flows) noexcept {
     offsets o{};
     o.blocks = rounded(sizeof(memory_header));
-    o.keys = o.blocks + rounded(sizeof(flow_block) * max_flows);
+    o.streams = o.blocks + rounded(sizeof(flow_block) * (std::size_t{max_flows} + spare_slots));
+    o.keys = o.streams + rounded(stream_pool::bytes(stream_blocks(max_flows)));
     o.total = o.keys + rounded(crypto::key_pool::bytes(max_flows * keys_per_flow));
     return o;
 }
@@ -75,6 +76,7 @@ memory& memory::operator=(memory&& other) noexcept {
     std::swap(bytes_, other.bytes_);
     std::swap(header_, other.header_);
     std::swap(blocks_, other.blocks_);
+    std::swap(streams_, other.streams_);
     std::swap(keys_, other.keys_);
     std::swap(fresh_, other.fresh_);
     std::swap(locked_, other.locked_);
@@ -154,7 +156,7 @@ std::string memory::check(std::size_t bytes) const {
         return fmt::format("sizes {}/{}/{}, this program has {}/{}/{}", h.record_bytes, h.side_bytes, h.key_bytes,
                            sizeof(record), sizeof(side), sizeof(crypto::key_object));
     if (h.total_bytes != bytes || layout(h.max_flows).total != bytes || h.max_keys != h.max_flows * keys_per_flow ||
-        h.addresses > api::max_addresses)
+        h.max_blocks != stream_blocks(h.max_flows) || h.addresses > api::max_addresses)
         return "its size and its header disagree";
     return {};
 }
@@ -167,6 +169,7 @@ void memory::lay_out(std::uint32_t max_flows) noexcept {
     h.key_bytes = sizeof(crypto::key_object);
     h.max_flows = max_flows;
     h.max_keys = max_flows * keys_per_flow;
+    h.max_blocks = stream_blocks(max_flows);
     h.total_bytes = bytes_;
     if (getrandom(&h.generation, sizeof h.generation, 0) != sizeof h.generation)
         h.generation = static_cast<std::uint64_t>(getpid());
@@ -179,6 +182,7 @@ void memory::find_parts() noexcept {
     const offsets o = layout(header_->max_flows);
     auto* base = static_cast<std::byte*>(base_);
     blocks_ = reinterpret_cast<flow_block*>(base + o.blocks);
+    streams_ = base + o.streams;
     keys_ = base + o.keys;
     lock(o.keys);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The state memory: what must survive `kill -9` of the data plane. A memfd that the holder keeps, mapped by each data
-// plane in turn: header, flow records, SRTP sides, keys. Locked, not dumpable, sealed against a change of size.
-// Keys lie behind the flows; their pages are made (and locked) when a key first needs them.
+// plane in turn: header, flow records, SRTP sides, further streams, keys. Locked, not dumpable, sealed against a change
+// of size. Keys lie behind the flows; their pages are made (and locked) when a key first needs them.
 //
 // Owner: the control thread makes and checks it; workers write their own flows and the heartbeat. It holds keys.
 #pragma once
@@ -30,12 +30,14 @@ struct alignas(64) memory_header {
     std::uint32_t max_flows;
     std::uint32_t max_keys;
     std::uint32_t addresses;
-    std::uint32_t reserved;
+    std::uint32_t max_blocks; // of further streams
     std::uint64_t total_bytes;
-    std::uint64_t generation;                     // random; changes when flows were lost
-    std::uint32_t starts;                         // data planes that have used it
-    std::uint32_t last_gap_ms;                    // silence before the last restart
-    std::uint64_t heartbeat_ns;                   // CLOCK_MONOTONIC, by worker 0, every 10 ms or so
+    std::uint64_t generation;   // random; changes when flows were lost
+    std::uint32_t starts;       // data planes that have used it
+    std::uint32_t last_gap_ms;  // silence before the last restart
+    std::uint64_t heartbeat_ns; // CLOCK_MONOTONIC, by worker 0, every 10 ms or so
+    std::uint32_t decided; // 1 = a replacement is: flows that come are in force, those that go are gone (flow::part)
+    std::uint32_t reserved;
     std::uint8_t address[api::max_addresses][16]; // flow ids are indexes into it
 };
 
@@ -46,9 +48,18 @@ struct flow_block {
     side out;
 };
 
+// Slots beyond max_flows, where a full table's flows can still be replaced: the new ones are built beside the old.
+inline constexpr std::uint32_t spare_slots = 16;
+
 // Room for both sides under AEAD with two epochs each. Most flows have one key; the pool is shared, and what was never
 // used of it costs no memory.
 inline constexpr std::uint32_t keys_per_flow = 4;
+
+// Blocks of further streams, for the flows in which more SSRCs follow each other than a side has places for. A flow's
+// share of them is 32 bytes.
+[[nodiscard]] constexpr std::uint32_t stream_blocks(std::uint32_t max_flows) noexcept {
+    return max_flows / 16 + 64;
+}
 
 // One kind of part of every flow's block, by slot.
 template <class T, T flow_block::*Part>
@@ -88,10 +99,12 @@ public:
     ~memory();
 
     [[nodiscard]] memory_header& header() const noexcept { return *header_; }
-    [[nodiscard]] record_column records() const noexcept { return {blocks_, header_->max_flows}; }
-    [[nodiscard]] in_column ins() const noexcept { return {blocks_, header_->max_flows}; }
-    [[nodiscard]] out_column outs() const noexcept { return {blocks_, header_->max_flows}; }
-    [[nodiscard]] crypto::key_pool keys() const noexcept { return {keys_, header_->max_keys}; } // a view
+    [[nodiscard]] std::uint32_t slots() const noexcept { return header_->max_flows + spare_slots; }
+    [[nodiscard]] record_column records() const noexcept { return {blocks_, slots()}; }
+    [[nodiscard]] in_column ins() const noexcept { return {blocks_, slots()}; }
+    [[nodiscard]] out_column outs() const noexcept { return {blocks_, slots()}; }
+    [[nodiscard]] crypto::key_pool keys() const noexcept { return {keys_, header_->max_keys}; }    // a view
+    [[nodiscard]] stream_pool streams() const noexcept { return {streams_, header_->max_blocks}; } // likewise
     [[nodiscard]] bool fresh() const noexcept { return fresh_; }
     [[nodiscard]] bool locked() const noexcept { return locked_; } // mlock succeeded
     // In use by a flow with `keys` keys of a suite, without the process's own tables.
@@ -112,6 +125,7 @@ private:
     std::size_t bytes_ = 0;
     memory_header* header_ = nullptr;
     flow_block* blocks_ = nullptr;
+    void* streams_ = nullptr;
     void* keys_ = nullptr;
     bool fresh_ = false;
     bool locked_ = false;

@@ -18,7 +18,17 @@
 
 namespace tandem::flow {
 
-enum class state : std::uint32_t { free = 0, building = 0x6275696c, active = 0x61637469, removing = 0x72656d6f };
+// held: in force, but its packets are refused for the moment (flow_gone): another worker's flow that is being replaced.
+enum class state : std::uint32_t {
+    free = 0,
+    building = 0x6275696c,
+    active = 0x61637469,
+    held = 0x68656c64,
+    removing = 0x72656d6f
+};
+
+// In a replacement of flows (store_replace.cpp) that a kill may interrupt: memory_header::decided says how it ends.
+enum class part : std::uint8_t { none, goes, comes };
 
 using route = api::route_config;
 
@@ -40,7 +50,8 @@ struct alignas(64) record {
     std::uint8_t seen;        // a packet was accepted: sources[source_index] is valid
     std::uint16_t heard_port; // with heard_ip: from(), for comparing; written after it, before `seen`
     std::uint16_t timeout_s;
-    std::uint32_t reserved;
+    flow::part part;
+    std::uint8_t reserved[3];
     std::uint8_t heard_ip[16];
     std::uint64_t tag;
     // Lines 1 to 3: rare. Of the route a worker keeps per flow what it needs (pipeline/hops.hpp).
@@ -64,6 +75,12 @@ static_assert(std::is_trivially_copyable_v<record> && std::is_standard_layout_v<
 }
 inline void store_state(record& r, state s) noexcept {
     std::atomic_ref(r.state).store(static_cast<std::uint32_t>(s), std::memory_order_release);
+}
+// Not before what was stored earlier, not after what is stored later: another process may find it half a program on.
+inline void store_part(record& r, part p) noexcept {
+    std::atomic_ref(reinterpret_cast<std::uint8_t&>(r.part))
+        .store(static_cast<std::uint8_t>(p), std::memory_order_release);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
 // Replaces the route in force: the other copy is filled, then the index switches.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One side of a flow, the worker's part (side.hpp): streams and indices. The order of stores is the subject here:
-// whatever a crash leaves, no index that was handed on is handed on again, and what was not published does not exist.
+// One side of a flow, the worker's part (side.hpp): indices. The order of stores is the subject here: whatever a crash
+// leaves, no index that was handed on is handed on again, and what was not published does not exist.
 #include "dataplane/flow/side_internal.hpp"
 
 #include <algorithm>
@@ -18,84 +18,56 @@ namespace {
 using api::drop;
 using media::commit_store;
 
-// The slot of the newest key; only where several are installed their generations (a cold line) decide.
+// The slot of the newest key; only where several are installed their numbers (a cold line) decide.
 [[nodiscard]] int newest_slot(const side& what) noexcept {
     int found = -1;
     for (unsigned slot = 0; slot < max_epochs; ++slot)
         if (load_epoch(what, slot) != 0 &&
-            (found < 0 || what.generations[slot] > what.generations[static_cast<unsigned>(found)]))
+            (found < 0 || what.numbers[slot] > what.numbers[static_cast<unsigned>(found)]))
             found = static_cast<int>(slot);
     return found;
 }
 
-// --- streams
-// ----------------------------------------------------------------------------------------------------------
+// --- a packet of a stream under the key in a slot. As long as the same stream goes on under the same key, nothing of
+// the cold line changes: epoch_used says so, and installing a key there resets it.
 
-[[nodiscard]] int find_stream(const side& what, std::uint32_t ssrc) noexcept {
-    if (what.first_id == (id_in_use | ssrc)) [[likely]]
-        return 0;
-    for (unsigned i = 1; i < max_streams; ++i)
-        if (what.more_ids[i - 1] == (id_in_use | ssrc))
-            return static_cast<int>(i);
-    return -1;
+[[nodiscard]] bool is_settled(const side& what, const stream_ref& in, unsigned slot) noexcept {
+    return what.epoch_used[slot] == in.at + 1;
+}
+// Before its index is taken.
+void turn_to(side& what, const stream_ref& to, unsigned slot) noexcept {
+    if (newer(what.generations[slot], to.rest->last_generation))
+        to.rest->last_generation = what.generations[slot];
+    to.rest->last_use = ++what.clock;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+// When all else is noted.
+void settle(side& what, const stream_ref& in, unsigned slot) noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    what.epoch_used[slot] = static_cast<std::uint8_t>(in.at + 1);
 }
 
-// Whether a stream may be forgotten: no key that it was used under can be used again. in: no such key is installed (its
-// packets cannot be replayed); out: the key now sent under is newer (its indices cannot repeat).
-[[nodiscard]] bool forgettable(const side& what, const stream_rest& of) noexcept {
-    if (what.suite == api::suite::clear)
-        return true;
-    if (what.which == api::side::out) {
-        const std::uint8_t sending = load_sending(what);
-        return sending != 0 && what.generations[sending - 1] > of.last_generation;
-    }
-    for (unsigned slot = 0; slot < max_epochs; ++slot)
-        if (load_epoch(what, slot) != 0 && what.generations[slot] <= of.last_generation)
-            return false;
-    return true;
-}
+// --- in: what was heard under which key. Until a packet of a stream was accepted under a new key nothing under that
+// key can be a replay, so its sequence may begin anew there (has_another_index says why).
 
-// A zeroed slot that is not in use yet; -1 where every stream is still needed. The longest unused goes.
-[[nodiscard]] int make_room(side& what) noexcept {
-    int found = -1;
-    for (unsigned i = 0; i < max_streams; ++i) {
-        if (what.id(i) == 0) {
-            found = static_cast<int>(i);
-            break;
-        }
-        if (forgettable(what, what.rest(i)) &&
-            (found < 0 ||
-             what.clock - what.rest(i).last_use > what.clock - what.rest(static_cast<unsigned>(found)).last_use))
-            found = static_cast<int>(i);
-    }
-    if (found >= 0) {
-        const auto at = static_cast<unsigned>(found);
-        commit_store(what.id(at), 0);
-        what.rtp(at) = {};
-        what.rest(at) = {};
-        // The next packet in this place turns to it anew. A slot without a key is the control thread's (install resets
-        // it).
-        for (unsigned i = 0; i < max_epochs; ++i)
-            if ((what.suite == api::suite::clear || load_epoch(what, i) != 0) && what.epoch_used[i] == at + 1)
-                what.epoch_used[i] = static_cast<std::uint8_t>(max_streams + 1);
-    }
-    return found;
+[[nodiscard]] constexpr std::uint64_t heard_flag(bool rtcp) noexcept {
+    return rtcp ? id_rtcp_heard : id_rtp_heard;
 }
-
-void publish_stream(side& what, int at, std::uint32_t ssrc) noexcept {
-    commit_store(what.id(static_cast<unsigned>(at)), id_in_use | ssrc);
+[[nodiscard]] bool is_unheard(const side& in, const stream_ref& of, unsigned slot, bool rtcp) noexcept {
+    const std::uint16_t under = in.generations[slot];
+    return newer(under, heard_under(*of.id)) || (under == heard_under(*of.id) && (*of.id & heard_flag(rtcp)) == 0);
 }
-
-// A packet of a stream under the key in a slot. As long as the same stream goes on under the same key, nothing of the
-// cold line changes: epoch_used says so, and installing a key there resets it.
-void touch(side& what, unsigned at, unsigned slot) noexcept {
-    if (what.epoch_used[slot] == at + 1) [[likely]]
-        return;
-    stream_rest& used = what.rest(at);
-    used.last_generation = std::max(used.last_generation, what.generations[slot]);
-    used.last_use = ++what.clock;
-    std::atomic_signal_fence(std::memory_order_seq_cst); // noted before it is said to be
-    what.epoch_used[slot] = static_cast<std::uint8_t>(at + 1);
+// Its sequence began anew under a newer key: what this one protects is of the sequence before.
+[[nodiscard]] bool is_outdated(const side& in, const stream_ref& of, unsigned slot) noexcept {
+    return (*of.id & id_anew) != 0 && newer(heard_under(*of.id), in.generations[slot]);
+}
+// `flags`: of the kind that was heard, or none.
+void note_heard(const side& in, const stream_ref& of, unsigned slot, std::uint64_t flags) noexcept {
+    const std::uint16_t under = in.generations[slot];
+    if (newer(under, heard_under(*of.id)))
+        commit_store(*of.id, (with_upper(*of.id, under) & ~(id_rtp_heard | id_rtcp_heard)) | flags);
+    else if (under == heard_under(*of.id))
+        commit_store(*of.id, *of.id | flags);
 }
 
 // --- parsing
@@ -114,7 +86,7 @@ void touch(side& what, unsigned at, unsigned slot) noexcept {
     return value;
 }
 
-// The slot whose key is to be tried, or why there is none.
+// The slot whose key is to be tried, or why there is none. Two epochs with one MKI have one key: the newer is meant.
 [[nodiscard]] drop choose_epoch(const side& in, const std::uint8_t* mki, int& slot) noexcept {
     if (in.mki_length == 0) {
         slot = newest_slot(in);
@@ -122,15 +94,15 @@ void touch(side& what, unsigned at, unsigned slot) noexcept {
     }
     const std::uint32_t wanted = read_mki(mki, in.mki_length);
     bool any = false;
+    slot = -1;
     for (unsigned i = 0; i < max_epochs; ++i) {
         const std::uint64_t entry = load_epoch(in, i);
         any |= entry != 0;
-        if (entry != 0 && (epoch_number(entry) & mki_mask(in.mki_length)) == wanted) {
+        if (entry != 0 && mki_of(entry) == wanted &&
+            (slot < 0 || in.numbers[i] > in.numbers[static_cast<unsigned>(slot)]))
             slot = static_cast<int>(i);
-            return drop::none;
-        }
     }
-    return any ? drop::srtp_unknown_mki : drop::srtp_no_key;
+    return slot >= 0 ? drop::none : any ? drop::srtp_unknown_mki : drop::srtp_no_key;
 }
 
 [[nodiscard]] drop check_clear(const crypto::op& op) noexcept {
@@ -139,17 +111,27 @@ void touch(side& what, unsigned at, unsigned slot) noexcept {
     return media::padding_valid(op.packet, op.length, op.header) ? drop::none : drop::rtp_malformed;
 }
 
-// The index of a received packet and whether it may be new; `at` is negative for a new SSRC.
-[[nodiscard]] drop choose_index(const side& in, int at, crypto::op& op) noexcept {
-    if (op.rtcp)
-        return at < 0 ? drop::none : in.rest(static_cast<unsigned>(at)).rtcp.check(op.index);
-    if (at < 0) {
-        op.index = op.sequence;
+// The index of a received packet and whether it may be new.
+[[nodiscard]] drop choose_index(const side& in, const stream_ref& known, crypto::op& op) noexcept {
+    if (!known) {
+        if (!op.rtcp)
+            op.index = op.sequence;
         return drop::none;
     }
-    const media::replay_window& window = in.rtp(static_cast<unsigned>(at));
-    op.index = media::guess_index(window.next(), op.sequence);
-    return op.index > media::max_rtp_index ? drop::key_exhausted : window.check(op.index);
+    if (is_outdated(in, known, op.slot))
+        return drop::srtp_no_key;
+    const media::replay_window& window = known.window(op.rtcp);
+    if (!op.rtcp) {
+        op.index = media::guess_index(window.next(), op.sequence);
+        if (op.index > media::max_rtp_index)
+            return drop::key_exhausted;
+    }
+    const drop seen = window.check(op.index);
+    if (seen == drop::none || !is_unheard(in, known, op.slot, op.rtcp))
+        return seen;
+    if (!op.rtcp)
+        op.index = op.sequence;
+    return drop::none;
 }
 
 // --- counting
@@ -178,42 +160,62 @@ void touch(side& what, unsigned at, unsigned slot) noexcept {
     return index >= next_before ? static_cast<std::uint32_t>(index + 1 - next_before) : 0;
 }
 
-// A clear in-side remembers SSRCs only for the expected count; nothing is refused.
-void track_clear(side& in, crypto::op& op) noexcept {
-    constexpr std::uint64_t max_dropout = 3000; // RFC 3550 A.1: a larger jump is a restart
-    if (op.rtcp)
-        return;
-    int place = find_stream(in, op.ssrc);
-    const bool fresh = place < 0;
-    if (fresh)
-        place = make_room(in);
-    if (place < 0)
-        return;
-    const auto at = static_cast<unsigned>(place);
-    media::replay_window& window = in.rtp(at);
-    const std::uint64_t next = window.next();
-    const std::uint64_t index = media::guess_index(next, op.sequence);
-    const bool restart = next != 0 && (index > next + max_dropout || index + max_dropout < next);
-    if (restart)
-        window = {};
-    op.expected = newly_expected(restart ? 0 : next, restart ? op.sequence : index);
-    window.update(restart ? op.sequence : index);
-    touch(in, at, 0);
-    if (fresh)
-        publish_stream(in, place, op.ssrc);
+// Likewise by its sequence number alone: a restart counts as one packet.
+[[nodiscard]] std::uint32_t newly_expected(int ahead) noexcept {
+    if (!media::in_sequence(ahead))
+        return 1;
+    return ahead >= 0 ? static_cast<std::uint32_t>(ahead) + 1 : 0;
 }
 
-// Another packet of the burst moved this one's stream after its index was guessed: try the new guess once.
-[[nodiscard]] bool try_again(const side& in, crypto::engine& engine, crypto::op& op) noexcept {
+// A clear in-side remembers SSRCs for the expected count and, as nothing tells a restart from a stray packet, for what
+// a jump of the sequence is (RFC 3550 A.1). Nothing is refused here.
+void track_clear(side& in, stream_pool& streams, crypto::op& op) noexcept {
+    if (op.rtcp)
+        return;
+    stream_ref of = find_stream(in, streams, op.ssrc);
+    drop why{};
+    const bool fresh = !of;
+    if (fresh)
+        of = make_room(in, streams, why);
+    media::replay_window& window = *of.rtp;
+    const std::uint64_t next = window.next();
+    const int ahead = fresh ? 0 : media::distance(next, op.sequence);
+    op.expected = newly_expected(ahead);
+    if (!media::in_sequence(ahead)) {
+        if ((*of.id & id_awaiting) == 0 || upper_of(*of.id) != op.sequence) {
+            op.course = crypto::sequence_is::stray;
+            commit_store(*of.id, with_upper(*of.id | id_awaiting, static_cast<std::uint16_t>(op.sequence + 1)));
+            return;
+        }
+        op.course = crypto::sequence_is::anew;
+    }
+    if (!is_settled(in, of, 0)) {
+        turn_to(in, of, 0);
+        settle(in, of, 0);
+    }
+    if (fresh || op.course == crypto::sequence_is::anew)
+        window.begin_at(op.sequence);
+    else if (ahead >= 0)
+        window.update(next + static_cast<unsigned>(ahead));
+    if (fresh)
+        commit_store(*of.id, id_in_use | op.ssrc);
+    else if ((*of.id & id_awaiting) != 0)
+        commit_store(*of.id, with_upper(*of.id & ~id_awaiting, 0));
+}
+
+// Once more, under another index: another packet of the burst moved this one's stream after its index was guessed, or
+// (where `another` says so) the roll-over counter is not what was guessed.
+[[nodiscard]] bool try_again(const side& in, const stream_pool& streams, crypto::engine& engine, crypto::op& op,
+                             bool another) noexcept {
     if (op.rtcp)
         return false;
-    const int at = find_stream(in, op.ssrc);
-    if (at < 0)
-        return false;
-    const std::uint64_t tried = op.index;
+    const stream_ref known = find_stream(in, streams, op.ssrc);
     crypto::op second = op;
     second.result = drop::none;
-    if (choose_index(in, at, second) != drop::none || second.index == tried)
+    const bool clarified = known && choose_index(in, known, second) == drop::none && second.index != op.index;
+    if (!clarified && another)
+        second.index = known && known.rtp->started() ? op.sequence : std::uint64_t{1} << 16 | op.sequence;
+    if (second.index == op.index)
         return false;
     engine.restore(op);
     engine.unprotect({&second, 1});
@@ -221,13 +223,55 @@ void track_clear(side& in, crypto::op& op) noexcept {
     return op.result == drop::none;
 }
 
+// The first packet of a stream under a new key, below what it had before. Packets under older keys are refused from
+// here on: their windows are gone.
+void begin_anew(const side& in, const stream_ref& of, crypto::op& op) noexcept {
+    note_heard(in, of, op.slot, 0);
+    commit_store(*of.id, *of.id | id_anew);
+    media::replay_window& window = of.window(op.rtcp);
+    if (!op.rtcp) { // its sequence numbers may go on all the same
+        const int ahead = media::distance(window.next(), op.sequence);
+        op.expected = newly_expected(ahead);
+        if (!media::in_sequence(ahead))
+            op.course = crypto::sequence_is::anew;
+    }
+    window.begin_at(op.index);
+}
+
+// The index of a packet that is to be sent, and how far its sequence number is moved for it. As the source's, as long
+// as that goes on; where it does not, or where this side has lost its track (nothing was sent on for long), the next
+// one: the receiver's guess of the roll-over counter never fails, no index comes again.
+[[nodiscard]] drop choose_out_index(const stream_ref& of, crypto::op& op, std::uint16_t& offset) noexcept {
+    const media::replay_window& window = *of.rtp;
+    const std::uint64_t next = window.next();
+    offset = upper_of(*of.id);
+    op.index = media::guess_index(next, static_cast<std::uint16_t>(op.sequence + offset));
+    bool lost = false;
+    if (op.index >= next) [[likely]] {
+        lost = next != 0 && op.index - next > std::uint64_t{op.expected} + media::max_dropout;
+    } else {
+        const drop seen = window.check(op.index);
+        lost = seen == drop::srtp_too_old;
+        if (seen == drop::srtp_replay && op.course != crypto::sequence_is::anew)
+            return drop::tx_index_reused;
+    }
+    const bool anew = op.course == crypto::sequence_is::anew && next != 0;
+    if (lost || anew) [[unlikely]] {
+        if (op.expected == 0)
+            return drop::tx_index_reused; // late, from before what this side knows
+        op.index = next + (anew ? 1 : 0); // the packet that was not confirmed shows as lost
+        offset = static_cast<std::uint16_t>(op.index - op.sequence);
+    }
+    return op.index > media::max_rtp_index ? drop::key_exhausted : drop::none;
+}
+
 } // namespace
 
 // --- worker: in
 // -------------------------------------------------------------------------------------------------------
 
-drop prepare_unprotect(const side& in, const crypto::key_pool& pool, std::uint8_t* data, std::uint32_t length,
-                       crypto::op& op) noexcept {
+drop prepare_unprotect(const side& in, const crypto::key_pool& pool, const stream_pool& streams, std::uint8_t* data,
+                       std::uint32_t length, crypto::op& op) noexcept {
     op = {};
     op.packet = data;
     op.length = length;
@@ -257,7 +301,6 @@ drop prepare_unprotect(const side& in, const crypto::key_pool& pool, std::uint8_
     if (entry == 0)
         return refuse(op, drop::srtp_no_key); // retired this moment
     op.slot = static_cast<std::uint8_t>(slot);
-    op.epoch = epoch_number(entry);
     op.key = &pool[key_index(entry)];
 
     if (op.rtcp) {
@@ -266,70 +309,104 @@ drop prepare_unprotect(const side& in, const crypto::key_pool& pool, std::uint8_
             return refuse(op, drop::srtp_clear_rtcp);
         op.index = word & media::max_rtcp_index;
     }
-    const drop problem = choose_index(in, find_stream(in, op.ssrc), op);
+    const drop problem = choose_index(in, find_stream(in, streams, op.ssrc), op);
     return problem == drop::none ? drop::none : refuse(op, problem);
 }
 
-drop commit_unprotect(side& in, crypto::key_pool& pool, crypto::engine& engine, crypto::op& op) noexcept {
+bool has_another_index(const side& in, const stream_pool& streams, const crypto::op& op) noexcept {
+    if (op.rtcp || in.suite == api::suite::clear)
+        return false;
+    const stream_ref known = find_stream(in, streams, op.ssrc);
+    if (!known || !known.rtp->started())
+        return op.index == op.sequence;
+    return op.index != op.sequence && is_unheard(in, known, op.slot, false);
+}
+
+drop commit_unprotect(side& in, crypto::key_pool& pool, stream_pool& streams, crypto::engine& engine, crypto::op& op,
+                      bool another) noexcept {
     if (in.suite == api::suite::clear) {
         if (op.result == drop::none)
-            track_clear(in, op);
+            track_clear(in, streams, op);
         return op.result;
     }
-    if (op.result == drop::srtp_auth && !try_again(in, engine, op))
+    if (op.result == drop::srtp_auth && !try_again(in, streams, engine, op, another))
         return drop::srtp_auth;
     if (op.result != drop::none)
         return op.result;
 
-    int place = find_stream(in, op.ssrc);
-    const bool fresh = place < 0;
-    if (!fresh) { // an equal packet of this burst may have come before
-        const auto known = static_cast<unsigned>(place);
-        const drop problem = op.rtcp ? in.rest(known).rtcp.check(op.index) : in.rtp(known).check(op.index);
-        if (problem != drop::none)
-            return refuse(op, problem);
-    } else if (place = make_room(in); place < 0) {
-        return refuse(op, drop::ssrc_limit);
+    stream_ref of = find_stream(in, streams, op.ssrc);
+    const bool fresh = !of;
+    bool anew = false;
+    drop problem = drop::none;
+    if (fresh) {
+        of = make_room(in, streams, problem);
+    } else if (is_outdated(in, of, op.slot)) {
+        problem = drop::srtp_no_key;
+    } else if (const auto& window = of.window(op.rtcp); op.index < window.next()) {
+        // Late; or an equal packet of this burst came before; or not of the sequence that there was.
+        problem = window.check(op.index);
+        const bool another_one = !op.rtcp && op.index != media::guess_index(window.next(), op.sequence);
+        anew = (problem != drop::none || another_one) && is_unheard(in, of, op.slot, op.rtcp);
     }
+    if (problem != drop::none && !anew)
+        return refuse(op, problem);
     const std::uint64_t entry = load_epoch(in, op.slot);
-    if (entry == 0 || epoch_number(entry) != op.epoch)
+    if (entry == 0 || &pool[key_index(entry)] != op.key)
         return refuse(op, drop::srtp_no_key); // retired while the burst was under way
-    if (!count_packet(pool[key_index(entry)], op))
+    crypto::key_object& key = pool[key_index(entry)];
+    if (!count_packet(key, op))
         return refuse(op, drop::key_exhausted);
 
-    const auto at = static_cast<unsigned>(place);
     op.first_use = in.epoch_used[op.slot] == 0;
-    touch(in, at, op.slot);
-    if (op.rtcp) {
-        in.rest(at).rtcp.update(op.index);
+    const std::uint64_t heard = heard_flag(op.rtcp);
+    const bool settled = is_settled(in, of, op.slot) && (*of.id & heard) != 0;
+    if (!settled)
+        turn_to(in, of, op.slot);
+    media::replay_window& window = of.window(op.rtcp);
+    if (anew) {
+        begin_anew(in, of, op);
     } else {
-        media::replay_window& window = in.rtp(at);
-        op.expected = newly_expected(window.next(), op.index);
+        if (!op.rtcp)
+            op.expected = newly_expected(window.next(), op.index);
         window.update(op.index);
     }
-    if (fresh)
-        publish_stream(in, place, op.ssrc);
+    if (!settled) {
+        if (fresh)
+            commit_store(*of.id, with_upper(id_in_use | heard | op.ssrc, in.generations[op.slot]));
+        else
+            note_heard(in, of, op.slot, heard);
+        settle(in, of, op.slot);
+    }
+    if (op.first_use || op.key_limit)
+        op.epoch = epoch_of(in, op);
     return drop::none;
 }
 
-bool is_newest(const side& in, const crypto::op& op) noexcept {
-    const int at = find_stream(in, op.ssrc);
-    if (at < 0)
-        return true;
-    const auto known = static_cast<unsigned>(at);
-    return (op.rtcp ? in.rest(known).rtcp : in.rtp(known)).next() == op.index + 1;
+bool is_newest(const side& in, const stream_pool& streams, const crypto::op& op) noexcept {
+    const stream_ref known = find_stream(in, streams, op.ssrc);
+    return !known || known.window(op.rtcp).next() == op.index + 1;
+}
+
+std::uint32_t epoch_of(const side& what, const crypto::op& op) noexcept {
+    return what.numbers[op.slot];
 }
 
 // --- worker: out
 // ------------------------------------------------------------------------------------------------------
 
-drop prepare_protect(side& out, crypto::key_pool& pool, std::uint32_t room, crypto::op& op) noexcept {
+drop prepare_protect(side& out, crypto::key_pool& pool, stream_pool& streams, std::uint32_t room,
+                     crypto::op& op) noexcept {
     op.key = nullptr;
     op.result = drop::none;
     op.key_limit = false;
     op.mki_length = out.mki_length;
-    if (out.suite == api::suite::clear)
+    if (out.suite == api::suite::clear) {
+        if (const std::uint16_t offset = offset_of(out, streams, op.ssrc); offset != 0 && !op.rtcp)
+            media::store16(op.packet + 2, static_cast<std::uint16_t>(op.sequence + offset));
         return drop::none;
+    }
+    if (op.course == crypto::sequence_is::stray)
+        return refuse(op, drop::sequence_jump);
     const std::uint8_t sending = load_sending(out);
     const std::uint64_t entry = sending == 0 ? 0 : load_epoch(out, sending - 1U);
     if (entry == 0)
@@ -337,38 +414,76 @@ drop prepare_protect(side& out, crypto::key_pool& pool, std::uint32_t room, cryp
     if (room < media::trailer_length(out.suite, op.rtcp, out.mki_length))
         return refuse(op, drop::no_room);
 
-    int place = find_stream(out, op.ssrc);
-    const bool fresh = place < 0;
+    stream_ref of = find_stream(out, streams, op.ssrc);
+    const bool fresh = !of;
+    std::uint16_t offset = 0;
+    drop problem = drop::none;
     if (fresh) {
         op.index = op.rtcp ? 0 : op.sequence;
+        of = make_room(out, streams, problem);
     } else if (op.rtcp) {
-        op.index = out.rest(static_cast<unsigned>(place)).rtcp.next();
+        op.index = of.rest->rtcp.next();
+        offset = upper_of(*of.id);
         if (op.index > media::max_rtcp_index)
-            return refuse(op, drop::key_exhausted);
+            problem = drop::key_exhausted;
     } else {
-        const media::replay_window& window = out.rtp(static_cast<unsigned>(place));
-        op.index = media::guess_index(window.next(), op.sequence);
-        if (op.index > media::max_rtp_index)
-            return refuse(op, drop::key_exhausted);
-        if (window.check(op.index) != drop::none)
-            return refuse(op, drop::tx_index_reused);
+        problem = choose_out_index(of, op, offset);
     }
-    if (fresh && (place = make_room(out)) < 0)
-        return refuse(op, drop::ssrc_limit);
+    if (problem != drop::none)
+        return refuse(op, problem);
     crypto::key_object& key = pool[key_index(entry)];
     if (!count_packet(key, op))
         return refuse(op, drop::key_exhausted);
 
-    const auto at = static_cast<unsigned>(place);
-    touch(out, at, sending - 1U);
-    (op.rtcp ? out.rest(at).rtcp : out.rtp(at)).update(op.index);
-    if (fresh)
-        publish_stream(out, place, op.ssrc);
     op.slot = static_cast<std::uint8_t>(sending - 1);
-    op.epoch = epoch_number(entry);
-    op.mki = op.epoch;
+    if (!is_settled(out, of, op.slot)) {
+        turn_to(out, of, op.slot);
+        settle(out, of, op.slot);
+    }
+    if (!fresh && offset != upper_of(*of.id)) [[unlikely]]
+        commit_store(*of.id, with_upper(*of.id, offset));
+    of.window(op.rtcp).update(op.index);
+    if (fresh)
+        commit_store(*of.id, id_in_use | op.ssrc);
+    if (offset != 0 && !op.rtcp) [[unlikely]]
+        media::store16(op.packet + 2, static_cast<std::uint16_t>(op.index));
+    if (op.key_limit)
+        op.epoch = epoch_of(out, op);
+    op.mki = mki_of(entry);
     op.key = &key;
     return drop::none;
+}
+
+std::uint16_t offset_of(const side& out, const stream_pool& streams, std::uint32_t ssrc) noexcept {
+    const stream_ref known = find_stream(out, streams, ssrc);
+    return known ? upper_of(*known.id) : std::uint16_t{0};
+}
+
+bool has_offsets(const side& out, const stream_pool& streams) noexcept {
+    return any_stream(const_cast<side&>(out), streams, [](const stream_ref& of) { return upper_of(*of.id) != 0; });
+}
+
+// Of which stream, the packet does not say (RFC 4588 5.3 leaves it to signalling, or to what was asked for): of the one
+// whose last packets it fits best. A retransmission is of the last second or two, and streams begin at random, so
+// another one of the same flow is taken by mistake once in hundreds.
+void shift_original(const side& out, const stream_pool& streams, crypto::op& op) noexcept {
+    if (op.length < std::uint32_t{op.header} + 2)
+        return;
+    std::uint8_t* const at = op.packet + op.header;
+    const std::uint16_t original = media::load16(at);
+    std::uint16_t nearest = 0xffff, offset = 0;
+    static_cast<void>(any_stream(const_cast<side&>(out), streams, [&](const stream_ref& of) {
+        if (*of.id == 0 || is_of(*of.id, op.ssrc) || !of.rtp->started())
+            return false;
+        const std::uint16_t moved = upper_of(*of.id);
+        const auto behind = static_cast<std::uint16_t>(of.rtp->next() - 1 - original - moved);
+        if (behind <= nearest) {
+            nearest = behind;
+            offset = moved;
+        }
+        return false;
+    }));
+    media::store16(at, static_cast<std::uint16_t>(original + offset));
 }
 
 } // namespace tandem::flow

@@ -15,31 +15,22 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <type_traits>
 
 #include "dataplane/api/contract.hpp"
 #include "dataplane/api/drops.hpp"
 #include "dataplane/crypto/engine.hpp"
 #include "dataplane/crypto/key_pool.hpp"
-#include "dataplane/media/replay.hpp"
+#include "dataplane/flow/stream_pool.hpp"
 
 namespace tandem::flow {
 
 inline constexpr unsigned max_epochs = 3;
-inline constexpr unsigned max_streams = 8; // SSRCs in force at once on one side
-
-// What a stream (one SSRC) has besides its RTP window.
-struct stream_rest {
-    media::replay_window rtcp;     // out: only next() counts, the next SRTCP index
-    std::uint32_t last_generation; // of the newest key that it was used under
-    std::uint32_t last_use;        // side::clock when it was last turned to
-};
-// in: windows of what was accepted; out: of what was sent. Indices continue across epochs (RFC 3711 3.3.1).
-struct stream {
-    media::replay_window rtp;
-    stream_rest rest;
-};
-static_assert(sizeof(stream) == 56);
+inline constexpr unsigned own_streams = 8; // SSRCs that a side has a place of its own for
+inline constexpr unsigned max_blocks = 8;  // of the pool, for one side
+inline constexpr unsigned max_streams = own_streams + max_blocks * streams_in_block; // 64 SSRCs in force at once
 
 struct alignas(64) side {
     // Line 0: all that an RTP packet of the first SSRC reads or writes (most flows have one).
@@ -48,30 +39,20 @@ struct alignas(64) side {
     api::side which;
     std::uint8_t sending;                // out: slot + 1 of the epoch now sent under; 0 = none
     std::uint8_t epoch_used[max_epochs]; // stream + 1 of the last packet under the epoch in that slot; 0 = not used yet
-    std::uint64_t epochs[max_epochs];    // (key index + 1) << 32 | epoch number; 0 = empty; one store publishes
-    std::uint64_t first_id;              // in use << 32 | SSRC; written last
+    std::uint64_t epochs[max_epochs];    // (key index + 1) << 32 | MKI; 0 = empty; one store publishes
+    std::uint64_t first_id;              // stream id (side_internal.hpp): SSRC, in use, offset; written last
     media::replay_window first_rtp;
     // Line 1: RTCP, another stream or another epoch than before.
     stream_rest first_rest;
-    std::uint32_t generation;              // counts installed keys
-    std::uint32_t generations[max_epochs]; // of the key in that slot: a higher one is newer
+    std::uint32_t numbers[max_epochs];     // the control plane's, of the epoch in that slot: a higher one is newer
+    std::uint32_t highest_epoch;           // ever installed (counts once generation != 0)
+    std::uint16_t generations[max_epochs]; // of the key in that slot: two epochs of equal keys have the same
+    std::uint16_t generation;              // counts different keys, never 0 again
     std::uint32_t clock;                   // turns from one stream to another, for the age of streams
-    std::uint32_t highest_epoch;           // ever installed (counts once generation > 0)
-    std::uint64_t reserved;
+    std::uint32_t blocks;                  // of the pool, with further SSRCs: the first one + 1; 0 = none
     // The other SSRCs.
-    std::uint64_t more_ids[max_streams - 1];
-    stream more[max_streams - 1];
-
-    [[nodiscard]] std::uint64_t& id(unsigned at) noexcept { return at == 0 ? first_id : more_ids[at - 1]; }
-    [[nodiscard]] media::replay_window& rtp(unsigned at) noexcept { return at == 0 ? first_rtp : more[at - 1].rtp; }
-    [[nodiscard]] stream_rest& rest(unsigned at) noexcept { return at == 0 ? first_rest : more[at - 1].rest; }
-    [[nodiscard]] std::uint64_t id(unsigned at) const noexcept { return at == 0 ? first_id : more_ids[at - 1]; }
-    [[nodiscard]] const media::replay_window& rtp(unsigned at) const noexcept {
-        return at == 0 ? first_rtp : more[at - 1].rtp;
-    }
-    [[nodiscard]] const stream_rest& rest(unsigned at) const noexcept {
-        return at == 0 ? first_rest : more[at - 1].rest;
-    }
+    std::uint64_t more_ids[own_streams - 1];
+    stream more[own_streams - 1];
 };
 static_assert(offsetof(side, first_rtp) + sizeof(media::replay_window) == 64, "line 0");
 static_assert(offsetof(side, more_ids) == 128 && sizeof(side) == 576);
@@ -85,7 +66,9 @@ static_assert(std::is_trivially_copyable_v<side> && std::is_standard_layout_v<si
 
 // Derives, expands into an unused key object and publishes. in: accepted at once (without an MKI the newest is the one
 // tried). out: held ready, except that the first one is sent under at once. The same epoch with the same key again: ok;
-// with another key: bad_epoch. Out-epochs only rise, so that no key comes back after its SSRCs may be forgotten.
+// with another key, or an MKI that another key in force has: bad_epoch. Out-epochs only rise, so that no key comes back
+// after its SSRCs may be forgotten. A key equal to one that is installed is that key: one object, one generation, one
+// count of packets.
 [[nodiscard]] api::status install(side& what, crypto::key_pool& pool, crypto::engine& engine,
                                   const api::epoch_key& key) noexcept;
 
@@ -93,8 +76,8 @@ static_assert(std::is_trivially_copyable_v<side> && std::is_standard_layout_v<si
 [[nodiscard]] api::status switch_to(side& what, std::uint32_t epoch) noexcept;
 
 struct retired {
-    api::status status;          // ok or bad_epoch
-    crypto::key_pool::index key; // ok: pool.release() it after quiescence
+    api::status status;                         // ok or bad_epoch
+    std::optional<crypto::key_pool::index> key; // pool.release() it after quiescence; nothing: another epoch has it
 };
 [[nodiscard]] retired retire(side& what, std::uint32_t epoch) noexcept;
 
@@ -106,9 +89,29 @@ unsigned list_epochs(const side& what, std::uint32_t (&epochs)[max_epochs]) noex
 // Epoch now sent under; 0 where there is none.
 [[nodiscard]] std::uint32_t sending_epoch(const side& what) noexcept;
 
-// Once per side on restart, before any packet, between pool.recover_begin() and pool.recover_end(): every index up to
-// the highest counts as seen, half-made streams vanish, keys in use are marked.
-void recover(side& what, crypto::key_pool& pool) noexcept;
+// Once per side on restart, before any packet, between recover_begin() and recover_end() of both pools: every index up
+// to the highest counts as seen, half-made streams vanish, keys and blocks in use are marked.
+void recover(side& what, crypto::key_pool& pool, const stream_pool& streams) noexcept;
+
+// Gives the blocks back, for a flow's removal.
+void release_streams(side& what, const stream_pool& streams) noexcept;
+
+// --- streams from elsewhere (side_streams.cpp). A side that was copied as a whole (`to = from`) is the same one twice:
+// one of the two is in force, the other is abandoned, so that wiping it takes nothing from the first.
+void abandon(side& what) noexcept;
+
+enum stream_kinds : unsigned { rtp_streams = 1, rtcp_streams = 2 };
+// Adds what `from` knows of its SSRCs, as far as `kinds` go, to a side of the same kind (two flows become one, one
+// becomes two). False where the pool has no room: the side is then not fit to be used.
+[[nodiscard]] bool take_streams(side& to, stream_pool& streams, const side& from, unsigned kinds) noexcept;
+
+// What there is of each SSRC, every index below the highest taken for seen; returns the number. Any thread.
+unsigned list_streams(const side& what, const stream_pool& streams,
+                      std::span<api::stream_state, max_streams> to) noexcept;
+
+// A stream from a copy, into a side that has had no key yet: it counts as used under the first one. bad_state where it
+// cannot be true, is known already, or where there is no place.
+[[nodiscard]] api::status put_stream(side& what, stream_pool& streams, const api::stream_state& state) noexcept;
 
 // --- worker
 // -----------------------------------------------------------------------------------------------------------
@@ -126,22 +129,41 @@ TANDEM_PREFETCHES void prefetch_key(const side& what, const crypto::key_pool& po
 }
 
 // Is this the highest index of its SSRC? After commit_unprotect, which moved the window.
-[[nodiscard]] bool is_newest(const side& in, const crypto::op& op) noexcept;
+[[nodiscard]] bool is_newest(const side& in, const stream_pool& streams, const crypto::op& op) noexcept;
+
+// The number of the epoch that an op's key is of (op.epoch holds it only where something is to be told).
+[[nodiscard]] std::uint32_t epoch_of(const side& what, const crypto::op& op) noexcept;
 
 // Parses (RTP or RTCP, clear or protected) and makes the op ready; changes no state. Where the side is clear op.key is
-// null. `data`, `length`: the UDP payload. op.rtcp, .header, .ssrc, .sequence, .epoch are set where drop::none is
-// returned.
-[[nodiscard]] api::drop prepare_unprotect(const side& in, const crypto::key_pool& pool, std::uint8_t* data,
-                                          std::uint32_t length, crypto::op& op) noexcept;
+// null. `data`, `length`: the UDP payload. op.rtcp, .header, .ssrc, .sequence are set where drop::none is returned.
+[[nodiscard]] api::drop prepare_unprotect(const side& in, const crypto::key_pool& pool, const stream_pool& streams,
+                                          std::uint8_t* data, std::uint32_t length, crypto::op& op) noexcept;
+
+// After a wrong tag: might it be right under another roll-over counter? For an SSRC that was not heard yet that is 1
+// (its packets before the first wrap were lost), for one that was not heard under a new key yet it is 0 (RFC 3711 3.3.1
+// lets it go on, RFC 4568 7.1.4 begin anew; peers do either). Whoever sends forged packets chooses such an SSRC: the
+// caller grants a bounded number of tries.
+[[nodiscard]] bool has_another_index(const side& in, const stream_pool& streams, const crypto::op& op) noexcept;
 
 // After engine.unprotect: makes the stream, moves the window, finds two equal packets of one burst. Call it in the
 // packets' order for every op that prepare accepted, also one that failed (op.result): nothing changes then, but a
-// packet whose index another packet of the same burst has clarified is tried once more.
-[[nodiscard]] api::drop commit_unprotect(side& in, crypto::key_pool& pool, crypto::engine& engine,
-                                         crypto::op& op) noexcept;
+// packet whose index another packet of the same burst has clarified is tried once more, and one with another index
+// where `another` says so.
+[[nodiscard]] api::drop commit_unprotect(side& in, crypto::key_pool& pool, stream_pool& streams, crypto::engine& engine,
+                                         crypto::op& op, bool another = false) noexcept;
 
 // The op as commit_unprotect left it (clear packet at op.packet, op.length) is made ready to be sent. `room`: bytes
-// free behind the packet. The index is recorded as sent before this returns; an index sent before is refused.
-[[nodiscard]] api::drop prepare_protect(side& out, crypto::key_pool& pool, std::uint32_t room, crypto::op& op) noexcept;
+// free behind the packet. The index is recorded as sent before this returns; an index sent before is refused. Where the
+// source's sequence began anew the packet's is changed, so that the indices go on. A clear side only undoes what an
+// earlier one of its leg has changed.
+[[nodiscard]] api::drop prepare_protect(side& out, crypto::key_pool& pool, stream_pool& streams, std::uint32_t room,
+                                        crypto::op& op) noexcept;
+
+// --- what follows from changed sequences
+// The sequence on the wire minus the source's, of an SSRC that an out-side has sent; 0 for others.
+[[nodiscard]] std::uint16_t offset_of(const side& out, const stream_pool& streams, std::uint32_t ssrc) noexcept;
+[[nodiscard]] bool has_offsets(const side& out, const stream_pool& streams) noexcept;
+// The original sequence number of a retransmission (RFC 4588; clear, before it is protected), as the receiver knows it.
+void shift_original(const side& out, const stream_pool& streams, crypto::op& op) noexcept;
 
 } // namespace tandem::flow

@@ -14,11 +14,9 @@ using media::commit_store;
 namespace {
 
 [[nodiscard]] int slot_of_epoch(const side& what, std::uint32_t epoch) noexcept {
-    for (unsigned slot = 0; slot < max_epochs; ++slot) {
-        const std::uint64_t entry = load_epoch(what, slot);
-        if (entry != 0 && epoch_number(entry) == epoch)
+    for (unsigned slot = 0; slot < max_epochs; ++slot)
+        if (load_epoch(what, slot) != 0 && what.numbers[slot] == epoch)
             return static_cast<int>(slot);
-    }
     return -1;
 }
 
@@ -38,22 +36,31 @@ api::status init_side(side& what, api::side which, api::suite suite, std::uint8_
 
 namespace {
 
-// Whether `epoch` may be installed beside what there is; not_a_status: go on.
-[[nodiscard]] api::status check_epoch(const side& what, const crypto::key_pool& pool, std::uint32_t epoch,
-                                      const crypto::session_keys& keys, bool& installed) noexcept {
-    installed = false;
+// What an epoch's key is among those installed.
+struct kinship {
+    bool installed = false; // this very epoch
+    int twin = -1;          // slot of another epoch with an equal key
+};
+
+[[nodiscard]] api::status check_epoch(const side& what, const crypto::key_pool& pool, const api::epoch_key& key,
+                                      const crypto::session_keys& keys, kinship& found) noexcept {
+    found = {};
     for (unsigned slot = 0; slot < max_epochs; ++slot) {
         const std::uint64_t entry = load_epoch(what, slot);
         if (entry == 0)
             continue;
-        const std::uint32_t mask = what.mki_length == 0 ? 0xffffffffU : mki_mask(what.mki_length);
-        if (((epoch_number(entry) ^ epoch) & mask) != 0)
-            continue;
-        installed = epoch_number(entry) == epoch &&
-                    crypto::equal_constant_time(&pool[key_index(entry)].cold().raw, &keys, sizeof keys);
-        return installed ? api::status::ok : api::status::bad_epoch;
+        const bool equal = crypto::equal_constant_time(&pool[key_index(entry)].cold().raw, &keys, sizeof keys);
+        const bool same_mki = what.mki_length == 0 || mki_of(entry) == key.mki;
+        if (what.numbers[slot] == key.epoch) {
+            found.installed = equal && same_mki;
+            return found.installed ? api::status::ok : api::status::bad_epoch;
+        }
+        if (equal)
+            found.twin = static_cast<int>(slot);
+        else if (what.mki_length != 0 && same_mki)
+            return api::status::bad_epoch;
     }
-    if (what.which == api::side::out && what.generation != 0 && epoch <= what.highest_epoch)
+    if (what.which == api::side::out && what.generation != 0 && key.epoch <= what.highest_epoch)
         return api::status::bad_epoch;
     return api::status::ok;
 }
@@ -65,6 +72,26 @@ namespace {
     return -1;
 }
 
+[[nodiscard]] constexpr std::uint16_t next_generation(std::uint16_t after) noexcept {
+    return after == 0xffff ? first_generation : static_cast<std::uint16_t>(after + 1);
+}
+
+// Built; now published: before the store of `epochs` a crash leaves an object that recover_end() wipes, and a side that
+// has had one key less.
+void publish(side& what, unsigned at, crypto::key_pool::index object, const api::epoch_key& key,
+             std::uint16_t generation) noexcept {
+    const bool first = what.generation == 0;
+    what.numbers[at] = key.epoch;
+    what.generations[at] = generation;
+    what.epoch_used[at] = 0;
+    what.highest_epoch = first ? key.epoch : std::max(what.highest_epoch, key.epoch);
+    commit_store(what.epochs[at], std::uint64_t{object + 1} << 32 | (what.mki_length == 0 ? 0 : key.mki));
+    if (first || newer(generation, what.generation))
+        what.generation = generation;
+    if (what.which == api::side::out && first)
+        store_sending(what, static_cast<std::uint8_t>(at + 1));
+}
+
 } // namespace
 
 api::status install(side& what, crypto::key_pool& pool, crypto::engine& engine, const api::epoch_key& key) noexcept {
@@ -73,7 +100,7 @@ api::status install(side& what, crypto::key_pool& pool, crypto::engine& engine, 
         return api::status::bad_suite;
     if (key.key_length != row.key_length || key.salt_length != row.salt_length)
         return api::status::bad_key_length;
-    if (key.epoch > mki_mask(what.mki_length) && what.mki_length != 0)
+    if (key.mki > mki_mask(what.mki_length) && what.mki_length != 0)
         return api::status::bad_epoch; // the MKI field cannot carry it
 
     crypto::session_keys keys{};
@@ -83,12 +110,17 @@ api::status install(side& what, crypto::key_pool& pool, crypto::engine& engine, 
     };
     if (!crypto::derive_session_keys(what.suite, {key.key, key.key_length}, {key.salt, key.salt_length}, keys))
         return wiped(api::status::bad_key_length);
-    bool installed = false;
-    if (const auto status = check_epoch(what, pool, key.epoch, keys, installed); status != api::status::ok || installed)
+    kinship found;
+    if (const auto status = check_epoch(what, pool, key, keys, found); status != api::status::ok || found.installed)
         return wiped(status);
     const int slot = empty_slot(what);
     if (slot < 0)
         return wiped(api::status::too_many_epochs);
+    if (found.twin >= 0) {
+        const auto twin = static_cast<unsigned>(found.twin);
+        publish(what, static_cast<unsigned>(slot), key_index(load_epoch(what, twin)), key, what.generations[twin]);
+        return wiped(api::status::ok);
+    }
     const auto object = pool.take(what.suite);
     if (!object)
         return wiped(api::status::table_full);
@@ -96,16 +128,7 @@ api::status install(side& what, crypto::key_pool& pool, crypto::engine& engine, 
         pool.release(*object);
         return wiped(api::status::bad_suite);
     }
-
-    // Built; now published. A crash before the store of `epochs` leaves an object that recover_end() wipes.
-    const auto at = static_cast<unsigned>(slot);
-    what.generations[at] = what.generation + 1;
-    what.epoch_used[at] = 0;
-    what.highest_epoch = what.generation == 0 ? key.epoch : std::max(what.highest_epoch, key.epoch);
-    ++what.generation;
-    commit_store(what.epochs[at], std::uint64_t{*object + 1} << 32 | key.epoch);
-    if (what.which == api::side::out && what.generation == 1)
-        store_sending(what, static_cast<std::uint8_t>(at + 1));
+    publish(what, static_cast<unsigned>(slot), *object, key, next_generation(what.generation));
     return wiped(api::status::ok);
 }
 
@@ -115,21 +138,34 @@ api::status switch_to(side& what, std::uint32_t epoch) noexcept {
         return api::status::bad_epoch;
     const auto at = static_cast<unsigned>(slot);
     const std::uint8_t now = load_sending(what);
-    if (now != 0 && what.generations[at] < what.generations[now - 1])
+    if (now != 0 && what.numbers[at] < what.numbers[now - 1])
         return api::status::bad_epoch;
     store_sending(what, static_cast<std::uint8_t>(at + 1));
     return api::status::ok;
 }
 
+namespace {
+
+[[nodiscard]] bool is_named(const side& what, crypto::key_pool::index key) noexcept {
+    for (unsigned slot = 0; slot < max_epochs; ++slot)
+        if (const std::uint64_t entry = load_epoch(what, slot); entry != 0 && key_index(entry) == key)
+            return true;
+    return false;
+}
+
+} // namespace
+
 retired retire(side& what, std::uint32_t epoch) noexcept {
     const int slot = slot_of_epoch(what, epoch);
     if (slot < 0)
-        return {api::status::bad_epoch, 0};
+        return {api::status::bad_epoch, {}};
     const auto at = static_cast<unsigned>(slot);
     const auto key = key_index(load_epoch(what, at));
     if (load_sending(what) == at + 1)
         store_sending(what, 0);
     commit_store(what.epochs[at], 0);
+    if (is_named(what, key))
+        return {api::status::ok, {}};
     return {api::status::ok, key};
 }
 
@@ -141,7 +177,8 @@ unsigned retire_all(side& what, crypto::key_pool::index (&keys)[max_epochs]) noe
         if (entry == 0)
             continue;
         commit_store(what.epochs[slot], 0);
-        keys[count++] = key_index(entry);
+        if (!is_named(what, key_index(entry)))
+            keys[count++] = key_index(entry);
     }
     return count;
 }
@@ -153,27 +190,49 @@ unsigned list_epochs(const side& what, std::uint32_t (&epochs)[max_epochs]) noex
         if (load_epoch(what, slot) == 0)
             continue;
         unsigned at = count++;
-        for (; at > 0 && what.generations[order[at - 1]] < what.generations[slot]; --at)
+        for (; at > 0 && what.numbers[order[at - 1]] < what.numbers[slot]; --at)
             order[at] = order[at - 1];
         order[at] = slot;
     }
     for (unsigned i = 0; i < count; ++i)
-        epochs[i] = epoch_number(load_epoch(what, order[i]));
+        epochs[i] = what.numbers[order[i]];
     return count;
 }
 
 std::uint32_t sending_epoch(const side& what) noexcept {
     const std::uint8_t sending = load_sending(what);
-    return sending == 0 ? 0 : epoch_number(load_epoch(what, sending - 1U));
+    return sending == 0 ? 0 : what.numbers[sending - 1];
 }
 
-void recover(side& what, crypto::key_pool& pool) noexcept {
+namespace {
+
+// Blocks that are the side's own, as far as the chain is whole.
+void recover_blocks(side& what, const stream_pool& streams) noexcept {
+    const auto keep = [&](std::uint64_t block) {
+        return block != 0 && streams.mark(static_cast<stream_pool::index>(block - 1));
+    };
+    if (!keep(what.blocks))
+        what.blocks = 0;
+    unsigned count = 1;
+    for (std::uint64_t block = what.blocks; block != 0; ++count) {
+        std::uint64_t& next = streams[static_cast<stream_pool::index>(block - 1)].next;
+        if (count == max_blocks || !keep(next))
+            next = 0;
+        block = next;
+    }
+}
+
+} // namespace
+
+void recover(side& what, crypto::key_pool& pool, const stream_pool& streams) noexcept {
     for (unsigned slot = 0; slot < max_epochs; ++slot) {
         const std::uint64_t entry = what.epochs[slot];
         if (entry == 0)
             continue;
         if (!pool.mark(key_index(entry), what.suite))
             what.epochs[slot] = 0; // not our layout: better no key than a wrong one
+        else if (what.generation == 0 || newer(what.generations[slot], what.generation))
+            what.generation = what.generations[slot];
     }
     if (what.sending > max_epochs || (what.sending != 0 && what.epochs[what.sending - 1] == 0))
         what.sending = 0;
@@ -182,15 +241,18 @@ void recover(side& what, crypto::key_pool& pool) noexcept {
         for (unsigned slot = 0; slot < max_epochs; ++slot)
             if (what.epochs[slot] != 0)
                 what.sending = static_cast<std::uint8_t>(slot + 1);
-    for (unsigned i = 0; i < max_streams; ++i) {
-        if (what.id(i) == 0) {
-            what.rtp(i) = {};
-            what.rest(i) = {};
+    recover_blocks(what, streams);
+    static_cast<void>(any_stream(what, streams, [](const stream_ref& place) {
+        if ((*place.id & id_in_use) == 0) {
+            *place.id = 0;
+            *place.rtp = {};
+            *place.rest = {};
         } else {
-            what.rtp(i).recover();
-            what.rest(i).rtcp.recover();
+            place.rtp->recover();
+            place.rest->rtcp.recover();
         }
-    }
+        return false;
+    }));
 }
 
 } // namespace tandem::flow

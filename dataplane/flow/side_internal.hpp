@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How side's published words are read and written; for side.cpp (worker) and side_control.cpp (control thread) only.
+// How side's published words are read and written; for side*.cpp only (worker: side.cpp; control thread:
+// side_control.cpp; streams: side_streams.cpp).
 #pragma once
 
 #include <atomic>
@@ -9,13 +10,13 @@
 
 namespace tandem::flow::detail {
 
-inline constexpr std::uint64_t id_in_use = std::uint64_t{1} << 32;
+// --- epochs
 
 [[nodiscard]] inline std::uint64_t load_epoch(const side& what, unsigned slot) noexcept {
     return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(what.epochs[slot]))
         .load(std::memory_order_acquire);
 }
-[[nodiscard]] constexpr std::uint32_t epoch_number(std::uint64_t entry) noexcept {
+[[nodiscard]] constexpr std::uint32_t mki_of(std::uint64_t entry) noexcept {
     return static_cast<std::uint32_t>(entry);
 }
 [[nodiscard]] constexpr crypto::key_pool::index key_index(std::uint64_t entry) noexcept {
@@ -29,8 +30,103 @@ inline void store_sending(side& what, std::uint8_t value) noexcept {
     std::atomic_ref<std::uint8_t>(what.sending).store(value, std::memory_order_release);
 }
 
+inline constexpr std::uint16_t first_generation = 1; // of a side's first key
+
 [[nodiscard]] constexpr std::uint32_t mki_mask(std::uint8_t length) noexcept {
     return length >= 4 ? 0xffffffffU : (std::uint32_t{1} << 8 * length) - 1;
 }
+
+// Serial numbers: of two keys that are less than 2^15 apart. Farther apart, a newer one may be taken for an older:
+// a stream is then remembered for longer.
+[[nodiscard]] constexpr bool newer(std::uint16_t generation, std::uint16_t than) noexcept {
+    return static_cast<std::int16_t>(generation - than) > 0;
+}
+
+// --- stream ids: one word, so that one store changes it, and on the line that every packet touches
+//   upper << 48 | flags | in use << 32 | SSRC
+// upper is of each kind of side another thing. out: the sequence on the wire minus the source's. SRTP in: the
+// generation of the newest key that packets were accepted under. Clear in: the sequence number that would confirm a
+// jump.
+
+inline constexpr std::uint64_t id_in_use = std::uint64_t{1} << 32;
+inline constexpr std::uint64_t id_awaiting = std::uint64_t{1} << 33;   // clear in: there was a jump
+inline constexpr std::uint64_t id_anew = std::uint64_t{1} << 34;       // SRTP in: indices began anew under a key ...
+inline constexpr std::uint64_t id_rtp_heard = std::uint64_t{1} << 35;  // ... and packets of this kind
+inline constexpr std::uint64_t id_rtcp_heard = std::uint64_t{1} << 36; // were accepted, both under upper's
+
+[[nodiscard]] constexpr bool is_of(std::uint64_t id, std::uint32_t ssrc) noexcept {
+    return id << 31 == (id_in_use | ssrc) << 31; // whatever flags and upper are
+}
+[[nodiscard]] constexpr std::uint16_t upper_of(std::uint64_t id) noexcept {
+    return static_cast<std::uint16_t>(id >> 48);
+}
+[[nodiscard]] constexpr std::uint16_t heard_under(std::uint64_t id) noexcept {
+    return upper_of(id);
+}
+[[nodiscard]] constexpr std::uint64_t with_upper(std::uint64_t id, std::uint16_t upper) noexcept {
+    return (id & 0xffffffffffff) | std::uint64_t{upper} << 48;
+}
+
+// --- streams
+
+// Where one stream lies.
+struct stream_ref {
+    std::uint64_t* id = nullptr;
+    media::replay_window* rtp = nullptr;
+    stream_rest* rest = nullptr;
+    unsigned at = 0; // counted over the side's own places and its blocks
+
+    [[nodiscard]] explicit operator bool() const noexcept { return id != nullptr; }
+    [[nodiscard]] media::replay_window& window(bool rtcp) const noexcept { return rtcp ? rest->rtcp : *rtp; }
+};
+
+[[nodiscard]] inline stream_ref first_stream(side& what) noexcept {
+    return {&what.first_id, &what.first_rtp, &what.first_rest, 0};
+}
+[[nodiscard]] inline stream_ref own_stream(side& what, unsigned at) noexcept { // at > 0
+    return {&what.more_ids[at - 1], &what.more[at - 1].rtp, &what.more[at - 1].rest, at};
+}
+
+[[nodiscard]] inline std::uint64_t first_block(const side& what) noexcept { // + 1; 0 = none
+    return std::atomic_ref<std::uint32_t>(const_cast<std::uint32_t&>(what.blocks)).load(std::memory_order_acquire);
+}
+[[nodiscard]] inline std::uint64_t next_block(const stream_block& after) noexcept {
+    return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(after.next)).load(std::memory_order_acquire);
+}
+
+// Every place of a side, in use or not, until `what` returns true; whether it did.
+template <class F>
+bool any_stream(side& of, const stream_pool& streams, F&& what) {
+    if (what(first_stream(of)))
+        return true;
+    for (unsigned at = 1; at < own_streams; ++at)
+        if (what(own_stream(of, at)))
+            return true;
+    unsigned at = own_streams;
+    for (std::uint64_t block = first_block(of); block != 0 && at < max_streams;
+         block = next_block(streams[static_cast<stream_pool::index>(block - 1)])) {
+        stream_block& in = streams[static_cast<stream_pool::index>(block - 1)];
+        for (unsigned i = 0; i < streams_in_block; ++i, ++at)
+            if (what(stream_ref{&in.ids[i], &in.streams[i].rtp, &in.streams[i].rest, at}))
+                return true;
+    }
+    return false;
+}
+
+[[nodiscard]] stream_ref find_other(side& what, const stream_pool& streams, std::uint32_t ssrc) noexcept;
+
+// Changed only where the caller may change the side.
+[[nodiscard]] inline stream_ref find_stream(const side& what, const stream_pool& streams, std::uint32_t ssrc) noexcept {
+    auto& of = const_cast<side&>(what);
+    if (is_of(what.first_id, ssrc)) [[likely]]
+        return first_stream(of);
+    return find_other(of, streams, ssrc);
+}
+
+// A zeroed place that is not in use yet, of the pool where the side's own ones are; nothing, and the reason, where
+// there is none.
+[[nodiscard]] stream_ref free_or_new_place(side& what, stream_pool& streams, api::drop& why) noexcept;
+// Likewise, but before the pool is asked the longest unused stream goes, where it may.
+[[nodiscard]] stream_ref make_room(side& what, stream_pool& streams, api::drop& why) noexcept;
 
 } // namespace tandem::flow::detail

@@ -153,7 +153,7 @@ protected:
             if (epoch >= 2) {
                 const retired gone = retire(*each, epoch - 2);
                 ASSERT_EQ(gone.status, api::status::ok);
-                pool.release(gone.key);
+                pool.release(gone.key.value());
             }
         }
         ASSERT_EQ(switch_to(world_->out, epoch), api::status::ok);
@@ -179,7 +179,7 @@ protected:
 
     // Both senders; what goes on the wire, or nothing where both refuse.
     void seal(const bytes& clear, bool lossless, std::size_t now) {
-        const outcome ours = send(world_->out, world_->pool(), *engine_, clear);
+        const outcome ours = send(world_->out, world_->pool(), world_->streams(), *engine_, clear);
         bytes theirs = clear;
         const drop verdict = as_drop(sender_.protect(theirs, epoch_));
         if (verdict != drop::none) {
@@ -226,7 +226,7 @@ protected:
             std::vector<bytes> burst;
             for (std::size_t i = 0; i < count; ++i)
                 burst.push_back(arrived[from + i].packet);
-            const auto ours = receive(world_->in, world_->pool(), *engine_, burst);
+            const auto ours = receive(world_->in, world_->pool(), world_->streams(), *engine_, burst);
             for (std::size_t i = 0; i < count; ++i)
                 compare(arrived[from + i], ours[i]);
         }

@@ -13,7 +13,7 @@
 #include "dataplane/crypto/ipsecmb.hpp"
 #include "dataplane/crypto/key_pool.hpp"
 #include "dataplane/crypto/openssl.hpp"
-#include "dataplane/flow/side.hpp"
+#include "dataplane/flow/side_internal.hpp"
 #include "dataplane/media/index.hpp"
 #include "dataplane/media/packet.hpp"
 #include "dataplane/media/suite.hpp"
@@ -28,15 +28,17 @@ inline constexpr bool sanitized = true; // counts are scaled down there
 inline constexpr bool sanitized = false;
 #endif
 
-// In and out side and a key pool, plain memory: copy it to see whether something changed.
+// In and out side, a key pool and one for streams, plain memory: copy it to see whether something changed.
 struct world {
-    static constexpr std::uint32_t keys = 16;
+    static constexpr std::uint32_t keys = 16, blocks = 2 * max_blocks;
     alignas(64) side in;
     alignas(64) side out;
     alignas(64) std::uint8_t pool_memory[crypto::key_pool::bytes(keys)];
+    alignas(64) std::uint8_t stream_memory[stream_pool::bytes(blocks)];
 
     world() { std::memset(static_cast<void*>(this), 0, sizeof *this); }
     [[nodiscard]] crypto::key_pool pool() noexcept { return {pool_memory, keys}; }
+    [[nodiscard]] stream_pool streams() noexcept { return {stream_memory, blocks}; }
 };
 
 inline api::epoch_key master(api::suite suite, std::uint32_t epoch, std::uint32_t seed) {
@@ -91,44 +93,109 @@ struct outcome {
     crypto::op op;
 };
 
-inline outcome send(side& out, crypto::key_pool pool, crypto::engine& engine, const bytes& clear) {
+// As an SRTP in-side leaves it that has seen all that was sent: every jump is authentic.
+inline void in_step(const side& out, stream_pool streams, crypto::op& op) {
+    const auto known = detail::find_stream(out, streams, op.ssrc);
+    const std::uint64_t next = known ? known.rtp->next() : 0;
+    const std::uint64_t index =
+        media::guess_index(next, static_cast<std::uint16_t>(op.sequence + offset_of(out, streams, op.ssrc)));
+    op.expected = next == 0 ? 1 : index >= next ? static_cast<std::uint32_t>(index + 1 - next) : 0;
+}
+
+inline outcome send(side& out, crypto::key_pool pool, stream_pool streams, crypto::engine& engine, const bytes& clear) {
     outcome sent;
     sent.packet = clear;
     sent.packet.resize(clear.size() + media::max_trailer);
     side wire{}; // as a clear in-side would have parsed it
     static_cast<void>(init_side(wire, api::side::in, api::suite::clear, 0));
-    sent.result = prepare_unprotect(wire, pool, sent.packet.data(), static_cast<std::uint32_t>(clear.size()), sent.op);
-    if (sent.result == api::drop::none)
-        sent.result = prepare_protect(out, pool, media::max_trailer, sent.op);
+    sent.result =
+        prepare_unprotect(wire, pool, streams, sent.packet.data(), static_cast<std::uint32_t>(clear.size()), sent.op);
+    if (sent.result == api::drop::none) {
+        in_step(out, streams, sent.op);
+        sent.result = prepare_protect(out, pool, streams, media::max_trailer, sent.op);
+    }
     engine.protect({&sent.op, 1});
     sent.packet.resize(sent.op.length);
     return sent;
 }
 
 // A burst through an in-side, as the pipeline does it.
-inline std::vector<outcome> receive(side& in, crypto::key_pool pool, crypto::engine& engine,
-                                    std::span<const bytes> packets) {
+inline std::vector<outcome> receive(side& in, crypto::key_pool pool, stream_pool streams, crypto::engine& engine,
+                                    std::span<const bytes> packets, bool another = true) {
     std::vector<outcome> got(packets.size());
     std::vector<crypto::op> ops(packets.size());
     for (std::size_t i = 0; i < packets.size(); ++i) {
         got[i].packet = packets[i];
-        static_cast<void>(
-            prepare_unprotect(in, pool, got[i].packet.data(), static_cast<std::uint32_t>(packets[i].size()), ops[i]));
+        static_cast<void>(prepare_unprotect(in, pool, streams, got[i].packet.data(),
+                                            static_cast<std::uint32_t>(packets[i].size()), ops[i]));
     }
     std::vector<bool> ready;
     for (const auto& op : ops)
         ready.push_back(op.result == api::drop::none);
     engine.unprotect(ops);
     for (std::size_t i = 0; i < packets.size(); ++i) {
-        got[i].result = ready[i] ? commit_unprotect(in, pool, engine, ops[i]) : ops[i].result;
+        const bool again = another && ops[i].result == api::drop::srtp_auth && has_another_index(in, streams, ops[i]);
+        got[i].result = ready[i] ? commit_unprotect(in, pool, streams, engine, ops[i], again) : ops[i].result;
+        ops[i].epoch = epoch_of(in, ops[i]);
         got[i].packet.resize(ops[i].length);
         got[i].op = ops[i];
     }
     return got;
 }
 
-inline outcome receive_one(side& in, crypto::key_pool pool, crypto::engine& engine, const bytes& packet) {
-    return receive(in, pool, engine, {&packet, 1}).front();
+inline outcome receive_one(side& in, crypto::key_pool pool, stream_pool streams, crypto::engine& engine,
+                           const bytes& packet, bool another = true) {
+    return receive(in, pool, streams, engine, {&packet, 1}, another).front();
 }
+
+inline constexpr api::suite gcm = api::suite::aead_aes_128_gcm, cm80 = api::suite::aes_cm_128_hmac_sha1_80;
+inline constexpr api::suite every_suite[] = {cm80, api::suite::aes_cm_128_hmac_sha1_32, gcm,
+                                             api::suite::aead_aes_256_gcm};
+
+class side_fixture : public ::testing::Test {
+protected:
+    void start(api::suite which, std::uint8_t mki) {
+        *world_ = world();
+        pool_ = world_->pool();
+        streams_ = world_->streams();
+        suite_ = which;
+        ASSERT_EQ(init_side(world_->in, api::side::in, which, mki), api::status::ok);
+        ASSERT_EQ(init_side(world_->out, api::side::out, which, mki), api::status::ok);
+    }
+    api::status give(side& what, std::uint32_t epoch, std::uint32_t seed = 1) {
+        return install(what, pool_, *engine_, master(suite_, epoch, seed));
+    }
+    void give_both(std::uint32_t epoch) {
+        ASSERT_EQ(give(world_->in, epoch), api::status::ok);
+        ASSERT_EQ(give(world_->out, epoch), api::status::ok);
+    }
+    void drop_epoch(side& what, std::uint32_t epoch) {
+        const retired gone = retire(what, epoch);
+        ASSERT_EQ(gone.status, api::status::ok);
+        if (gone.key)
+            pool_.release(*gone.key);
+    }
+    bytes sealed(std::uint32_t ssrc, std::uint16_t sequence) {
+        auto sent = send(world_->out, pool_, streams_, *engine_, rtp(ssrc, sequence, 20, random_));
+        EXPECT_EQ(sent.result, api::drop::none);
+        return sent.packet;
+    }
+    api::drop take(const bytes& packet) { return receive_one(world_->in, pool_, streams_, *engine_, packet).result; }
+    void restart() { // of the process
+        pool_.recover_begin();
+        streams_.recover_begin();
+        recover(world_->in, pool_, streams_);
+        recover(world_->out, pool_, streams_);
+        pool_.recover_end(*engine_);
+        streams_.recover_end();
+    }
+
+    std::unique_ptr<world> world_ = std::make_unique<world>();
+    crypto::key_pool pool_ = world_->pool();
+    stream_pool streams_ = world_->streams();
+    std::unique_ptr<crypto::engine> engine_ = crypto::make_ipsecmb();
+    std::mt19937_64 random_{20261121};
+    api::suite suite_ = gcm;
+};
 
 } // namespace tandem::flow::testing

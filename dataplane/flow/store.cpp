@@ -11,8 +11,8 @@ constexpr slot_index slots_in_block = 64;
 }
 
 store::store(memory& state, port_table& table, crypto::engine& builder, executor& workers, unsigned worker_count)
-    : memory_(state), table_(table), keys_(state.keys()), builder_(builder), workers_(workers),
-      worker_count_(worker_count), flows_of_(worker_count), free_(worker_count) {}
+    : memory_(state), table_(table), keys_(state.keys()), streams_(state.streams()), builder_(builder),
+      workers_(workers), worker_count_(worker_count), flows_of_(worker_count), free_(worker_count) {}
 
 bool store::reachable(const record& r) const noexcept {
     const auto& now = table_.addresses();
@@ -30,13 +30,15 @@ recovery store::recover() {
     memory_header& h = memory_.header();
     const auto records = memory_.records();
     keys_.recover_begin();
+    streams_.recover_begin();
     free_.assign(worker_count_, {});
     for (slot_index i = 0; i < records.size(); ++i) {
         record& r = records[i];
+        settle(r);
         const state s = load_state(r);
         if (s == state::active && reachable(r)) {
-            flow::recover(memory_.ins()[i], keys_);
-            flow::recover(memory_.outs()[i], keys_);
+            flow::recover(memory_.ins()[i], keys_, streams_);
+            flow::recover(memory_.outs()[i], keys_, streams_);
             note_source(r);
             if (r.worker >= worker_count_)
                 r.worker = static_cast<std::uint8_t>(r.worker % worker_count_); // pairs stay together
@@ -45,10 +47,12 @@ recovery store::recover() {
         }
         if (s != state::free) {
             s == state::active ? ++done.unreachable : ++done.wiped;
-            wipe(i); // without its keys: nothing marks them, recover_end wipes them
+            wipe(i); // without its keys and blocks: nothing marks them, recover_end wipes them
         }
     }
+    std::atomic_ref(h.decided).store(0, std::memory_order_release); // every part is played
     keys_.recover_end(builder_);
+    streams_.recover_end();
     for (auto& list : free_)
         list.reserve(records.size() / worker_count_ + slots_in_block);
     top_ = 0;
@@ -63,6 +67,17 @@ recovery store::recover() {
         std::memcpy(h.address[a], table_.addresses()[a].data(), 16);
     done.last_heartbeat_ns = h.starts != 0 ? h.heartbeat_ns : 0;
     return done;
+}
+
+// A kill came in the midst of a replacement: all of it is done, or nothing.
+void store::settle(record& r) noexcept {
+    const bool decided = memory_.header().decided != 0;
+    if (load_state(r) == state::held || (r.part == part::comes && decided))
+        store_state(r, state::active);
+    if (r.part == part::goes && decided)
+        store_state(r, state::removing);
+    if (load_state(r) == state::active)
+        store_part(r, part::none);
 }
 
 void store::publish(slot_index slot) {
@@ -125,21 +140,25 @@ std::vector<slot_index>& store::free_near(unsigned worker) noexcept {
                              [](const auto& a, const auto& b) { return a.size() < b.size(); });
 }
 
-// Both flows of a pair live on one worker, so that latching needs no lock.
+// Both flows of a pair live on one worker, so that latching needs no lock; so do RTP and RTCP of a leg, which may
+// become one flow.
 std::uint8_t store::choose_worker(const api::flow_config& c) {
     for (const api::flow_id partner : {c.reverse, c.route.rtp_out, c.route.rtcp_out})
         if (const slot_index slot = partner == 0 ? no_slot : table_.find(partner); slot != no_slot)
             return memory_.records()[slot].worker;
+    if (const slot_index slot = table_.find(c.id ^ 1); slot != no_slot && memory_.records()[slot].tag == c.tag)
+        return memory_.records()[slot].worker;
     // The one with the fewest, not the next in turn: calls that end leave gaps.
     return static_cast<std::uint8_t>(std::min_element(flows_of_.begin(), flows_of_.end()) - flows_of_.begin());
 }
 
 // A remote that is not known yet, but whose leg has been heard already.
 void store::learn_from_partner(const record& r, route& to) const noexcept {
-    const slot_index slot = r.reverse == 0 ? no_slot : table_.find(r.reverse);
-    if (slot == no_slot)
-        return;
-    const record& partner = memory_.records()[slot];
+    if (const slot_index slot = r.reverse == 0 ? no_slot : table_.find(r.reverse); slot != no_slot)
+        learn_from(memory_.records()[slot], to);
+}
+
+void store::learn_from(const record& partner, route& to) noexcept {
     const auto heard = source_of(partner);
     if (!heard || partner.source == api::source_policy::signalled)
         return;
@@ -155,21 +174,41 @@ api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
     if (table_.find(c.id) != no_slot)
         return api::status::flow_exists;
     const std::uint8_t worker = choose_worker(c);
+    const auto slot = count_ < memory_.header().max_flows ? take_slot(worker) : std::nullopt;
+    if (!slot)
+        return api::status::table_full;
+    record& r = memory_.records()[*slot];
+    store_state(r, state::building);
+    auto status = init_side(memory_.ins()[*slot], api::side::in, c.in.suite, c.in.mki_length);
+    if (status == api::status::ok)
+        status = init_side(memory_.outs()[*slot], api::side::out, c.out.suite, c.out.mki_length);
+    if (status != api::status::ok) {
+        wipe(*slot);
+        free_like(*slot).push_back(*slot);
+        return status;
+    }
+    fill(r, c, worker, now_ns);
+    route to = c.route;
+    learn_from_partner(r, to);
+    switch_route(r, to);
+    store_state(r, state::active); // last: from here on a restart finds it
+    publish(*slot);
+    return api::status::ok;
+}
+
+std::optional<slot_index> store::take_slot(unsigned worker) {
     if (free_near(worker).empty())
         finish(); // perhaps this very request removed some
     auto& free = free_near(worker);
     if (free.empty())
-        return api::status::table_full;
+        return std::nullopt;
     const slot_index slot = free.back();
-    record& r = memory_.records()[slot];
-    store_state(r, state::building);
-    auto status = init_side(memory_.ins()[slot], api::side::in, c.in.suite, c.in.mki_length);
-    if (status == api::status::ok)
-        status = init_side(memory_.outs()[slot], api::side::out, c.out.suite, c.out.mki_length);
-    if (status != api::status::ok) {
-        wipe(slot);
-        return status;
-    }
+    free.pop_back();
+    return slot;
+}
+
+// All but the state and the route.
+void store::fill(record& r, const api::flow_config& c, std::uint8_t worker, std::uint64_t now_ns) noexcept {
     r.id = c.id;
     r.reverse = c.reverse;
     r.in = c.in;
@@ -183,13 +222,6 @@ api::status store::add(const api::flow_config& c, std::uint64_t now_ns) {
     r.created_ns = now_ns;
     r.signalled_source = c.source.signalled;
     r.worker = worker;
-    route to = c.route;
-    learn_from_partner(r, to);
-    switch_route(r, to);
-    free.pop_back();
-    store_state(r, state::active); // last: from here on a restart finds it
-    publish(slot);
-    return api::status::ok;
 }
 
 api::status store::check_update(const api::flow_update& u) const noexcept {
@@ -299,6 +331,7 @@ void store::finish() {
             const unsigned n = retire_all(*s, keys);
             for (unsigned k = 0; k < n; ++k)
                 keys_.release(keys[k]);
+            release_streams(*s, streams_);
         }
         wipe(slot);
         free_like(slot).push_back(slot);
@@ -344,8 +377,8 @@ api::status store::retire(const api::epoch_ref& epoch) {
     if (s == nullptr)
         return api::status::unknown_flow;
     const retired gone = flow::retire(*s, epoch.epoch);
-    if (gone.status == api::status::ok)
-        retired_keys_.push_back(gone.key);
+    if (gone.key)
+        retired_keys_.push_back(*gone.key);
     return gone.status;
 }
 

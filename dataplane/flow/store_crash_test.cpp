@@ -120,7 +120,7 @@ void expect_wiped(const void* what, std::size_t length, const char* name) {
 
 void check(process& p) {
     unsigned keys = 0, found = 0;
-    for (slot_index slot = 0; slot < room; ++slot) {
+    for (slot_index slot = 0; slot < p.state.slots(); ++slot) {
         const record& r = p.state.records()[slot];
         if (load_state(r) != state::active) {
             expect_wiped(&r, sizeof r, "record");

@@ -16,6 +16,7 @@
 #include <rte_mempool.h>
 #include <unistd.h>
 
+#include "bpf/loader/driver.hpp"
 #include "dataplane/io/capture.hpp"
 #include "dataplane/io/cpus.hpp"
 
@@ -185,6 +186,8 @@ eal::~eal() {
     rte_eal_mp_wait_lcore();
     rte_mempool_free(pool_);
     stderr_capture quiet(true);
+    bpf::driver_parts none;
+    const bpf::driver_scope closing(bpf::driver_scope::act::close, none); // it closes ports that were only prepared
     rte_eal_cleanup();
 }
 

@@ -23,11 +23,11 @@ namespace tandem::io {
 namespace {
 
 // One ioctl on an interface; errno in the result, 0 = done.
-int interface_ioctl(const std::string& name, unsigned long request, ifreq& arguments) {
+int interface_ioctl(const char* name, unsigned long request, ifreq& arguments) noexcept {
     int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno;
-    std::strncpy(arguments.ifr_name, name.c_str(), IFNAMSIZ - 1);
+    std::strncpy(arguments.ifr_name, name, IFNAMSIZ - 1);
     int code = ::ioctl(fd, request, &arguments) == 0 ? 0 : errno;
     ::close(fd);
     return code;
@@ -36,7 +36,7 @@ int interface_ioctl(const std::string& name, unsigned long request, ifreq& argum
 int ethtool_channels(const std::string& name, ethtool_channels& channels) {
     ifreq arguments{};
     arguments.ifr_data = reinterpret_cast<char*>(&channels);
-    return interface_ioctl(name, SIOCETHTOOL, arguments);
+    return interface_ioctl(name.c_str(), SIOCETHTOOL, arguments);
 }
 
 bool read_channels(const std::string& name, struct ethtool_channels& channels) {
@@ -76,10 +76,20 @@ tl::expected<interface_info, std::string> find_interface(const std::string& name
             "no interface '{}' in this network namespace: see `ip link`, and [[port]] interface in the configuration",
             name));
     ifreq arguments{};
-    if (int code = interface_ioctl(name, SIOCGIFMTU, arguments); code != 0)
+    if (int code = interface_ioctl(name.c_str(), SIOCGIFMTU, arguments); code != 0)
         return tl::unexpected(fmt::format("cannot read the MTU of {}: {}", name, std::strerror(code)));
     info.mtu = static_cast<std::uint16_t>(std::min(arguments.ifr_mtu, 65535));
     return info;
+}
+
+std::optional<unsigned> interface_flags(unsigned ifindex) noexcept {
+    char name[IFNAMSIZ] = {}; // what it is called now
+    if (::if_indextoname(ifindex, name) == nullptr)
+        return {};
+    ifreq arguments{};
+    if (interface_ioctl(name, SIOCGIFFLAGS, arguments) != 0)
+        return {};
+    return static_cast<unsigned short>(arguments.ifr_flags);
 }
 
 tl::expected<std::uint16_t, std::string> prepare_queues(const port_config& config, unsigned workers) {

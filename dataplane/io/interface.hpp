@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include <tl/expected.hpp>
@@ -16,5 +17,8 @@ struct interface_info {
 
 [[nodiscard]] tl::expected<interface_info, std::string> find_interface(const std::string& name);
 [[nodiscard]] tl::expected<void, std::string> check_privileges();
+
+// IFF_UP, IFF_RUNNING ...; nothing where there is no interface of that index any more.
+[[nodiscard]] std::optional<unsigned> interface_flags(unsigned ifindex) noexcept;
 
 } // namespace tandem::io

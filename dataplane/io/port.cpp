@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -17,12 +16,11 @@
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_ring.h>
-#include <unistd.h>
 
+#include "bpf/loader/driver.hpp"
 #include "bpf/loader/edge.hpp"
 #include "dataplane/io/capture.hpp"
 #include "dataplane/io/interface.hpp"
-#include "dataplane/io/ring_drops.hpp"
 
 namespace tandem::io {
 
@@ -36,21 +34,30 @@ constexpr unsigned max_mtu = 2048 - 256 - 18;
 using failure = tl::unexpected<std::string>;
 using status = tl::expected<void, std::string>;
 
-status start_device(port& p, rte_mempool* pool, const stderr_capture& said) {
-    auto failed = [&](const char* what, int rc) {
-        return failure(fmt::format("{}: {}: {}{}", p.name, what, rte_strerror(-rc), said.words()));
-    };
+std::string failed(const port& p, const char* what, int rc, const stderr_capture& said) {
+    return fmt::format("{}: {}: {}{}", p.name, what, rte_strerror(-rc), said.words());
+}
+
+status configure_device(const port& p, const stderr_capture& said) {
     rte_eth_conf conf{};
     if (int rc = rte_eth_dev_configure(p.id, p.rx_queues, p.tx_queues, &conf); rc != 0)
-        return failed("DPDK cannot configure the port", rc);
+        return failure(failed(p, "DPDK cannot configure the port", rc, said));
+    return {};
+}
+
+int set_up_receive_queue(const port& p, std::uint16_t queue, rte_mempool* pool) {
+    return rte_eth_rx_queue_setup(p.id, queue, descriptors, SOCKET_ID_ANY, nullptr, pool);
+}
+
+status start_device(port& p, rte_mempool* pool, const stderr_capture& said) {
     for (std::uint16_t q = 0; q < p.rx_queues; ++q)
-        if (int rc = rte_eth_rx_queue_setup(p.id, q, descriptors, SOCKET_ID_ANY, nullptr, pool); rc != 0)
-            return failed("cannot set up a receive queue", rc);
+        if (int rc = set_up_receive_queue(p, q, pool); rc != 0)
+            return failure(failed(p, "cannot set up a receive queue", rc, said));
     for (std::uint16_t q = 0; q < p.tx_queues; ++q)
         if (int rc = rte_eth_tx_queue_setup(p.id, q, descriptors, SOCKET_ID_ANY, nullptr); rc != 0)
-            return failed("cannot set up a transmit queue", rc);
+            return failure(failed(p, "cannot set up a transmit queue", rc, said));
     if (int rc = rte_eth_dev_start(p.id); rc != 0)
-        return failed("cannot start the port", rc);
+        return failure(failed(p, "cannot start the port", rc, said));
     rte_ether_addr mac{};
     rte_eth_macaddr_get(p.id, &mac);
     std::copy_n(mac.addr_bytes, p.mac.size(), p.mac.begin());
@@ -67,9 +74,12 @@ status make_device(port& p, const std::string& device, const std::string& args, 
 }
 
 void close_device(port& p) noexcept {
-    if (p.id == port::no_id)
+    // After a rehearsal alone the driver is not in a state to be closed; the process's end does that.
+    if (p.id == port::no_id || (p.driver && p.driver->sockets.empty()))
         return;
     stderr_capture quiet(true);
+    bpf::driver_parts nothing;
+    const bpf::driver_scope closing(bpf::driver_scope::act::close, p.driver ? *p.driver : nothing);
     rte_eth_dev_stop(p.id);
     rte_eth_dev_info info{};
     bool known = rte_eth_dev_info_get(p.id, &info) == 0;
@@ -79,87 +89,87 @@ void close_device(port& p) noexcept {
     p.id = port::no_id;
 }
 
-// As late as possible: until the new program is attached, media goes to the kernel.
-status make_way(port& p) {
-    auto stale = bpf::clear_stale(p.ifindex, p.name);
-    if (!stale)
-        return failure(stale.error());
-    if (*stale)
-        p.notes.emplace_back("detached the XDP program of a Tandem that was killed");
-    return {};
-}
-
-// The kernel gives a queue free some time after its last socket was closed or its owner killed: worth more than one
-// try.
-status start_af_xdp(port& p, const std::string& args, rte_mempool* pool) {
-    constexpr useconds_t pauses_us[] = {50'000, 200'000, 800'000, 0};
-    status started;
-    for (useconds_t pause : pauses_us) {
-        {
-            stderr_capture said(true);
-            if (auto made = make_device(p, "net_af_xdp_" + p.name, args, said); !made)
-                return made;
-            if (auto clear = make_way(p); !clear)
-                return clear;
-            const std::vector<int> others = open_xdp_sockets();
-            started = start_device(p, pool, said);
-            const std::vector<int> all = open_xdp_sockets();
-            p.sockets.clear();
-            std::set_difference(all.begin(), all.end(), others.begin(), others.end(), std::back_inserter(p.sockets));
-        }
-        if (started || pause == 0)
-            break;
-        close_device(p);
-        bpf::detach(p.ifindex);
-        ::usleep(pause);
-    }
-    return started;
-}
-
-status open_af_xdp(port& p, const port_config& config, rte_mempool* pool, unsigned workers) {
-    auto link = find_interface(config.interface);
+// The interface as it is now; a standby may have been made long before its turn.
+status look_at_interface(port& p) {
+    auto link = find_interface(p.name);
     if (!link)
         return failure(link.error());
+    if (p.ifindex != 0 && p.ifindex != link->ifindex)
+        return failure(fmt::format("{} is not the interface that it was when this data plane was started", p.name));
     p.ifindex = link->ifindex;
     p.mtu = link->mtu;
     if (link->mtu > max_mtu)
         return failure(fmt::format("{} has MTU {}, more than {}: ip link set dev {} mtu 1500", p.name, link->mtu,
                                    max_mtu, p.name));
+    return {};
+}
+
+// net_af_xdp is led up to the last step (bpf/loader/driver.hpp), which it then finds impossible.
+status rehearse(port& p, const std::string& args, rte_mempool* pool) {
+    const bpf::driver_scope rehearsal(bpf::driver_scope::act::rehearse, *p.driver);
+    const stderr_capture said(true);
+    if (auto made = make_device(p, "net_af_xdp_" + p.name, args, said); !made)
+        return made;
+    if (auto configured = configure_device(p, said); !configured)
+        return configured;
+    for (std::uint16_t q = 0; q < p.rx_queues; ++q) {
+        const int rc = set_up_receive_queue(p, q, pool);
+        if (p.driver->program < 0 || p.driver->umems_made != q + 1u)
+            return failure(failed(p, "cannot set up a receive queue", rc, said));
+    }
+    return {};
+}
+
+status prepare_af_xdp(port& p, const port_config& config, rte_mempool* pool, unsigned workers) {
+    if (auto there = look_at_interface(p); !there)
+        return there;
     if (auto allowed = check_privileges(); !allowed)
         return allowed;
     auto queues = prepare_queues(config, workers);
     if (!queues)
         return failure(queues.error());
     p.rx_queues = p.tx_queues = *queues;
-
     auto object = bpf::object_path();
     if (!object)
         return failure(object.error());
-    auto claim = bpf::interface_claim::take(p.ifindex, p.name);
-    if (!claim)
-        return failure(claim.error());
-    p.claim = std::make_unique<bpf::interface_claim>(std::move(*claim));
     if (auto free = bpf::refuse_foreign(p.ifindex, p.name); !free)
         return free;
     raise_memory_lock_limit();
-    std::string args =
+    p.driver = std::make_unique<bpf::driver_parts>();
+    const std::string args =
         fmt::format("iface={},start_queue=0,queue_count={},xdp_prog={},busy_budget=0", p.name, *queues, *object);
-    if (auto started = start_af_xdp(p, args, pool); !started)
-        return started;
-    auto maps = bpf::edge::open(p.ifindex, p.name);
+    if (auto rehearsed = rehearse(p, args, pool); !rehearsed)
+        return rehearsed;
+    auto maps = bpf::edge::open_loaded(p.driver->program);
     if (!maps)
         return failure(maps.error());
     p.edge = std::make_unique<bpf::edge>(std::move(*maps));
     for (std::uint32_t i = 0; i < config.media_addresses.size(); ++i)
         if (auto added = p.edge->add_media_address(config.media_addresses[i], i); !added)
             return added;
-    p.mode = p.edge->mode() == bpf::attach_mode::generic ? xdp_mode::generic : xdp_mode::driver;
-    if (p.mode == xdp_mode::generic)
-        p.notes.emplace_back("its driver has no XDP: running in generic mode, which is slower");
     return {};
 }
 
-status open_ring(port& p, const port_config& config, rte_mempool* pool) {
+status start_af_xdp(port& p, rte_mempool* pool) {
+    if (auto there = look_at_interface(p); !there)
+        return there;
+    auto attached = bpf::attach(p.ifindex, p.name, p.driver->program);
+    if (!attached)
+        return failure(attached.error());
+    if (attached->replaced)
+        p.notes.emplace_back("took the place of the XDP program of a Tandem before this one");
+    p.mode = attached->mode == bpf::attach_mode::generic ? xdp_mode::generic : xdp_mode::driver;
+    if (p.mode == xdp_mode::generic)
+        p.notes.emplace_back("its driver has no XDP: running in generic mode, which is slower");
+    const bpf::driver_scope opening(bpf::driver_scope::act::open, *p.driver);
+    const stderr_capture said(true);
+    if (auto started = start_device(p, pool, said); !started)
+        return started;
+    p.sockets = p.driver->sockets;
+    return {};
+}
+
+status make_ring(port& p, const port_config& config) {
     for (std::uint16_t q = 0; q < config.queues; ++q) {
         for (auto* rings : {&p.to_worker, &p.from_worker}) {
             std::string name = fmt::format("{}-{}{}", p.name, rings == &p.to_worker ? "rx" : "tx", q);
@@ -174,17 +184,17 @@ status open_ring(port& p, const port_config& config, rte_mempool* pool) {
     if (id < 0)
         return failure(fmt::format("{}: cannot make a port of rings: {}", p.name, rte_strerror(rte_errno)));
     p.id = static_cast<std::uint16_t>(id);
-    return start_device(p, pool, stderr_capture(true));
+    return configure_device(p, stderr_capture(true));
 }
 
-status open_null(port& p, rte_mempool* pool) {
+status make_null(port& p) {
     stderr_capture said(true);
     if (auto made = make_device(p, "net_null_" + p.name, "size=64,copy=0", said); !made)
         return made;
-    return start_device(p, pool, said);
+    return configure_device(p, said);
 }
 
-status open_pcap(port& p, const port_config& config, rte_mempool* pool) {
+status make_pcap(port& p, const port_config& config) {
     std::string args;
     if (!config.pcap_in.empty())
         args += "rx_pcap=" + config.pcap_in;
@@ -193,33 +203,69 @@ status open_pcap(port& p, const port_config& config, rte_mempool* pool) {
     stderr_capture said(true);
     if (auto made = make_device(p, "net_pcap_" + p.name, args, said); !made)
         return made;
-    return start_device(p, pool, said);
+    return configure_device(p, said);
+}
+
+status prepare(port& p, const port_config& config, rte_mempool* pool, unsigned workers) {
+    switch (config.kind) {
+    case port_kind::af_xdp:
+        return prepare_af_xdp(p, config, pool, workers);
+    case port_kind::ring:
+        return make_ring(p, config);
+    case port_kind::null:
+        return make_null(p);
+    case port_kind::pcap:
+        return make_pcap(p, config);
+    }
+    return {};
+}
+
+port empty_port(const port_config& config) {
+    port p;
+    p.kind = config.kind;
+    p.name = config.interface;
+    p.rx_queues = p.tx_queues = config.queues;
+    return p;
 }
 
 } // namespace
 
+tl::expected<port, std::string> prepare_port(const port_config& config, rte_mempool* pool, unsigned workers) {
+    port p = empty_port(config); // what was made so far is closed with it
+    if (auto prepared = prepare(p, config, pool, workers); !prepared)
+        return failure(prepared.error());
+    return p;
+}
+
+status claim_port(port& p) {
+    if (p.kind != port_kind::af_xdp)
+        return {};
+    auto claim = bpf::interface_claim::take(p.ifindex, p.name);
+    if (!claim)
+        return failure(claim.error());
+    p.claim = std::make_unique<bpf::interface_claim>(std::move(*claim));
+    return {};
+}
+
+status start_port(port& p, rte_mempool* pool) {
+    if (p.kind == port_kind::af_xdp)
+        return start_af_xdp(p, pool);
+    const stderr_capture said(true);
+    return start_device(p, pool, said);
+}
+
 tl::expected<port, std::string> open_port(const port_config& config, rte_mempool* pool, unsigned workers) {
-    port p; // what was opened so far is closed with it
-    p.kind = config.kind;
-    p.name = config.interface;
-    p.rx_queues = p.tx_queues = config.queues;
-    status opened;
-    switch (config.kind) {
-    case port_kind::af_xdp:
-        opened = open_af_xdp(p, config, pool, workers);
-        break;
-    case port_kind::ring:
-        opened = open_ring(p, config, pool);
-        break;
-    case port_kind::null:
-        opened = open_null(p, pool);
-        break;
-    case port_kind::pcap:
-        opened = open_pcap(p, config, pool);
-        break;
+    port p = empty_port(config);
+    if (config.kind == port_kind::af_xdp) { // another's is refused before anything is made
+        if (auto there = look_at_interface(p); !there)
+            return failure(there.error());
+        if (auto claimed = claim_port(p); !claimed)
+            return failure(claimed.error());
     }
-    if (!opened)
-        return failure(opened.error());
+    if (auto prepared = prepare(p, config, pool, workers); !prepared)
+        return failure(prepared.error());
+    if (auto started = start_port(p, pool); !started)
+        return failure(started.error());
     return p;
 }
 
@@ -255,6 +301,7 @@ port& port::operator=(port&& other) noexcept {
     tx_queues = other.tx_queues;
     edge = std::move(other.edge);
     claim = std::move(other.claim);
+    driver = std::move(other.driver);
     sockets = std::move(other.sockets);
     notes = std::move(other.notes);
     to_worker = std::exchange(other.to_worker, {});

@@ -17,6 +17,7 @@
 struct rte_mempool;
 struct rte_ring;
 namespace tandem::bpf {
+struct driver_parts;
 class edge;
 class interface_claim;
 } // namespace tandem::bpf
@@ -57,23 +58,35 @@ struct port {
     std::uint16_t tx_queues = 1;     // worker w sends on queue w: never fewer than workers
     std::unique_ptr<bpf::edge> edge; // its XDP maps; null where there is no program
     std::unique_ptr<bpf::interface_claim> claim;
-    std::vector<rte_ring*> to_worker;   // ring: the test enqueues mbufs here, one ring per queue ...
-    std::vector<rte_ring*> from_worker; // ... and dequeues here what was sent
-    std::vector<int> sockets;           // af_xdp: net_af_xdp's own, one a queue; only asked for statistics
-    std::vector<std::string> notes;     // what an operator should hear, e.g. that the mode is generic
+    std::unique_ptr<bpf::driver_parts> driver; // af_xdp: what net_af_xdp has made for it
+    std::vector<rte_ring*> to_worker;          // ring: the test enqueues mbufs here, one ring per queue ...
+    std::vector<rte_ring*> from_worker;        // ... and dequeues here what was sent
+    std::vector<int> sockets;                  // af_xdp: net_af_xdp's own, one a queue; only asked for statistics
+    std::vector<std::string> notes;            // what an operator should hear, e.g. that the mode is generic
 };
 
 // Number of receive queues that open_port() will use (for eal_config::queues, before the EAL is started). An interface
 // with fewer queues than workers is asked to make more (ethtool channels); the error says what to do where it cannot.
 [[nodiscard]] tl::expected<std::uint16_t, std::string> prepare_queues(const port_config& config, unsigned workers);
 
-// Opens and starts. An AF_XDP interface can be opened once in a process: net_af_xdp of DPDK 22.11 does not close its
-// socket, so the queue stays taken until the process ends. The error is a sentence for the operator: no such interface,
-// another Tandem or another XDP program on it, missing privileges, ...
+// Everything that can be done beside another data plane on the same interface, which is most of it. Once that has
+// ended, claim_port() makes the interface this process's own, and start_port() puts program and sockets on it.
+[[nodiscard]] tl::expected<port, std::string> prepare_port(const port_config& config, rte_mempool* pool,
+                                                           unsigned workers);
+[[nodiscard]] tl::expected<void, std::string> claim_port(port& p);
+[[nodiscard]] tl::expected<void, std::string> start_port(port& p, rte_mempool* pool);
+
+// All three, claim first. An AF_XDP interface can be opened once in a process: net_af_xdp of DPDK 22.11 does not close
+// its socket, so the queue stays taken until the process ends. The error is a sentence for the operator: no such
+// interface, another Tandem or another XDP program on it, missing privileges, ...
 [[nodiscard]] tl::expected<port, std::string> open_port(const port_config& config, rte_mempool* pool, unsigned workers);
 
 void close_port(port& p) noexcept;
 
 [[nodiscard]] api::port_entry describe(const port& p) noexcept;
+
+// Whether media still comes and goes by it: its interface, our program on it, a socket behind every queue. Some system
+// calls (port_health.cpp).
+[[nodiscard]] api::health_state look_at(const port& p) noexcept;
 
 } // namespace tandem::io

@@ -42,7 +42,7 @@ eal& environment() {
     static eal running = [] {
         eal_config config;
         config.instance = "io-port-test";
-        config.queues = 5; // net_af_xdp keeps 2,048 buffers of each port that was closed
+        config.queues = 11; // net_af_xdp keeps 4,096 buffers of each port that was opened and closed
         auto started = eal::start(config);
         if (!started) {
             std::fprintf(stderr, "%s\n", started.error().c_str());
@@ -215,6 +215,33 @@ TEST_F(af_xdp, ClosingDetaches) {
     EXPECT_TRUE(bpf::interface_claim::take(::if_nametoindex("tt0"), "tt0")) << "given up";
 }
 
+// What others may do to a port that is in use.
+TEST_F(af_xdp, TellsWhetherMediaStillComes) {
+    using state = api::health_state;
+    const auto ip = [](const char* words) { return std::system(words) == 0; };
+    auto p = open("tt0");
+    ASSERT_TRUE(p) << p.error();
+    EXPECT_EQ(look_at(*p), state::ok);
+    ASSERT_TRUE(ip("ip link set tt1 down"));
+    EXPECT_EQ(look_at(*p), state::no_carrier);
+    ASSERT_TRUE(ip("ip link set tt1 up"));
+    EXPECT_EQ(look_at(*p), state::ok);
+    ASSERT_TRUE(ip("ip link set tt0 down"));
+    EXPECT_EQ(look_at(*p), state::interface_down);
+    ASSERT_TRUE(ip("ip link set tt0 up"));
+    EXPECT_EQ(look_at(*p), state::ok);
+    ASSERT_TRUE(bpf::testing::take_socket_out(::if_nametoindex("tt0"), 0));
+    EXPECT_EQ(look_at(*p), state::no_socket);
+    ASSERT_TRUE(ip("ip link set dev tt0 xdp off"));
+    EXPECT_EQ(look_at(*p), state::no_program);
+    ASSERT_TRUE(bpf::testing::attach_foreign(::if_nametoindex("tt0")));
+    EXPECT_EQ(look_at(*p), state::foreign_program);
+    ASSERT_TRUE(ip("ip link del tt0"));
+    EXPECT_EQ(look_at(*p), state::interface_gone);
+    ASSERT_TRUE(ip("ip link add tt0 type veth peer name tt1 && ip link set tt0 up"));
+    EXPECT_EQ(look_at(*p), state::interface_gone) << "another of the same name is not ours";
+}
+
 TEST_F(af_xdp, TwoPortsShareThePool) {
     ASSERT_EQ(std::system("ip link add tt2 type veth peer name tt3 && ip link set tt2 up && ip link set tt3 up"), 0);
     {
@@ -242,7 +269,7 @@ TEST_F(af_xdp, KilledTandemsProgramIsReplaced) {
     EXPECT_EQ(receive(*p, std::chrono::milliseconds(100)), nullptr);
     EXPECT_EQ(p->edge->verdicts().value()[static_cast<std::size_t>(api::drop::edge_closed_port)], 1u);
     ASSERT_FALSE(p->notes.empty());
-    EXPECT_NE(p->notes[0].find("was killed"), std::string::npos) << p->notes[0];
+    EXPECT_NE(p->notes[0].find("took the place"), std::string::npos) << p->notes[0];
 }
 
 TEST_F(af_xdp, ForeignProgramIsNotTouched) {

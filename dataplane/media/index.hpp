@@ -29,6 +29,18 @@ inline constexpr std::uint32_t rtcp_encrypted = std::uint32_t{1} << 31; // the E
     return roc << 16 | sequence;
 }
 
+// RFC 3550 A.1: what one packet's sequence number alone tells of a stream that nothing authenticates.
+inline constexpr int max_dropout = 3000; // more are not lost at once: the sequence jumped
+inline constexpr int max_misorder = 100; // nor does a packet come that late
+
+// How far ahead of what is expected: 0 = the next one, -1 = the highest again.
+[[nodiscard]] constexpr int distance(std::uint64_t next, std::uint16_t sequence) noexcept {
+    return static_cast<std::int16_t>(sequence - static_cast<std::uint16_t>(next));
+}
+[[nodiscard]] constexpr bool in_sequence(int ahead) noexcept {
+    return ahead <= max_dropout && ahead >= -1 - max_misorder;
+}
+
 [[nodiscard]] constexpr std::uint32_t roc_of(std::uint64_t index) noexcept {
     return static_cast<std::uint32_t>(index >> 16);
 }

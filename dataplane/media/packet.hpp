@@ -16,6 +16,10 @@ namespace tandem::media {
 [[nodiscard]] constexpr std::uint32_t load32(const std::uint8_t* from) noexcept {
     return std::uint32_t{from[0]} << 24 | std::uint32_t{from[1]} << 16 | std::uint32_t{from[2]} << 8 | from[3];
 }
+constexpr void store16(std::uint8_t* to, std::uint16_t value) noexcept {
+    to[0] = static_cast<std::uint8_t>(value >> 8);
+    to[1] = static_cast<std::uint8_t>(value);
+}
 constexpr void store32(std::uint8_t* to, std::uint32_t value) noexcept {
     to[0] = static_cast<std::uint8_t>(value >> 24);
     to[1] = static_cast<std::uint8_t>(value >> 16);

@@ -59,11 +59,38 @@ public:
         commit_store(next_, index + 1);
     }
 
+    // The first index of a sequence that begins anew, also below those so far: nothing else of it was seen. Not for
+    // what is sent, nor for a key under which this window was moved: there it would let packets in again.
+    constexpr void begin_at(std::uint64_t index) noexcept {
+        seen_ = {};
+        word(index) |= bit(index);
+        commit_store(next_, index + 1);
+    }
+
+    constexpr void clear() noexcept {
+        seen_ = {};
+        commit_store(next_, 0);
+    }
+
     // After a crash: whatever the bitmap says, every index below `next_` counts as seen.
     constexpr void recover() noexcept { seen_ = {~std::uint64_t{0}, ~std::uint64_t{0}}; }
 
     [[nodiscard]] constexpr bool started() const noexcept { return next_ != 0; }
     [[nodiscard]] constexpr std::uint64_t next() const noexcept { return next_; } // highest index + 1; 0 = none yet
+
+    // For a copy by another thread than the owner, which then takes every index below it for seen.
+    [[nodiscard]] std::uint64_t shared_next() const noexcept {
+        return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(next_)).load(std::memory_order_acquire);
+    }
+    // Another window's content: bit i of `seen`, the least significant of [0] first, is index next - 1 - i.
+    static constexpr replay_window restored(std::uint64_t next, const std::uint64_t (&seen)[2]) noexcept {
+        replay_window made;
+        for (std::uint64_t i = 0; i < size && i < next; ++i)
+            if ((seen[i / 64] >> i % 64 & 1) != 0)
+                made.word(next - 1 - i) |= bit(next - 1 - i);
+        made.next_ = next;
+        return made;
+    }
 
 private:
     // A circular bitmap: index i has bit i % size, so that moving the window copies nothing.

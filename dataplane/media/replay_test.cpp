@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replay window: against a plain set as model, at its edges, and after recover().
+#include "dataplane/media/index.hpp"
 #include "dataplane/media/replay.hpp"
 
 #include <cstring>
@@ -72,6 +73,43 @@ TEST(Srtp, RecoverRefusesAllUpToTheTop) {
     window.update(203);
     EXPECT_EQ(window.check(202), drop::none) << "packets behind the first one after a crash are new";
     EXPECT_EQ(window.check(199), drop::srtp_replay);
+}
+
+TEST(Srtp, AWindowThatBeginsAnew) {
+    replay_window window;
+    for (const std::uint64_t index : {70'000U, 70'100U})
+        window.update(index);
+    window.begin_at(5);
+    EXPECT_EQ(window.next(), 6U);
+    EXPECT_EQ(window.check(5), drop::srtp_replay);
+    for (const std::uint64_t index : {0U, 4U, 6U, 70'100U})
+        EXPECT_EQ(window.check(index), drop::none) << index;
+    window.begin_at(1000); // killed in the middle: recover() counts all below as seen
+    window.recover();
+    EXPECT_EQ(window.check(999), drop::srtp_replay);
+}
+
+TEST(Srtp, AWindowFromItsContent) {
+    for (const std::uint64_t next : {1U, 63U, 64U, 65U, 127U, 128U, 129U, 100'000U}) {
+        const std::uint64_t seen[2] = {5, std::uint64_t{1} << 63};
+        const auto window = replay_window::restored(next, seen);
+        EXPECT_EQ(window.next(), next);
+        for (std::uint64_t i = 0; i < 130 && i < next; ++i)
+            EXPECT_EQ(window.check(next - 1 - i), i >= 128                       ? drop::srtp_too_old
+                                                  : i == 0 || i == 2 || i == 127 ? drop::srtp_replay
+                                                                                 : drop::none)
+                << next << " - 1 - " << i;
+    }
+    EXPECT_FALSE(replay_window::restored(0, {}).started());
+}
+
+TEST(Srtp, DistanceBySequenceNumber) { // RFC 3550 A.1
+    EXPECT_EQ(distance(0x10000, 0), 0);
+    EXPECT_EQ(distance(0x1ffff, 2), 3);
+    EXPECT_EQ(distance(0x20000, 0xffff), -1);
+    EXPECT_EQ(distance(5, 65534), -7);
+    EXPECT_TRUE(in_sequence(3000) && in_sequence(-101));
+    EXPECT_FALSE(in_sequence(3001) || in_sequence(-102) || in_sequence(-32768) || in_sequence(32767));
 }
 
 } // namespace

@@ -155,7 +155,7 @@ TEST(Recovery, MemoryIsSealedAndFoundAgain) {
     ASSERT_TRUE(second.has_value());
     EXPECT_FALSE(second->fresh());
     EXPECT_EQ(second->header().generation, generation);
-    EXPECT_EQ(second->records().size(), 16u);
+    EXPECT_EQ(second->header().max_flows, 16u);
     second->header().version = 99;
     EXPECT_FALSE(flow::memory::adopt(fd, 16).has_value());
     close(fd);

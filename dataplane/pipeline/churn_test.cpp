@@ -155,5 +155,59 @@ TEST(Churn, FlowsComeChangeAndGoWhileWorkersRun) {
     EXPECT_EQ(t.drops(api::drop::srtp_auth), 0u);
 }
 
+// A re-offer: the unit's leg muxes or has a flow for RTCP of its own; the core's flow follows.
+void reoffer(testbed& t, unsigned call, bool mux) {
+    const auto port = [call](unsigned at) { return static_cast<std::uint16_t>(at + 2 * call); };
+    const auto up = id(access4, port(4000)), up_rtcp = id(access4, port(4001)), down = id(core4, port(5000));
+    const bool muxed = t.flows().find(up_rtcp) == flow::no_slot;
+    const auto now = [&](api::flow_id of) {
+        api::flow_replacement r{};
+        r.config = flow::describe(t.flows().shared(), t.flows().find(of)).config;
+        r.config.route.rtp_remote.port = r.config.route.rtcp_remote.port = 0;
+        r.in_from[0] = r.out_from[0] = of;
+        return r;
+    };
+    std::vector<api::flow_replacement> items{now(up), now(down)};
+    items[0].config.carries = mux ? 3 : api::carries_rtp;
+    items[1].config.route.rtcp_out = mux ? up : up_rtcp;
+    if (mux && !muxed)
+        items[0].in_from[1] = items[0].out_from[1] = up_rtcp;
+    if (!mux) {
+        items.push_back(now(muxed ? up : up_rtcp));
+        items[2].config.id = up_rtcp;
+        items[2].config.carries = api::carries_rtcp;
+    }
+    std::vector<api::status> said(items.size());
+    t.flows().replace(items, 1, said);
+    for (const auto s : said)
+        ASSERT_EQ(s, api::status::ok);
+    t.flows().finish();
+}
+
+TEST(Churn, FlowsAreReplacedWhileWorkersRun) {
+    testbed t(3);
+    for (unsigned i = 0; i < people; ++i)
+        add(t, i);
+    t.start();
+    speaker media(t);
+    unsigned replaced = 0;
+    for (std::uint32_t e = 1; e < epochs && !HasFatalFailure(); ++e) {
+        media.allow(e);
+        do
+            for (unsigned i = 0; i < 2 * people; ++i, ++replaced) // with packets under way by every queue
+                reoffer(t, i % people, i >= people);
+        while (!media.done(e));
+        for (unsigned i = 0; i < people; ++i)
+            rekey(t, i, e);
+    }
+    media.allow(epochs);
+    const std::uint64_t out = media.end();
+    t.halt();
+    EXPECT_GT(replaced, 100u);
+    EXPECT_EQ(t.all_drops(), t.drops(api::drop::no_remote)) << "before the unit was heard";
+    EXPECT_EQ(out + t.all_drops(), t.injected());
+    RecordProperty("replaced", static_cast<int>(replaced));
+}
+
 } // namespace
 } // namespace tandem::pipeline::testing

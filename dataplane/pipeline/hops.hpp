@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "dataplane/flow/carry.hpp"
 #include "dataplane/flow/huge.hpp"
 #include "dataplane/pipeline/frame.hpp"
 
@@ -27,6 +28,7 @@ struct alignas(64) hop {
     // From the record, by the worker (route_to), when `stamp` is not the record's route_stamp.
     endpoints ends;
     std::uint32_t stamp; // 0 = never
+    bool moved;          // clear out: an SSRC's sequence numbers are (flow::has_offsets)
 };
 static_assert(sizeof(hop) == 64, "one line a packet");
 
@@ -36,5 +38,26 @@ struct flow_hops {
 };
 
 using hop_table = std::vector<flow_hops, flow::huge_allocator<flow_hops>>; // by slot
+
+// A flow that takes the place of others sends where they did by their ways. On its worker, between two bursts.
+inline void carry_ways(hop_table& hops, flow::record_column records, const flow::succession& flow) noexcept {
+    const flow::route& to = records[flow.to].where();
+    const auto same = [](api::flow_id out, const api::net_address& remote, api::flow_id was,
+                         const api::net_address& at) {
+        return out >> 16 == was >> 16 && flow::same_address(remote, at);
+    };
+    for (const flow::slot_index from : flow.out) {
+        if (from == flow::no_slot)
+            continue;
+        const flow::route& was = records[from].where();
+        if ((records[from].carries & api::carries_rtp) != 0 &&
+            same(to.rtp_out, to.rtp_remote, was.rtp_out, was.rtp_remote))
+            hops[flow.to].rtp = hops[from].rtp;
+        if ((records[from].carries & api::carries_rtcp) != 0 &&
+            same(to.rtcp_out, to.rtcp_remote, was.rtcp_out, was.rtcp_remote))
+            hops[flow.to].rtcp = hops[from].rtcp;
+    }
+    hops[flow.to].rtp.stamp = hops[flow.to].rtcp.stamp = 0; // ends are made of this flow's record
+}
 
 } // namespace tandem::pipeline

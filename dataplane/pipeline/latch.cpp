@@ -36,7 +36,8 @@ void worker::move_remote(flow::slot_index slot, const packet& p) noexcept {
 void worker::latch(packet& p) noexcept {
     flow::record& f = *p.flow;
     const auto place = static_cast<std::size_t>(&p - burst_.packets.data());
-    if (f.seen != 0 && f.in.suite != api::suite::clear && !flow::is_newest(shared_.memory.ins()[p.slot], ops_[place]))
+    if (f.seen != 0 && f.in.suite != api::suite::clear &&
+        !flow::is_newest(shared_.memory.ins()[p.slot], streams_, ops_[place]))
         return;
     const bool signalled = f.source == api::source_policy::signalled;
     flow::switch_source(f, p.source);

@@ -93,6 +93,15 @@ void worker::hand_over(unsigned to) noexcept {
         count(api::counter::wakeups);
 }
 
+// Another worker's flow may be replaced between the table's look-up and this one: what took its place has the packet.
+flow::record* worker::look_again(packet& p, api::flow_id to) const noexcept {
+    p.slot = shared_.table.find(to);
+    if (p.slot == flow::no_slot)
+        return nullptr;
+    flow::record& found = shared_.memory.records()[p.slot];
+    return flow::load_state(found) == flow::state::active ? &found : nullptr;
+}
+
 // Each step for the whole burst before the next, so that one packet's memory comes while another is worked on.
 void worker::lookup() noexcept {
     std::array<api::flow_id, burst_size> ids;
@@ -115,13 +124,16 @@ void worker::lookup() noexcept {
         packet& p = burst_.packets[i];
         if (p.reason != api::drop::none)
             continue;
-        flow::record& found = shared_.memory.records()[p.slot];
-        if (flow::load_state(found) != flow::state::active) {
-            drop(p, api::drop::flow_gone);
-            continue;
+        flow::record* found = &shared_.memory.records()[p.slot];
+        if (flow::load_state(*found) != flow::state::active) [[unlikely]] {
+            found = look_again(p, ids[i]);
+            if (found == nullptr) {
+                drop(p, api::drop::flow_gone);
+                continue;
+            }
         }
-        p.flow = &found;
-        if (found.out.suite != api::suite::clear)
+        p.flow = found;
+        if (found->out.suite != api::suite::clear)
             flow::prefetch(shared_.memory.outs()[p.slot]);
     }
     if (shared_.workers.size() == 1)

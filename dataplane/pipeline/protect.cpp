@@ -17,6 +17,7 @@ const hop& worker::way_of(const packet& p) noexcept {
         std::memcpy(local.ip, shared_.table.addresses()[from >> 16].data(), sizeof local.ip);
         local.port = static_cast<std::uint16_t>(from);
         way.ends = make_endpoints(local, p.rtcp ? to.rtcp_remote : to.rtp_remote);
+        way.moved = f.out.suite == api::suite::clear && flow::has_offsets(shared_.memory.outs()[p.slot], streams_);
         way.stamp = f.route_stamp;
     }
     return way;
@@ -44,14 +45,14 @@ void worker::protect() noexcept {
         if (p.reason != api::drop::none)
             continue;
         api::drop wrong = route_packet(p);
-        if (wrong == api::drop::none && p.flow->out.suite == api::suite::clear) {
+        if (wrong == api::drop::none && p.flow->out.suite == api::suite::clear && !p.way->moved) {
             op.key = nullptr; // goes as it is: the out-side's memory is not touched
             continue;
         }
         if (wrong == api::drop::none) {
             const std::size_t room = room_for_payload(p);
             op.key_limit = false;
-            wrong = flow::prepare_protect(shared_.memory.outs()[p.slot], keys_,
+            wrong = flow::prepare_protect(shared_.memory.outs()[p.slot], keys_, streams_,
                                           static_cast<std::uint32_t>(room > p.length ? room - p.length : 0), op);
         }
         if (wrong != api::drop::none) {
@@ -59,9 +60,11 @@ void worker::protect() noexcept {
             drop(p, wrong);
             continue;
         }
+        if (op.key == nullptr)
+            continue; // clear
         ++under_srtp;
         if (op.key_limit)
-            emit(api::event_type::key_limit, *p.flow, op.mki, p.source);
+            emit(api::event_type::key_limit, *p.flow, op.epoch, p.source);
     }
     if (under_srtp == 0)
         return; // lengths are as they were

@@ -201,8 +201,8 @@ std::optional<opened> open_frame(const bytes& f) {
 }
 
 testbed::testbed(unsigned workers, std::optional<flow::memory> memory, idle_mode idle)
-    : memory_(memory ? std::move(*memory) : std::move(*flow::memory::make(64))), hops_(64), worker_stats_(workers),
-      flow_stats_(64) {
+    : memory_(memory ? std::move(*memory) : std::move(*flow::memory::make(64))), hops_(memory_.slots()),
+      worker_stats_(workers), flow_stats_(memory_.slots()) {
     world& w = world::get();
     std::vector<flow::ip_bytes> ips;
     for (const char* ip : local_ips) {
@@ -231,6 +231,11 @@ testbed::testbed(unsigned workers, std::optional<flow::memory> memory, idle_mode
         hops_[slot] = {way(r.where().rtp_out), way(r.where().rtcp_out)};
         flow_stats_[slot] = {};
         flow_stats_[slot].id = r.id;
+    };
+    store_->on_withdraw = [this](flow::slot_index slot, const flow::record&) { flow_stats_[slot].id = 0; };
+    store_->on_carry = [this](const flow::succession& flow) {
+        flow::carry_counters(flow_stats_, memory_.records(), flow);
+        carry_ways(hops_, memory_.records(), flow);
     };
     for (unsigned i = 0; i < workers; ++i) {
         std::vector<port_use> use;

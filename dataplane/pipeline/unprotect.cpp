@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stage 3: is it RTP or RTCP of this flow, from whom it may come, authentic and not seen before? All packets of the
 // burst go through the engine together. What passes is "accepted": counted, and able to move the leg.
-#include "dataplane/media/packet.hpp"
+#include "dataplane/media/feedback.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
 namespace tandem::pipeline {
@@ -41,6 +41,21 @@ api::drop worker::permitted(const packet& p) const noexcept {
     return api::drop::wrong_source;
 }
 
+// What this leg's RTCP says of the streams that are sent to it, by the numbers under which their source sent them.
+// These go out by the flow whose in-side's port RTP leaves from here, also where RTCP has a flow of its own.
+void worker::undo_offsets(packet& p) noexcept {
+    const flow::slot_index slot = shared_.table.find(p.flow->where().rtp_out);
+    if (slot == flow::no_slot)
+        return;
+    const flow::record& back = shared_.memory.records()[slot];
+    if (flow::load_state(back) != flow::state::active || back.worker != index_)
+        return;
+    const flow::side& out = shared_.memory.outs()[slot];
+    media::move_sequences(p.payload, p.length, [&](std::uint32_t ssrc) {
+        return static_cast<std::uint16_t>(-flow::offset_of(out, streams_, ssrc));
+    });
+}
+
 // The packet is the flow's: counters, events, latch.
 void worker::accept(packet& p, const crypto::op& op, bool heard) noexcept {
     p.accepted = true;
@@ -49,6 +64,7 @@ void worker::accept(packet& p, const crypto::op& op, bool heard) noexcept {
     if (op.rtcp) {
         api::bump(s.rtcp_rx_packets);
         keep_reports(s, p);
+        undo_offsets(p);
     } else {
         api::bump(s.rx_packets);
         api::bump(s.rx_bytes, p.received_length);
@@ -88,7 +104,8 @@ void worker::unprotect() noexcept {
         op.result = p.reason;
         if (p.reason != api::drop::none)
             continue;
-        api::drop wrong = flow::prepare_unprotect(shared_.memory.ins()[p.slot], keys_, p.payload, p.length, op);
+        api::drop wrong =
+            flow::prepare_unprotect(shared_.memory.ins()[p.slot], keys_, streams_, p.payload, p.length, op);
         if (wrong == api::drop::none && (p.flow->carries & (op.rtcp ? api::carries_rtcp : api::carries_rtp)) == 0)
             wrong = op.rtcp ? api::drop::rtcp_unexpected : api::drop::rtp_unexpected;
         if (wrong == api::drop::none && !p.flow->heard_from(p.source))
@@ -106,7 +123,10 @@ void worker::unprotect() noexcept {
         if (p.reason != api::drop::none)
             continue;
         crypto::op& op = ops_[i];
-        api::drop wrong = flow::commit_unprotect(shared_.memory.ins()[p.slot], keys_, *engine_, op);
+        flow::side& in = shared_.memory.ins()[p.slot];
+        const bool another = op.result == api::drop::srtp_auth && flow::has_another_index(in, streams_, op) &&
+                             tries_.take(p.source, burst_.now_ns);
+        api::drop wrong = flow::commit_unprotect(in, keys_, streams_, *engine_, op, another);
         const bool heard = p.flow->heard_from(p.source);
         // Two first packets from different addresses may lie in one burst: the second is not the first one's.
         if (wrong == api::drop::none && !heard)

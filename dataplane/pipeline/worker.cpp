@@ -49,10 +49,10 @@ std::uint64_t monotonic_ns() noexcept {
     return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-worker::worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::engine> engine,
+worker::worker(unsigned index, shared_state& shared, std::shared_ptr<crypto::engine> engine,
                std::vector<port_use> ports, idle_config idle)
-    : index_(index), shared_(shared), keys_(shared.memory.keys()), engine_(std::move(engine)), ports_(std::move(ports)),
-      idle_mode_(idle.mode),
+    : index_(index), shared_(shared), keys_(shared.memory.keys()), streams_(shared.memory.streams()),
+      engine_(std::move(engine)), ports_(std::move(ports)), idle_mode_(idle.mode),
       idle_budget_tsc_(idle.mode == idle_mode::interrupt ? 0 : rte_get_tsc_hz() / 1'000'000 * idle.budget_us),
       sleeper_(idle.descriptors, idle.every_queue), stats_(shared.worker_stats[index]), watch_(stats_.sight),
       events_(make_ring("ev", index, sizeof(api::flow_event), event_ring, RING_F_SP_ENQ | RING_F_SC_DEQ)),
@@ -105,10 +105,24 @@ unsigned worker::run_once() noexcept {
 void worker::passed(api::stage stage) noexcept {
     watch_.passed(stage, alive_);
     alive_ = burst_.count - burst_.gone;
-    if (trace_ != nullptr) [[unlikely]]
+    if (trace_ != nullptr) [[unlikely]] {
+        name_epochs(stage);
         trace_->after(stage, burst_, ops_);
+    }
     if (capture_ != nullptr) [[unlikely]]
         capture_->after(stage, burst_);
+}
+
+// Only a trace asks under which epoch each packet came or went: the number is not on a packet's lines.
+void worker::name_epochs(api::stage stage) noexcept {
+    if (stage != api::stage::unprotect && stage != api::stage::protect)
+        return;
+    for (unsigned i = 0; i < burst_.count; ++i)
+        if (const packet& p = burst_.packets[i]; p.flow != nullptr) {
+            const flow::memory& all = shared_.memory;
+            ops_[i].epoch =
+                flow::epoch_of(stage == api::stage::unprotect ? all.ins()[p.slot] : all.outs()[p.slot], ops_[i]);
+        }
 }
 
 void worker::idle() noexcept {
@@ -148,7 +162,7 @@ void worker::poll_commands() noexcept {
     void* next = nullptr;
     while (rte_ring_sc_dequeue(commands_.get(), &next) == 0) {
         watch_.hold();
-        auto* const c = static_cast<command*>(next);
+        auto* const c = static_cast<errand*>(next);
         (*c->what)();
         c->done.store(true, std::memory_order_release);
     }
@@ -159,7 +173,7 @@ void worker::call(const std::function<void()>& what) {
         what();
         return;
     }
-    command c{&what};
+    errand c{&what};
     while (rte_ring_sp_enqueue(commands_.get(), &c) != 0)
         rte_pause();
     sleeper_.wake();
@@ -175,6 +189,21 @@ void worker::call(const std::function<void()>& what) {
             std::abort();
         }
     }
+}
+
+bool worker::post(errand& what) {
+    what.done.store(false, std::memory_order_relaxed);
+    if (!running()) {
+        (*what.what)();
+        what.done.store(true, std::memory_order_release);
+        return true;
+    }
+    if (rte_ring_sp_enqueue(commands_.get(), &what) != 0) {
+        what.done.store(true, std::memory_order_relaxed);
+        return false;
+    }
+    sleeper_.wake();
+    return true;
 }
 
 unsigned worker::drain_events(std::span<api::flow_event> to) noexcept {

@@ -3,7 +3,7 @@
 //
 //   receive -> lookup (parse, flow, policy) -> unprotect (SRTP in, latch) -> protect (SRTP out) -> send
 //
-// Threads: run() and the stages on the worker's own lcore; call(), set_hop() and drain_events() on the control thread.
+// Threads: run() and the stages on the worker's own lcore; call(), post() and drain_events() on the control thread.
 // The loop makes no system call while packets come, except to wake a worker that sleeps. When its queues are empty it
 // polls on or sleeps until something comes (sleeper.hpp).
 #pragma once
@@ -25,6 +25,7 @@
 #include "dataplane/flow/store.hpp"
 #include "dataplane/pipeline/hops.hpp"
 #include "dataplane/pipeline/packet.hpp"
+#include "dataplane/pipeline/second_tries.hpp"
 #include "dataplane/pipeline/sleeper.hpp"
 #include "dataplane/pipeline/stopwatch.hpp"
 #include "dataplane/pipeline/taps.hpp"
@@ -61,10 +62,16 @@ struct ring_deleter {
 };
 using ring_pointer = std::unique_ptr<rte_ring, ring_deleter>;
 
+// Something to be done between two bursts. It stays where it is until it is done.
+struct errand {
+    const std::function<void()>* what;
+    std::atomic<bool> done{false};
+};
+
 class worker {
 public:
     // Throws std::bad_alloc where the rings cannot be made (start only).
-    worker(unsigned index, shared_state& shared, std::unique_ptr<crypto::engine> engine, std::vector<port_use> ports,
+    worker(unsigned index, shared_state& shared, std::shared_ptr<crypto::engine> engine, std::vector<port_use> ports,
            idle_config idle);
 
     // --- its own thread
@@ -77,6 +84,10 @@ public:
     }
     // Runs `what` between two bursts and returns after it; at once where the worker is not running (tests, start).
     void call(const std::function<void()>& what);
+    // The same, but nobody waits: what() is run when the worker comes round. False where its mailbox is full.
+    [[nodiscard]] bool post(errand& what);
+    // Its own: for what runs on its thread only.
+    [[nodiscard]] const std::shared_ptr<crypto::engine>& engine() const noexcept { return engine_; }
     unsigned drain_events(std::span<api::flow_event> to) noexcept;
     // By call(): what looks at packets from now on; null = nothing. The caller keeps it until it was taken away.
     void tap(trace_tap* with) noexcept { trace_ = with; }
@@ -85,11 +96,6 @@ public:
 
 private:
     friend class receive_stage;
-    struct command {
-        const std::function<void()>* what;
-        std::atomic<bool> done{false};
-    };
-
     // Stages, one file each.
     void receive() noexcept; // receive.cpp
     unsigned receive_port(const port_use& port, std::uint8_t at) noexcept;
@@ -98,11 +104,13 @@ private:
     void lookup() noexcept; // lookup.cpp
     api::drop parse(packet& p, api::flow_id& to) noexcept;
     api::drop parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) const noexcept;
+    [[nodiscard]] flow::record* look_again(packet& p, api::flow_id to) const noexcept;
     void hand_over(unsigned to) noexcept;
     void unprotect() noexcept; // unprotect.cpp
     void prefetch_in_keys() const noexcept;
     void prefetch_out_keys() const noexcept;
     api::drop permitted(const packet& p) const noexcept;
+    void undo_offsets(packet& p) noexcept;
     void accept(packet& p, const crypto::op& op, bool heard) noexcept;
     void latch(packet& p) noexcept; // latch.cpp
     void move_remote(flow::slot_index slot, const packet& p) noexcept;
@@ -120,6 +128,7 @@ private:
         api::bump(stats_.counters[static_cast<std::size_t>(what)], n);
     }
     void passed(api::stage stage) noexcept; // the burst is through it
+    void name_epochs(api::stage stage) noexcept;
     void poll_commands() noexcept;
     void heartbeat(std::uint64_t now_ns) noexcept;
     void idle() noexcept;
@@ -128,7 +137,9 @@ private:
     unsigned index_;
     shared_state& shared_;
     crypto::key_pool keys_;
-    std::unique_ptr<crypto::engine> engine_;
+    flow::stream_pool streams_;
+    second_tries tries_;
+    std::shared_ptr<crypto::engine> engine_;
     std::vector<port_use> ports_;
     idle_mode idle_mode_;
     std::uint64_t idle_budget_tsc_;

@@ -31,6 +31,24 @@ struct nobody final : app::contract_handler {
         return std::vector<api::flow_entry>(3);
     }
     std::vector<api::port_entry> port_list() override { return {}; }
+    std::vector<api::health_entry> health() override { return std::vector<api::health_entry>(2); }
+    void flow_replace(std::span<const api::flow_replacement> group, std::span<api::item_status> statuses) override {
+        if (group.empty() || group.size() != statuses.size() || group.front().group != group.back().group)
+            std::abort();
+        sum_ += group.back().out_key.salt[15]; // to its last byte
+    }
+    void stream_put(std::span<const api::stream_item> items, std::span<api::item_status> statuses) override {
+        if (items.size() != statuses.size())
+            std::abort();
+        for (const auto& item : items)
+            sum_ += item.state.rtcp.seen[1];
+    }
+    std::vector<api::stream_item> stream_list(const api::list_request& from) override {
+        return std::vector<api::stream_item>(from.has_after != 0 ? 0 : 3);
+    }
+
+private:
+    std::uint64_t sum_ = 0;
 };
 
 struct watcher final : app::observe_handler {

@@ -18,6 +18,7 @@ using namespace tandem;
 struct target {
     alignas(64) flow::side in{};
     alignas(64) std::uint8_t memory[crypto::key_pool::bytes(2)] = {};
+    alignas(64) std::uint8_t blocks[flow::stream_pool::bytes(2)] = {};
 };
 
 void prepare(target& it, crypto::engine& engine, std::uint8_t choice) {
@@ -46,6 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (it.in.generation == 0 && it.in.which == api::side::in && it.in.suite == api::suite::clear)
         prepare(it, *engine, choice);
     crypto::key_pool pool(it.memory, 2);
+    flow::stream_pool streams(it.blocks, 2);
     const flow::side before = it.in;
     const std::size_t third = (size - 1) / 3;
     crypto::op ops[3];
@@ -53,13 +55,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (std::size_t i = 0; i < 3; ++i)
         packets.emplace_back(data + 1 + i * third, i == 2 ? data + size : data + 1 + (i + 1) * third);
     for (std::size_t i = 0; i < 3; ++i)
-        static_cast<void>(flow::prepare_unprotect(it.in, pool, packets[i].data(),
+        static_cast<void>(flow::prepare_unprotect(it.in, pool, streams, packets[i].data(),
                                                   static_cast<std::uint32_t>(packets[i].size()), ops[i]));
     engine->unprotect(ops);
     // Nobody guesses a tag of 10 or 16 bytes; one of 4 bytes falls to 2^32 tries.
     const bool guessable = it.in.suite == api::suite::aes_cm_128_hmac_sha1_32;
     for (auto& op : ops)
-        if (op.key != nullptr && flow::commit_unprotect(it.in, pool, *engine, op) == api::drop::none && !guessable)
+        if (op.key != nullptr &&
+            flow::commit_unprotect(it.in, pool, streams, *engine, op, flow::has_another_index(it.in, streams, op)) ==
+                api::drop::none &&
+            !guessable)
             std::abort();
     if (it.in.suite != api::suite::clear && !guessable && std::memcmp(&before, &it.in, sizeof before) != 0)
         std::abort();

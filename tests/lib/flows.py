@@ -88,9 +88,13 @@ class Contract:
         self.process = subprocess.Popen([str(program("contract")), str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
 
-    def __call__(self, do, **arguments):
+    def send(self, do, **arguments):
+        """Without waiting for the answer."""
         self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
         self.process.stdin.flush()
+
+    def __call__(self, do, **arguments):
+        self.send(do, **arguments)
         line = self.process.stdout.readline()
         if not line:
             raise netns.NetError(f"contract tool: {self.process.stderr.read().strip()}")

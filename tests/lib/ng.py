@@ -77,7 +77,8 @@ class Client:
                 if self.request({"command": "ping"})["result"] == "pong":
                     return True
             except OSError:
-                time.sleep(0.05)
+                pass
+            time.sleep(0.05)  # an error: the data plane has not said yet how it is
         return False
 
     def cookie(self):

@@ -19,7 +19,8 @@ from process import Process, ProcessError
 ROOT = Path(__file__).resolve().parent.parent.parent
 _rooms = {"tandem-dataplane": "dataplane/app", "tandem-holder": "dataplane/app", "tandem-controlplane": "controlplane/app",
           "tandem-agent": "tools/agent", "tandemctl": "tools/tandemctl", "probe_unit": "tests/tools",
-          "contract": "tests/tools", "srtp_peer": "tests/tools", "records_room": "tests/tools", "tandem-load": "bench/load", "tandem-ng-load": "bench/ng"}
+          "contract": "tests/tools", "wall_clock.so": "tests/tools", "srtp_peer": "tests/tools", "oracle": "tests/tools", "records_room": "tests/tools",
+          "tandem-load": "bench/load", "tandem-ng-load": "bench/ng"}
 
 
 class NotBuilt(Exception):
@@ -173,6 +174,7 @@ class Gateway:
              ("[media]", {"ports": [20000, 40000], "access": "access", "core": "core", **(media or {})}),
              *([] if levels_file else [(f"[levels.{name}]", body) for name, body in table.items()]), *tables])
         self.dataplane = self.controlplane = self.kamailio = None
+        self.controlplane_prefix, self.controlplane_env = [], None  # what starts it, and its environment
 
     def write_levels(self, table, tables=(), **keys):
         """levels.toml as an operator writes it; `level reload` or SIGHUP takes it."""
@@ -208,8 +210,9 @@ class Gateway:
     def start_controlplane(self):
         path = self.run_dir / "controlplane.sock"
         path.unlink(missing_ok=True)
-        self.controlplane = Process("controlplane", [program("tandem-controlplane"), "--config", self.controlplane_config],
-                                    self.log_dir, self.netns, survive=self.survive)
+        self.controlplane = Process("controlplane", [*self.controlplane_prefix, program("tandem-controlplane"), "--config",
+                                                     self.controlplane_config],
+                                    self.log_dir, self.netns, survive=self.survive, env=self.controlplane_env)
         self.controlplane.wait_for_path(path, 30)
         self.controlplane.wait_for(self._connected, "connection to the data plane", 20)
         return self.controlplane

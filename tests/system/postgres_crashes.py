@@ -8,9 +8,10 @@ import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
+from core_calls import Caller
 from harness import equal, main, wait_until
 from ng import encode
-from postgres_calls import Caller, gateway_with, start_server
+from postgres_calls import gateway_with, start_server
 
 ROUNDS, CALLS = 24, 12
 

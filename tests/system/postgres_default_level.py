@@ -8,9 +8,10 @@ import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
+from core_calls import alarms
 from harness import check, equal, main, wait_until
 from media import Call
-from postgres_calls import alarms, gateway_with, start_server
+from postgres_calls import gateway_with, start_server
 from programs import program, write_toml
 
 

@@ -7,9 +7,10 @@ import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
+from core_calls import Caller, alarms
 from harness import check, equal, main, wait_until
 from media import Call
-from postgres_calls import Caller, alarms, gateway_with, start_server
+from postgres_calls import gateway_with, start_server
 
 CALLS, AWAY = 200, 60.0  # the server is away for so many seconds
 

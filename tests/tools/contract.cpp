@@ -9,6 +9,10 @@
 //      "rtcp_out":"core:5000","rtp_remote":"192.0.2.9:7000","rtcp_remote":"192.0.2.9:7000","signalled":"..."}]}
 //   {"do":"update","flows":[{"id":..., "mask":..., ...}]}  {"do":"remove","ids":["access:4000"]}
 //   {"do":"install","keys":[{"id":"access:4000","side":"in","epoch":0,"mki":0,"key":"hex","salt":"hex"}]}
+//   {"do":"replace","flows":[{...as for add..., "group":1,"in_from":["access:4000"],"out_from":["access:4000"],
+//      "in_key":{"epoch":1,"key":"hex","salt":"hex"}}]}: a key, or "in_fresh":true, means fresh; keep else
+//   {"do":"streams"}
+//   {"do":"put","streams":[{"id":...,"side":"out","ssrc":1,"offset":0,"rtp":[next,seen0,seen1],"rtcp":[...]}]}
 //   {"do":"switch","refs":[{"id":..., "side":"out","epoch":1}]}  {"do":"retire","refs":[...]}
 //   {"do":"bulk","verb":"add|install|switch|retire|remove","first":0,"count":1000000,"epoch":0,"suite":...,"unit":"192.0.2.10:1024",
 //      "core":"198.51.100.10:1024"}: flows of bulk_items.hpp, in messages as full as they may be; how many had which
@@ -32,11 +36,13 @@
 
 #include "dataplane/api/contract.hpp"
 #include "tests/tools/bulk_items.hpp"
+#include "tests/tools/contract_items.hpp"
 
 namespace {
 
 using namespace tandem;
 using nlohmann::json;
+using tests::contract_items;
 
 constexpr const char* status_names[] = {
     "ok",          "bad_message",   "bad_version",     "unknown_flow", "flow_exists",     "bad_address",
@@ -51,7 +57,7 @@ std::string name_of(api::status s) {
     return status_names[static_cast<std::size_t>(s) % std::size(status_names)];
 }
 
-class session {
+class session : contract_items {
 public:
     explicit session(const std::string& path) : fd_(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) {
         sockaddr_un to{};
@@ -75,6 +81,12 @@ public:
             return items<api::message_type::flow_add>(command.at("flows"), &session::config);
         if (what == "update")
             return items<api::message_type::flow_update>(command.at("flows"), &session::change);
+        if (what == "replace")
+            return items<api::message_type::flow_replace>(command.at("flows"), &session::replacement);
+        if (what == "streams")
+            return streams();
+        if (what == "put")
+            return items<api::message_type::stream_put>(command.at("streams"), &session::stream);
         if (what == "remove")
             return items<api::message_type::flow_remove>(command.at("ids"), &session::ref);
         if (what == "install")
@@ -98,28 +110,6 @@ private:
         std::vector<std::uint8_t> body;
     };
 
-    static std::vector<std::uint8_t> hex(const std::string& text) {
-        std::vector<std::uint8_t> bytes;
-        for (std::size_t i = 0; i + 1 < text.size(); i += 2)
-            bytes.push_back(static_cast<std::uint8_t>(std::stoul(text.substr(i, 2), nullptr, 16)));
-        return bytes;
-    }
-
-    static api::net_address address(const std::string& text) {
-        api::net_address a{};
-        if (text.empty())
-            return a;
-        const auto colon = text.rfind(':');
-        std::string host = text.substr(0, colon);
-        if (!host.empty() && host.front() == '[')
-            host = host.substr(1, host.size() - 2);
-        a.port = static_cast<std::uint16_t>(std::stoul(text.substr(colon + 1)));
-        a.ip[10] = a.ip[11] = 0xff;
-        if (inet_pton(AF_INET, host.c_str(), a.ip + 12) != 1 && inet_pton(AF_INET6, host.c_str(), a.ip) != 1)
-            throw std::runtime_error("not an address: " + text);
-        return a;
-    }
-
     static std::string text(const api::net_address& a) {
         char buffer[INET6_ADDRSTRLEN] = "";
         static constexpr std::uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -130,84 +120,28 @@ private:
         return std::string(buffer) + ":" + std::to_string(a.port);
     }
 
-    api::flow_id id(const std::string& text) const {
-        if (text.empty())
-            return 0;
-        const auto colon = text.rfind(':');
-        const std::string where = text.substr(0, colon);
-        const auto port = static_cast<std::uint16_t>(std::stoul(text.substr(colon + 1)));
-        const auto found = addresses_.find(where);
-        return api::make_flow_id(
-            found != addresses_.end() ? found->second : static_cast<std::uint32_t>(std::stoul(where)), port);
-    }
-
-    static api::suite suite(const std::string& name) {
-        const auto* row = api::find_suite(std::string_view(name));
-        if (row == nullptr)
-            throw std::runtime_error("no such suite: " + name);
-        return row->id;
-    }
-
-    static api::source_policy policy(const std::string& name) {
-        return name == "signalled" ? api::source_policy::signalled
-               : name == "first"   ? api::source_policy::first
-                                   : api::source_policy::authenticated;
-    }
-
-    api::flow_config config(const json& j) const {
-        api::flow_config c{};
-        c.id = id(j.at("id"));
-        c.reverse = id(j.value("reverse", ""));
-        c.tag = j.value("tag", std::uint64_t{0});
-        c.in = {suite(j.value("in", "RTP")), j.value("in_mki", std::uint8_t{0}), 0};
-        c.out = {suite(j.value("out", "RTP")), j.value("out_mki", std::uint8_t{0}), 0};
-        c.carries = j.value("carries", std::uint8_t{3});
-        c.source.policy = policy(j.value("source", c.in.suite == api::suite::clear ? "signalled" : "authenticated"));
-        c.dscp = j.value("dscp", std::uint8_t{0});
-        c.timeout_s = j.value("timeout", std::uint16_t{0});
-        c.flags = j.value("flags", std::uint8_t{0});
-        c.source.signalled = address(j.value("signalled", ""));
-        c.route.rtp_out = id(j.value("rtp_out", j.value("reverse", "")));
-        c.route.rtcp_out = id(j.value("rtcp_out", j.value("reverse", "")));
-        c.route.rtp_remote = address(j.value("rtp_remote", ""));
-        c.route.rtcp_remote = address(j.value("rtcp_remote", j.value("rtp_remote", "")));
-        return c;
-    }
-
-    api::flow_update change(const json& j) const {
-        const api::flow_config c = config(j);
-        api::flow_update u{};
-        u.id = c.id;
-        u.mask = j.at("mask").get<std::uint8_t>();
-        u.source = c.source;
-        u.flags = c.flags;
-        u.dscp = c.dscp;
-        u.timeout_s = c.timeout_s;
-        u.reverse = c.reverse;
-        u.route = c.route;
-        return u;
-    }
-
-    api::flow_ref ref(const json& j) const { return {id(j.get<std::string>())}; }
-
-    static api::side side(const json& j) { return j.at("side") == "in" ? api::side::in : api::side::out; }
-
-    api::epoch_key key(const json& j) const {
-        api::epoch_key k{};
-        k.id = id(j.at("id"));
-        k.side = side(j);
-        k.epoch = j.at("epoch").get<std::uint32_t>();
-        k.mki = j.value("mki", k.epoch);
-        const auto key = hex(j.at("key")), salt = hex(j.at("salt"));
-        k.key_length = static_cast<std::uint8_t>(key.size());
-        k.salt_length = static_cast<std::uint8_t>(salt.size());
-        std::memcpy(k.key, key.data(), std::min(key.size(), sizeof k.key));
-        std::memcpy(k.salt, salt.data(), std::min(salt.size(), sizeof k.salt));
-        return k;
-    }
-
-    api::epoch_ref epoch(const json& j) const {
-        return {id(j.at("id")), j.at("epoch").get<std::uint32_t>(), side(j), {}};
+    json streams() {
+        json all = json::array();
+        api::list_request from{};
+        for (;;) {
+            const reply r = request(api::message_type::stream_list, std::as_bytes(std::span(&from, 1)), 1);
+            if (r.header.type == api::message_type::error_reply)
+                return error(r);
+            for (std::size_t i = 0; i < r.header.count; ++i) {
+                api::stream_item s;
+                std::memcpy(&s, r.body.data() + i * sizeof s, sizeof s);
+                const auto window = [](const api::window_state& w) { return json{w.next, w.seen[0], w.seen[1]}; };
+                all.push_back({{"id", s.id},
+                               {"side", s.side == api::side::in ? "in" : "out"},
+                               {"ssrc", s.state.ssrc},
+                               {"offset", s.state.offset},
+                               {"rtp", window(s.state.rtp)},
+                               {"rtcp", window(s.state.rtcp)}});
+                from = {s.id, 1};
+            }
+            if (r.header.count == 0)
+                return {{"streams", all}};
+        }
     }
 
     template <api::message_type type>
@@ -453,7 +387,6 @@ private:
 
     int fd_;
     std::uint32_t sequence_ = 0;
-    std::map<std::string, std::uint32_t> addresses_;
     std::vector<json> pending_;
 };
 

@@ -31,6 +31,13 @@ inline std::string hex(std::span<const std::uint8_t> bytes) {
     return out;
 }
 
+inline std::vector<std::uint8_t> from_hex(const std::string& text) {
+    std::vector<std::uint8_t> out;
+    for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+        out.push_back(static_cast<std::uint8_t>(std::stoul(text.substr(i, 2), nullptr, 16)));
+    return out;
+}
+
 inline sockaddr_in to_sockaddr(const endpoint& e) {
     sockaddr_in to{};
     to.sin_family = AF_INET;
@@ -49,55 +56,96 @@ struct totals {
     std::uint64_t sent = 0, received = 0, refused = 0, seeds = 0, made = 0;
 };
 
-// One secondary: its keys, its socket and a 50 packets/s stream.
-class probe_media {
+// What a unit's primary asks of one secondary.
+class unit_media {
 public:
-    // The first epoch's keys come by rekey().
+    explicit unit_media(const message& open)
+        : suite_(static_cast<api::suite>(*open.get<tlv::suite>())), gateway_(*open.get<tlv::gateway_media>()) {}
+    virtual ~unit_media() = default;
+    unit_media(const unit_media&) = delete;
+    unit_media& operator=(const unit_media&) = delete;
+    // One seed, or two where the seed is the key itself. The first epoch's come so, too.
+    virtual bool rekey(const std::vector<secret>& seeds, std::uint32_t epoch) = 0;
+    virtual void moved(const message& open) {
+        gateway_ = *open.get<tlv::gateway_media>();
+    } // MEDIA_OPEN under the same epoch
+    virtual void send(totals& sum) = 0;
+    virtual void receive(totals& sum) = 0;
+    [[nodiscard]] virtual int socket() const noexcept = 0;
+    [[nodiscard]] virtual std::uint32_t sending() const noexcept = 0; // epoch
+    [[nodiscard]] virtual std::uint16_t port() const = 0;
+
+    [[nodiscard]] const endpoint& gateway() const noexcept { return gateway_; }
+    [[nodiscard]] api::suite suite() const noexcept { return suite_; }
+    [[nodiscard]] endpoint local() const {
+        endpoint out;
+        out.address.bytes[10] = out.address.bytes[11] = 0xFF;
+        out.port = port();
+        return out;
+    }
+    totals own;
+
+protected:
+    api::suite suite_;
+    endpoint gateway_;
+};
+
+// Keys of one epoch, both directions, key || salt; nothing where the seeds do not fit.
+struct unit_keys {
+    secret up, down;
+};
+inline std::optional<unit_keys> keys_of(const std::vector<secret>& seeds, bool seed_is_key, std::uint64_t tsid,
+                                        std::uint32_t media, std::uint32_t epoch, api::suite suite) {
+    if (seeds.size() != (seed_is_key ? 2U : 1U))
+        return std::nullopt;
+    auto up = seed_is_key ? seed_as_keys(seeds[0], suite)
+                          : derive_keys(seeds[0], {tsid, media, direction::to_gateway, epoch, suite});
+    auto down = seed_is_key ? seed_as_keys(seeds[1], suite)
+                            : derive_keys(seeds[0], {tsid, media, direction::to_unit, epoch, suite});
+    if (!up || !down)
+        return std::nullopt;
+    return unit_keys{std::move(*up), std::move(*down)};
+}
+
+// A secondary with its socket and a 50 packets/s stream.
+class probe_media : public unit_media {
+public:
     probe_media(const message& open, std::uint64_t tsid, std::ostream* reveal, std::uint16_t sequence)
-        : id_(*open.get<tlv::media_id>()), tsid_(tsid), suite_(static_cast<api::suite>(*open.get<tlv::suite>())),
-          seed_is_key_(open.get<tlv::key_use>() == 1), gateway_(*open.get<tlv::gateway_media>()),
-          inner_(*open.get<tlv::inner_media>()), receiver_(suite_), reveal_(reveal), sequence_(sequence) {
+        : unit_media(open), id_(*open.get<tlv::media_id>()), tsid_(tsid), seed_is_key_(open.get<tlv::key_use>() == 1),
+          receiver_(suite_), reveal_(reveal), sequence_(sequence) {
         socket_ = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         sockaddr_in any{};
         any.sin_family = AF_INET;
         ::bind(socket_, reinterpret_cast<sockaddr*>(&any), sizeof(any));
         RAND_bytes(reinterpret_cast<unsigned char*>(&ssrc_), sizeof(ssrc_));
     }
-    ~probe_media() { ::close(socket_); }
-    probe_media(const probe_media&) = delete;
-    probe_media& operator=(const probe_media&) = delete;
+    ~probe_media() override { ::close(socket_); }
 
-    // One seed, or two where the seed is the key itself.
-    bool rekey(const std::vector<secret>& seeds, std::uint32_t epoch) {
-        if (seeds.size() != (seed_is_key_ ? 2U : 1U))
+    bool rekey(const std::vector<secret>& seeds, std::uint32_t epoch) override {
+        const auto keys = keys_of(seeds, seed_is_key_, tsid_, id_, epoch, suite_);
+        if (!keys)
             return false;
         if (sender_ && epoch == sender_->epoch())
             return true; // asked again, or the phone moved
-        const auto& seed = seeds[0];
-        const auto up = seed_is_key_ ? seed_as_keys(seed, suite_)
-                                     : derive_keys(seed, {tsid_, id_, direction::to_gateway, epoch, suite_});
-        const auto down = seed_is_key_ ? seed_as_keys(seeds[1], suite_)
-                                       : derive_keys(seed, {tsid_, id_, direction::to_unit, epoch, suite_});
-        if (!up || !down)
-            return false;
         if (reveal_ != nullptr)
             *reveal_
                 << fmt::format(
                        "{{\"media\":{},\"epoch\":{},\"suite\":\"{}\",\"seed\":\"{}\",\"up\":\"{}\",\"down\":\"{}\"}}\n",
-                       id_, epoch, api::info(suite_).name, hex(seed.view()), hex(up->view()), hex(down->view()))
+                       id_, epoch, api::info(suite_).name, hex(seeds[0].view()), hex(keys->up.view()),
+                       hex(keys->down.view()))
                 << std::flush;
-        if (!receiver_.install(*down, epoch))
+        if (!receiver_.install(keys->down, epoch))
             return false;
         if (!sender_)
-            sender_ = agent::srtp_sender::create(suite_, *up, epoch);
-        else if (!sender_->rekey(*up, epoch))
+            sender_ = agent::srtp_sender::create(suite_, keys->up, epoch);
+        else if (!sender_->rekey(keys->up, epoch))
             return false;
         if (epoch > 1)
             receiver_.retire_below(epoch - 1);
         return sender_ != nullptr;
     }
 
-    void send(totals& sum) {
+    void send(totals& sum) override {
         if (!sender_)
             return;
         std::uint8_t packet[12 + 160 + agent::max_trailer] = {0x80, 0};
@@ -111,7 +159,7 @@ public:
             ++sum.sent, ++own.sent;
     }
 
-    void receive(totals& sum) {
+    void receive(totals& sum) override {
         std::uint8_t packet[2048];
         for (ssize_t got; (got = ::recv(socket_, packet, sizeof(packet), 0)) > 0;) {
             const bool rtcp = got > 1 && packet[1] >= 192 && packet[1] <= 223;
@@ -122,27 +170,19 @@ public:
         }
     }
 
-    totals own;
-    [[nodiscard]] int socket() const noexcept { return socket_; }
-    [[nodiscard]] const endpoint& gateway() const noexcept { return gateway_; }
-    [[nodiscard]] api::suite suite() const noexcept { return suite_; }
-    [[nodiscard]] std::uint32_t sending() const noexcept { return sender_ ? sender_->epoch() : 0; } // epoch
-    [[nodiscard]] endpoint local() const {
+    [[nodiscard]] int socket() const noexcept override { return socket_; }
+    [[nodiscard]] std::uint32_t sending() const noexcept override { return sender_ ? sender_->epoch() : 0; }
+    [[nodiscard]] std::uint16_t port() const override {
         sockaddr_in at{};
         socklen_t size = sizeof(at);
         ::getsockname(socket_, reinterpret_cast<sockaddr*>(&at), &size);
-        endpoint out;
-        out.address.bytes[10] = out.address.bytes[11] = 0xFF;
-        out.port = ntohs(at.sin_port);
-        return out;
+        return ntohs(at.sin_port);
     }
 
 private:
     std::uint32_t id_;
     std::uint64_t tsid_;
-    api::suite suite_;
     bool seed_is_key_;
-    endpoint gateway_, inner_;
     agent::srtp_receiver receiver_;
     std::unique_ptr<agent::srtp_sender> sender_;
     std::ostream* reveal_;

@@ -91,7 +91,7 @@ private:
                 say("over " + c.token);
             }
             c.media.push_back(row.id);
-            c.answered = std::max(c.answered, row.answered);
+            c.answered = std::max(c.answered, row.answered.wall);
         }
         for (auto& [token, c] : known)
             calls_.push_back(std::move(c));
@@ -105,7 +105,7 @@ private:
         row.caller = c.caller;
         row.callee = c.callee;
         row.decided_by = c.token;
-        row.answered = c.answered;
+        row.answered.wall = c.answered;
         row.legs[0].outer = row.legs[1].outer = asio::ip::make_address("192.0.2.1");
         return row;
     }
@@ -142,9 +142,9 @@ private:
         over.callee = c.callee;
         over.decided_by = c.token;
         over.cause = "over";
-        over.opened = c.started;
-        over.answered = c.answered;
-        over.ended = ended;
+        over.opened.wall = c.started;
+        over.answered.wall = c.answered;
+        over.ended.wall = ended;
         over.legs[0].packets = over.id;
         c.media.erase(c.media.begin() + static_cast<std::ptrdiff_t>(which));
         db_.media().record(over);
@@ -175,7 +175,7 @@ private:
 
     void end(call& c, system_clock::time_point now) {
         const auto ended = c.ms >= 0 ? now + milliseconds(c.ms) : now;
-        db_.calls().end({c.call_id, c.caller, c.callee, c.token, c.started, ended});
+        db_.calls().end({c.call_id, c.caller, c.callee, c.token, {c.started}, {ended}});
         c.ended = true;
         db_.calls().flush();
         say("ended " + c.token);

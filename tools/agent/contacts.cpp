@@ -32,7 +32,7 @@ std::string path_in(const std::string& directory) {
     return directory + "/contacts.toml";
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
     std::string out = "\"";
     for (const char c : text) { // valid_name: no control characters
         if (c == '"' || c == '\\')
@@ -159,13 +159,13 @@ std::string contact_book::to_toml() const {
     if (!categories_.empty())
         out += "\n[categories]\n";
     for (const auto& [name, level] : categories_)
-        out += fmt::format("{} = {}\n", name, quoted(level));
+        out += fmt::format("{} = {}\n", name, in_quotes(level));
     for (const auto& [address, one] : contacts_) {
-        out += fmt::format("\n[[contact]]\naddress = {}\n", quoted(address));
+        out += fmt::format("\n[[contact]]\naddress = {}\n", in_quotes(address));
         for (const auto& [key, value] :
              {std::pair{"name", &one.name}, {"category", &one.category}, {"level", &one.level}})
             if (!value->empty())
-                out += fmt::format("{} = {}\n", key, quoted(*value));
+                out += fmt::format("{} = {}\n", key, in_quotes(*value));
     }
     return out;
 }

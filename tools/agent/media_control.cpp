@@ -205,7 +205,7 @@ message media_table::add(open_request& open, const protocol::secret& key) {
     arm(item);
     spdlog::info("media {} open: {}, keys by {}, epoch {}, gateway {}, phone {}, path {} ({}{})", media,
                  api::info(in_force.suite).name, name_of(open.keys), item->tunnel->receive_epoch(),
-                 to_text(in_force.gateway_media), to_text(in_force.phone_media), agent::name_of(item->wanted),
+                 to_text(in_force.gateway_media), to_text(in_force.phone_media), tandem::agent::name_of(item->wanted),
                  item->path.interface, item->path.fallback ? ", no such path is up" : "");
     auto answer = open.request.response(status::ok).add<tlv::media_id>(media);
     answer.add<tlv::unit_media>(outer_address(*item));
@@ -296,8 +296,8 @@ nlohmann::json media_table::describe() const {
                         {"keys", name_of(item->keys)},
                         {"peer", item->peer},
                         {"path",
-                         {{"wanted", agent::name_of(item->wanted)},
-                          {"in_use", agent::name_of(item->path.in_use)},
+                         {{"wanted", tandem::agent::name_of(item->wanted)},
+                          {"in_use", tandem::agent::name_of(item->path.in_use)},
                           {"interface", item->path.interface},
                           {"bound", item->bound},
                           {"fallback", item->path.fallback},

@@ -203,7 +203,7 @@ void primary::adopt(connection_ptr fresh) {
     media_.primary_is(true);
     std::string inner;
     for (const auto& address : settings_.addresses)
-        inner += fmt::format(" {}/{}", agent::to_text(address.ip), address.prefix);
+        inner += fmt::format(" {}/{}", tandem::agent::to_text(address.ip), address.prefix);
     spdlog::info("primary up: gateway {}, session {:016x}, inner{}, {}, lifetime {} s", to_text(current_->gateway()),
                  settings_.tsid, inner, current_->cipher(), settings_.lifetime.count());
 }
@@ -331,11 +331,11 @@ nlohmann::json primary::describe() const {
                        {"last_error", last_error_}};
     auto inner = nlohmann::json::array();
     for (const auto& address : settings_.addresses)
-        inner.push_back(fmt::format("{}/{}", agent::to_text(address.ip), address.prefix));
+        inner.push_back(fmt::format("{}/{}", tandem::agent::to_text(address.ip), address.prefix));
     out["inner"] = std::move(inner);
     auto gateways = nlohmann::json::array();
     for (const auto& address : settings_.inner_gateways)
-        gateways.push_back(agent::to_text(address));
+        gateways.push_back(tandem::agent::to_text(address));
     out["inner_gateway"] = std::move(gateways);
     if (settings_.tsid != protocol::no_tsid)
         out["tsid"] = fmt::format("{:016x}", settings_.tsid);

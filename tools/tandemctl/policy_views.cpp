@@ -61,6 +61,7 @@ const columns record_columns{{"ID", "id"},
                              {"LEVEL", "level"},
                              {"DECIDED BY", "decided_by"},
                              {"REKEYS", "media/0/rekeys", form::number},
+                             {"CLOCK", "clock"},
                              {"CAUSE", "cause"}};
 const columns record_fields{{"record", "id"},
                             {"gateway", "instance"},
@@ -73,7 +74,8 @@ const columns record_fields{{"record", "id"},
                             {"lasted", "seconds", form::duration},
                             {"level", "level"},
                             {"decided by", "decided_by"},
-                            {"cause", "cause"}};
+                            {"cause", "cause"},
+                            {"clock", "clock"}};
 const columns recorded_media_columns{
     {"MEDIA", "kind"},         {"SEED B", "seed_bytes", form::number}, {"REKEY s", "interval_s", form::number},
     {"KEYS BY", "key_source"}, {"REKEYS", "rekeys", form::number},     {"CAUSE", "cause"}};
@@ -155,6 +157,11 @@ const std::map<std::string, view, std::less<>>& policy_views() {
                     (r.contains("note") ? r["note"].get<std::string>() + "\n" : std::string());
          }},
         {"record show", record},
+        {"clock accept",
+         [](const json& r) {
+             return r.value("was_doubted", false) ? "the clock is trusted from now on\n"
+                                                  : "the clock was trusted already\n";
+         }},
         {"alarm list", [](const json& r) { return table(rows_of(r, "alarms"), alarm_columns, "no alarms"); }},
     };
     return known;

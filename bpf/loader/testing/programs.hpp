@@ -12,6 +12,9 @@ namespace tandem::bpf::testing {
 // Another's program, named someone_else, that passes everything.
 [[nodiscard]] bool attach_foreign(unsigned ifindex);
 
+// Takes a queue's AF_XDP socket out of the attached program's map.
+[[nodiscard]] bool take_socket_out(unsigned ifindex, std::uint32_t queue);
+
 // Id of the attached program, 0 = none.
 [[nodiscard]] std::uint32_t attached(unsigned ifindex);
 

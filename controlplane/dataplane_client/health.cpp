@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// See health.hpp. Owner thread: io_context.
+#include "controlplane/dataplane_client/health.hpp"
+
+#include <algorithm>
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+#include <cstring>
+#include <fmt/format.h>
+
+namespace tandem::dataplane_client {
+
+namespace {
+
+using clock = health_report::clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds ask_interval{500}, ask_again{250}, first_ask{20};
+
+clock::time_point last_well(const health_report& said, const api::health_entry& part) {
+    return said.at - milliseconds(part.age_ms);
+}
+
+bool well_enough(api::health_state state) noexcept {
+    return state == api::health_state::ok || state == api::health_state::no_carrier;
+}
+
+double seconds(clock::duration d) {
+    return std::chrono::duration<double>(d).count();
+}
+
+} // namespace
+
+std::string_view text(api::health_state state) noexcept {
+    using enum api::health_state;
+    switch (state) {
+    case ok:
+        return "ok";
+    case no_answer:
+        return "no answer";
+    case wrong:
+        return "wrong";
+    case no_buffer:
+        return "no buffer";
+    case interface_gone:
+        return "interface gone";
+    case interface_down:
+        return "interface down";
+    case no_program:
+        return "no XDP program";
+    case foreign_program:
+        return "foreign XDP program";
+    case no_socket:
+        return "no AF_XDP socket";
+    case no_carrier:
+        return "no carrier";
+    }
+    return "unknown";
+}
+
+std::string describe(const api::health_entry& part) {
+    using enum api::health_state;
+    const std::string name(part.name, strnlen(part.name, sizeof part.name));
+    switch (part.state) {
+    case ok:
+        return fmt::format("{} is well", name);
+    case no_answer:
+        return fmt::format("{} of the data plane does not come round: its thread is stopped or hangs, its calls are "
+                           "silent; restart tandem-dataplane",
+                           name);
+    case wrong:
+        return fmt::format("{} of the data plane does not forward as it should (its own probe comes out wrong); "
+                           "restart tandem-dataplane and keep its log",
+                           name);
+    case no_buffer:
+        return fmt::format("{} of the data plane finds no packet buffer; restart tandem-dataplane", name);
+    case interface_gone:
+        return fmt::format("port {} is gone: bring the interface back, then restart tandem-dataplane", name);
+    case interface_down:
+        return fmt::format("port {} is down: ip link set dev {} up", name, name);
+    case no_program:
+        return fmt::format("port {} has lost its XDP program (somebody detached it): no media comes in; restart "
+                           "tandem-dataplane",
+                           name);
+    case foreign_program:
+        return fmt::format("port {} has another's XDP program: take it away (ip link set dev {} xdp off), then restart "
+                           "tandem-dataplane",
+                           name, name);
+    case no_socket:
+        return fmt::format("port {} has lost an AF_XDP socket: no media comes in; restart tandem-dataplane", name);
+    case no_carrier:
+        return fmt::format("port {} has no carrier: look at the cable and the switch", name);
+    }
+    return fmt::format("{} is in a state that this program does not know: update both programs together", name);
+}
+
+std::string judge(const std::optional<health_report>& last, const std::string& connection, clock::time_point now) {
+    if (!last)
+        return connection.empty() ? "the data plane has not said yet how it is" : connection;
+    for (const auto& part : last->parts)
+        if (!well_enough(part.state) && now - last_well(*last, part) > health_limit)
+            return fmt::format("{} ({:.1f} s)", describe(part), seconds(now - last_well(*last, part)));
+    const auto oldest = std::ranges::min_element(last->parts, {},
+                                                 [&](const api::health_entry& part) { return last_well(*last, part); });
+    const auto since = oldest == last->parts.end() ? last->at : last_well(*last, *oldest);
+    if (now - since <= health_limit)
+        return {};
+    if (!connection.empty())
+        return connection;
+    return fmt::format("data plane does not answer since {:.1f} s: it is stopped, or its control thread hangs; restart "
+                       "tandem-dataplane",
+                       seconds(now - last->at));
+}
+
+health_watch::health_watch(asio::io_context& io, client& of) : io_(io), client_(of), next_(io) {}
+
+health_watch::~health_watch() {
+    *alive_ = false;
+}
+
+void health_watch::start() {
+    if (std::exchange(stopped_, false))
+        asio::co_spawn(io_, run(), asio::detached);
+}
+
+void health_watch::stop() {
+    stopped_ = true;
+    next_.cancel();
+}
+
+std::string health_watch::trouble() const {
+    return judge(last_, client_.trouble(), clock::now());
+}
+
+void health_watch::take(std::vector<api::health_entry> parts) {
+    last_ = {clock::now(), std::move(parts)};
+    well_until_ = last_->at + health_limit;
+    for (const auto& part : last_->parts)
+        well_until_ = std::min(well_until_, last_well(*last_, part) + health_limit);
+}
+
+asio::awaitable<void> health_watch::run() {
+    const auto alive = alive_;
+    while (!stopped_) {
+        if (client_.connected()) {
+            auto said = co_await client_.health();
+            if (!*alive || stopped_)
+                co_return;
+            if (said)
+                take(std::move(*said));
+        }
+        next_.expires_after(!last_ ? first_ask : well() ? ask_interval : ask_again);
+        asio::error_code ignored;
+        co_await next_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+        if (!*alive)
+            co_return;
+    }
+}
+
+} // namespace tandem::dataplane_client
