@@ -86,6 +86,9 @@ int xsk_umem__create(xsk_umem** made, void* area, __u64 size, xsk_ring_prod* fil
         if (const auto* const kept = kept_umem(area, size, config)) {
             *made = kept->registered;
             *fill = kept->fill;
+            // As if nothing had been put in: the driver fills from its own count, which is 0 again. What the kernel
+            // counted beyond it would be entries without a frame, which a burst of a ring's length reaches.
+            *fill->producer = fill->cached_prod;
             *completion = kept->completion;
             in_scope->umems.erase(in_scope->umems.begin() + (kept - in_scope->umems.data()));
             return 0;

@@ -184,6 +184,7 @@ std::optional<std::string> memory_limit::no_room() {
         ++begun_;
         return std::nullopt;
     }
+    short_ = std::chrono::steady_clock::now(); // those begun since the last look count, too
     return fmt::format(
         "its memory is used up but for a reserve ({} of {} MiB): raise MemoryMax, or send calls elsewhere",
         last_.used >> 20, last_.limit >> 20);

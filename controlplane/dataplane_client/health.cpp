@@ -120,7 +120,9 @@ health_watch::~health_watch() {
     *alive_ = false;
 }
 
+// One that has just begun knows nothing bad yet: it answers pings at once, and a first call waits for the data plane.
 void health_watch::start() {
+    well_until_ = clock::now() + health_limit;
     if (std::exchange(stopped_, false))
         asio::co_spawn(io_, run(), asio::detached);
 }

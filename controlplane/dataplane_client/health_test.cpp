@@ -93,7 +93,9 @@ TEST_F(watch_test, FollowsWhatTheDataPlaneSays) {
     EXPECT_FALSE(under.trouble().empty());
     to.start();
     under.start();
-    ASSERT_TRUE(until([&] { return under.well(); }));
+    EXPECT_TRUE(under.well()) << "nothing bad is known yet";
+    ASSERT_TRUE(until([&] { return under.last().has_value(); }));
+    EXPECT_TRUE(under.well());
     EXPECT_EQ(under.trouble(), "");
     ASSERT_EQ(under.last()->parts.size(), 2u);
     say({worker(state::no_answer, 5000)});

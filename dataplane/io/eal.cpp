@@ -27,7 +27,7 @@ namespace {
 // Per receive queue: net_af_xdp keeps 2048 in the fill ring and up to 2048 in the transmit ring; the rest is for a
 // second try to open it (it does not give the fill ring's buffers back when it fails or is closed). Per worker: its
 // pool cache, a burst in each stage, and beside others what waits in its hand-off ring.
-constexpr unsigned buffers_per_queue = 6144;
+constexpr unsigned buffers_per_queue = 8192;
 constexpr unsigned buffers_per_worker = 2048, buffers_handed = 2048;
 constexpr unsigned pool_cache = 256;
 constexpr std::uint64_t bytes_per_buffer = mbuf_data_room + sizeof(rte_mbuf) + 128; // mempool header, rounding

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
+# alone
 """tandem-holder as a service (tests/lib/service_manager.py in systemd's place, a script as data plane): READY=1 and WATCHDOG=1 come from
 the main process; killed or stopped, it is started again and goes on with the data plane and the memory of before, within 10 s; asked to
 take over, it becomes what is installed now, and its data plane too: first the new one is ready, then the old one leaves, then the
@@ -52,11 +53,19 @@ def between(fake, *what):
     return [(pid, did) for _, pid, did in fake.lines(*what)]
 
 
+def end_left(fake):
+    """Data planes outlive their holder."""
+    for pid in set(fake.pids("starts")):
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test(t):
     installed = t.dir / "installed"
     installed.mkdir()
     holder = shutil.copy(program("tandem-holder"), installed / "tandem-holder")
     fake = Fake(installed, "dataplane")
+    t.defer(lambda: end_left(fake))
     service = Service(t, "service", [holder, "--", fake.script])
     wait_until(lambda: [e for e in service.events("told") if "2 ready" in e.get("status", "")], "one in force, two behind it", PATIENCE)
     first, pids, memory = service.pid(), set(fake.pids("starts")), memory_of(service.pid())

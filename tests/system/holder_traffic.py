@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
+# alone
 """Calls while their gateway's programs go and come, as a service (tests/lib/service_manager.py in systemd's place): the holder is killed
 (no packet is lost: the data plane goes on), the data plane behind the new holder is killed, both are killed at once, and the data plane
 hands over to another one (at most 3 packets a call are lost, or twice what a kill cost on this machine, where that is more). The flow

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
+# alone
 # timeout: 240
 # count: 500 calls
 """The packages and their units under a systemd of their own (systemd-nspawn on an overlay of this system): installed, started (READY=1),
