@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <thread>
+#include <tuple>
 #include <unistd.h>
 #include <vector>
 
@@ -60,6 +61,7 @@ public:
         std::map<std::uint32_t, std::vector<std::uint8_t>> in, out; // epoch -> key || salt
         std::uint32_t sending = 0;
         std::uint32_t slot = 0;
+        std::map<std::uint32_t, api::stream_state> in_streams, out_streams; // by SSRC; tests put them, or the control plane
     };
 
     explicit fake_dataplane(timeline& to) : timeline_(to) {
@@ -111,6 +113,8 @@ public:
     }
     void forget_flows() {
         const std::lock_guard guard(lock);
+        for (const auto& [id, flow] : flows)
+            spend(flow);
         flows.clear();
         ++generation;
         std::memset(stats_ + sizeof(api::stats_header) + sizeof(api::worker_stats), 0, slots * sizeof(api::flow_stats));
@@ -135,14 +139,37 @@ public:
         const std::lock_guard guard(lock);
         return flows;
     }
+    // A stream of a flow's side has come to this index.
+    void speak(api::flow_id id, api::side side, std::uint32_t ssrc, std::uint64_t next) {
+        const std::lock_guard guard(lock);
+        auto& flow = flows.at(id);
+        auto& stream = (side == api::side::in ? flow.in_streams : flow.out_streams)[ssrc];
+        stream.ssrc = ssrc;
+        stream.rtp = {next, {1, 0}};
+    }
+    [[nodiscard]] std::uint32_t mki(api::flow_id id, api::side side, std::uint32_t epoch) {
+        const std::lock_guard guard(lock);
+        return mkis_.at({id, side, epoch});
+    }
+    // What goes out of this flow goes elsewhere now, as where its reverse latched.
+    void move(api::flow_id id, const char* ip, std::uint16_t port) {
+        const std::lock_guard guard(lock);
+        flows.at(id).config.route.rtp_remote = to_net_address(asio::ip::make_address(ip), port);
+    }
+    // Keys under which a side began again at index 0 although it was in use: never, whatever is asked.
+    [[nodiscard]] std::vector<std::string> repeats() {
+        const std::lock_guard guard(lock);
+        return repeats_;
+    }
 
     std::mutex lock;
     std::map<api::flow_id, kept> flows;
-    std::vector<api::stream_item> streams; // what STREAM_LIST says
-    std::vector<api::stream_item> put_streams;
+    std::vector<api::stream_item> streams;     // what STREAM_LIST says beside the flows' own
+    std::vector<api::stream_item> put_streams; // by STREAM_PUT
     std::uint64_t generation = 7;
     std::set<api::message_type> refuse; // these requests' items get `table_full`
     std::set<api::message_type> ignore; // these are never answered
+    std::set<api::message_type> mute;   // these are done, and not answered
     std::vector<api::health_entry> health{{api::health_kind::worker, api::health_state::ok, 0, 0, "worker 0"},
                                           {api::health_kind::port, api::health_state::ok, 0, 0, "acc0"}};
     std::string base, stats_path;
@@ -207,7 +234,8 @@ private:
         else if (header.type == api::message_type::stream_list)
             count = list_streams(take<api::list_request>(request, 0), body);
         else if (header.type == api::message_type::flow_replace)
-            replace(request, header.count, body, what);
+            for (std::size_t n = 0; n < header.count;)
+                n = replace_group(request, n, header.count, body, what);
         else if (header.type == api::message_type::health)
             for (count = 0; count < health.size(); ++count)
                 put(body, health[count]);
@@ -216,6 +244,8 @@ private:
                 item(header.type, request, n, body, what);
         if (!what.empty())
             timeline_.add(what);
+        if (mute.contains(header.type))
+            return {};
         std::vector<std::uint8_t> reply;
         put(reply, api::contract_header{api::contract_magic, api::contract_version,
                                         static_cast<api::message_type>(static_cast<std::uint16_t>(header.type) + 1),
@@ -272,78 +302,145 @@ private:
                 put(body, stream);
                 ++count;
             }
+        for (const auto& [id, flow] : flows) {
+            if (page.has_after != 0 && id <= page.after)
+                continue;
+            for (const auto side : {api::side::in, api::side::out})
+                for (const auto& [ssrc, state] : side == api::side::in ? flow.in_streams : flow.out_streams) {
+                    put(body, api::stream_item{id, side, {}, state});
+                    ++count;
+                }
+        }
         return count;
     }
 
-    // A side's keys as a replacement leaves them; false where it names a flow that is not there.
-    bool carry(const api::flow_id (&from)[2], api::key_choice choice, const api::epoch_key& key, bool out, kept& to) {
-        auto& keys = out ? to.out : to.in;
-        for (const auto id : from) {
+    using key_bytes = std::vector<std::uint8_t>;
+    static key_bytes bytes_of(const api::epoch_key& key) {
+        key_bytes out(key.key, key.key + key.key_length);
+        out.insert(out.end(), key.salt, key.salt + key.salt_length);
+        return out;
+    }
+    void spend(const kept& flow) {
+        for (const auto& [epoch, key] : flow.in)
+            spent_.insert(key);
+        for (const auto& [epoch, key] : flow.out)
+            spent_.insert(key);
+    }
+    // A key comes into a side: new, or with its streams.
+    void begin(api::flow_id id, const key_bytes& key, bool goes_on) {
+        if (!goes_on && spent_.contains(key))
+            repeats_.push_back(fmt::format("flow {}:{} begins again under a used key", id >> 16, id & 0xffff));
+    }
+
+    // One side of a replacement: what it takes of the flows that it names, and its first key.
+    void take_side(kept& to, const api::flow_replacement& item, api::side side,
+                   const std::map<api::flow_id, kept>& before, std::string& what) {
+        const bool in = side == api::side::in;
+        auto& keys = in ? to.in : to.out;
+        auto& streams = in ? to.in_streams : to.out_streams;
+        bool goes_on = false;
+        for (const auto id : in ? item.in_from : item.out_from) {
             if (id == 0)
                 continue;
-            const auto old = flows.find(id);
-            if (old == flows.end() || old->second.config.tag != to.config.tag)
-                return false;
-            if (choice == api::key_choice::keep)
-                keys.insert((out ? old->second.out : old->second.in).begin(),
-                            (out ? old->second.out : old->second.in).end());
-            if (out && choice == api::key_choice::keep)
-                to.sending = old->second.sending;
+            const auto& old = before.at(id);
+            const auto &was = in ? old.config.in : old.config.out, &is = in ? item.config.in : item.config.out;
+            what += fmt::format("{}{}", in ? "<" : ">", id & 0xffff);
+            if (was.suite != is.suite || was.mki_length != is.mki_length)
+                continue;
+            goes_on = true;
+            streams.insert((in ? old.in_streams : old.out_streams).begin(),
+                           (in ? old.in_streams : old.out_streams).end());
+            if ((in ? item.in_keys : item.out_keys) == api::key_choice::keep) {
+                keys.insert((in ? old.in : old.out).begin(), (in ? old.in : old.out).end());
+                to.sending = in ? to.sending : old.sending;
+            }
         }
-        if (choice == api::key_choice::fresh && key.key_length != 0) {
-            auto& bytes = keys[key.epoch];
-            bytes.assign(key.key, key.key + key.key_length);
-            bytes.insert(bytes.end(), key.salt, key.salt + key.salt_length);
-            if (out)
-                to.sending = key.epoch;
-        }
-        return true;
+        const auto& first = in ? item.in_key : item.out_key;
+        if (first.key_length == 0)
+            return;
+        keys[first.epoch] = bytes_of(first);
+        mkis_[{first.id, first.side, first.epoch}] = first.mki;
+        begin(item.config.id, keys[first.epoch], goes_on);
+        to.sending = in ? to.sending : first.epoch;
+        what += fmt::format("/{}{}", in ? "in" : "out", first.epoch);
     }
 
-    // Group by group: all of it or nothing.
-    void replace(std::span<const std::uint8_t> request, std::size_t count, std::vector<std::uint8_t>& body,
-                 std::string& what) {
-        for (std::size_t at = 0, end = 0; at < count; at = end) {
-            std::map<api::flow_id, kept> made;
-            std::set<api::flow_id> gone;
-            const auto group = take<api::flow_replacement>(request, at).group;
-            auto status = refuse.contains(api::message_type::flow_replace) ? api::status::table_full : api::status::ok;
-            for (; end < count && take<api::flow_replacement>(request, end).group == group; ++end) {
-                const auto item = take<api::flow_replacement>(request, end);
-                what += (what.empty() ? "replace " : ", ") +
-                        fmt::format("{}:{}", item.config.id >> 16, item.config.id & 0xffff);
-                kept& to = made[item.config.id];
-                to.config = item.config;
-                if (!carry(item.in_from, item.in_keys, item.in_key, false, to) ||
-                    !carry(item.out_from, item.out_keys, item.out_key, true, to))
-                    status = api::status::unknown_flow;
-                gone.insert({item.config.id, item.in_from[0], item.in_from[1], item.out_from[0], item.out_from[1]});
-            }
-            if (status == api::status::ok)
-                take_force(made, gone);
-            for (; at < end; ++at) {
-                const auto id = take<api::flow_replacement>(request, at).config.id;
-                put(body, api::item_status{id, status, 0, status == api::status::ok ? flows[id].slot : 0});
-            }
-        }
+    [[nodiscard]] api::status verdict_of(const api::flow_replacement& item) {
+        for (const auto* names : {&item.in_from, &item.out_from})
+            for (const auto id : *names)
+                if (id != 0 && !flows.contains(id))
+                    return api::status::unknown_flow;
+                else if (id != 0 && flows.at(id).config.tag != item.config.tag)
+                    return api::status::not_yours;
+        return refuse.contains(api::message_type::flow_replace) ? api::status::table_full : api::status::ok;
     }
 
-    // Counters stay with the port that a flow keeps.
-    void take_force(std::map<api::flow_id, kept>& made, const std::set<api::flow_id>& gone) {
-        std::map<api::flow_id, api::flow_stats> counted;
-        for (const auto id : gone)
-            if (const auto old = flows.find(id); old != flows.end()) {
-                counted[id] = slot(old->second.slot);
-                slot(old->second.slot).id = 0;
-                flows.erase(old);
-            }
-        for (auto& [id, flow] : made) {
-            while (slot(flow.slot).id != 0)
-                ++flow.slot;
-            slot(flow.slot) = counted.contains(id) ? counted[id] : api::flow_stats{};
-            slot(flow.slot).id = id;
+    std::size_t replace_group(std::span<const std::uint8_t> request, std::size_t n, std::size_t count,
+                              std::vector<std::uint8_t>& body, std::string& what) {
+        std::vector<api::flow_replacement> group{take<api::flow_replacement>(request, n)};
+        while (++n < count && take<api::flow_replacement>(request, n).group == group.front().group)
+            group.push_back(take<api::flow_replacement>(request, n));
+        bool fine = true;
+        for (const auto& item : group)
+            fine = fine && verdict_of(item) == api::status::ok;
+        const auto before = flows;
+        std::map<api::flow_id, kept> made;
+        what += what.empty() ? "replace" : ";";
+        for (const auto& item : group) {
+            what += fmt::format(" {}:{}", item.config.id >> 16, item.config.id & 0xffff);
+            if (!fine)
+                continue;
+            auto& to = made[item.config.id];
+            to.config = item.config;
+            take_side(to, item, api::side::in, before, what);
+            take_side(to, item, api::side::out, before, what);
+            for (auto& [now, was] : {std::pair{&to.config.route.rtp_remote, &api::route_config::rtp_remote},
+                                     {&to.config.route.rtcp_remote, &api::route_config::rtcp_remote}})
+                if (now->port == 0 && item.out_from[0] != 0)
+                    *now = before.at(item.out_from[0]).config.route.*was;
+            std::uint32_t at = 0;
+            while (slot(at).id != 0)
+                ++at;
+            slot(at) = item.in_from[0] != 0 ? slot(before.at(item.in_from[0]).slot) : api::flow_stats{};
+            slot(at).id = item.config.id;
+            to.slot = at;
+        }
+        for (const auto& item : group)
+            put(body, api::item_status{item.config.id,
+                                       fine                                      ? api::status::ok
+                                       : verdict_of(item) == api::status::ok ? api::status::group_refused
+                                                                                 : verdict_of(item),
+                                       0, fine ? made.at(item.config.id).slot : 0});
+        if (!fine)
+            return n;
+        std::set<api::flow_id> over;
+        for (const auto& item : group)
+            for (const auto id : {item.config.id, item.in_from[0], item.in_from[1], item.out_from[0], item.out_from[1]})
+                if (flows.contains(id))
+                    over.insert(id);
+        for (const auto id : over) {
+            slot(flows[id].slot).id = 0;
+            flows.erase(id);
+        }
+        for (auto& [id, flow] : made)
             flows[id] = flow;
-        }
+        for (const auto& [id, flow] : before) // keys that are in force nowhere any more
+            if (over.contains(id))
+                spend_unless_in_force(flow);
+        return n;
+    }
+    void spend_unless_in_force(const kept& old) {
+        for (const auto* keys : {&old.in, &old.out})
+            for (const auto& [epoch, key] : *keys) {
+                const bool lives = std::ranges::any_of(flows, [&](const auto& flow) {
+                    const auto has = [&](const auto& some) {
+                        return std::ranges::any_of(some, [&](const auto& one) { return one.second == key; });
+                    };
+                    return has(flow.second.in) || has(flow.second.out);
+                });
+                if (!lives)
+                    spent_.insert(key);
+            }
     }
 
     void item(api::message_type type, std::span<const std::uint8_t> request, std::size_t n,
@@ -367,7 +464,7 @@ private:
                     ++at;
                 slot(at) = {};
                 slot(at).id = id;
-                flows[id] = {config, {}, {}, 0, at};
+                flows[id] = {config, {}, {}, 0, at, {}, {}};
             }
         } else if (type == api::message_type::flow_update) {
             const auto update = take<api::flow_update>(request, n);
@@ -385,16 +482,11 @@ private:
                     config.source = update.source;
                 }
             }
-        } else if (type == api::message_type::stream_put) {
-            const auto stream = take<api::stream_item>(request, n);
-            id = stream.id;
-            said("streams", id);
-            if ((status = known()) == api::status::ok)
-                put_streams.push_back(stream);
         } else if (type == api::message_type::flow_remove) {
             id = take<api::flow_ref>(request, n).id;
             said("remove", id);
             if ((status = known()) == api::status::ok) {
+                spend(flows[id]);
                 slot(flows[id].slot).id = 0;
                 flows.erase(id);
             }
@@ -404,14 +496,28 @@ private:
             said("install", id, fmt::format("/{}{}", key.side == api::side::in ? "in" : "out", key.epoch));
             if ((status = known()) == api::status::ok) {
                 auto& side = key.side == api::side::in ? flows[id].in : flows[id].out;
-                std::vector<std::uint8_t> bytes(key.key, key.key + key.key_length);
-                bytes.insert(bytes.end(), key.salt, key.salt + key.salt_length);
+                const auto bytes = bytes_of(key);
+                mkis_[{id, key.side, key.epoch}] = key.mki;
+                const auto& streams = key.side == api::side::in ? flows[id].in_streams : flows[id].out_streams;
+                begin(id, bytes, !side.empty() || !streams.empty());
                 if (side.size() >= 3 && !side.contains(key.epoch))
                     status = api::status::too_many_epochs;
                 else if (side.contains(key.epoch) && side[key.epoch] != bytes)
                     status = api::status::bad_epoch;
                 else
                     side[key.epoch] = bytes;
+            }
+        } else if (type == api::message_type::stream_put) {
+            const auto one = take<api::stream_item>(request, n);
+            id = one.id;
+            said("put", id, fmt::format("/{}", one.side == api::side::in ? "in" : "out"));
+            if ((status = known()) == api::status::ok) {
+                auto& flow = flows[id];
+                put_streams.push_back(one);
+                if (!(one.side == api::side::in ? flow.in : flow.out).empty())
+                    status = api::status::bad_state;
+                else
+                    (one.side == api::side::in ? flow.in_streams : flow.out_streams)[one.state.ssrc] = one.state;
             }
         } else {
             const auto ref = take<api::epoch_ref>(request, n);
@@ -434,6 +540,9 @@ private:
     }
 
     timeline& timeline_;
+    std::set<key_bytes> spent_; // keys that were in force on a side that is gone
+    std::vector<std::string> repeats_;
+    std::map<std::tuple<api::flow_id, api::side, std::uint32_t>, std::uint32_t> mkis_;
     std::uint8_t* stats_ = nullptr;
     int listener_ = -1;
     std::atomic<int> peer_ = -1;

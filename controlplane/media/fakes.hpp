@@ -83,7 +83,7 @@ struct fake_directory final : session::directory {
             co_await wait.async_wait(asio::use_awaitable);
             co_return tl::unexpected(session::request_error::timeout);
         }
-        if (refusing.contains(asked.what()))
+        if (refusing.contains(asked.what()) || (lost_media && asked.get<tlv::goes_on>()))
             co_return tl::unexpected(session::request_error::refused);
         auto answer = asked.response(protocol::status::ok);
         if (const auto media = asked.get<tlv::media_id>())
@@ -128,7 +128,7 @@ struct fake_directory final : session::directory {
     dataplane_client::timeline& log;
     std::map<std::string, session::session_info> units;
     std::set<protocol::exchange> refusing, throwing;
-    bool silent = false;
+    bool silent = false, lost_media = false;
     std::chrono::milliseconds delay{0};
     std::set<protocol::exchange> mute;            // no answer to these
     std::vector<std::vector<std::uint8_t>> seeds; // all that were sent
@@ -277,12 +277,14 @@ struct stand : testing::Test {
         s.unit_timeout = std::chrono::milliseconds(100);
         s.retry = std::chrono::milliseconds(50);
         s.sweep = std::chrono::milliseconds(50);
+        s.copy = std::chrono::milliseconds(50);
         s.timeout = std::chrono::seconds(5);
         s.ready_wait = std::chrono::milliseconds(1000);
         return s;
     }();
     std::unique_ptr<life> now = std::make_unique<life>(io, dataplane, units, levels, store, options);
 
+    void TearDown() override { EXPECT_EQ(dataplane.repeats(), std::vector<std::string>()); }
     void restart() {
         now.reset();
         now = std::make_unique<life>(io, dataplane, units, levels, store, options);

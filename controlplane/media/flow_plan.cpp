@@ -2,6 +2,7 @@
 // Legs to flows; see flow_plan.hpp. Pure.
 #include "controlplane/media/flow_plan.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "controlplane/dataplane_client/client.hpp"
@@ -119,6 +120,40 @@ std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& 
         updates.push_back(update);
     }
     return updates;
+}
+
+flows_by_leg by_leg(const std::array<leg_shape, 2>& legs) noexcept {
+    return {{legs[0].rtp(), legs[1].rtp()}, {legs[0].rtcp(), legs[1].rtcp()}};
+}
+
+std::optional<std::size_t> leg_of(const std::array<leg_shape, 2>& legs, api::flow_id flow) noexcept {
+    for (std::size_t i = 0; i < 2; ++i)
+        if (flow == legs[i].rtp() || flow == api::make_flow_id(legs[i].address_index, legs[i].port + 1U))
+            return i;
+    return std::nullopt;
+}
+
+std::vector<api::flow_replacement> plan_replacements(const flows_by_leg& before, const std::array<leg_shape, 2>& after,
+                                                     const std::vector<api::flow_config>& plan,
+                                                     std::array<bool, 2> goes_on) {
+    std::vector<api::flow_replacement> out;
+    for (const auto& config : plan) {
+        auto& item = out.emplace_back();
+        item.config = config;
+        item.group = 1;
+        const auto i = *leg_of(after, config.id);
+        // Of the flows from the same leg those that carry what this one does: mux joins two, un-mux splits one.
+        std::vector<api::flow_id> from;
+        for (const auto old : {(config.carries & api::carries_rtp) != 0 ? before.rtp[i] : api::flow_id{0},
+                               (config.carries & api::carries_rtcp) != 0 ? before.rtcp[i] : api::flow_id{0}})
+            if (old != 0 && std::ranges::find(from, old) == from.end())
+                from.push_back(old);
+        if (goes_on[i])
+            std::ranges::copy(from, item.in_from);
+        if (goes_on[1 - i])
+            std::ranges::copy(from, item.out_from);
+    }
+    return out;
 }
 
 std::vector<api::flow_id> flows_from(const std::array<leg_shape, 2>& legs, std::size_t i) {

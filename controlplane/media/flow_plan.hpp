@@ -56,6 +56,22 @@ struct plan_options {
 [[nodiscard]] std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& before,
                                                          const std::vector<api::flow_config>& after);
 
+// The flows of a media that are in force, by the leg that they receive from; 0 = none.
+struct flows_by_leg {
+    std::array<api::flow_id, 2> rtp{}, rtcp{}; // the same where the leg muxes
+};
+[[nodiscard]] flows_by_leg by_leg(const std::array<leg_shape, 2>& legs) noexcept;
+
+// All flows of `plan` as one group that takes the place of those in force. goes_on[i]: leg i's peer is the same, so
+// what was heard from it and sent to it goes along; keys are the caller's to fill where they are fresh.
+[[nodiscard]] std::vector<api::flow_replacement> plan_replacements(const flows_by_leg& before,
+                                                                   const std::array<leg_shape, 2>& after,
+                                                                   const std::vector<api::flow_config>& plan,
+                                                                   std::array<bool, 2> goes_on);
+
+// The leg whose port (or the one above it) is the flow's own.
+[[nodiscard]] std::optional<std::size_t> leg_of(const std::array<leg_shape, 2>& legs, api::flow_id flow) noexcept;
+
 // Flows whose in-side is leg `i`, and flows whose out-side goes towards leg `i`.
 [[nodiscard]] std::vector<api::flow_id> flows_from(const std::array<leg_shape, 2>& legs, std::size_t i);
 [[nodiscard]] inline std::vector<api::flow_id> flows_towards(const std::array<leg_shape, 2>& legs, std::size_t i) {

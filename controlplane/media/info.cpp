@@ -99,12 +99,6 @@ direction_stats manager::received(const state& m, std::size_t i) const {
     return sum;
 }
 
-void manager::keep_counters(const media_ptr& m) {
-    std::array<direction_stats, 2> now{received(*m, 0), received(*m, 1)};
-    m->legs[0].before = now[0];
-    m->legs[1].before = now[1];
-}
-
 media_info manager::describe(const state& m) const {
     media_info out;
     describe_call(out, m);

@@ -38,6 +38,7 @@ leg_shape leg_terms::shape() const {
         return out;
     }
     out.mux = mux;
+    out.mki_length = srtp ? srtp->mki_length : std::uint8_t{0};
     if (suite != api::suite::clear)
         out.source = api::source_policy::authenticated;
     else

@@ -30,7 +30,7 @@ manager::manager(asio::io_context& io, settings options, dataplane_client::clien
     : io_(io), options_(std::move(options)), dataplane_(dataplane), stats_(stats), sessions_(sessions), levels_(levels),
       journal_(store),
       ports_(std::make_shared<port_table>(options_.first_port, options_.last_port, options_.quarantine)),
-      sweep_timer_(io) {
+      sweep_timer_(io), copy_timer_(io) {
     std::uint32_t start = 0;
     if (::getrandom(&start, sizeof(start), 0) == static_cast<ssize_t>(sizeof(start)))
         next_id_ = (start & 0x7fffffff) | 1; // ids differ from run to run: they are bound into keys and show in logs
@@ -41,6 +41,7 @@ manager::~manager() = default;
 void manager::stop() {
     stopped_ = true;
     sweep_timer_.cancel();
+    copy_timer_.cancel();
     for (auto& [id, m] : media_)
         for (auto& l : m->legs)
             l.tick.cancel();
@@ -203,7 +204,8 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
         terms.srtp.reset();
     const bool was_installed = m->installed;
     if (was_installed) {
-        keep_counters(m);
+        for (std::size_t i = 0; i < 2; ++i)
+            m->legs[i].before = received(*m, i);
         m->installed = false; // its counters are kept; the flows' are gone
     }
     co_await remove_flows(m->plan);

@@ -44,12 +44,14 @@ struct settings {
     std::chrono::milliseconds retry{1000};        // after a failed SEED
     std::chrono::milliseconds ready_wait{2000};   // for a data plane that is just coming back
     std::chrono::milliseconds sweep{1000};        // silence check
+    std::chrono::milliseconds copy{1000};         // of SDES legs' packet counts, out of the data plane
 };
 
 struct epoch_seeds;
 struct contact_asked;
 struct leg_terms;
 struct media_terms;
+struct flows_by_leg;
 
 struct media_counters {
     std::uint64_t opened = 0, installed = 0, ended = 0, timeouts = 0;
@@ -62,7 +64,10 @@ struct media_counters {
     std::uint64_t contacts_asked = 0, contacts_answered = 0; // CONTACT; the rest gave no advice
     std::uint64_t media_opens = 0, media_open_failures = 0;
     std::uint64_t taken_over = 0;    // media found again in the data plane
-    std::uint64_t reinstalled = 0;   // media put into a data plane that had lost it, or a unit that had
+    std::uint64_t reinstalled = 0;   // media put into a data plane that had lost it
+    std::uint64_t renewed = 0;       // secondaries that began anew because the unit had lost them
+    std::uint64_t repaired = 0;      // media whose flows were found half changed
+    std::uint64_t unknowable = 0;    // media that ended because their packet counts were lost
     std::uint64_t foreign_flows = 0; // flows removed because no media is known for them
 };
 
@@ -150,23 +155,53 @@ private:
     void end_by_itself(const media_ptr& m, const std::string& cause);
     void save(const state& m);
     void note(const state& m); // likewise, but may be lost
-    // change.cpp: from terms to flows, keys and secondaries
+    // change.cpp: an answer's changes, of all its media or of none
     asio::awaitable<result<void>> decide_all(const std::vector<media_ptr>& all, std::vector<media_terms>& want,
                                              const std::vector<media_change>& changes);
     asio::awaitable<result<void>> apply_all(const std::vector<media_ptr>& all, std::vector<media_terms> want);
-    asio::awaitable<result<void>> apply(media_ptr m, media_terms want);
-    asio::awaitable<result<void>> install(media_ptr m, media_terms want);
-    asio::awaitable<result<void>> change(media_ptr m, media_terms want);
-    asio::awaitable<result<void>> make_anew(media_ptr m, media_terms want);
-    asio::awaitable<result<void>> tell_units(media_ptr m, draft& d);
+    asio::awaitable<result<void>> prepare(draft& d);
+    asio::awaitable<result<void>> make(draft& d);
+    asio::awaitable<void> undo(draft& d);
+    [[nodiscard]] static bool reversible(const media_terms& before, const media_terms& now);
+    asio::awaitable<result<void>> tell_units(draft& d);
+    asio::awaitable<result<void>> tell_move(draft& d, std::size_t i, bool& lost);
     asio::awaitable<void> tell_again(media_ptr m, std::size_t i);
-    asio::awaitable<result<void>> swap(media_ptr m, draft& d);
-    asio::awaitable<result<void>> update_flows(media_ptr m, std::vector<api::flow_config> plan);
-    asio::awaitable<result<void>> change_sdes(media_ptr m, const media_terms& want);
-    void aim(const state& m, const media_terms& of, std::vector<api::flow_config>& plan) const;
-    static std::uint32_t begin_epochs(leg& l);
+    // install.cpp: from nothing
+    static std::uint32_t next_epoch(leg& l);
+    static void begin(leg& l, std::uint32_t epoch, epoch_seeds seeds);
+    static void hear_anew(leg& l);
+    void aim(const state& m, const media_terms& of, std::vector<api::flow_config>& plan,
+             std::array<bool, 2> which) const;
+    asio::awaitable<result<void>> install(media_ptr m, media_terms want);
+    asio::awaitable<result<void>> install_flows(media_ptr m, const media_terms& want,
+                                                const std::array<epoch_seeds, 2>& seeds);
+    asio::awaitable<void> uninstall(media_ptr m);
     asio::awaitable<result<void>> add_flows(const std::vector<api::flow_config>& plan);
-    asio::awaitable<void> remove_flows(const std::vector<api::flow_config>& plan);
+    asio::awaitable<void> remove_flows(std::vector<api::flow_config> plan);
+    void remember_slots(const dataplane_client::client::statuses& answer);
+    // swap.cpp: the data plane's part of a change
+    struct leg_keys { // of an SDES leg: which of its keys are new, and their numbers
+        bool fresh_in = false, fresh_out = false;
+        std::uint32_t in_epoch = 0, epoch = 0;
+    };
+    struct replacement;
+    [[nodiscard]] static leg_keys plan_keys(const leg& l, const leg_terms& was, const leg_terms& want);
+    asio::awaitable<result<void>> swap(draft& d);
+    asio::awaitable<result<void>> replace(media_ptr m, const media_terms& want,
+                                          const std::vector<api::flow_config>& plan, const replacement& how,
+                                          const std::array<epoch_seeds, 2>& seeds);
+    asio::awaitable<void> remove_left(const flows_by_leg& before, const std::vector<api::flow_replacement>& items);
+    void commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg_keys, 2>& keys);
+    static void begin_core(leg& l, const leg_terms& is, const leg_keys& keys);
+    asio::awaitable<result<void>> renew(media_ptr m, std::size_t i);
+    asio::awaitable<result<void>> update_flows(media_ptr m, std::vector<api::flow_config> plan);
+    // streams.cpp: packet counts of SDES legs, should the data plane's memory be lost
+    asio::awaitable<void> copy_streams();
+    void take_streams(const std::vector<api::stream_item>& all, const std::map<api::flow_id, std::uint64_t>& packets);
+    void freeze_streams();
+    [[nodiscard]] std::uint64_t packets_of(api::flow_id id) const;
+    [[nodiscard]] static bool streams_known(const state& m);
+    asio::awaitable<result<void>> put_streams(media_ptr m, const media_terms& of);
 
     // seeds.cpp: who makes an epoch's seeds
     bool fill(state& m, protocol::secret& seed);
@@ -186,13 +221,14 @@ private:
     bool add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, const media_terms& of, std::size_t i,
                        const epoch_seeds& seeds) const;
     void add_sdes_keys(std::vector<api::epoch_key>& keys, const media_terms& of, std::size_t i,
-                       std::uint32_t epoch) const;
+                       const leg_keys& which) const;
     // All keys of flows that were just added, and what is sent under from the start.
     asio::awaitable<result<void>> install_keys(media_ptr m, const media_terms& of,
                                                const std::array<epoch_seeds, 2>& seeds);
-    // Under the leg's lock. What the unit says of its address becomes the leg's hint.
+    // Under the leg's lock. What the unit says of its address becomes the leg's hint. `lost`: of a secondary in force, of
+    // which the unit may say that it has lost it.
     asio::awaitable<result<void>> send_media_open(media_ptr m, media_terms& of, std::size_t i, const epoch_seeds& seeds,
-                                                  bool goes_on);
+                                                  bool* lost = nullptr);
     void close_secondary(session::tsid unit, media_id id); // the answer is not waited for
     asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
     // rekey.cpp: SEED
@@ -210,22 +246,25 @@ private:
 
     // takeover.cpp: reconnect of the data plane, events, silence
     asio::awaitable<void> reconcile(bool flows_lost);
-    bool adopt(const media_ptr& m, const std::unordered_map<api::flow_id, const api::flow_entry*>& found);
+    using flows_of_media = std::map<media_id, std::vector<const api::flow_entry*>>;
+    bool adopt(const media_ptr& m, const std::vector<const api::flow_entry*>& found,
+               std::vector<api::flow_ref>& foreign, std::vector<api::epoch_ref>& ended);
+    static void learn(state& m, std::size_t from, const api::flow_entry& entry);
     asio::awaitable<void> reinstall(media_ptr m, std::string why);
     void number_addresses(media_terms& of) const;
-    [[nodiscard]] bool in_force(const state& m, std::size_t i, std::uint32_t epoch) const;
+    [[nodiscard]] static bool in_force(const state& m, std::size_t i, std::uint32_t epoch);
+    void spawn_repair(const media_ptr& m, const std::vector<const api::flow_entry*>& found);
+    asio::awaitable<void> repair(media_ptr m, std::vector<api::flow_entry> found);
     static void kick(leg& l); // its loop re-keys now
     void on_event(const api::flow_event& event);
     void on_latched(const media_ptr& m, const api::flow_event& event);
     void sweep();
     void restore(const media_row& row);
     [[nodiscard]] media_ptr find(media_id id) const;
-    [[nodiscard]] std::optional<std::size_t> leg_of(const state& m, api::flow_id flow) const;
 
     // info.cpp
     [[nodiscard]] std::optional<api::flow_stats> stats_of(api::flow_id id) const;
     [[nodiscard]] direction_stats received(const state& m, std::size_t i) const;
-    void keep_counters(const media_ptr& m); // before its flows go
     [[nodiscard]] media_info describe(const state& m) const;
     [[nodiscard]] media_row to_row(const state& m) const;
     [[nodiscard]] media_record to_record(const state& m, const std::string& cause) const;
@@ -246,6 +285,7 @@ private:
     media_id next_id_ = 1;
     asio::steady_timer sweep_timer_;
     std::uint64_t connect_era_ = 0;
+    asio::steady_timer copy_timer_;
     bool ready_ = false;
     bool stopped_ = false;
 };

@@ -154,6 +154,7 @@ TEST_F(media_test, RoomInTheFlowTableIsPromisedAtTheOffer) {
         request.running = running;
         return now->wait(now->relay.open(request));
     };
+    ASSERT_TRUE(now->until([&] { return now->relay.ready(); }));
     EXPECT_EQ(now->relay.flow_rooms().total, 56u);
     std::vector<media_id> all;
     for (int n = 0; n < 14; ++n) {

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <gtest/gtest.h>
+#include <map>
 #include <set>
 
 #include "controlplane/dataplane_client/client.hpp"
@@ -124,6 +125,63 @@ TEST(FlowPlan, UpdatesNameOnlyWhatChanged) {
     EXPECT_EQ(updates[1].mask, api::update_source);
     after[1].suite = api::suite::aes_cm_128_hmac_sha1_80;
     EXPECT_FALSE(same_structure(a, plan_flows(after, {})));
+}
+
+// The flows that each new one takes its state from.
+struct named {
+    std::vector<api::flow_id> in, out;
+};
+std::map<api::flow_id, named> names(const std::array<leg_shape, 2>& before, const std::array<leg_shape, 2>& after,
+                                    std::array<bool, 2> goes_on = {true, true}) {
+    std::map<api::flow_id, named> out;
+    for (const auto& item : plan_replacements(by_leg(before), after, plan_flows(after, {}), goes_on)) {
+        auto& to = out[item.config.id];
+        for (const auto id : item.in_from)
+            if (id != 0)
+                to.in.push_back(id);
+        for (const auto id : item.out_from)
+            if (id != 0)
+                to.out.push_back(id);
+    }
+    return out;
+}
+
+TEST(Replacements, MuxJoinsTwoFlowsAndUnmuxSplitsOne) {
+    const std::array apart{unit(), core(false)}, joined{unit(), core(true)};
+    const auto up = unit().rtp(), down = core().rtp(), reports = core().rtcp();
+    const auto mux = names(apart, joined);
+    ASSERT_EQ(mux.size(), 2u);
+    EXPECT_EQ(mux.at(up).in, std::vector{up});
+    EXPECT_EQ(mux.at(up).out, std::vector{up});
+    EXPECT_EQ(mux.at(down).in, (std::vector{down, reports}));
+    EXPECT_EQ(mux.at(down).out, (std::vector{down, reports}));
+    const auto split = names(joined, apart);
+    ASSERT_EQ(split.size(), 3u);
+    EXPECT_EQ(split.at(down).in, std::vector{down});
+    EXPECT_EQ(split.at(reports).in, std::vector{down});
+    EXPECT_EQ(split.at(reports).out, std::vector{down});
+}
+
+TEST(Replacements, ALegAtAnotherPortGoesOnAnotherPeerDoesNot) {
+    std::array before{unit(), core()}, after = before;
+    after[1].port = 31000;
+    after[1].address_index = 3;
+    const auto moved = names(before, after);
+    EXPECT_EQ(moved.at(after[1].rtp()).in, std::vector{before[1].rtp()});
+    EXPECT_EQ(moved.at(after[1].rtcp()).in, std::vector{before[1].rtcp()});
+    EXPECT_EQ(moved.at(unit().rtp()).out, std::vector{unit().rtp()});
+    const auto other = names(before, after, {true, false});
+    EXPECT_TRUE(other.at(after[1].rtp()).in.empty()) << "nothing of the earlier peer";
+    EXPECT_EQ(other.at(after[1].rtp()).out, std::vector{before[1].rtp()}) << "what the unit hears goes on";
+    EXPECT_EQ(other.at(unit().rtp()).in, std::vector{unit().rtp()});
+    EXPECT_TRUE(other.at(unit().rtp()).out.empty());
+}
+
+TEST(Replacements, LegOfAFlowAlsoWhereItsLegMuxes) {
+    const std::array legs{unit(), core(true)};
+    EXPECT_EQ(leg_of(legs, unit().rtp()), 0u);
+    EXPECT_EQ(leg_of(legs, api::make_flow_id(1, 30001)), 1u);
+    EXPECT_FALSE(leg_of(legs, api::make_flow_id(1, 30002)));
 }
 
 TEST(Ports, EvenPairsInsideTheRangeNoneTwice) {

@@ -43,7 +43,7 @@ void manager::adopt_next_seed(leg& l) {
     l.current = std::move(l.next);
     l.next.clear();
     l.next_installed = false;
-    l.epoch = l.current.epoch;
+    l.epoch = l.in_epoch = l.current.epoch;
 }
 
 // The next epoch's keys on both sides of the leg, ready before the unit hears of them.
@@ -143,13 +143,20 @@ asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size
     const auto done = co_await rekey_locked(m, i, anew);
     if (done)
         co_return l.epoch;
-    if (!anew)
+    if (!anew || gone(*m))
         co_return tl::unexpected(done.error());
+    if (!m->lost) {
+        spdlog::warn("media {} of call {}: {}: the secondary of unit {} begins anew", m->id, m->call_id,
+                     done.error().text, m->now.legs[i].unit);
+        if (auto renewed = co_await renew(m, i); !renewed)
+            co_return tl::unexpected(renewed.error());
+        co_return l.epoch;
+    }
     guard.release();
     co_await reinstall(m, done.error().text);
     if (m->installed && !m->closing && !m->lost)
         co_return l.epoch;
-    co_return fail("its secondary could not be made anew");
+    co_return fail("its flows could not be put in again");
 }
 
 // An error inside costs this re-key: the epoch in force stays, and the next one is tried when it is due.

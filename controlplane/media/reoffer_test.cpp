@@ -161,9 +161,13 @@ TEST_F(reoffer_test, DataPlaneThatRefusesInTheMiddle) {
     again.legs[0].remote_rtp = at("198.51.100.78", 7200);
     again.legs[1].srtp = keys(9);
     again.forward = {false, true};
-    for (const auto type : {api::message_type::flow_update, api::message_type::epoch_install}) {
+    auto held = request; // keys stay: without a replacement
+    held.legs[0].remote_rtp = again.legs[0].remote_rtp;
+    held.forward = again.forward;
+    for (const auto& [type, wish] :
+         {std::pair{api::message_type::flow_replace, again}, {api::message_type::flow_update, held}}) {
         dataplane.refuse = {type};
-        EXPECT_FALSE(now->update(id, again));
+        EXPECT_FALSE(now->update(id, wish));
         dataplane.refuse.clear();
         expect_unchanged(id, before);
     }

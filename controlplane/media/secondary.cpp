@@ -17,7 +17,7 @@ using protocol::tlv;
 
 // `key || salt` into the contract's item, once per flow.
 void append_keys(std::vector<api::epoch_key>& keys, const std::vector<api::flow_id>& flows, api::side side,
-                 std::uint32_t epoch, api::suite suite, const protocol::secret& key_and_salt) {
+                 std::uint32_t epoch, std::uint32_t mki, api::suite suite, const protocol::secret& key_and_salt) {
     const auto& row = api::info(suite);
     if (key_and_salt.size() < std::size_t{row.key_length} + row.salt_length)
         return; // the data plane's answer would be srtp_no_key; SDES lengths are checked where they are parsed
@@ -25,7 +25,8 @@ void append_keys(std::vector<api::epoch_key>& keys, const std::vector<api::flow_
         api::epoch_key item{};
         item.id = flow;
         item.side = side;
-        item.epoch = item.mki = epoch;
+        item.epoch = epoch;
+        item.mki = mki;
         item.key_length = row.key_length;
         item.salt_length = row.salt_length;
         const auto bytes = key_and_salt.view();
@@ -65,17 +66,21 @@ bool manager::add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, c
         if (!derived)
             return false;
         append_keys(keys, in ? flows_from(shapes, i) : flows_towards(shapes, i), in ? api::side::in : api::side::out,
-                    seeds.epoch, to.suite, *derived);
+                    seeds.epoch, seeds.epoch, to.suite, *derived);
     }
     return true;
 }
 
 void manager::add_sdes_keys(std::vector<api::epoch_key>& keys, const media_terms& of, std::size_t i,
-                            std::uint32_t epoch) const {
+                            const leg_keys& which) const {
     const auto& l = of.legs[i];
     const auto shapes = of.shapes();
-    append_keys(keys, flows_from(shapes, i), api::side::in, epoch, l.suite, l.srtp->receive);
-    append_keys(keys, flows_towards(shapes, i), api::side::out, epoch, l.suite, l.srtp->send);
+    if (which.fresh_in)
+        append_keys(keys, flows_from(shapes, i), api::side::in, which.in_epoch, l.srtp->receive_mki, l.suite,
+                    l.srtp->receive);
+    if (which.fresh_out)
+        append_keys(keys, flows_towards(shapes, i), api::side::out, which.epoch, l.srtp->send_mki, l.suite,
+                    l.srtp->send);
 }
 
 asio::awaitable<result<void>> manager::install_keys(media_ptr m, const media_terms& of,
@@ -90,14 +95,14 @@ asio::awaitable<result<void>> manager::install_keys(media_ptr m, const media_ter
         if (terms.is_unit()) {
             if (!add_unit_keys(keys.items, *m, of, i, seeds[i]))
                 co_return fail("keys could not be derived from the seed");
-            l.keyed = true;
         } else if (terms.srtp) {
-            add_sdes_keys(keys.items, of, i, l.epoch);
+            add_sdes_keys(keys.items, of, i, {true, true, l.in_epoch, l.epoch});
         } else {
             co_return fail("SDES keys of this call are not known any more: the call must be set up again");
         }
+        l.keyed = true;
         for (const auto flow : flows_towards(of.shapes(), i))
-            begin.push_back({flow, l.epoch, api::side::out, {}});
+            begin.push_back({flow, terms.is_unit() ? seeds[i].epoch : l.epoch, api::side::out, {}});
     }
     if (keys.items.empty())
         co_return result<void>{};
@@ -108,7 +113,7 @@ asio::awaitable<result<void>> manager::install_keys(media_ptr m, const media_ter
 }
 
 asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms& of, std::size_t i,
-                                                       const epoch_seeds& seeds, bool goes_on) {
+                                                       const epoch_seeds& seeds, bool* lost) {
     auto& to = of.legs[i];
     if (!to.remote_rtp)
         co_return fail(fmt::format("the phone's address behind unit {} is not known", to.unit));
@@ -120,7 +125,7 @@ asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms&
     request.add<tlv::overlap_ms>(static_cast<std::uint32_t>(m->level.overlap.count()));
     request.add<tlv::key_use>(m->level.seed_is_key ? std::uint8_t{1} : std::uint8_t{0});
     request.add<tlv::path>(static_cast<std::uint8_t>(m->level.path));
-    if (goes_on)
+    if (lost != nullptr)
         request.add<tlv::goes_on>(std::uint8_t{1});
     for (const auto& peer : m->peers_of(of, i))
         request.add<tlv::peer>(peer);
@@ -139,6 +144,8 @@ asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms&
         co_return over(m->id);
     if (!answer) {
         ++counters_.media_open_failures;
+        if (lost != nullptr)
+            *lost = answer.error() == session::request_error::refused;
         const auto why = answer.error() == session::request_error::timeout   ? "did not answer in time"
                          : answer.error() == session::request_error::refused ? "refused it (see the log)"
                                                                              : "has no primary tunnel up";

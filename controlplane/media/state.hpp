@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,8 +42,9 @@ struct manager::leg {
 
     std::optional<endpoint> latched; // where its media really comes from
 
-    std::uint32_t epoch = 0;   // in force (sending); SDES legs count their keys here too
-    std::uint32_t highest = 0; // ever installed: the data plane takes no lower one again
+    std::uint32_t epoch = 0;    // in force (sending); SDES legs count their keys here too
+    std::uint32_t in_epoch = 0; // SDES legs: of what the peer sends
+    std::uint32_t highest = 0;  // ever installed: the data plane takes no lower one again
     bool keyed = false;        // an epoch was installed in this flow's life
     bool stale = false;        // an earlier life left a half-made re-key: its seed is lost, only a new start helps
     epoch_seeds current, next; // next: sent or to be sent, not acknowledged
@@ -63,6 +65,20 @@ struct manager::leg {
     bool silent = false; // data plane said so
 };
 
+// The packet counts of a media's SDES legs as they were last copied out of the data plane.
+struct stream_copies {
+    struct one {
+        std::size_t leg = 0; // whose keys
+        bool rtcp = false;   // of the flow that carries RTCP alone
+        api::side side{};
+        api::stream_state state{};
+    };
+    std::vector<one> streams;
+    std::map<api::flow_id, std::uint64_t> packets; // that each flow had received by then
+    bool known = false;                            // a copy was made since the flows began
+    bool stale = false;                            // more went since than the margin covers
+};
+
 struct manager::state {
     explicit state(asio::io_context& io) : lock(io), legs{leg(io), leg(io)} {}
 
@@ -76,10 +92,12 @@ struct manager::state {
     std::vector<policy::step> why;
     bool installed = false;
     bool closing = false;
+    bool doubtful = false; // the data plane's word on a change was lost: it may have taken it
     std::optional<std::chrono::steady_clock::time_point> lost; // flows are gone and could not be put in again yet
     media_terms now;                                           // in force; before the first answer, as opened
     std::optional<media_terms> proposed;                       // what a later offer took beside
     std::vector<api::flow_config> plan;                        // in force, as signalled (not as latched)
+    stream_copies streams;
     std::size_t reserved = 0;                                  // flows that it may need
     bool running = true;                                       // its call is: it may use the last room there is
     protocol::moment opened, answered;
@@ -93,22 +111,37 @@ struct manager::state {
     [[nodiscard]] std::vector<std::string> peers_of(const media_terms& of, std::size_t i) const;
 };
 
-// A change of an installed media while it is made. Nothing of it is in force before the data plane took it.
+// A change of a media while it is made. Nothing of it is in force before the data plane took it.
 struct manager::draft {
-    media_terms want;
-    std::vector<api::flow_config> plan;
-    std::array<bool, 2> moved{}; // a unit's phone, or where it reaches us: its unit must hear of it
+    enum class word { none, moved, opened }; // what the leg's unit heard of it
+    draft(media_ptr of, media_terms terms) : m(std::move(of)), want(std::move(terms)), before(m->now) {}
+    media_ptr m;
+    media_terms want, before;
+    std::vector<async_lock::guard> locks; // the legs'
+    std::array<word, 2> told{};
+    std::array<epoch_seeds, 2> seeds; // of secondaries that begin
+    bool installs = false, made = false;
+};
+
+struct manager::replacement {
+    flows_by_leg before;
+    std::optional<std::array<leg_shape, 2>> was; // what m->plan was made of; none: what was found is not known so well
+    std::array<bool, 2> goes_on{};
+    std::array<leg_keys, 2> keys;
 };
 
 // Keys on their way to the data plane: never reallocated while it grows, wiped at the end.
-class key_batch {
+template <class Item>
+class wiped_batch {
 public:
-    key_batch() { items.reserve(16); }
-    ~key_batch() { protocol::wipe(items.data(), items.size() * sizeof(api::epoch_key)); }
-    key_batch(const key_batch&) = delete;
-    key_batch& operator=(const key_batch&) = delete;
-    std::vector<api::epoch_key> items;
+    wiped_batch() { items.reserve(16); }
+    explicit wiped_batch(std::vector<Item> some) : items(std::move(some)) {}
+    ~wiped_batch() { protocol::wipe(items.data(), items.size() * sizeof(Item)); }
+    wiped_batch(const wiped_batch&) = delete;
+    wiped_batch& operator=(const wiped_batch&) = delete;
+    std::vector<Item> items;
 };
+using key_batch = wiped_batch<api::epoch_key>;
 
 [[nodiscard]] inline std::string to_text(const endpoint& where) {
     return where.address.is_v6() ? "[" + where.address.to_string() + "]:" + std::to_string(where.port)

@@ -28,10 +28,12 @@ void manager::start() {
     };
     dataplane_.on_disconnect = [this](const std::string& why) {
         ready_ = false;
+        freeze_streams();
         spdlog::warn("{}; media goes on, new calls wait", why);
     };
     dataplane_.on_event = [this](const api::flow_event& event) { on_event(event); };
     sweep();
+    protocol::spawn(io_, "copies of packet counts", copy_streams());
 }
 
 void manager::restore(const media_row& row) {
@@ -74,15 +76,16 @@ void manager::restore(const media_row& row) {
         l.remote_rtcp = r.remote_rtcp;
         l.hint = r.hint;
         l.suite = r.suite;
-        m->legs[i].epoch = r.epoch;
-        m->legs[i].keyed = row.installed && l.is_unit();
+        m->legs[i].epoch = m->legs[i].in_epoch = r.epoch;
+        m->legs[i].keyed = row.installed && l.suite != api::suite::clear;
         m->legs[i].last_progress = std::chrono::steady_clock::now();
     }
     m->plan = m->flows(m->now, options_);
     remember(m);
 }
 
-// Flows of known media are kept, the others removed; media whose flows are gone are put in again.
+// Flows of known media are kept, the others removed; media whose flows are gone are put in again, those found half
+// changed are brought to what is in force.
 asio::awaitable<void> manager::reconcile(bool flows_lost) {
     const auto era = connect_era_;
     const auto listed = co_await dataplane_.flow_list();
@@ -92,64 +95,48 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         spdlog::warn("the data plane's flows could not be read: {}", listed.error().text);
         co_return; // a lost connection brings us here again
     }
-    std::unordered_map<api::flow_id, const api::flow_entry*> found;
+    flows_of_media found;
     for (const auto& entry : *listed) {
-        found.emplace(entry.config.id, &entry);
+        found[static_cast<media_id>(entry.config.tag)].push_back(&entry);
         stats_.remember(entry.config.id, entry.stats_index);
     }
-
-    std::vector<media_ptr> lost;
+    std::vector<media_ptr> whole, lost;
     std::vector<api::flow_ref> foreign;
-    std::vector<api::epoch_ref> over;
+    std::vector<api::epoch_ref> ended;
     for (const auto& [id, m] : media_) {
         number_addresses(m->now);
         if (m->proposed)
             number_addresses(*m->proposed);
         if (!m->installed || m->closing)
             continue;
-        if (adopt(m, found))
-            ++counters_.taken_over;
-        else
+        const auto flows = std::exchange(found[id], {});
+        if (flows.empty())
             lost.push_back(m);
+        else if (!m->doubtful && adopt(m, flows, foreign, ended))
+            whole.push_back(m);
+        else
+            spawn_repair(m, flows);
     }
-    for (const auto& [flow, entry] : found) {
-        const auto m = find(static_cast<media_id>(entry->config.tag));
-        const bool ours = m && m->installed && std::ranges::find(lost, m) == lost.end() && leg_of(*m, flow);
-        if (!ours) {
-            foreign.push_back({flow});
-            continue;
-        }
-        for (std::size_t n = 0; n < entry->in_epoch_count && n < 3; ++n)
-            if (!in_force(*m, *leg_of(*m, flow), entry->in_epochs[n]))
-                over.push_back({flow, entry->in_epochs[n], api::side::in, {}});
-        for (std::size_t n = 0; n < entry->out_epoch_count && n < 3; ++n)
-            if (!in_force(*m, 1 - *leg_of(*m, flow), entry->out_epochs[n]))
-                over.push_back({flow, entry->out_epochs[n], api::side::out, {}});
-    }
+    for (const auto& [id, flows] : found)
+        for (const auto* entry : flows)
+            foreign.push_back({entry->config.id});
+    counters_.taken_over += whole.size();
     counters_.foreign_flows += foreign.size();
     if (!foreign.empty())
         (void)co_await dataplane_.flow_remove(foreign);
-    if (!over.empty() && era == connect_era_)
-        (void)co_await dataplane_.epoch_retire(over);
+    if (!ended.empty() && era == connect_era_)
+        (void)co_await dataplane_.epoch_retire(ended);
     if (era != connect_era_ || stopped_)
         co_return;
     ready_ = true;
-    if (!found.empty() || !lost.empty() || flows_lost)
+    if (!listed->empty() || !lost.empty() || flows_lost)
         spdlog::info("took over {} flows, removed {} unknown ones, {} media must be put in again",
-                     found.size() - foreign.size(), foreign.size(), lost.size());
-    for (const auto& [id, m] : media_)
-        if (m->installed && !m->closing && std::ranges::find(lost, m) == lost.end())
-            start_loops(m);
+                     listed->size() - foreign.size(), foreign.size(), lost.size());
+    for (const auto& m : whole)
+        start_loops(m);
     for (const auto& m : lost)
         protocol::spawn_contained(io_, "a media put in again", reinstall(m, "the data plane lost its flows"),
                                   [this, m] { end_by_itself(m, "an error inside while it was put in again"); });
-}
-
-// An epoch that is in force on a leg, next, or of a leg whose epochs are not known for sure.
-bool manager::in_force(const state& m, std::size_t i, std::uint32_t epoch) const {
-    const auto& l = m.legs[i];
-    return m.now.legs[i].suite == api::suite::clear || l.stale || epoch == l.epoch ||
-           (l.next.known() && epoch == l.next.epoch);
 }
 
 // The data plane's addresses may be numbered otherwise now.
@@ -160,47 +147,87 @@ void manager::number_addresses(media_terms& of) const {
                 l.address_index = local.index;
 }
 
-// True where every flow of the media is there; what the data plane knows better (epochs, addresses) is taken from it.
-bool manager::adopt(const media_ptr& m, const std::unordered_map<api::flow_id, const api::flow_entry*>& found) {
-    const auto plan = m->flows(m->now, options_);
-    for (const auto& config : plan) {
-        const auto entry = found.find(config.id);
-        if (entry == found.end() || entry->second->config.tag != m->id ||
-            entry->second->config.in.suite != config.in.suite || entry->second->config.out.suite != config.out.suite)
-            return false;
-    }
-    m->plan = plan;
+// An epoch that is in force on a leg, next, or of a leg whose epochs are not known for sure.
+bool manager::in_force(const state& m, std::size_t i, std::uint32_t epoch) {
+    const auto& l = m.legs[i];
+    return m.now.legs[i].suite == api::suite::clear || l.stale || epoch == l.epoch || epoch == l.in_epoch ||
+           (l.next.known() && epoch == l.next.epoch);
+}
+
+// True where every flow of the media is there as planned; what the data plane knows better (epochs, addresses) is taken
+// from it. What is there beside goes to `foreign`, epochs that are over to `ended`.
+bool manager::adopt(const media_ptr& m, const std::vector<const api::flow_entry*>& found,
+                    std::vector<api::flow_ref>& foreign, std::vector<api::epoch_ref>& ended) {
+    auto plan = m->flows(m->now, options_);
+    std::vector<api::flow_config> have;
+    for (const auto& config : plan)
+        for (const auto* entry : found)
+            if (entry->config.id == config.id)
+                have.push_back(entry->config);
+    if (!same_structure(plan, have))
+        return false;
+    m->plan = std::move(plan);
     m->lost.reset();
     const auto shapes = m->now.shapes();
-    for (std::size_t i = 0; i < 2; ++i) {
-        auto& l = m->legs[i];
-        const auto& in = *found.at(shapes[i].rtp());
-        const auto& out = *found.at(flows_towards(shapes, i).front());
-        if (in.source.port != 0 && in.config.source.policy != api::source_policy::signalled)
-            l.latched = endpoint{dataplane_client::from_net_ip(in.source.ip), in.source.port};
-        l.retiring.clear();
-        if (m->now.legs[i].suite == api::suite::clear)
-            continue;
-        if (!l.next.known()) // an earlier life's half-made re-key: its seed is lost
-            l.epoch = out.sending_epoch;
-        for (std::size_t n = 0; n < in.in_epoch_count && n < 3; ++n)
-            l.highest = std::max(l.highest, in.in_epochs[n]);
-        for (std::size_t n = 0; n < out.out_epoch_count && n < 3; ++n)
-            l.highest = std::max(l.highest, out.out_epochs[n]);
-        l.stale = m->now.legs[i].is_unit() && !l.next.known() && l.highest > l.epoch;
+    for (const auto* entry : found)
+        if (const auto from = media::leg_of(shapes, entry->config.id))
+            learn(*m, *from, *entry);
+        else
+            foreign.push_back({entry->config.id});
+    for (const auto* entry : found) {
+        const auto from = media::leg_of(shapes, entry->config.id);
+        for (std::size_t n = 0; from && n < entry->in_epoch_count && n < 3; ++n)
+            if (!in_force(*m, *from, entry->in_epochs[n]))
+                ended.push_back({entry->config.id, entry->in_epochs[n], api::side::in, {}});
+        for (std::size_t n = 0; from && n < entry->out_epoch_count && n < 3; ++n)
+            if (!in_force(*m, 1 - *from, entry->out_epochs[n]))
+                ended.push_back({entry->config.id, entry->out_epochs[n], api::side::out, {}});
     }
     return true;
 }
 
-// Flows, keys and secondaries again, under the next epoch.
+// What a flow that receives from leg `from` says of both legs.
+void manager::learn(state& m, std::size_t from, const api::flow_entry& entry) {
+    auto &in = m.legs[from], &out = m.legs[1 - from];
+    const auto &theirs = m.now.legs[from], &other = m.now.legs[1 - from];
+    if (entry.source.port != 0 && entry.config.source.policy != api::source_policy::signalled &&
+        (entry.config.carries & api::carries_rtp) != 0)
+        in.latched = endpoint{dataplane_client::from_net_ip(entry.source.ip), entry.source.port};
+    std::uint32_t newest = 0;
+    for (std::size_t n = 0; n < entry.in_epoch_count && n < 3; ++n)
+        newest = std::max(newest, entry.in_epochs[n]);
+    in.highest = std::max(in.highest, newest);
+    if (!theirs.is_unit())
+        in.in_epoch = newest;
+    for (std::size_t n = 0; n < entry.out_epoch_count && n < 3; ++n)
+        out.highest = std::max(out.highest, entry.out_epochs[n]);
+    if (other.suite != api::suite::clear && !out.next.known()) // else a re-key under way: its seed is ours
+        out.epoch = entry.sending_epoch;
+    if (other.is_unit())
+        out.in_epoch = out.epoch;
+    for (auto* l : {&in, &out}) {
+        const auto& terms = l == &in ? theirs : other;
+        l->retiring.clear();
+        l->stale = terms.is_unit() && !l->next.known() && l->highest > l->epoch;
+    }
+}
+
+// Flows, keys and secondaries again: units under their next epoch, SDES legs where their packets were counted.
 asio::awaitable<void> manager::reinstall(media_ptr m, std::string why) {
     const auto guard = co_await m->lock.acquire();
     const auto first = co_await m->legs[0].lock.acquire();
     const auto second = co_await m->legs[1].lock.acquire();
     if (gone(*m) || !m->installed)
         co_return;
+    if (!streams_known(*m)) {
+        ++counters_.unknowable;
+        end_by_itself(m, "the data plane lost its memory, and too little is known of its packet counts to go on under "
+                         "the same SDES keys");
+        co_return;
+    }
     spdlog::warn("media {} of call {}: {}: put in again", m->id, m->call_id, why);
-    keep_counters(m);
+    for (std::size_t i = 0; i < 2; ++i)
+        m->legs[i].before = received(*m, i);
     co_await remove_flows(m->plan);
     if (gone(*m))
         co_return;
@@ -217,6 +244,72 @@ asio::awaitable<void> manager::reinstall(media_ptr m, std::string why) {
         m->lost = std::chrono::steady_clock::now();
     save(*m);
     start_loops(m);
+}
+
+void manager::spawn_repair(const media_ptr& m, const std::vector<const api::flow_entry*>& found) {
+    std::vector<api::flow_entry> entries;
+    for (const auto* one : found)
+        entries.push_back(*one);
+    protocol::spawn_contained(io_, "a media found half changed", repair(m, std::move(entries)),
+                              [this, m] { end_by_itself(m, "an error inside while it was put in order"); });
+}
+
+// An earlier life, or a lost connection, ended in the middle of a change: what is in force is what the journal says.
+// State goes along where a leg is protected as it should be; what cannot be known ends.
+asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> found) {
+    const auto guard = co_await m->lock.acquire();
+    const auto first = co_await m->legs[0].lock.acquire();
+    const auto second = co_await m->legs[1].lock.acquire();
+    if (gone(*m) || !m->installed)
+        co_return;
+    replacement how;
+    auto plan = m->flows(m->now, options_);
+    const auto shapes = m->now.shapes();
+    for (const auto& entry : found) {
+        auto from = media::leg_of(shapes, entry.config.id);
+        if (const auto to = media::leg_of(shapes, entry.config.route.rtp_out); !from && to)
+            from = 1 - *to; // at a port that the change took
+        if (!from)
+            continue;
+        const auto& side = entry.config.in;
+        how.goes_on[*from] = side.suite == shapes[*from].suite && side.mki_length == shapes[*from].mki_length;
+        if ((entry.config.carries & api::carries_rtp) != 0)
+            how.before.rtp[*from] = entry.config.id;
+        if ((entry.config.carries & api::carries_rtcp) != 0)
+            how.before.rtcp[*from] = entry.config.id;
+        learn(*m, *from, entry);
+    }
+    for (std::size_t i = 0; i < 2; ++i) {
+        if (how.goes_on[i] || shapes[i].suite == api::suite::clear)
+            continue;
+        if (!m->now.legs[i].is_unit()) {
+            ++counters_.unknowable;
+            end_by_itself(m, "its flows were found half changed, and its SDES keys had ended");
+            co_return;
+        }
+        m->legs[i].stale = true; // begins anew when it is re-keyed
+    }
+    for (std::size_t i = 0; i < 2; ++i) // where it may have the keys of a change that nobody agreed to
+        how.keys[i] = plan_keys(m->legs[i], m->doubtful ? leg_terms() : m->now.legs[i], m->now.legs[i]);
+    auto done = co_await replace(m, m->now, plan, how, {});
+    if (gone(*m))
+        co_return;
+    if (!done) {
+        end_by_itself(m, "its flows were found half changed: " + done.error().text);
+        co_return;
+    }
+    m->plan = std::move(plan);
+    m->doubtful = false;
+    m->streams = {};
+    for (std::size_t i = 0; i < 2; ++i)
+        if (!m->now.legs[i].is_unit())
+            begin_core(m->legs[i], m->now.legs[i], how.keys[i]);
+    ++counters_.repaired;
+    spdlog::warn("media {} of call {}: its flows were found half changed and are in order again", m->id, m->call_id);
+    start_loops(m);
+    for (std::size_t i = 0; i < 2; ++i)
+        if (m->legs[i].stale)
+            kick(m->legs[i]);
 }
 
 // --- units -----------------------------------------------------------------------------------------------------------
@@ -246,19 +339,11 @@ void manager::session_down(const session::session_info& session, bool final) {
 
 // --- events and silence ----------------------------------------------------------------------------------------------
 
-std::optional<std::size_t> manager::leg_of(const state& m, api::flow_id flow) const {
-    const auto shapes = m.now.shapes();
-    for (std::size_t i = 0; i < 2; ++i)
-        if (std::ranges::count(flows_from(shapes, i), flow) != 0)
-            return i;
-    return std::nullopt;
-}
-
 void manager::on_event(const api::flow_event& event) {
     const auto m = find(static_cast<media_id>(event.tag));
     if (!m || !m->installed)
         return;
-    const auto side = leg_of(*m, event.id);
+    const auto side = leg_of(m->now.shapes(), event.id);
     if (!side)
         return;
     auto& l = m->legs[*side];
@@ -291,7 +376,7 @@ void manager::on_event(const api::flow_event& event) {
 
 // The data plane moved what goes towards this leg already (and its RTCP, where that is apart); we only show it.
 void manager::on_latched(const media_ptr& m, const api::flow_event& event) {
-    const auto side = leg_of(*m, event.id);
+    const auto side = leg_of(m->now.shapes(), event.id);
     if (!side || event.id != m->now.legs[*side].shape().rtp())
         return; // RTCP alone does not say where media goes
     m->legs[*side].latched = endpoint{dataplane_client::from_net_ip(event.address.ip), event.address.port};

@@ -43,6 +43,10 @@ struct leg_terms {
         return remote_rtp == other.remote_rtp && remote_rtcp == other.remote_rtcp && mux == other.mux &&
                local.rtp == other.local.rtp && local.rtcp == other.local.rtcp && port == other.port;
     }
+    // The same peer, maybe elsewhere or under other keys: what was heard from it and sent to it goes on.
+    [[nodiscard]] bool same_peer(const leg_terms& other) const noexcept {
+        return kind == other.kind && (!is_unit() || same_secondary(other));
+    }
     [[nodiscard]] leg_shape shape() const;
 };
 

@@ -36,6 +36,9 @@ struct sdes {
     api::suite suite{};
     protocol::kept_secret receive; // key || salt that the peer sends under
     protocol::kept_secret send;    // key || salt that we send under
+    // Of a=crypto lines with an MKI (RFC 4568 6.1): its length on the wire, 0 = none, and either side's value.
+    std::uint8_t mki_length = 0;
+    std::uint32_t receive_mki = 0, send_mki = 0;
     friend bool operator==(const sdes&, const sdes&) = default;
 };
 

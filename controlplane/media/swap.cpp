@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// The data plane's part of a change, all of it or nothing: new remotes and hold by FLOW_UPDATE, all else by FLOW_REPLACE,
+// in which what goes on keeps its state. Nothing is removed and added under a key that was in use.
+// Owner thread: io_context.
+#include <algorithm>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "controlplane/media/state.hpp"
+
+namespace tandem::media {
+
+namespace {
+
+bool same_place(const api::net_address& a, const api::net_address& b) noexcept {
+    return a.port == b.port && std::ranges::equal(a.ip, b.ip);
+}
+
+// A remote that stays signalled as it was stays where it is, latched or not (flow_replacement).
+void keep_remotes(std::vector<api::flow_replacement>& items, const std::vector<api::flow_config>& before,
+                  const std::array<leg_shape, 2>& was, const std::array<leg_shape, 2>& is) {
+    for (auto& item : items) {
+        if (item.out_from[0] == 0)
+            continue;
+        const auto i = *leg_of(is, item.config.id);
+        const auto old = std::ranges::find(before, was[i].rtp(), &api::flow_config::id);
+        if (old == before.end())
+            continue;
+        auto& route = item.config.route;
+        const auto planned = route;
+        if (same_place(planned.rtp_remote, old->route.rtp_remote))
+            route.rtp_remote = {};
+        if (same_place(planned.rtcp_remote, old->route.rtcp_remote) && was[1 - i].mux == is[1 - i].mux)
+            route.rtcp_remote = {};
+    }
+}
+
+} // namespace
+
+// An unchanged key keeps its epoch, a changed one gets the next.
+manager::leg_keys manager::plan_keys(const leg& l, const leg_terms& was, const leg_terms& want) {
+    leg_keys out;
+    out.in_epoch = l.in_epoch;
+    out.epoch = l.epoch;
+    if (!want.srtp) // a unit's go on or begin with their seeds; clear has none
+        return out;
+    const auto next = l.keyed ? std::max({l.epoch, l.in_epoch, l.highest}) + 1 : 0;
+    const bool goes_on = was.srtp && was.suite == want.suite && was.srtp->mki_length == want.srtp->mki_length;
+    out.fresh_in = !goes_on || was.srtp->receive != want.srtp->receive ||
+                   was.srtp->receive_mki != want.srtp->receive_mki;
+    out.fresh_out = !goes_on || was.srtp->send != want.srtp->send || was.srtp->send_mki != want.srtp->send_mki;
+    if (out.fresh_in)
+        out.in_epoch = next;
+    if (out.fresh_out)
+        out.epoch = next;
+    return out;
+}
+
+asio::awaitable<result<void>> manager::swap(draft& d) {
+    const auto& m = d.m;
+    auto plan = m->flows(d.want, options_);
+    std::array<bool, 2> goes_on{};
+    std::array<leg_keys, 2> keys;
+    bool updates = same_structure(m->plan, plan);
+    for (std::size_t i = 0; i < 2; ++i) {
+        goes_on[i] = d.told[i] != draft::word::opened && d.want.legs[i].same_peer(m->now.legs[i]);
+        keys[i] = plan_keys(m->legs[i], m->now.legs[i], d.want.legs[i]);
+        updates = updates && goes_on[i] && !keys[i].fresh_in && !keys[i].fresh_out;
+    }
+    if (updates) {
+        if (auto done = co_await update_flows(m, std::move(plan)); !done)
+            co_return done;
+    } else {
+        const std::array heard{received(*m, 0), received(*m, 1)};
+        replacement how{by_leg(m->now.shapes()), m->now.shapes(), goes_on, keys};
+        if (auto done = co_await replace(m, d.want, plan, how, d.seeds); !done)
+            co_return done;
+        if (gone(*m)) { // its old flows were removed meanwhile: so are these
+            co_await remove_flows(plan);
+            co_return over(m->id);
+        }
+        for (std::size_t i = 0; i < 2; ++i)
+            if (!goes_on[i]) // its flows' counters do not go along
+                m->legs[i].before = heard[i];
+        m->plan = std::move(plan);
+        m->streams = {}; // of other flows
+    }
+    commit(d, goes_on, keys);
+    co_return result<void>{};
+}
+
+// All flows of a media in one group. m->plan and the legs' state stay the caller's.
+asio::awaitable<result<void>> manager::replace(media_ptr m, const media_terms& want,
+                                               const std::vector<api::flow_config>& plan, const replacement& how,
+                                               const std::array<epoch_seeds, 2>& seeds) {
+    const auto shapes = want.shapes();
+    auto aimed = plan;
+    std::array<bool, 2> stays{};
+    for (std::size_t i = 0; i < 2; ++i)
+        stays[i] = how.goes_on[i] && want.legs[i].remote_rtp == m->now.legs[i].remote_rtp;
+    aim(*m, want, aimed, stays);
+    wiped_batch<api::flow_replacement> batch(plan_replacements(how.before, shapes, aimed, how.goes_on));
+    if (how.was)
+        keep_remotes(batch.items, m->plan, *how.was, shapes);
+    key_batch fresh;
+    for (std::size_t i = 0; i < 2; ++i) {
+        if (seeds[i].known() && !add_unit_keys(fresh.items, *m, want, i, seeds[i]))
+            co_return fail("keys could not be derived from the seed");
+        if (want.legs[i].srtp)
+            add_sdes_keys(fresh.items, want, i, how.keys[i]);
+    }
+    for (auto& item : batch.items) {
+        const auto i = *leg_of(shapes, item.config.id);
+        const auto choice = [](bool goes_on, bool begins) {
+            return goes_on && !begins ? api::key_choice::keep : api::key_choice::fresh;
+        };
+        item.in_keys = choice(how.goes_on[i], how.keys[i].fresh_in);
+        item.out_keys = choice(how.goes_on[1 - i], how.keys[1 - i].fresh_out);
+        for (const auto& key : fresh.items)
+            if (key.id == item.config.id)
+                (key.side == api::side::in ? item.in_key : item.out_key) = key;
+    }
+    const auto answer = co_await dataplane_.flow_replace(batch.items);
+    remember_slots(answer);
+    m->doubtful = !answer && !answer.error().connected;
+    auto done = verdict(answer, "flows could not be changed");
+    if (done)
+        co_await remove_left(how.before, batch.items);
+    co_return done;
+}
+
+// Flows of which nothing went on are not replaced by any.
+asio::awaitable<void> manager::remove_left(const flows_by_leg& before,
+                                           const std::vector<api::flow_replacement>& items) {
+    std::vector<api::flow_ref> left;
+    for (const auto* some : {&before.rtp, &before.rtcp})
+        for (const auto id : *some)
+            if (id != 0 && std::ranges::none_of(items, [&](const auto& item) {
+                    return item.config.id == id || std::ranges::count(item.in_from, id) != 0 ||
+                           std::ranges::count(item.out_from, id) != 0;
+                }))
+                left.push_back({id});
+    if (!left.empty())
+        (void)co_await dataplane_.flow_remove(left);
+}
+
+// The state of a media after the data plane took its change.
+void manager::commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg_keys, 2>& keys) {
+    const auto& m = d.m;
+    for (std::size_t i = 0; i < 2; ++i) {
+        auto& l = m->legs[i];
+        const auto &was = m->now.legs[i], &is = d.want.legs[i];
+        if (was.is_unit() && was.tsid != is.tsid)
+            close_secondary(was.tsid, m->id);
+        if (d.seeds[i].known())
+            begin(l, d.seeds[i].epoch, std::move(d.seeds[i]));
+        else if (!is.is_unit())
+            begin_core(l, is, keys[i]);
+        if (!goes_on[i])
+            hear_anew(l);
+        if (!goes_on[i] || (!is.is_unit() && was.remote_rtp != is.remote_rtp))
+            l.latched.reset();
+    }
+    m->now = d.want;
+    m->proposed.reset();
+    start_loops(m);
+}
+
+void manager::begin_core(leg& l, const leg_terms& is, const leg_keys& keys) {
+    const auto changed = keys.fresh_in || keys.fresh_out;
+    l.current.clear();
+    l.next.clear();
+    l.next_installed = false;
+    l.retiring.clear();
+    l.in_epoch = keys.in_epoch;
+    l.epoch = keys.epoch;
+    l.highest = std::max({l.highest, l.epoch, l.in_epoch});
+    l.keyed = l.keyed || (changed && is.suite != api::suite::clear);
+}
+
+// A unit that has lost its secondary, or whose seed an earlier life took along, begins anew: its own sides of the flows
+// under a fresh epoch and from index 0, as the unit; the other leg's go on. Under the leg's lock.
+asio::awaitable<result<void>> manager::renew(media_ptr m, std::size_t i) {
+    draft d(m, m->now);
+    std::array<bool, 2> begins{};
+    begins[i] = true;
+    d.seeds[i].epoch = next_epoch(m->legs[i]);
+    auto done = co_await first_seeds(m, d.want, d.seeds, begins);
+    if (done && !gone(*m))
+        done = co_await send_media_open(m, d.want, i, d.seeds[i]);
+    if (gone(*m))
+        co_return over(m->id);
+    if (!done)
+        co_return done;
+    d.told[i] = draft::word::opened;
+    done = co_await swap(d);
+    if (done && !gone(*m)) {
+        ++counters_.renewed;
+        save(*m);
+    }
+    co_return done;
+}
+
+// Takes the data plane from m->plan to `plan`, and m->plan with it; back again where it refuses a part.
+asio::awaitable<result<void>> manager::update_flows(media_ptr m, std::vector<api::flow_config> plan) {
+    const auto updates = plan_updates(m->plan, plan);
+    if (updates.empty())
+        co_return result<void>{};
+    auto done = verdict(co_await dataplane_.update_flows(updates), "flows could not be changed");
+    if (!done)
+        (void)co_await dataplane_.update_flows(plan_updates(plan, m->plan));
+    else
+        m->plan = std::move(plan);
+    co_return done;
+}
+
+} // namespace tandem::media
