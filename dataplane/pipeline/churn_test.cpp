@@ -124,7 +124,7 @@ private:
 
 TEST(Churn, FlowsComeChangeAndGoWhileWorkersRun) {
     testbed t(3);
-    flow::ageing ages(64);
+    flow::ageing ages(64 + flow::spare_slots);
     for (unsigned i = 0; i < people; ++i)
         add(t, i);
     t.start();

@@ -31,7 +31,9 @@ def names(part):
 
 
 def _targets(test, directory):
+    """What meson names by its place in the build directory, relative where it is an argument."""
     inside = [os.path.relpath(word, directory) for word in test["cmd"] if word.startswith(str(directory) + "/")]
+    inside += [word for word in test["cmd"] if "/" in word and word[0] not in "-/"]
     return [t for t in inside if not t.startswith("..")]
 
 
