@@ -61,7 +61,8 @@ public:
         std::map<std::uint32_t, std::vector<std::uint8_t>> in, out; // epoch -> key || salt
         std::uint32_t sending = 0;
         std::uint32_t slot = 0;
-        std::map<std::uint32_t, api::stream_state> in_streams, out_streams; // by SSRC; tests put them, or the control plane
+        std::map<std::uint32_t, api::stream_state> in_streams,
+            out_streams; // by SSRC; tests put them, or the control plane
     };
 
     explicit fake_dataplane(timeline& to) : timeline_(to) {
@@ -407,9 +408,9 @@ private:
         }
         for (const auto& item : group)
             put(body, api::item_status{item.config.id,
-                                       fine                                      ? api::status::ok
+                                       fine                                  ? api::status::ok
                                        : verdict_of(item) == api::status::ok ? api::status::group_refused
-                                                                                 : verdict_of(item),
+                                                                             : verdict_of(item),
                                        0, fine ? made.at(item.config.id).slot : 0});
         if (!fine)
             return n;

@@ -2,9 +2,9 @@
 // Flows, keys and secondaries from nothing: of a media that is answered, and of one whose flows the data plane lost
 // with its memory. Owner thread: io_context.
 #include <algorithm>
-#include <utility>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <utility>
 
 #include "controlplane/media/state.hpp"
 

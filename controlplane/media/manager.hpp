@@ -225,8 +225,8 @@ private:
     // All keys of flows that were just added, and what is sent under from the start.
     asio::awaitable<result<void>> install_keys(media_ptr m, const media_terms& of,
                                                const std::array<epoch_seeds, 2>& seeds);
-    // Under the leg's lock. What the unit says of its address becomes the leg's hint. `lost`: of a secondary in force, of
-    // which the unit may say that it has lost it.
+    // Under the leg's lock. What the unit says of its address becomes the leg's hint. `lost`: of a secondary in force,
+    // of which the unit may say that it has lost it.
     asio::awaitable<result<void>> send_media_open(media_ptr m, media_terms& of, std::size_t i, const epoch_seeds& seeds,
                                                   bool* lost = nullptr);
     void close_secondary(session::tsid unit, media_id id); // the answer is not waited for

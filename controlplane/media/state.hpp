@@ -45,9 +45,9 @@ struct manager::leg {
     std::uint32_t epoch = 0;    // in force (sending); SDES legs count their keys here too
     std::uint32_t in_epoch = 0; // SDES legs: of what the peer sends
     std::uint32_t highest = 0;  // ever installed: the data plane takes no lower one again
-    bool keyed = false;        // an epoch was installed in this flow's life
-    bool stale = false;        // an earlier life left a half-made re-key: its seed is lost, only a new start helps
-    epoch_seeds current, next; // next: sent or to be sent, not acknowledged
+    bool keyed = false;         // an epoch was installed in this flow's life
+    bool stale = false;         // an earlier life left a half-made re-key: its seed is lost, only a new start helps
+    epoch_seeds current, next;  // next: sent or to be sent, not acknowledged
     bool next_installed = false;
     std::uint32_t unanswered = 0;                                                // SEED_MAKEs in a row
     std::optional<std::pair<std::uint32_t, std::array<std::uint8_t, 16>>> heard; // of the unit's last: epoch, digest
@@ -98,8 +98,8 @@ struct manager::state {
     std::optional<media_terms> proposed;                       // what a later offer took beside
     std::vector<api::flow_config> plan;                        // in force, as signalled (not as latched)
     stream_copies streams;
-    std::size_t reserved = 0;                                  // flows that it may need
-    bool running = true;                                       // its call is: it may use the last room there is
+    std::size_t reserved = 0; // flows that it may need
+    bool running = true;      // its call is: it may use the last room there is
     protocol::moment opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;
     std::uint32_t seeds_made = 0, seeds_from_units = 0;

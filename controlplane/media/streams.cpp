@@ -82,8 +82,7 @@ void manager::take_streams(const std::vector<api::stream_item>& all,
             for (const auto* item : from ? by_flow[config.id] : std::vector<const api::stream_item*>()) {
                 const auto l = item->side == api::side::in ? *from : 1 - *from;
                 if (m->now.legs[l].srtp)
-                    fresh.streams.push_back(
-                        {l, (config.carries & api::carries_rtp) == 0, item->side, item->state});
+                    fresh.streams.push_back({l, (config.carries & api::carries_rtp) == 0, item->side, item->state});
             }
         }
         if (fresh.known) // else it was changed while the list was read: the next one

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The data plane's part of a change, all of it or nothing: new remotes and hold by FLOW_UPDATE, all else by FLOW_REPLACE,
-// in which what goes on keeps its state. Nothing is removed and added under a key that was in use.
-// Owner thread: io_context.
+// The data plane's part of a change, all of it or nothing: new remotes and hold by FLOW_UPDATE, all else by
+// FLOW_REPLACE, in which what goes on keeps its state. Nothing is removed and added under a key that was in use. Owner
+// thread: io_context.
 #include <algorithm>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -46,8 +46,8 @@ manager::leg_keys manager::plan_keys(const leg& l, const leg_terms& was, const l
         return out;
     const auto next = l.keyed ? std::max({l.epoch, l.in_epoch, l.highest}) + 1 : 0;
     const bool goes_on = was.srtp && was.suite == want.suite && was.srtp->mki_length == want.srtp->mki_length;
-    out.fresh_in = !goes_on || was.srtp->receive != want.srtp->receive ||
-                   was.srtp->receive_mki != want.srtp->receive_mki;
+    out.fresh_in =
+        !goes_on || was.srtp->receive != want.srtp->receive || was.srtp->receive_mki != want.srtp->receive_mki;
     out.fresh_out = !goes_on || was.srtp->send != want.srtp->send || was.srtp->send_mki != want.srtp->send_mki;
     if (out.fresh_in)
         out.in_epoch = next;

@@ -212,7 +212,8 @@ TEST_F(swap_test, CountersGoOnWithTheirLeg) {
     EXPECT_EQ(now->relay.info(id)->legs[0].received.packets, 75u);
 }
 
-// --- both sides' ends --------------------------------------------------------------------------------------------------
+// --- both sides' ends
+// --------------------------------------------------------------------------------------------------
 
 TEST_F(swap_test, FlowsOfAHalfMadeChangeAreBroughtToWhatTheJournalSays) {
     auto request = call(unit_leg("alice"), sdes_leg(7));
