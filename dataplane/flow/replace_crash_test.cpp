@@ -339,7 +339,7 @@ TEST(ReplaceCrash, KilledAtRandomPoints) {
             work_for_ever(fd, all, life);
         while (all.begun == 0)
             sched_yield();
-        usleep(static_cast<useconds_t>(random() % 1500));
+        usleep(static_cast<useconds_t>(random() % (sanitized ? 15'000 : 1500)));
         kill(child, SIGKILL);
         int status = 0;
         ASSERT_EQ(waitpid(child, &status, 0), child);
