@@ -204,7 +204,11 @@ TEST(Churn, FlowsAreReplacedWhileWorkersRun) {
     const std::uint64_t out = media.end();
     t.halt();
     EXPECT_GT(replaced, 100u);
-    EXPECT_EQ(t.all_drops(), t.drops(api::drop::no_remote)) << "before the unit was heard";
+    // What another worker hands over while its flow goes may come too late for a second look; never under the old
+    // state.
+    const auto late = t.drops(api::drop::flow_gone);
+    EXPECT_LE(late, replaced / 20);
+    EXPECT_EQ(t.all_drops(), t.drops(api::drop::no_remote) + late) << "no_remote: before the unit was heard";
     EXPECT_EQ(out + t.all_drops(), t.injected());
     RecordProperty("replaced", static_cast<int>(replaced));
 }
