@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How often a packet with a wrong tag may be tried under another roll-over counter (flow::has_another_index): whoever
 // sends forged packets of made-up SSRCs chooses that, and each try costs as much as a packet. So a source's network has
-// `tries` at once and as many a second, whatever it sends: less than one percent of a worker, if all 256 shares are
-// used up. A true stream needs one. Owner: one worker. No allocation.
+// `tries` at once and as many a second, whatever it sends. A true stream needs one. Owner: one worker. No allocation.
 #pragma once
 
 #include <array>
