@@ -77,13 +77,13 @@ TEST_F(memory_test, NoCallBeginsWhereItIsNearlyUsedUp) {
     EXPECT_GT(room, 40'000u);
     EXPECT_LT(room, 44'000u);
     used(86'000 * mib);
-    memory.look();
+    (void)memory.look();
     ASSERT_TRUE(memory.no_room());
     EXPECT_NE(memory.no_room()->find("MemoryMax"), std::string::npos);
     EXPECT_TRUE(memory.was_short());
     EXPECT_EQ(memory.calls_more(), 0u);
     used(80'000 * mib);
-    memory.look();
+    (void)memory.look();
     EXPECT_FALSE(memory.no_room());
     EXPECT_TRUE(memory.was_short()) << "a moment ago: the alarm does not come and go";
 }
@@ -104,13 +104,13 @@ TEST_F(memory_test, WithoutControlGroupsOnlyAMachineThatHasNothingLeftRefuses) {
     EXPECT_EQ(memory.look().limit, 16384 * mib);
     EXPECT_FALSE(memory.no_room());
     put("/proc/meminfo", "MemTotal:       16777216 kB\nMemAvailable:    2097152 kB\n");
-    memory.look();
+    (void)memory.look();
     EXPECT_FALSE(memory.no_room()) << "huge pages, and what others use, are none of ours";
     put("/proc/meminfo", "MemTotal:       16777216 kB\nMemAvailable:    204800 kB\n");
-    memory.look();
+    (void)memory.look();
     EXPECT_TRUE(memory.no_room());
     put("/proc/meminfo", "");
-    memory.look();
+    (void)memory.look();
     EXPECT_FALSE(memory.no_room()) << "nothing is known";
 }
 
