@@ -212,6 +212,7 @@ outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media&
         return plan;
     }
     line.clock_rate = sdp::clock_rate(from);
+    line.retransmissions = sdp::retransmissions(from);
     auto& near = line.legs[sender];
     auto& far = line.legs[other(sender)];
     plan.reopen = line.id == 0 || near.where != from_where || far.where != to_where;
@@ -245,6 +246,7 @@ outcome<bool> take_answer(const call& c, media_line& line, const sdp::media& fro
     if (auto fine = take_answered_keys(from, near); !fine)
         return refuse(std::move(fine.error()));
     line.clock_rate = sdp::clock_rate(from); // of what was chosen
+    line.retransmissions = sdp::retransmissions(from);
     read_remote(from, r, near);
     near.mux = near.mux_offered && from.rtcp_mux;
     far.mux = far.mux_offered && !c.refuse_mux && (near.mux || c.accept_mux);
@@ -263,6 +265,7 @@ media::media_request relay_request(const call& c, const media_line& line, bool c
     out.wish = c.wish;
     out.dialled = c.dialled;
     out.clock_rate = line.clock_rate;
+    out.retransmissions = line.retransmissions;
     out.running = c.answered;
     for (const side s : {0U, 1U}) {
         out.legs[s] = leg_wish(line.legs[s], complete);

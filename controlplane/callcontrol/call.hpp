@@ -62,6 +62,7 @@ struct media_line {
     media::media_id id = 0; // 0 = none: rejected or removed
     bool answered = false;
     std::uint32_t clock_rate = 8000; // of the first payload type
+    std::array<std::uint8_t, 3> retransmissions{};
     std::array<leg, 2> legs;
     std::array<media::leg_local, 2> local;
 };

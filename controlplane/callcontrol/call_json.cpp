@@ -88,6 +88,8 @@ void write(json_out& to, const media_line& m) {
         .field("id", m.id)
         .field("answered", m.answered)
         .field("clock_rate", m.clock_rate)
+        .key("retransmissions")
+        .list(m.retransmissions)
         .key("local")
         .open('[');
     for (const auto& one : m.local) {
@@ -117,6 +119,7 @@ media_line to_line(const json& from) {
     m.id = from.at("id").get<media::media_id>();
     m.answered = from.at("answered").get<bool>();
     m.clock_rate = from.value("clock_rate", m.clock_rate);
+    m.retransmissions = from.value("retransmissions", m.retransmissions);
     for (const side s : {0U, 1U}) {
         const auto& local = from.at("local").at(s);
         m.local[s] = {to_endpoint(local.at("rtp")).value_or(media::endpoint{}),

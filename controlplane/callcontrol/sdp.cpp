@@ -313,6 +313,29 @@ std::uint32_t clock_rate(const media& line) noexcept {
     return 8000;
 }
 
+std::array<std::uint8_t, 3> retransmissions(const media& line) noexcept {
+    std::array<std::uint8_t, 3> found{};
+    std::size_t count = 0;
+    for (const auto& one : line.lines) {
+        auto [name, value] = split_attribute(one.text);
+        if (one.type != 'a' || name != "rtpmap" || count == found.size())
+            continue;
+        const auto type = word(value);
+        std::uint8_t number = 0;
+        std::from_chars(type.data(), type.data() + type.size(), number);
+        const auto encoding = value.substr(0, value.find('/'));
+        const auto same_letter = [](char a, char b) { return (a | 0x20) == b; };
+        if (!std::ranges::equal(encoding, std::string_view("rtx"), same_letter) || number == 0 || number > 127)
+            continue;
+        for (std::string_view formats = line.formats; !formats.empty();)
+            if (word(formats) == type) {
+                found[count++] = number;
+                break;
+            }
+    }
+    return found;
+}
+
 attribute_view split_attribute(std::string_view text) noexcept {
     const auto colon = text.find(':');
     if (colon == std::string_view::npos)

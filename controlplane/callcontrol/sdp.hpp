@@ -4,6 +4,7 @@
 // a=fingerprint (RFC 8122, only to say that we do not do DTLS). Pure; any thread; sizes are bounded.
 #pragma once
 
+#include <array>
 #include <asio/ip/address.hpp>
 #include <cstdint>
 #include <optional>
@@ -80,6 +81,8 @@ struct session {
 
 // Of the first payload type: its a=rtpmap, else RFC 3551's table, else 8000.
 [[nodiscard]] std::uint32_t clock_rate(const media& line) noexcept;
+// Payload types of retransmissions (RFC 4588 8.1) among the line's formats; 0: none. A fourth is left out.
+[[nodiscard]] std::array<std::uint8_t, 3> retransmissions(const media& line) noexcept;
 
 // "IN IP4 192.0.2.1[/ttl]" -> address.
 [[nodiscard]] std::optional<asio::ip::address> parse_connection(std::string_view text);

@@ -75,6 +75,24 @@ TEST(Sdp, ARejectedLineMayHaveNoFormats) {
     EXPECT_FALSE(parse(head + "m=video 4000 RTP/AVP\r\n"));
 }
 
+TEST(Sdp, RetransmissionsAreTheFormatsThatSaySo) {
+    const auto types = [](const std::string& lines) {
+        const auto parsed = parse(head + "m=video 4000 RTP/AVPF 96 97 99 101 103 104\r\n" + lines);
+        return parsed ? retransmissions(parsed->m_lines.back()) : std::array<std::uint8_t, 3>{};
+    };
+    using three = std::array<std::uint8_t, 3>;
+    EXPECT_EQ(types("a=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n"), (three{97}));
+    EXPECT_EQ(types("a=rtpmap:97 RTX/90000\r\na=rtpmap:98 rtx/90000\r\na=rtpmap:99 rtx/90000\r\n"), (three{97, 99}))
+        << "98 is no format of the line";
+    EXPECT_EQ(
+        types("a=rtpmap:96 rtx2/9\r\na=rtpmap:97 xrtx/9\r\na=rtpmap:999 rtx/9\r\na=rtpmap: rtx/9\r\na=rtpmap\r\n"),
+        three{});
+    std::string many;
+    for (const char* type : {"97", "99", "101", "103"})
+        many += std::string("a=rtpmap:") + type + " rtx/90000\r\n";
+    EXPECT_EQ(types(many), (three{97, 99, 101}));
+}
+
 TEST(Sdp, KeepsUnknownLinesInOrder) {
     const std::string text =
         "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=x y\r\ni=info\r\nc=IN IP4 192.0.2.7\r\nb=AS:64\r\nt=0 0\r\n"

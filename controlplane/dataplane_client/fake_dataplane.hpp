@@ -167,6 +167,7 @@ public:
     std::map<api::flow_id, kept> flows;
     std::vector<api::stream_item> streams;     // what STREAM_LIST says beside the flows' own
     std::vector<api::stream_item> put_streams; // by STREAM_PUT
+    std::atomic<unsigned> streams_asked{0};    // STREAM_LISTs so far
     std::uint64_t generation = 7;
     std::set<api::message_type> refuse; // these requests' items get `table_full`
     std::set<api::message_type> ignore; // these are never answered
@@ -298,6 +299,7 @@ private:
 
     std::uint16_t list_streams(const api::list_request& page, std::vector<std::uint8_t>& body) {
         std::uint16_t count = 0;
+        ++streams_asked;
         for (const auto& stream : streams)
             if (page.has_after == 0 || stream.id > page.after) {
                 put(body, stream);

@@ -199,7 +199,7 @@ struct life {
         relay.stop();
         client.stop();
         io.restart();
-        io.run_for(std::chrono::milliseconds(20));
+        io.run_for(std::chrono::seconds(1)); // until nothing waits any more that would come back to what is gone
     }
     template <class Result>
     Result wait(asio::awaitable<Result> work) {
@@ -288,6 +288,11 @@ struct stand : testing::Test {
     void restart() {
         now.reset();
         now = std::make_unique<life>(io, dataplane, units, levels, store, options);
+    }
+    // Until packet counts were copied that were asked for from now on: the next question comes after the copy.
+    void copied() {
+        const unsigned before = dataplane.streams_asked;
+        ASSERT_TRUE(now->until([&] { return dataplane.streams_asked >= before + 2; }));
     }
     static endpoint at(const char* ip, std::uint16_t port) { return {asio::ip::make_address(ip), port}; }
     static leg_request unit_leg(const std::string& name, const char* phone = "10.64.0.2") {

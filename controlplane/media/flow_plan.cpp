@@ -44,6 +44,7 @@ api::flow_config make(const leg_shape& in, const leg_shape& out, bool forward, c
     flow.carries = in.mux ? api::carries_rtp | api::carries_rtcp : api::carries_rtp;
     flow.source.policy = in.source;
     flow.dscp = options.dscp;
+    std::ranges::copy(options.retransmissions, flow.retransmissions);
     flow.timeout_s = options.timeout_s;
     flow.flags = forward ? std::uint8_t{0} : std::uint8_t{api::flow_paused};
     if (in.source == api::source_policy::signalled)
@@ -82,7 +83,8 @@ bool same_structure(const std::vector<api::flow_config>& a, const std::vector<ap
     if (a.size() != b.size())
         return false;
     for (std::size_t i = 0; i < a.size(); ++i)
-        if (a[i].id != b[i].id || !same(a[i].in, b[i].in) || !same(a[i].out, b[i].out) || a[i].carries != b[i].carries)
+        if (a[i].id != b[i].id || !same(a[i].in, b[i].in) || !same(a[i].out, b[i].out) ||
+            a[i].carries != b[i].carries || !std::ranges::equal(a[i].retransmissions, b[i].retransmissions))
             return false;
     return true;
 }

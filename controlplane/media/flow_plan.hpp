@@ -38,6 +38,7 @@ struct plan_options {
     std::array<bool, 2> forward{true, true}; // [i]: towards leg i
     std::uint16_t timeout_s = 60;
     std::uint8_t dscp = 46; // EF
+    std::array<std::uint8_t, 3> retransmissions{};
 };
 
 // How many flows a media may ever need: RTCP comes to a port of its own wherever a peer says so.

@@ -157,6 +157,7 @@ media_row manager::to_row(const state& m) const {
     row.decided_by = m.decided_by;
     row.why = m.why;
     row.clock_rate = m.now.clock_rate;
+    row.retransmissions = m.now.retransmissions;
     row.forward = m.now.forward;
     row.installed = m.installed;
     row.opened = m.opened;

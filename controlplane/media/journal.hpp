@@ -43,6 +43,7 @@ struct media_row {
     std::string decided_by;
     std::vector<policy::step> why;
     std::uint32_t clock_rate = 8000;
+    std::array<std::uint8_t, 3> retransmissions{};
     std::array<bool, 2> forward{true, true};
     bool installed = false;
     protocol::moment opened, answered; // answered: `was()` where it was

@@ -57,6 +57,7 @@ std::vector<api::flow_config> manager::state::flows(const media_terms& of, const
     plan_options how;
     how.tag = id;
     how.forward = of.forward;
+    how.retransmissions = of.retransmissions;
     how.timeout_s = static_cast<std::uint16_t>(
         std::min<std::int64_t>((of.on_hold() ? options.hold_timeout : options.timeout).count(), 65535));
     how.dscp = kind == "video" ? 34 : 46; // AF41, EF (RFC 4594)
@@ -158,6 +159,7 @@ result<media_terms> manager::plan(const state& m, const media_request& request) 
     media_terms want;
     want.forward = request.forward;
     want.clock_rate = request.clock_rate;
+    want.retransmissions = request.retransmissions;
     for (std::size_t i = 0; i < 2; ++i) {
         auto planned = plan_leg(m, i, request.legs[i]);
         if (!planned)

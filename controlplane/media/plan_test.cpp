@@ -125,6 +125,7 @@ TEST(FlowPlan, UpdatesNameOnlyWhatChanged) {
     EXPECT_EQ(updates[1].mask, api::update_source);
     after[1].suite = api::suite::aes_cm_128_hmac_sha1_80;
     EXPECT_FALSE(same_structure(a, plan_flows(after, {})));
+    EXPECT_FALSE(same_structure(a, plan_flows(before, {.retransmissions = {97}}))) << "no update tells them";
 }
 
 // The flows that each new one takes its state from.

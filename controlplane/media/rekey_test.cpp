@@ -168,7 +168,7 @@ TEST_F(rekey_test, DataPlaneThatLostItsFlowsGetsThemAgain) {
     for (const auto one : {flow(id, 1), flow(id, 1) + 1})
         dataplane.speak(one, api::side::in, 5, 100);
     dataplane.speak(flow(id, 0), api::side::out, 5, 100);
-    now->run_for(options.copy + 60ms); // what is known of SDES legs
+    copied(); // what is known of SDES legs
     dataplane.stop();
     ASSERT_TRUE(now->until([&] { return !now->relay.ready(); }));
     dataplane.forget_flows();

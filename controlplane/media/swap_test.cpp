@@ -285,7 +285,7 @@ TEST_F(swap_test, AChangeWhoseAnswerWasLostIsTakenBack) {
 TEST_F(swap_test, FlowsThatWereLostComeBackAheadOfAllThatWasSent) {
     const auto id = set_up(call(unit_leg("alice"), sdes_leg(7)));
     speak();
-    now->run_for(options.copy + 60ms);
+    copied();
     dataplane.stats(flow(id, 1)).rx_packets += 128; // since the copy, at most so many
     dataplane.stop();
     ASSERT_TRUE(now->until([&] { return !now->relay.ready(); }));
@@ -305,7 +305,7 @@ TEST_F(swap_test, WhatIsNotKnownWellEnoughEndsWithItsCause) {
     const auto id = set_up(call(unit_leg("alice"), sdes_leg(7)));
     const auto clear = set_up(call(unit_leg("alice"), core_leg(), "c2"));
     speak();
-    now->run_for(options.copy + 60ms);
+    copied();
     dataplane.stats(flow(id, 1)).rx_packets += 129;
     dataplane.stop();
     ASSERT_TRUE(now->until([&] { return !now->relay.ready(); }));
@@ -321,7 +321,7 @@ TEST_F(swap_test, WhatIsNotKnownWellEnoughEndsWithItsCause) {
 TEST_F(swap_test, AUnitThatIsAwayWhenFlowsComeBackDoesNotStopTheOtherLeg) {
     set_up(call(unit_leg("alice"), sdes_leg(7)));
     speak();
-    now->run_for(options.copy + 60ms);
+    copied();
     units.units["alice"].up = false;
     dataplane.stop();
     ASSERT_TRUE(now->until([&] { return !now->relay.ready(); }));

@@ -51,6 +51,7 @@ void manager::restore(const media_row& row) {
     m->decided_by = row.decided_by;
     m->why = row.why;
     m->now.clock_rate = row.clock_rate;
+    m->now.retransmissions = row.retransmissions;
     m->now.forward = row.forward;
     m->installed = row.installed;
     m->opened = row.opened;

@@ -54,6 +54,7 @@ struct media_terms {
     std::array<leg_terms, 2> legs;
     std::array<bool, 2> forward{true, true};
     std::uint32_t clock_rate = 8000;
+    std::array<std::uint8_t, 3> retransmissions{};
 
     [[nodiscard]] bool complete() const noexcept { return legs[0].known() && legs[1].known(); }
     [[nodiscard]] bool has_unit() const noexcept { return legs[0].is_unit() || legs[1].is_unit(); }

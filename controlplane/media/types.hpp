@@ -62,16 +62,17 @@ struct leg_local {
 
 struct media_request {
     std::string call_id;
-    std::uint32_t index = 0;                  // media line
-    std::string kind;                         // "audio", "video"
-    std::string caller, callee;               // from metadata, for policy and records
-    std::string caller_domain, callee_domain; // likewise; empty where not given
-    std::string wish;                         // the caller's: a level's name (metadata `level`)
-    std::string dialled;                      // as dialled, a level prefix perhaps included (metadata `dialled`)
-    std::uint32_t clock_rate = 8000;          // of the first payload type, for jitter in time
-    std::array<leg_request, 2> legs;          // 0 = offerer of the call's first offer, 1 = answerer
-    std::array<bool, 2> forward{true, true};  // [0]: towards leg 0 is sent (hold / a=sendonly ... switch it off)
-    bool running = false;                     // of a call that was answered: it may use the last room there is
+    std::uint32_t index = 0;                       // media line
+    std::string kind;                              // "audio", "video"
+    std::string caller, callee;                    // from metadata, for policy and records
+    std::string caller_domain, callee_domain;      // likewise; empty where not given
+    std::string wish;                              // the caller's: a level's name (metadata `level`)
+    std::string dialled;                           // as dialled, a level prefix perhaps included (metadata `dialled`)
+    std::uint32_t clock_rate = 8000;               // of the first payload type, for jitter in time
+    std::array<std::uint8_t, 3> retransmissions{}; // their payload types (RFC 4588); 0: none
+    std::array<leg_request, 2> legs;               // 0 = offerer of the call's first offer, 1 = answerer
+    std::array<bool, 2> forward{true, true};       // [0]: towards leg 0 is sent (hold / a=sendonly ... switch it off)
+    bool running = false;                          // of a call that was answered: it may use the last room there is
 };
 
 struct media_locals {

@@ -70,6 +70,12 @@ public:
         text_ += "null";
         return *this;
     }
+    json_out& list(const auto& values) {
+        open('[');
+        for (const auto& one : values)
+            value(one);
+        return close(']');
+    }
     template <class Value>
     json_out& field(std::string_view name, const Value& v) {
         return key(name).value(v);

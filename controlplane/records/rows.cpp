@@ -241,6 +241,7 @@ std::string to_json(const media::media_row& row) {
     to.field("caller_domain", row.caller_domain).field("callee_domain", row.callee_domain).key("level");
     write(to, row.level);
     to.field("clock_rate", row.clock_rate).field("installed", row.installed);
+    to.key("retransmissions").list(row.retransmissions);
     to.key("forward").open('[').value(row.forward[0]).value(row.forward[1]).close(']').key("legs").open('[');
     write(to, row.legs[0]);
     write(to, row.legs[1]);
@@ -256,6 +257,7 @@ std::optional<media::media_row> media_row_from_json(std::string_view text) {
         row.callee_domain = value.value("callee_domain", "");
         row.level = level_from(value.at("level"));
         row.clock_rate = value.value("clock_rate", 8000U);
+        row.retransmissions = value.value("retransmissions", row.retransmissions);
         row.forward = value.at("forward");
         row.installed = value.at("installed");
         row.legs = {leg_from(value.at("legs").at(0)), leg_from(value.at("legs").at(1))};

@@ -169,9 +169,9 @@ struct flow_config {
     std::uint8_t carries; // carries_rtp | carries_rtcp
     std::uint8_t dscp;    // 0..63, of what is sent
     std::uint8_t flags;   // flow_flags
-    std::uint8_t reserved0;
+    // Payload types of retransmissions (RFC 4588), whose original sequence numbers follow a moved stream's; 0 = none.
+    std::uint8_t retransmissions[3];
     std::uint16_t timeout_s; // silence after which flow_timeout is reported; 0 = never
-    std::uint16_t reserved1;
     source_config source;
     route_config route;
 };

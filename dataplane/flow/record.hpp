@@ -51,7 +51,7 @@ struct alignas(64) record {
     std::uint16_t heard_port; // with heard_ip: from(), for comparing; written after it, before `seen`
     std::uint16_t timeout_s;
     flow::part part;
-    std::uint8_t reserved[3];
+    std::uint8_t retransmissions[3]; // payload types, the first ones; 0 = none
     std::uint8_t heard_ip[16];
     std::uint64_t tag;
     // Lines 1 to 3: rare. Of the route a worker keeps per flow what it needs (pipeline/hops.hpp).

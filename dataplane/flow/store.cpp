@@ -218,6 +218,7 @@ void store::fill(record& r, const api::flow_config& c, std::uint8_t worker, std:
     r.dscp = c.dscp;
     r.flags = c.flags;
     r.timeout_s = c.timeout_s;
+    std::ranges::copy(c.retransmissions, r.retransmissions);
     r.tag = c.tag;
     r.created_ns = now_ns;
     r.signalled_source = c.source.signalled;
@@ -407,6 +408,7 @@ api::flow_entry describe(const memory& state, slot_index slot) noexcept {
     c.dscp = r.dscp;
     c.flags = r.flags;
     c.timeout_s = r.timeout_s;
+    std::ranges::copy(r.retransmissions, c.retransmissions);
     c.source.policy = r.source;
     c.source.signalled = r.signalled_source;
     c.route = route_of(r);

@@ -23,6 +23,17 @@ const hop& worker::way_of(const packet& p) noexcept {
     return way;
 }
 
+namespace {
+
+// A retransmission (RFC 4588) of a media packet whose sequence may be another on the wire than its source's.
+bool is_retransmission(const packet& p) noexcept {
+    const auto& types = p.flow->retransmissions;
+    const std::uint8_t type = p.payload[1] & 0x7f;
+    return types[0] != 0 && !p.rtcp && type != 0 && (type == types[0] || type == types[1] || type == types[2]);
+}
+
+} // namespace
+
 api::drop worker::route_packet(packet& p) noexcept {
     const flow::record& f = *p.flow;
     if ((f.flags & api::flow_paused) != 0)
@@ -60,6 +71,8 @@ void worker::protect() noexcept {
             drop(p, wrong);
             continue;
         }
+        if (is_retransmission(p)) [[unlikely]]
+            flow::shift_original(shared_.memory.outs()[p.slot], streams_, op);
         if (op.key == nullptr)
             continue; // clear
         ++under_srtp;

@@ -78,6 +78,25 @@ TEST_F(Sequences, ARestartIsHeardAndReportedByTheSourcesNumbers) {
     EXPECT_EQ(unit_in.unprotect(from_phone(report)[0].payload), report);
 }
 
+// RFC 4588: a retransmission names the packet by the number that its receiver knows.
+TEST_F(Sequences, ARetransmissionNamesTheMovedPacket) {
+    t.retransmissions = {96, 97};
+    t.add_pair(access4, core4, gcm);
+    restart_source();
+    std::uint16_t own = 500; // of the retransmissions' stream
+    const auto resent = [&](std::uint8_t type) {
+        bytes packet = rtp(own++, 0x77);
+        packet[1] = type;
+        tandem::media::store16(packet.data() + 12, 40004);
+        const auto out = from_phone(packet);
+        const auto clear = out.size() == 1 ? unit_in.unprotect(out[0].payload) : std::nullopt;
+        return clear ? tandem::media::load16(clear->data() + 12) : 0;
+    };
+    EXPECT_EQ(resent(98), 40004) << "nobody has said that this is one";
+    EXPECT_EQ(resent(97), 1005);
+    EXPECT_EQ(resent(96), 1005);
+}
+
 // RTP and RTCP at ports of their own on both legs.
 TEST_F(Sequences, ReportsByAPortOfTheirOwn) {
     t.add_pair(access4, core4, gcm);

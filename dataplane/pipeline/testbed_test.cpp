@@ -415,6 +415,7 @@ testbed::pair testbed::add_pair(unsigned access, unsigned core, api::suite unit_
     up.route.rtp_out = up.route.rtcp_out = p.core;
     up.route.rtp_remote = up.route.rtcp_remote = phone;
     up.dscp = 46;
+    std::ranges::copy(retransmissions, up.retransmissions);
     api::flow_config down = up;
     down.id = p.core;
     down.reverse = p.unit;

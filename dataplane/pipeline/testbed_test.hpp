@@ -112,6 +112,7 @@ public:
     // `more`: added to both ports, so that there may be several.
     pair add_pair(unsigned access, unsigned core, api::suite unit_suite, api::suite core_suite = api::suite::clear,
                   std::uint8_t mki = 4, std::uint16_t more = 0);
+    std::array<std::uint8_t, 3> retransmissions{}; // of the pairs that are added from now on
 
     bool check_account = true;
     [[nodiscard]] std::uint64_t injected() const noexcept { return injected_; }
