@@ -3,12 +3,12 @@
 #include "controlplane/dataplane_client/health.hpp"
 
 #include <algorithm>
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <cstring>
 #include <fmt/format.h>
+
+#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::dataplane_client {
 
@@ -27,6 +27,44 @@ bool well_enough(api::health_state state) noexcept {
     return state == api::health_state::ok || state == api::health_state::no_carrier;
 }
 
+// How a state is called, and what it means for a part ({0}) and whoever looks after it.
+struct word {
+    std::string_view name, sentence;
+};
+
+word word_of(api::health_state state) noexcept {
+    using enum api::health_state;
+    switch (state) {
+    case ok:
+        return {"ok", "{0} is well"};
+    case no_answer:
+        return {"no answer", "{0} of the data plane does not come round: its thread is stopped or hangs, its calls are "
+                             "silent; restart tandem-dataplane"};
+    case wrong:
+        return {"wrong", "{0} of the data plane does not forward as it should (its own probe comes out wrong); "
+                         "restart tandem-dataplane and keep its log"};
+    case no_buffer:
+        return {"no buffer", "{0} of the data plane finds no packet buffer; restart tandem-dataplane"};
+    case interface_gone:
+        return {"interface gone", "port {0} is gone: bring the interface back, then restart tandem-dataplane"};
+    case interface_down:
+        return {"interface down", "port {0} is down: ip link set dev {0} up"};
+    case no_program:
+        return {"no XDP program",
+                "port {0} has lost its XDP program (somebody detached it): no media comes in; restart "
+                "tandem-dataplane"};
+    case foreign_program:
+        return {"foreign XDP program",
+                "port {0} has another's XDP program: take it away (ip link set dev {0} xdp off), "
+                "then restart tandem-dataplane"};
+    case no_socket:
+        return {"no AF_XDP socket", "port {0} has lost an AF_XDP socket: no media comes in; restart tandem-dataplane"};
+    case no_carrier:
+        return {"no carrier", "port {0} has no carrier: look at the cable and the switch"};
+    }
+    return {"unknown", "{0} is in a state that this program does not know: update both programs together"};
+}
+
 double seconds(clock::duration d) {
     return std::chrono::duration<double>(d).count();
 }
@@ -34,66 +72,12 @@ double seconds(clock::duration d) {
 } // namespace
 
 std::string_view text(api::health_state state) noexcept {
-    using enum api::health_state;
-    switch (state) {
-    case ok:
-        return "ok";
-    case no_answer:
-        return "no answer";
-    case wrong:
-        return "wrong";
-    case no_buffer:
-        return "no buffer";
-    case interface_gone:
-        return "interface gone";
-    case interface_down:
-        return "interface down";
-    case no_program:
-        return "no XDP program";
-    case foreign_program:
-        return "foreign XDP program";
-    case no_socket:
-        return "no AF_XDP socket";
-    case no_carrier:
-        return "no carrier";
-    }
-    return "unknown";
+    return word_of(state).name;
 }
 
 std::string describe(const api::health_entry& part) {
-    using enum api::health_state;
     const std::string name(part.name, strnlen(part.name, sizeof part.name));
-    switch (part.state) {
-    case ok:
-        return fmt::format("{} is well", name);
-    case no_answer:
-        return fmt::format("{} of the data plane does not come round: its thread is stopped or hangs, its calls are "
-                           "silent; restart tandem-dataplane",
-                           name);
-    case wrong:
-        return fmt::format("{} of the data plane does not forward as it should (its own probe comes out wrong); "
-                           "restart tandem-dataplane and keep its log",
-                           name);
-    case no_buffer:
-        return fmt::format("{} of the data plane finds no packet buffer; restart tandem-dataplane", name);
-    case interface_gone:
-        return fmt::format("port {} is gone: bring the interface back, then restart tandem-dataplane", name);
-    case interface_down:
-        return fmt::format("port {} is down: ip link set dev {} up", name, name);
-    case no_program:
-        return fmt::format("port {} has lost its XDP program (somebody detached it): no media comes in; restart "
-                           "tandem-dataplane",
-                           name);
-    case foreign_program:
-        return fmt::format("port {} has another's XDP program: take it away (ip link set dev {} xdp off), then restart "
-                           "tandem-dataplane",
-                           name, name);
-    case no_socket:
-        return fmt::format("port {} has lost an AF_XDP socket: no media comes in; restart tandem-dataplane", name);
-    case no_carrier:
-        return fmt::format("port {} has no carrier: look at the cable and the switch", name);
-    }
-    return fmt::format("{} is in a state that this program does not know: update both programs together", name);
+    return fmt::format(fmt::runtime(word_of(part.state).sentence), name);
 }
 
 std::string judge(const std::optional<health_report>& last, const std::string& connection, clock::time_point now) {
@@ -124,7 +108,7 @@ health_watch::~health_watch() {
 void health_watch::start() {
     well_until_ = clock::now() + health_limit;
     if (std::exchange(stopped_, false))
-        asio::co_spawn(io_, run(), asio::detached);
+        protocol::spawn(io_, "watch over the data plane's health", run());
 }
 
 void health_watch::stop() {

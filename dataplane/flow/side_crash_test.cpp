@@ -13,7 +13,7 @@
 #include <map>
 #include <set>
 
-#include "dataplane/flow/side_testing.hpp"
+#include "dataplane/flow/crash_testing.hpp"
 
 namespace tandem::flow {
 namespace {
@@ -22,21 +22,6 @@ using namespace testing;
 using api::drop;
 
 constexpr api::suite suite = api::suite::aead_aes_128_gcm;
-
-// Believes every tag: the stores of this file's subject are then most of what runs.
-class believer final : public crypto::engine {
-public:
-    [[nodiscard]] std::string_view name() const noexcept override { return "believer"; }
-    [[nodiscard]] std::uint32_t fingerprint() const noexcept override { return 1; }
-    [[nodiscard]] bool build(api::suite which, const crypto::session_keys& keys,
-                             crypto::key_object& out) noexcept override {
-        crypto::begin_key(out, which, 1, keys);
-        return true;
-    }
-    void protect(std::span<crypto::op>) noexcept override {}
-    void unprotect(std::span<crypto::op>) noexcept override {}
-    void restore(crypto::op&) noexcept override {}
-};
 
 struct handed {
     std::uint32_t ssrc;
@@ -77,38 +62,6 @@ void begin(shared& all, crypto::engine& engine) {
         ASSERT_EQ(install(*each, pool, engine, master(suite, 0, 1)), api::status::ok);
         ASSERT_EQ(install(*each, pool, engine, master(suite, 1, 1)), api::status::ok);
     }
-}
-
-// A packet as it lies in a burst; not on the heap, because a killed child must not need an allocator.
-struct packet {
-    alignas(8) std::uint8_t bytes[96];
-    std::uint32_t length;
-};
-
-// With a believing engine only the header, the MKI and SRTCP's index word have a meaning.
-packet make(std::uint32_t ssrc, std::uint16_t sequence, bool rtcp, bool sealed, std::uint32_t epoch) {
-    packet made{};
-    made.bytes[0] = 0x80;
-    made.bytes[1] = rtcp ? 200 : 0;
-    if (rtcp) {
-        made.bytes[3] = 1;
-        media::store32(made.bytes + 4, ssrc);
-    } else {
-        made.bytes[2] = static_cast<std::uint8_t>(sequence >> 8);
-        made.bytes[3] = static_cast<std::uint8_t>(sequence);
-        media::store32(made.bytes + 8, ssrc);
-    }
-    made.length = rtcp ? 8 : 20;
-    if (sealed) {
-        made.length += media::max_tag_length;
-        if (rtcp) {
-            media::store32(made.bytes + made.length, media::rtcp_encrypted | sequence);
-            made.length += 4;
-        }
-        media::store32(made.bytes + made.length, epoch);
-        made.length += 4;
-    }
-    return made;
 }
 
 drop receive_packet(world& state, crypto::engine& engine, packet& one, crypto::op& op) {
