@@ -195,6 +195,8 @@ private:
             out_.sip_source_address = true;
         else if (flag == "trust-address")
             out_.sip_source_address = false;
+        else if (flag == "fatal")
+            out_.fatal = true;
         else if (flag.starts_with("replace-"))
             read_replace(flag.substr(8), out_);
         else if (flag.starts_with("rtcp-mux-"))

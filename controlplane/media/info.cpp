@@ -147,6 +147,7 @@ media_row manager::to_row(const state& m) const {
     media_row row;
     row.id = m.id;
     row.call_id = m.call_id;
+    row.branch = m.branch;
     row.index = m.index;
     row.kind = m.kind;
     row.caller = m.caller;

@@ -36,6 +36,7 @@ struct leg_row {
 struct media_row {
     media_id id = 0;
     std::string call_id;
+    std::uint32_t branch = 0;
     std::uint32_t index = 0;
     std::string kind, caller, callee;
     std::string caller_domain, callee_domain;

@@ -100,7 +100,7 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
         co_return refused(ready.error());
     if (const auto known = calls_.find(request.call_id); known != calls_.end())
         for (const auto& one : known->second)
-            if (!one->closing && one->index == request.index) {
+            if (!one->closing && one->branch == request.branch && one->index == request.index) {
                 auto want = plan(*one, request);
                 if (!want)
                     co_return refused(want.error());
@@ -112,6 +112,7 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
 
     const auto m = std::make_shared<state>(io_);
     m->call_id = request.call_id;
+    m->branch = request.branch;
     m->index = request.index;
     m->kind = request.kind;
     m->caller = request.caller;
