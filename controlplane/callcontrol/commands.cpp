@@ -144,6 +144,26 @@ outcome<place> server::state::place_of_other(const call& c, const media_line& li
     return place{leg_kind::core, {}, name.empty() ? settings.core_interface : name, want_v6};
 }
 
+// The address that the call shows to that side, anchored or not: within a dialogue it stays (RFC 3264 8).
+asio::ip::address server::state::shown_to(const call& c, side s, const request& r) const {
+    for (const auto* some : {&c.lines, c.reoffered ? &*c.reoffered : &c.lines})
+        for (const auto& line : *some)
+            if (line.local[s].rtp.port != 0)
+                return line.local[s].rtp.address;
+    const auto& name = c.interfaces[s];
+    if (name.empty() || names_unit(name))
+        if (const auto session = sessions.by_unit(c.id_of(s)); session && session->up)
+            return session->inner_gateway;
+    const auto& address = names_unit(name) || name.empty() ? settings.core_interface : name;
+    return relay.address_named(address, r.ipv6.value_or(false)).value_or(asio::ip::address());
+}
+
+sdp::rewrite_options server::state::rewriting(const call& c, side to, const request& r) const {
+    auto options = rewrite_options_of(r);
+    options.shown = shown_to(c, to, r);
+    return options;
+}
+
 // Ports for a line whose legs are new or move.
 asio::awaitable<outcome<void>> server::state::take_ports(const call& c, media_line& line) {
     auto opened = co_await relay.open(relay_request(c, line, false));
@@ -190,7 +210,7 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
         }
         out.push_back(rewrite_for_offer(line, other(from)));
     }
-    co_return sdp::rewrite(*offered, out, rewrite_options_of(r));
+    co_return sdp::rewrite(*offered, out, rewriting(c, other(from), r));
 }
 
 std::optional<refusal> server::state::count_gate() const {
@@ -339,7 +359,7 @@ asio::awaitable<outcome<std::string>> server::state::run_answer(const live_call&
     for (std::size_t i = 0; i < out.size() && i < taken.size(); ++i)
         if (taken[i])
             out[i] = rewrite_for_answer(c.lines[i], other(from));
-    co_return sdp::rewrite(*answered, out, rewrite_options_of(r));
+    co_return sdp::rewrite(*answered, out, rewriting(c, other(from), r));
 }
 
 // All lines that were taken, or none; only then the others end.

@@ -97,6 +97,9 @@ struct fake_relay final : media::relay {
         co_return;
     }
 
+    [[nodiscard]] std::optional<asio::ip::address> address_named(const std::string&, bool ipv6) const override {
+        return ipv6 ? core6 : core4;
+    }
     [[nodiscard]] std::optional<media::media_info> info(media::media_id id) const override {
         const auto at = open_media.find(id);
         if (at == open_media.end())

@@ -29,13 +29,23 @@ std::string connection(const asio::ip::address& address) {
     return (address.is_v6() ? "IN IP6 " : "IN IP4 ") + protocol::address_text(address);
 }
 
-// c=0.0.0.0 is old-style hold (RFC 3264 8.4): the other side must see it.
-asio::ip::address shown(const media& from, const media_rewrite& to) {
-    if (!from.held_by_address() || from.rejected())
-        return to.address;
-    if (to.address.is_v6())
+asio::ip::address unspecified(const asio::ip::address& like) {
+    if (like.is_v6())
         return asio::ip::address_v6::any();
     return asio::ip::address_v4::any();
+}
+
+// c=0.0.0.0 is old-style hold (RFC 3264 8.4): the other side must see it.
+asio::ip::address shown(const media& from, const media_rewrite& to) {
+    return from.held_by_address() && !from.rejected() ? unspecified(to.address) : to.address;
+}
+
+// By the session's own c=.
+bool is_held(const session& from) {
+    return std::any_of(from.lines.begin(), from.lines.end(), [](const line& one) {
+        const auto where = one.type == 'c' ? parse_connection(one.text) : std::nullopt;
+        return where && where->is_unspecified();
+    });
 }
 
 class writer {
@@ -56,6 +66,10 @@ public:
                 ours_ = to[i].address;
                 session_shown_ = shown(from.m_lines[i], to[i]);
             }
+        if (!ours_) { // the caller's addresses are nobody's business there either
+            ours_ = options.shown;
+            session_shown_ = is_held(from) ? unspecified(options.shown) : options.shown;
+        }
     }
 
     std::string write() {

@@ -144,6 +144,8 @@ private:
                                                  const request&) const;
     [[nodiscard]] outcome<place> place_of_other(const call&, const media_line&, const sdp::media&, side,
                                                 const request&) const;
+    [[nodiscard]] asio::ip::address shown_to(const call&, side, const request&) const;
+    [[nodiscard]] sdp::rewrite_options rewriting(const call&, side to, const request&) const;
     [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side) const;
 };
 

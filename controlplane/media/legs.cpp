@@ -95,6 +95,15 @@ result<void> manager::take_port(const state& m, std::size_t i, leg_terms& want, 
         shortage::ports});
 }
 
+std::optional<asio::ip::address> manager::address_named(const std::string& name, bool ipv6) const {
+    std::optional<asio::ip::address> found;
+    if (const auto& hello = dataplane_.hello())
+        for (const auto& local : hello->addresses)
+            if (local.name == (name.empty() ? options_.core : name) && (!found || found->is_v6() != ipv6))
+                found = local.ip;
+    return found;
+}
+
 result<leg_terms> manager::plan_leg(const state& m, std::size_t i, const leg_request& request) {
     leg_terms want;
     want.kind = request.kind;

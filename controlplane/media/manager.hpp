@@ -88,6 +88,7 @@ public:
     void withdraw(media_id id) override;
     asio::awaitable<result<std::vector<media_locals>>> update(std::vector<media_change> changes) override;
     asio::awaitable<void> close(media_id id, const std::string& cause) override;
+    [[nodiscard]] std::optional<asio::ip::address> address_named(const std::string& name, bool ipv6) const override;
     [[nodiscard]] std::optional<media_info> info(media_id id) const override;
     [[nodiscard]] std::vector<media_info> all() const override;
 
