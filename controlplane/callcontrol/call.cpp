@@ -220,6 +220,25 @@ std::vector<media::media_id> call::media() const {
     return out;
 }
 
+outcome<void> can_carry(const sdp::session& offer) {
+    const sdp::media* other = nullptr;
+    bool any = false;
+    for (const auto& line : offer.m_lines) {
+        if (line.rejected())
+            continue;
+        if (line.profile.rtp)
+            any = true;
+        else if (line.kind == "image")
+            return refuse("Fax by T.38 (m=image " + line.proto +
+                          ") is not carried: answer 488, and the fax goes on in the audio of the call");
+        else if (other == nullptr)
+            other = &line;
+    }
+    if (!any && other != nullptr)
+        return refuse("m=" + other->kind + " " + other->proto + " is not carried, and there is nothing else: only RTP is");
+    return {};
+}
+
 outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media& from, side sender,
                               const place& from_where, const place& to_where, const request& r) {
     line_plan plan;

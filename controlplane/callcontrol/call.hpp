@@ -118,6 +118,9 @@ struct line_plan {
     bool reopen = false; // ports must be taken (new line, or a leg moves)
 };
 
+// Whether there is something in the offer that can be carried. What is refused here never becomes an offer of nothing.
+[[nodiscard]] outcome<void> can_carry(const sdp::session& offer);
+
 // Reads one m= line of `from`'s offer into the line. `to` is where the other leg is. Changes only the line.
 [[nodiscard]] outcome<line_plan> take_offer(const call&, media_line&, const sdp::media&, side from,
                                             const place& from_where, const place& to_where, const request&);

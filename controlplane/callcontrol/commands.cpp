@@ -179,6 +179,8 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
     auto offered = sdp::parse(r.sdp);
     if (!offered)
         co_return refuse(std::move(offered.error()));
+    if (auto fine = can_carry(*offered); !fine)
+        co_return refuse(std::move(fine.error()));
     c.offerer = from;
     c.accept_mux = r.mux.demux || r.mux.accept;
     c.refuse_mux = r.mux.reject;
