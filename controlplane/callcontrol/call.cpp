@@ -57,7 +57,7 @@ void read_remote(const sdp::media& from, const request& r, leg& into) {
     if (into.held)
         return;
     auto address = from.address;
-    if (into.where.kind == leg_kind::core && r.received_from &&
+    if (into.where.kind == leg_kind::core && r.received_from && r.received_from->is_v6() == into.where.ipv6 &&
         (r.sip_source_address || (is_private(address) && !is_private(*r.received_from)))) {
         address = *r.received_from;
         into.learn = true; // the port behind a NAT is not the one in the SDP
@@ -65,7 +65,9 @@ void read_remote(const sdp::media& from, const request& r, leg& into) {
     if (into.where.kind == leg_kind::core && is_link_local(address))
         into.learn = true;
     into.rtp = media::endpoint{address, from.port};
-    into.rtcp = media::endpoint{from.rtcp_address.value_or(address), from.rtcp_port.value_or(next_port(from.port))};
+    // One of another family cannot be reached from this leg's port.
+    const bool reachable = from.rtcp_address && from.rtcp_address->is_v6() == address.is_v6();
+    into.rtcp = media::endpoint{reachable ? *from.rtcp_address : address, from.rtcp_port.value_or(next_port(from.port))};
 }
 
 // The first of the peer's lines that we can do (its order is its preference, RFC 4568 7.1.2).

@@ -134,7 +134,7 @@ void read_replace(std::string_view word, request& out) {
 std::optional<asio::ip::address> address(std::string_view text) {
     asio::error_code fault;
     const auto found = asio::ip::make_address(std::string(text.substr(0, 64)), fault);
-    return fault ? std::nullopt : std::optional(found);
+    return fault ? std::nullopt : std::optional(sdp::plain(found));
 }
 
 class request_reader {
