@@ -174,7 +174,12 @@ result<media_terms> manager::plan(const state& m, const media_request& request) 
         if (!planned)
             return tl::unexpected(planned.error());
         want.legs[i] = std::move(*planned);
+        const auto& now = m.now.legs[i];
+        want.legs[i].second = now.second && now.is_unit() && now.tsid == want.legs[i].tsid;
     }
+    auto& [a, b] = want.legs; // two phones of one unit; a secondary that is in force keeps its id
+    if (a.is_unit() && b.is_unit() && a.tsid == b.tsid && a.second == b.second)
+        b.second = !a.second;
     return want;
 }
 

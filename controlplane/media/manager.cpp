@@ -216,7 +216,7 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     spdlog::info("media {} of call {} ended: {} ({} re-keys)", id, m->call_id, cause, m->rekeys);
     for (std::size_t i = 0; i < 2; ++i) {
         if (m->now.legs[i].is_unit() && m->legs[i].keyed)
-            close_secondary(m->now.legs[i].tsid, id);
+            close_secondary(m->now.legs[i], id);
         m->now.legs[i].port.reset();
     }
     m->proposed.reset();

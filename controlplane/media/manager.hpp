@@ -208,7 +208,7 @@ private:
     bool fill(state& m, protocol::secret& seed);
     bool own_seeds(state& m, epoch_seeds& to);
     bool combine(state& m, epoch_seeds& to, const protocol::message& answer);
-    [[nodiscard]] static std::string fault_of(const state& m, leg& l, std::uint32_t epoch,
+    [[nodiscard]] static std::string fault_of(const state& m, leg& l, media_id told, std::uint32_t epoch,
                                               const protocol::message& answer);
     void replace_seeds(const media_ptr& m, leg& l, const std::string& unit, std::uint32_t epoch,
                        const std::string& why);
@@ -230,7 +230,7 @@ private:
     // of which the unit may say that it has lost it.
     asio::awaitable<result<void>> send_media_open(media_ptr m, media_terms& of, std::size_t i, const epoch_seeds& seeds,
                                                   bool* lost = nullptr);
-    void close_secondary(session::tsid unit, media_id id); // the answer is not waited for
+    void close_secondary(const leg_terms& of, media_id id); // the answer is not waited for
     asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
     // rekey.cpp: SEED
     asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);

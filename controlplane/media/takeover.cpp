@@ -67,6 +67,7 @@ void manager::restore(const media_row& row) {
         l.kind = r.kind;
         l.unit = r.unit;
         l.tsid = r.tsid;
+        l.second = r.second;
         l.interface = r.interface;
         l.ipv6 = r.ipv6;
         l.address_index = r.address_index;
