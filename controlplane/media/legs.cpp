@@ -104,6 +104,18 @@ std::optional<asio::ip::address> manager::address_named(const std::string& name,
     return found;
 }
 
+// On hold by c=0.0.0.0 (RFC 3264 8.4) a leg stays where it is known: its unit need not hear of it, and who holds may play
+// music.
+void manager::keep_held(const state& m, std::size_t i, leg_terms& want) {
+    const auto& now = m.now.legs[i];
+    if (want.remote_rtp || want.unroutable || !m.installed || now.kind != want.kind || now.unit != want.unit ||
+        now.ipv6 != want.ipv6)
+        return;
+    want.remote_rtp = now.remote_rtp;
+    want.remote_rtcp = want.mux ? now.remote_rtp : now.remote_rtcp;
+    want.unroutable = now.unroutable;
+}
+
 result<leg_terms> manager::plan_leg(const state& m, std::size_t i, const leg_request& request) {
     leg_terms want;
     want.kind = request.kind;
@@ -113,6 +125,7 @@ result<leg_terms> manager::plan_leg(const state& m, std::size_t i, const leg_req
     want.unroutable = request.remote_unroutable;
     want.remote_rtp = request.remote_rtp;
     want.remote_rtcp = request.remote_rtcp;
+    keep_held(m, i, want);
     if (want.is_unit()) {
         if (auto planned = plan_unit(m, i, want); !planned)
             return tl::unexpected(planned.error());

@@ -136,6 +136,7 @@ private:
 
     // legs.cpp: what is asked for as terms, with ports
     result<media_terms> plan(const state& m, const media_request& request);
+    static void keep_held(const state& m, std::size_t i, leg_terms& want);
     result<leg_terms> plan_leg(const state& m, std::size_t i, const leg_request& request);
     result<void> plan_unit(const state& m, std::size_t i, leg_terms& want);
     result<void> take_port(const state& m, std::size_t i, leg_terms& want, const std::string& name, bool v6);
