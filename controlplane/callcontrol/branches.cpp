@@ -83,6 +83,22 @@ const call& chief(const std::vector<call>& all) {
     return last.settled != 0 ? last : all.back();
 }
 
+bool is_ours(const std::vector<call>& all, const sdp::session& said) {
+    const auto own = [&](const sdp::media& m) {
+        for (const auto& c : all)
+            for (const auto* some : {&c.lines, c.reoffered ? &*c.reoffered : &c.lines})
+                for (const auto& line : *some)
+                    for (const auto& local : line.local)
+                        if (line.id != 0 && local.rtp == media::endpoint{m.address, m.port})
+                            return true;
+        return false;
+    };
+    const auto active = [](const sdp::media& m) { return !m.rejected(); };
+    return std::any_of(said.m_lines.begin(), said.m_lines.end(), active) &&
+           std::all_of(said.m_lines.begin(), said.m_lines.end(),
+                       [&](const sdp::media& m) { return !active(m) || own(m); });
+}
+
 bool same_party(const call& c, const request& r) {
     if (c.source && r.received_from)
         return *c.source == *r.received_from;

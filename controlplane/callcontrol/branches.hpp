@@ -37,6 +37,9 @@ struct ended_place {
 };
 [[nodiscard]] ended_place find_ended(const std::vector<call>&, const request&);
 
+// Every stream of it is at one of the call's own ports: we wrote it, and it comes by once more.
+[[nodiscard]] bool is_ours(const std::vector<call>&, const sdp::session&);
+
 // The branch that the call is by now: answered last, else offered last. Not of an empty list.
 [[nodiscard]] const call& chief(const std::vector<call>&);
 

@@ -161,6 +161,8 @@ asio::ip::address server::state::shown_to(const call& c, side s, const request& 
 sdp::rewrite_options server::state::rewriting(const call& c, side to, const request& r) const {
     auto options = rewrite_options_of(r);
     options.shown = shown_to(c, to, r);
+    if (r.loop_protect)
+        options.mark = fmt::format("{:016x}", instance);
     return options;
 }
 
@@ -264,6 +266,8 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
 
     count.metadata_ignored += r.metadata_ignored;
     live->ended.clear();
+    if (comes_again(*live, r))
+        co_return sdp_reply(std::move(r.sdp));
     const auto found = find_offered(live->branches, r);
     if (!found || (!found->at && live->branches.size() >= most_branches)) {
         sdp::wipe(r.sdp);
@@ -271,6 +275,14 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
                                     : found.error().text);
     }
     co_return co_await offer_in(live, std::move(r), *found);
+}
+
+// The call passes two proxies that share this gateway (flag loop-protect): what is anchored once is anchored.
+bool server::state::comes_again(const live_call& live, const request& r) const {
+    if (!r.loop_protect)
+        return false;
+    const auto said = sdp::parse(r.sdp);
+    return said && is_ours(live.branches, *said);
 }
 
 // In the call's turn.
@@ -395,6 +407,8 @@ asio::awaitable<bencode::value> server::state::answer(request r) {
         co_return error_reply("Unknown call-id");
     const auto& live = held->live;
     live->ended.clear();
+    if (comes_again(*live, r))
+        co_return sdp_reply(std::move(r.sdp));
     const auto at = find_answered(live->branches, r);
     if (!at) {
         sdp::wipe(r.sdp);

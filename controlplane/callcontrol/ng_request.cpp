@@ -197,6 +197,8 @@ private:
             out_.sip_source_address = false;
         else if (flag == "fatal")
             out_.fatal = true;
+        else if (flag == "loop-protect")
+            out_.loop_protect = true;
         else if (flag.starts_with("replace-"))
             read_replace(flag.substr(8), out_);
         else if (flag.starts_with("rtcp-mux-"))

@@ -16,10 +16,14 @@ constexpr std::array<std::string_view, 14> removed_attributes{
     "candidate",         "remote-candidates", "ice-ufrag",   "ice-pwd", "ice-options", "ice-lite", "ice-mismatch",
     "end-of-candidates", "ice-pacing",        "fingerprint", "setup",   "tls-id",      "rtcp",     "rtcp-mux"};
 
+constexpr std::string_view mark_name = "tandem";
+
 bool is_removed(const line& one) {
     if (one.type != 'a')
         return false;
     const auto [name, value] = split_attribute(one.text);
+    if (name == mark_name) // of an earlier pass
+        return true;
     // Bundled lines share a port (RFC 9143); ours each have their own.
     return name == "rtcp-mux-only" || name == "bundle-only" || (name == "group" && value.starts_with("BUNDLE")) ||
            std::find(removed_attributes.begin(), removed_attributes.end(), name) != removed_attributes.end();
@@ -75,6 +79,8 @@ public:
     std::string write() {
         for (const auto& one : from_.lines)
             write_session_line(one);
+        if (!options_.mark.empty())
+            put('a', std::string(mark_name) + ":" + options_.mark);
         for (std::size_t i = 0; i < from_.m_lines.size(); ++i)
             write_media(from_.m_lines[i], to_[i]);
         return std::move(out_);

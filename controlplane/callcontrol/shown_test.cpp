@@ -80,6 +80,31 @@ TEST_F(Shown, AnOfferOfWhichNothingCanBeCarriedIsRefused) {
     EXPECT_NE(beside.find("m=message 0 TCP/MSRP"), std::string::npos) << "beside audio it is rejected alone";
 }
 
+// The call passes two proxies that share the gateway.
+TEST_F(Shown, WhatComesAgainWithLoopProtectGoesOnAsItIs) {
+    const entries flags{{"flags", bencode::list{"loop-protect"}}};
+    const auto first = std::string(offer("c", sdp("10.64.0.2", 4000), flags).text_of("sdp"));
+    EXPECT_NE(first.find("\r\na=tandem:"), std::string::npos);
+    EXPECT_LT(first.find("a=tandem:"), first.find("m=audio")) << "of the session";
+    for (const auto* via : {"", "z9hG4bK-2"}) {
+        auto more = flags;
+        more.emplace_back("via-branch", via);
+        EXPECT_EQ(offer("c", first, std::move(more)).text_of("sdp"), first);
+    }
+    const auto inner = std::string(answer("c", sdp("198.51.100.2", 5000), flags).text_of("sdp"));
+    EXPECT_EQ(answer("c", inner, flags).text_of("sdp"), inner);
+    EXPECT_EQ(relay.open_media.size(), 1U);
+    EXPECT_EQ(asked(1).legs[0].remote_rtp->address.to_string(), "10.64.0.2");
+    EXPECT_EQ(asked(1).legs[1].remote_rtp->port, 5000);
+    // A mark alone leads nobody around the gateway.
+    const auto mark = first.substr(first.find("a=tandem:"), 27);
+    auto forged = sdp("198.51.100.2", 5002);
+    forged.insert(forged.find("m="), mark);
+    const auto reply = offer("c", forged, {{"from-tag", "b"}, {"to-tag", "a"}, flags[0]});
+    EXPECT_EQ(reply.text_of("sdp").find(" 5002 "), std::string_view::npos);
+    EXPECT_NE(reply.text_of("sdp").find("a=tandem:"), std::string_view::npos);
+}
+
 TEST_F(Shown, AnIpv4AddressWrittenAsAnIpv6OneIsIpv4) {
     EXPECT_EQ(callcontrol::sdp::parse_connection("IN IP6 ::ffff:198.51.100.2"),
               asio::ip::make_address("198.51.100.2"));

@@ -10,6 +10,7 @@
 #include <deque>
 #include <list>
 #include <map>
+#include <random>
 
 #include "controlplane/callcontrol/branches.hpp"
 #include "controlplane/callcontrol/cookie_cache.hpp"
@@ -98,6 +99,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     std::vector<std::shared_ptr<listener>> listeners;
     std::vector<waiting_reply> replies;
     asio::steady_timer sweeper;
+    const std::uint64_t instance = std::random_device()() | std::uint64_t{std::random_device()()} << 32;
     bool stopped = false;
 
     // ng_server.cpp
@@ -138,6 +140,7 @@ private:
     asio::awaitable<outcome<std::string>> run_answer(const live_call&, call& draft, const request&, side from);
     asio::awaitable<outcome<void>> apply(const live_call&, call& draft, std::vector<bool>& taken);
     asio::awaitable<outcome<void>> take_ports(const call&, media_line&);
+    [[nodiscard]] bool comes_again(const live_call&, const request&) const;
     void put(const live_call&);
     [[nodiscard]] call begin_branch(const live_call&) const;
     [[nodiscard]] outcome<place> place_of_sender(const call&, const media_line&, const sdp::media&, side,
