@@ -129,12 +129,11 @@ outcome<offered_place> find_offered(const std::vector<call>& all, const request&
 outcome<std::size_t> find_answered(const std::vector<call>& all, const request& r) {
     const auto knows = [&](const call& c) { return has(c, r.from_tag) || has(c, r.to_tag); };
     const auto mine = [&](const call& c) { return same_branch(c, r) && knows(c); };
-    for (const auto& at :
-         {newest(all, [&](const call& c) { return mine(c) && has(c, r.to_tag); }),
-          newest(all, [&](const call& c) { return mine(c) && waits(c); }), newest(all, mine),
-          newest(all, [&](const call& c) { return between(c, r); }),
-          newest(all, [&](const call& c) { return has(c, r.from_tag) && waits(c); }),
-          newest(all, [&](const call& c) { return has(c, r.from_tag); }), newest(all, knows)})
+    for (const auto& at : {newest(all, [&](const call& c) { return mine(c) && has(c, r.to_tag); }),
+                           newest(all, [&](const call& c) { return mine(c) && waits(c); }), newest(all, mine),
+                           newest(all, [&](const call& c) { return between(c, r); }),
+                           newest(all, [&](const call& c) { return has(c, r.from_tag) && waits(c); }),
+                           newest(all, [&](const call& c) { return has(c, r.from_tag); }), newest(all, knows)})
         if (at)
             return *at;
     return stranger();
@@ -147,9 +146,7 @@ ended_place find_ended(const std::vector<call>& all, const request& r) {
     };
     if (!r.from_tag.empty() && !known(r.from_tag) && !known(r.to_tag))
         return {};
-    const auto part = [&](std::size_t at) {
-        return ended_place{all.size() == 1 ? what::whole : what::branch, at};
-    };
+    const auto part = [&](std::size_t at) { return ended_place{all.size() == 1 ? what::whole : what::branch, at}; };
     const auto answered_beside = [&](std::size_t at) {
         for (std::size_t i = 0; i < all.size(); ++i)
             if (i != at && all[i].answered)

@@ -67,7 +67,8 @@ void read_remote(const sdp::media& from, const request& r, leg& into) {
     into.rtp = media::endpoint{address, from.port};
     // One of another family cannot be reached from this leg's port.
     const bool reachable = from.rtcp_address && from.rtcp_address->is_v6() == address.is_v6();
-    into.rtcp = media::endpoint{reachable ? *from.rtcp_address : address, from.rtcp_port.value_or(next_port(from.port))};
+    into.rtcp =
+        media::endpoint{reachable ? *from.rtcp_address : address, from.rtcp_port.value_or(next_port(from.port))};
 }
 
 // The first of the peer's lines that we can do (its order is its preference, RFC 4568 7.1.2).
@@ -237,7 +238,8 @@ outcome<void> can_carry(const sdp::session& offer) {
             other = &line;
     }
     if (!any && other != nullptr)
-        return refuse("m=" + other->kind + " " + other->proto + " is not carried, and there is nothing else: only RTP is");
+        return refuse("m=" + other->kind + " " + other->proto +
+                      " is not carried, and there is nothing else: only RTP is");
     return {};
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How calls end, whole or by branches: delete, media that end by themselves; query and list tell of them; a call's turn.
-// One thread: the control plane's io_context.
+// How calls end, whole or by branches: delete, media that end by themselves; query and list tell of them; a call's
+// turn. One thread: the control plane's io_context.
 #include <algorithm>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>

@@ -72,8 +72,8 @@ TEST_F(Forks, WhicheverAnswersIsTakenByItsOwnTransport) {
             const std::string sdp1(branch("br.1", {{"transport-protocol", two}}).text_of("sdp"));
             const auto& heard = who == std::string("br.0") ? sdp0 : sdp1;
             const bool secure = heard.find("RTP/SAVP") != std::string::npos;
-            const auto reply = answered(
-                "t", secure ? taking(offered(heard).first, "198.51.100.3") : sdp("198.51.100.3", 5000), who);
+            const auto reply =
+                answered("t", secure ? taking(offered(heard).first, "198.51.100.3") : sdp("198.51.100.3", 5000), who);
             EXPECT_EQ(reply.text_of("result"), "ok") << one << two << who << reply.text_of("error-reason");
             end({});
         }
@@ -93,11 +93,8 @@ TEST_F(Forks, BothMayAnswerOneAfterTheOther) {
     ASSERT_EQ(offer("c", sdp("198.51.100.3", 5500), {{"from-tag", "t0"}, {"to-tag", "a"}, {"via-branch", "br.9"}})
                   .text_of("result"),
               "ok");
-    ASSERT_EQ(command("answer", {{"call-id", "c"},
-                                 {"from-tag", "t0"},
-                                 {"to-tag", "a"},
-                                 {"via-branch", "br.9"},
-                                 {"sdp", caller}})
+    ASSERT_EQ(command("answer",
+                      {{"call-id", "c"}, {"from-tag", "t0"}, {"to-tag", "a"}, {"via-branch", "br.9"}, {"sdp", caller}})
                   .text_of("result"),
               "ok");
     EXPECT_EQ(asked(1).legs[1].remote_rtp->port, 5500);
@@ -212,12 +209,11 @@ TEST_F(Forks, AStrangersOfferIsRefusedWhileTheCallRings) {
     const auto from = [](const char* address) { return bencode::list{"IP4", address}; };
     branch("br.0", {{"received-from", from("198.51.100.2")}});
     const auto locals = relay.open_media.at(1).locals.legs[0].rtp;
-    const std::vector<entries> strangers{{{"from-tag", "x"}},
-                                         {{"from-tag", "x"}, {"via-branch", "br.7"}},
-                                         {{"from-tag", "x"}, {"received-from", from("203.0.113.9")}},
-                                         {{"from-tag", "x"},
-                                          {"via-branch", "br.0"},
-                                          {"received-from", from("203.0.113.9")}}};
+    const std::vector<entries> strangers{
+        {{"from-tag", "x"}},
+        {{"from-tag", "x"}, {"via-branch", "br.7"}},
+        {{"from-tag", "x"}, {"received-from", from("203.0.113.9")}},
+        {{"from-tag", "x"}, {"via-branch", "br.0"}, {"received-from", from("203.0.113.9")}}};
     for (const auto& keys : strangers) {
         const auto reply = offer("c", sdp("203.0.113.9", 4444), keys);
         EXPECT_TRUE(reply.text_of("error-reason").starts_with("Call exists with other tags")) << keys.size();
@@ -234,9 +230,9 @@ TEST_F(Forks, TheSamePartyMayTryAgainUnderAnotherTag) {
     EXPECT_EQ(branch("br.5", {{"from-tag", "a2"}, {"received-from", from}}).text_of("result"), "ok");
     EXPECT_EQ(branch("br.5", {{"from-tag", "a3"}}).text_of("result"), "ok") << "by its via-branch";
     EXPECT_EQ(relay.open_media.size(), 1U);
-    EXPECT_EQ(command("answer", {{"call-id", "c"}, {"from-tag", "a3"}, {"to-tag", "t"}, {"sdp", caller}})
-                  .text_of("result"),
-              "ok");
+    EXPECT_EQ(
+        command("answer", {{"call-id", "c"}, {"from-tag", "a3"}, {"to-tag", "t"}, {"sdp", caller}}).text_of("result"),
+        "ok");
 }
 
 TEST_F(Forks, BranchesOutliveARestart) {
@@ -255,7 +251,10 @@ TEST_F(Forks, BranchesOutliveARestart) {
 }
 
 TEST_F(Forks, WhatIsNoUtf8OutlivesARestartByteForByte) {
-    const std::string id("\xff\x80" "call\xc3(\0\x01 1", 12), tag = "\xe2\x28\xa1tag", to = "\x01\xf5";
+    const std::string id("\xff\x80"
+                         "call\xc3(\0\x01 1",
+                         12),
+        tag = "\xe2\x28\xa1tag", to = "\x01\xf5";
     const entries keys{{"from-tag", tag}};
     ASSERT_EQ(offer(id, caller, keys).text_of("result"), "ok");
     ASSERT_EQ(

@@ -106,8 +106,7 @@ TEST_F(Shown, WhatComesAgainWithLoopProtectGoesOnAsItIs) {
 }
 
 TEST_F(Shown, AnIpv4AddressWrittenAsAnIpv6OneIsIpv4) {
-    EXPECT_EQ(callcontrol::sdp::parse_connection("IN IP6 ::ffff:198.51.100.2"),
-              asio::ip::make_address("198.51.100.2"));
+    EXPECT_EQ(callcontrol::sdp::parse_connection("IN IP6 ::ffff:198.51.100.2"), asio::ip::make_address("198.51.100.2"));
     ASSERT_EQ(offer("c", sdp("::ffff:10.64.0.2", 4000), {{"metadata", "caller=alice;callee=bob"}}).text_of("result"),
               "ok");
     ASSERT_EQ(answer("c", sdp("::ffff:198.51.100.2", 5000)).text_of("result"), "ok");
@@ -118,9 +117,9 @@ TEST_F(Shown, AnIpv4AddressWrittenAsAnIpv6OneIsIpv4) {
 
 TEST_F(Shown, WhatIsOfAnotherFamilyIsNotSentTo) {
     ASSERT_EQ(offer("c", sdp("198.51.100.2", 4000, "a=rtcp:4009 IN IP6 2001:db8::9\r\n")).text_of("result"), "ok");
-    ASSERT_EQ(answer("c", sdp("10.0.0.3", 5000), {{"received-from", bencode::list{"IP6", "2001:db8::7"}}})
-                  .text_of("result"),
-              "ok");
+    ASSERT_EQ(
+        answer("c", sdp("10.0.0.3", 5000), {{"received-from", bencode::list{"IP6", "2001:db8::7"}}}).text_of("result"),
+        "ok");
     EXPECT_EQ(asked(1).legs[0].remote_rtcp, (media::endpoint{asio::ip::make_address("198.51.100.2"), 4009}));
     EXPECT_EQ(asked(1).legs[1].remote_rtp->address.to_string(), "10.0.0.3");
 }

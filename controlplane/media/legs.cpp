@@ -104,8 +104,8 @@ std::optional<asio::ip::address> manager::address_named(const std::string& name,
     return found;
 }
 
-// On hold by c=0.0.0.0 (RFC 3264 8.4) a leg stays where it is known: its unit need not hear of it, and who holds may play
-// music.
+// On hold by c=0.0.0.0 (RFC 3264 8.4) a leg stays where it is known: its unit need not hear of it, and who holds may
+// play music.
 void manager::keep_held(const state& m, std::size_t i, leg_terms& want) {
     const auto& now = m.now.legs[i];
     if (want.remote_rtp || want.unroutable || !m.installed || now.kind != want.kind || now.unit != want.unit ||

@@ -60,9 +60,10 @@ bool manager::add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, c
     const auto shapes = of.shapes();
     for (const auto way : {protocol::direction::to_gateway, protocol::direction::to_unit}) {
         const bool in = way == protocol::direction::to_gateway;
-        const auto derived = m.level.seed_is_key
-                                 ? protocol::seed_as_keys(seeds.seed[in ? 0 : 1], to.suite)
-                                 : protocol::derive_keys(seeds.seed[0], {to.tsid, to.told(m.id), way, seeds.epoch, to.suite});
+        const auto derived =
+            m.level.seed_is_key
+                ? protocol::seed_as_keys(seeds.seed[in ? 0 : 1], to.suite)
+                : protocol::derive_keys(seeds.seed[0], {to.tsid, to.told(m.id), way, seeds.epoch, to.suite});
         if (!derived)
             return false;
         append_keys(keys, in ? flows_from(shapes, i) : flows_towards(shapes, i), in ? api::side::in : api::side::out,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text of others (Call-IDs, tags) as JSON keeps it over a restart, byte for byte: what is no UTF-8 goes in as hex behind
-// a mark that no such text begins with. Pure; any thread.
+// Text of others (Call-IDs, tags) as JSON keeps it over a restart, byte for byte: what is no UTF-8 goes in as hex
+// behind a mark that no such text begins with. Pure; any thread.
 #pragma once
 
 #include <algorithm>

@@ -39,7 +39,10 @@ std::chrono::milliseconds span_from(const json& value) {
 
 void write(json_out& to, const media::leg_row& leg) {
     to.open('{').field("kind", leg.kind == media::leg_kind::unit ? "unit" : "core").field("unit", leg.unit);
-    to.field("tsid", leg.tsid).field("second", leg.second).field("interface", leg.interface).field("address_index", leg.address_index);
+    to.field("tsid", leg.tsid)
+        .field("second", leg.second)
+        .field("interface", leg.interface)
+        .field("address_index", leg.address_index);
     to.field("outer", leg.outer.to_string()).field("port", leg.port);
     write(to, "local_rtp", leg.local_rtp);
     write(to, "local_rtcp", leg.local_rtcp);

@@ -47,7 +47,8 @@ TEST_F(Turns, TwoCallsThatNameEachOthersPorts) {
         EXPECT_TRUE(flow::same_address(there[n].destination, phone4));
         EXPECT_TRUE(flow::same_address(there[n].source, local(core4, 6002)));
     }
-    const auto back = t.pass(1, {frame(rtp(1, 8), phone4, local(core4, 6002)), frame(rtcp(8), phone4, local(core4, 6002))});
+    const auto back =
+        t.pass(1, {frame(rtp(1, 8), phone4, local(core4, 6002)), frame(rtcp(8), phone4, local(core4, 6002))});
     ASSERT_EQ(back.size(), 2u);
     EXPECT_TRUE(flow::same_address(back[0].destination, unit4));
     EXPECT_EQ(t.counter(api::counter::turned_back), 72u);
