@@ -3,6 +3,7 @@
 #include "controlplane/callcontrol/call.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include <openssl/rand.h>
 
@@ -56,7 +57,7 @@ void read_remote(const sdp::media& from, const request& r, leg& into) {
     if (into.held)
         return;
     auto address = from.address;
-    if (into.where.kind == leg_kind::core && r.received_from &&
+    if (into.where.kind == leg_kind::core && r.received_from && r.received_from->is_v6() == into.where.ipv6 &&
         (r.sip_source_address || (is_private(address) && !is_private(*r.received_from)))) {
         address = *r.received_from;
         into.learn = true; // the port behind a NAT is not the one in the SDP
@@ -64,7 +65,10 @@ void read_remote(const sdp::media& from, const request& r, leg& into) {
     if (into.where.kind == leg_kind::core && is_link_local(address))
         into.learn = true;
     into.rtp = media::endpoint{address, from.port};
-    into.rtcp = media::endpoint{from.rtcp_address.value_or(address), from.rtcp_port.value_or(next_port(from.port))};
+    // One of another family cannot be reached from this leg's port.
+    const bool reachable = from.rtcp_address && from.rtcp_address->is_v6() == address.is_v6();
+    into.rtcp =
+        media::endpoint{reachable ? *from.rtcp_address : address, from.rtcp_port.value_or(next_port(from.port))};
 }
 
 // The first of the peer's lines that we can do (its order is its preference, RFC 4568 7.1.2).
@@ -97,9 +101,23 @@ outcome<void> take_offered_keys(const sdp::media& from, leg& into) {
     return {};
 }
 
+// What was offered before stays good where several may still answer (forks that the proxy does not tell apart); each
+// was offered keys of its own, told apart by their tags.
+void keep_offered(const call& c, leg& into) {
+    constexpr std::size_t most_earlier = 32;
+    auto& kept = into.earlier;
+    if (!c.opening)
+        kept.clear();
+    else
+        std::move(into.offered.begin(), into.offered.end(), std::back_inserter(kept));
+    if (kept.size() > most_earlier)
+        kept.erase(kept.begin(), kept.end() - most_earlier);
+    into.offered.clear();
+}
+
 // The other leg: which transport and keys we offer there.
 outcome<void> prepare_offer(const call& c, const sdp::media& from, const request& r, bool fresh, leg& into) {
-    into.offered.clear();
+    keep_offered(c, into);
     if (into.where.kind == leg_kind::unit) {
         into.profile = {.rtp = true}; // the secondary protects it
         return {};
@@ -113,7 +131,7 @@ outcome<void> prepare_offer(const call& c, const sdp::media& from, const request
     into.profile.dtls = false;
     if (!into.profile.secure)
         return {};
-    std::uint32_t tag = 1;
+    std::uint32_t tag = into.earlier.empty() ? 1 : into.earlier.back().tag + 1;
     if (!fresh && into.keys.suite && !into.keys.send.empty()) { // as agreed before, same key
         into.offered.push_back({into.keys.tag, *into.keys.suite, into.keys.send});
         return {};
@@ -133,21 +151,23 @@ outcome<void> prepare_offer(const call& c, const sdp::media& from, const request
 
 // The answerer's leg: which of our lines it took.
 outcome<void> take_answered_keys(const sdp::media& from, leg& into) {
-    if (into.offered.empty()) {
-        if (from.profile.secure)
-            return refuse("Answer is " + from.proto + " where plain RTP was offered");
+    if (into.offered.empty() && !from.profile.secure) {
         into.keys = {};
         return {};
     }
+    if (into.offered.empty() && into.earlier.empty())
+        return refuse("Answer is " + from.proto + " where plain RTP was offered");
     if (!from.profile.secure)
         return refuse("Answer is " + from.proto + " where RTP/SAVP was offered: it would be in clear");
     const auto* chosen = choose(from.cryptos);
     if (chosen == nullptr)
         return refuse("Answer has no usable a=crypto line");
-    const auto ours = std::find_if(into.offered.begin(), into.offered.end(), [&](const auto& line) {
-        return line.tag == chosen->tag && line.suite == *chosen->suite;
-    });
-    if (ours == into.offered.end())
+    const sdp::crypto_line* ours = nullptr;
+    for (const auto* some : {&into.earlier, &into.offered})
+        for (const auto& line : *some)
+            if (line.tag == chosen->tag && line.suite == *chosen->suite)
+                ours = &line;
+    if (ours == nullptr)
         return refuse("Answer's a=crypto:" + std::to_string(chosen->tag) + " " + chosen->suite_name +
                       " is none of those offered");
     into.keys.tag = ours->tag;
@@ -203,6 +223,26 @@ std::vector<media::media_id> call::media() const {
     return out;
 }
 
+outcome<void> can_carry(const sdp::session& offer) {
+    const sdp::media* other = nullptr;
+    bool any = false;
+    for (const auto& line : offer.m_lines) {
+        if (line.rejected())
+            continue;
+        if (line.profile.rtp)
+            any = true;
+        else if (line.kind == "image")
+            return refuse("Fax by T.38 (m=image " + line.proto +
+                          ") is not carried: answer 488, and the fax goes on in the audio of the call");
+        else if (other == nullptr)
+            other = &line;
+    }
+    if (!any && other != nullptr)
+        return refuse("m=" + other->kind + " " + other->proto +
+                      " is not carried, and there is nothing else: only RTP is");
+    return {};
+}
+
 outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media& from, side sender,
                               const place& from_where, const place& to_where, const request& r) {
     line_plan plan;
@@ -216,9 +256,9 @@ outcome<line_plan> take_offer(const call& c, media_line& line, const sdp::media&
     auto& near = line.legs[sender];
     auto& far = line.legs[other(sender)];
     plan.reopen = line.id == 0 || near.where != from_where || far.where != to_where;
-    const bool fresh = line.id == 0 || !line.answered;
+    const bool fresh = line.id == 0 || !line.answered || c.opening; // never the key of who was asked before
     if (line.id == 0) // a new media begins at rollover counter 0: an old key would protect the same indices again
-        near.keys = {}, far.keys = {};
+        near.keys = {}, far.keys = {}, far.offered.clear(), far.earlier.clear();
     near.where = from_where;
     far.where = to_where;
     if (near.where.kind == leg_kind::unit && from.profile.secure)
@@ -256,6 +296,7 @@ outcome<bool> take_answer(const call& c, media_line& line, const sdp::media& fro
 media::media_request relay_request(const call& c, const media_line& line, bool complete) {
     media::media_request out;
     out.call_id = c.call_id;
+    out.branch = c.branch;
     out.index = line.index;
     out.kind = line.kind;
     out.caller = c.caller;

@@ -53,6 +53,7 @@ struct leg {
     sdp::transport profile;                   // in this side's SDP
     sdes_state keys;
     std::vector<sdp::crypto_line> offered; // our a=crypto in the last offer to this side
+    std::vector<sdp::crypto_line> earlier; // and in those before it that somebody may still answer
     bool mux_offered = false;              // in the last offer to, or from, this side
 };
 
@@ -67,9 +68,16 @@ struct media_line {
     std::array<media::leg_local, 2> local;
 };
 
+// A call, or one branch of it where it forked (branches.hpp).
 struct call {
     std::string call_id;
-    std::array<std::vector<std::string>, 2> tags; // side 1 has several where the call forked; the last is the latest
+    std::uint32_t branch = 0;                      // its number, by which the relay tells its media from the others'
+    std::string via_branch;                        // of the offer that began it; may be empty
+    std::optional<asio::ip::address> source;       // and where that came from (received-from)
+    unsigned ringing = 0;                          // offers without a to-tag that went out under this branch
+    std::uint32_t settled = 0;                     // the greatest of the call's branches answered last; 0 = not yet
+    std::chrono::steady_clock::time_point offered; // the wall clock may jump; not saved
+    std::array<std::vector<std::string>, 2> tags;  // side 1 has several where the call forked; the last is the latest
     std::string caller, callee;
     std::string caller_domain, callee_domain, wish, dialled; // metadata, for policy
     bool callee_offered = false;                             // side 0 is the callee (INVITE without SDP)
@@ -79,6 +87,7 @@ struct call {
     std::vector<media_line> lines;                     // in force; before the first answer, as offered
     std::optional<std::vector<media_line>> reoffered;  // as a re-offer wants them that has no answer yet
     side offerer = 0;                                  // of the last offer
+    bool opening = false;                              // that had no to-tag: who answers it need not be who did before
     bool answered = false;
     // Of the last offer: what to tell its sender in the answer.
     bool accept_mux = false, refuse_mux = false;
@@ -109,6 +118,9 @@ struct line_plan {
     bool reopen = false; // ports must be taken (new line, or a leg moves)
 };
 
+// Whether there is something in the offer that can be carried. What is refused here never becomes an offer of nothing.
+[[nodiscard]] outcome<void> can_carry(const sdp::session& offer);
+
 // Reads one m= line of `from`'s offer into the line. `to` is where the other leg is. Changes only the line.
 [[nodiscard]] outcome<line_plan> take_offer(const call&, media_line&, const sdp::media&, side from,
                                             const place& from_where, const place& to_where, const request&);
@@ -123,8 +135,8 @@ struct line_plan {
 [[nodiscard]] sdp::media_rewrite rewrite_for_answer(const media_line&, side to);
 [[nodiscard]] sdp::rewrite_options rewrite_options_of(const request&);
 
-// JSON without keys, for the call_store. load: nothing where it is not ours.
-[[nodiscard]] std::string save(const call&);
-[[nodiscard]] std::optional<call> load(std::string_view json);
+// A call's branches as JSON without keys, for the call_store. load: nothing where it is not ours.
+[[nodiscard]] std::string save(const std::vector<call>&);
+[[nodiscard]] std::optional<std::vector<call>> load(std::string_view json);
 
 } // namespace tandem::callcontrol

@@ -6,6 +6,7 @@
 #include "controlplane/callcontrol/call.hpp"
 #include "controlplane/protocol/address_text.hpp"
 #include "controlplane/protocol/json_out.hpp"
+#include "controlplane/protocol/kept_text.hpp"
 
 namespace tandem::callcontrol {
 
@@ -104,12 +105,22 @@ void write(json_out& to, const media_line& m) {
     to.close(']').close('}');
 }
 
+using protocol::kept_text;
+using protocol::text_kept;
+
 template <class Texts>
 void write_texts(json_out& to, const Texts& texts) {
     to.open('[');
     for (const auto& text : texts)
-        to.value(std::string_view(text));
+        to.value(kept_text(text));
     to.close(']');
+}
+
+template <class Texts>
+void read_texts(const json& from, Texts& into) {
+    into = from.get<Texts>();
+    for (auto& text : into)
+        text = text_kept(text);
 }
 
 media_line to_line(const json& from) {
@@ -143,16 +154,20 @@ std::vector<media_line> to_lines(const json& from) {
     return out;
 }
 
-} // namespace
-
-std::string save(const call& c) {
-    json_out to;
-    to.open('{').field("version", format_version).field("call_id", c.call_id).key("tags").open('[');
+// Open: the caller closes the brace.
+void write(json_out& to, const call& c) {
+    to.open('{').field("version", format_version).field("call_id", kept_text(c.call_id)).key("tags").open('[');
     for (const auto& tags : c.tags)
         write_texts(to, tags);
     to.close(']')
-        .field("caller", c.caller)
-        .field("callee", c.callee)
+        .field("branch", c.branch)
+        .field("via_branch", kept_text(c.via_branch))
+        .field("source", c.source ? protocol::address_text(*c.source) : std::string())
+        .field("ringing", c.ringing)
+        .field("settled", c.settled)
+        .field("opening", c.opening)
+        .field("caller", kept_text(c.caller))
+        .field("callee", kept_text(c.callee))
         .field("caller_domain", c.caller_domain)
         .field("callee_domain", c.callee_domain)
         .field("wish", c.wish)
@@ -174,37 +189,70 @@ std::string save(const call& c) {
         to.key("reoffered");
         write(to, *c.reoffered);
     }
+}
+
+// What is younger than the format has a default.
+call to_call(const json& from) {
+    call c;
+    c.call_id = text_kept(from.at("call_id").get<std::string>());
+    for (const side s : {0U, 1U})
+        read_texts(from.at("tags").at(s), c.tags[s]);
+    c.branch = from.value("branch", 0U);
+    c.via_branch = text_kept(from.value("via_branch", ""));
+    if (const auto source = from.value("source", ""); !source.empty())
+        c.source = asio::ip::make_address(source);
+    c.ringing = from.value("ringing", 0U);
+    c.settled = from.value("settled", 0U);
+    c.opening = from.value("opening", false);
+    c.caller = text_kept(from.at("caller").get<std::string>());
+    c.callee = text_kept(from.at("callee").get<std::string>());
+    c.caller_domain = from.value("caller_domain", "");
+    c.callee_domain = from.value("callee_domain", "");
+    c.wish = from.value("wish", "");
+    c.dialled = from.value("dialled", "");
+    c.callee_offered = from.at("callee_offered").get<bool>();
+    c.created.wall = time_point(from.at("created_us"));
+    c.created.up = std::chrono::milliseconds(from.value("created_up", std::int64_t{0}));
+    c.created.boot = from.value("boot", 0U);
+    c.last_signal = time_point(from.at("last_signal_us"));
+    read_texts(from.at("interfaces"), c.interfaces);
+    c.offerer = from.at("offerer").get<unsigned>() & 1;
+    c.answered = from.at("answered").get<bool>();
+    c.accept_mux = from.at("accept_mux").get<bool>();
+    c.refuse_mux = from.at("refuse_mux").get<bool>();
+    c.lines = to_lines(from.at("lines"));
+    if (const auto wanted = from.find("reoffered"); wanted != from.end())
+        c.reoffered = to_lines(*wanted);
+    return c;
+}
+
+} // namespace
+
+// The first branch, and the others within it: a call that did not fork is one object.
+std::string save(const std::vector<call>& branches) {
+    json_out to;
+    for (std::size_t i = 0; i < branches.size(); ++i) {
+        if (i == 1)
+            to.key("branches").open('[');
+        write(to, branches[i]);
+        if (i > 0)
+            to.close('}');
+    }
+    if (branches.size() > 1)
+        to.close(']');
     return to.close('}').take();
 }
 
-std::optional<call> load(std::string_view text) {
+std::optional<std::vector<call>> load(std::string_view text) {
     try {
         const auto from = json::parse(text);
         if (from.at("version").get<int>() != format_version)
             return {};
-        call c;
-        c.call_id = from.at("call_id").get<std::string>();
-        c.tags = from.at("tags").get<decltype(c.tags)>();
-        c.caller = from.at("caller").get<std::string>();
-        c.callee = from.at("callee").get<std::string>();
-        c.caller_domain = from.value("caller_domain", ""); // younger than the format
-        c.callee_domain = from.value("callee_domain", "");
-        c.wish = from.value("wish", "");
-        c.dialled = from.value("dialled", "");
-        c.callee_offered = from.at("callee_offered").get<bool>();
-        c.created.wall = time_point(from.at("created_us"));
-        c.created.up = std::chrono::milliseconds(from.value("created_up", std::int64_t{0}));
-        c.created.boot = from.value("boot", 0U);
-        c.last_signal = time_point(from.at("last_signal_us"));
-        c.interfaces = from.at("interfaces").get<decltype(c.interfaces)>();
-        c.offerer = from.at("offerer").get<unsigned>() & 1;
-        c.answered = from.at("answered").get<bool>();
-        c.accept_mux = from.at("accept_mux").get<bool>();
-        c.refuse_mux = from.at("refuse_mux").get<bool>();
-        c.lines = to_lines(from.at("lines"));
-        if (const auto wanted = from.find("reoffered"); wanted != from.end())
-            c.reoffered = to_lines(*wanted);
-        return c;
+        std::vector<call> branches{to_call(from)};
+        if (const auto others = from.find("branches"); others != from.end())
+            for (const auto& one : *others)
+                branches.push_back(to_call(one));
+        return branches;
     } catch (const std::exception&) { // nlohmann and asio report by exception; outside this function there is none
         return {};
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ng commands: offer and answer carry SDP between call.cpp (what it means) and the media relay (what happens);
-// delete ends, query and list tell. One thread: the control plane's io_context; each holds its call's turn.
+// The ng commands offer and answer: they carry SDP between call.cpp (what it means) and the media relay (what happens).
+// One thread: the control plane's io_context; each holds its call's turn.
 #include <algorithm>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
@@ -34,13 +34,6 @@ bencode::value sdp_reply(std::string body) {
     return reply;
 }
 
-bencode::value not_found() {
-    bencode::value reply(bencode::dict{});
-    reply.add("warning", "Call-ID not found or tags didn't match");
-    reply.add("result", "ok");
-    return reply;
-}
-
 void apply_direction(call& c, const request& r, side sender) {
     if (r.direction) {
         c.interfaces[sender] = (*r.direction)[0];
@@ -58,46 +51,48 @@ void take_words(call& c, const request& r) {
             *kept = *said;
 }
 
-void drop_ended(std::vector<media_line>& lines, const live_call& of) {
-    for (auto& line : lines)
-        if (std::find(of.ended.begin(), of.ended.end(), line.id) != of.ended.end())
-            line.id = 0;
+// What an offer says of its sender and of the call.
+void take_offerer(call& c, const request& r, const offered_place& in) {
+    c.last_signal = std::chrono::system_clock::now();
+    c.offered = std::chrono::steady_clock::now();
+    c.opening = in.opening;
+    c.learn_tag(in.from, r.from_tag);
+    c.learn_tag(other(in.from), r.to_tag);
+    if (in.opening) {
+        c.via_branch = r.via_branch;
+        c.source = r.received_from;
+        ++c.ringing;
+    }
+    if (!c.answered && in.from == 0) {
+        if (!r.caller.empty())
+            c.caller = r.caller;
+        if (!r.callee.empty())
+            c.callee = r.callee;
+        take_words(c, r);
+        c.callee_offered = r.callee_offers;
+    }
+    apply_direction(c, r, in.from);
 }
 
 } // namespace
 
-asio::awaitable<turnstile::pass> turnstile::enter() {
-    if (busy_) {
-        auto timer =
-            waiting_.emplace(waiting_.end(), co_await asio::this_coro::executor, asio::steady_timer::time_point::max());
-        asio::error_code woken;
-        co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, woken));
-        waiting_.erase(timer); // busy_ was handed on to us
-    }
-    busy_ = true;
-    co_return pass(*this);
-}
-
-void turnstile::leave() {
-    for (auto& timer : waiting_)
-        if (timer.cancel() > 0)
-            return; // it enters now; nobody else may before
-    busy_ = false;
-}
-
-outcome<side> server::state::sender_of_offer(call& c, const request& r) const {
-    if (c.tags[0].empty() && c.tags[1].empty())
-        return 0U;
-    if (const auto known = c.side_of(r.from_tag))
-        return *known;
-    if (!r.to_tag.empty())
-        if (const auto known = c.side_of(r.to_tag))
-            return other(*known);
-    if (!c.answered) { // the caller tries again under a new tag
-        c.tags[0].clear();
-        return 0U;
-    }
-    return refuse("Call exists with other tags: from-tag is unknown");
+// What the branches of a call have in common is taken over from the newest.
+call server::state::begin_branch(const live_call& live) const {
+    call c;
+    c.call_id = live.call_id;
+    c.created = live.created;
+    if (live.branches.empty())
+        return c;
+    const auto& like = live.branches.back();
+    c.branch = live.last_branch + 1;
+    c.caller = like.caller;
+    c.callee = like.callee;
+    c.caller_domain = like.caller_domain;
+    c.callee_domain = like.callee_domain;
+    c.wish = like.wish;
+    c.dialled = like.dialled;
+    c.interfaces = like.interfaces;
+    return c;
 }
 
 outcome<place> server::state::place_of_sender(const call& c, const media_line& line, const sdp::media& from, side s,
@@ -128,10 +123,10 @@ outcome<place> server::state::place_of_sender(const call& c, const media_line& l
 outcome<place> server::state::place_of_other(const call& c, const media_line& line, const sdp::media& from, side sender,
                                              const request& r) const {
     const side s = other(sender);
-    if (line.answered && line.id != 0)
+    if (line.answered && line.id != 0 && !c.opening)
         return line.legs[s].where;
     for (const auto& sibling : c.lines) // a line added to a running call goes where the others go
-        if (sibling.answered && sibling.id != 0)
+        if (sibling.answered && sibling.id != 0 && !c.opening)
             return sibling.legs[s].where;
     const auto& id = c.id_of(s);
     const auto& name = c.interfaces[s];
@@ -149,6 +144,28 @@ outcome<place> server::state::place_of_other(const call& c, const media_line& li
     return place{leg_kind::core, {}, name.empty() ? settings.core_interface : name, want_v6};
 }
 
+// The address that the call shows to that side, anchored or not: within a dialogue it stays (RFC 3264 8).
+asio::ip::address server::state::shown_to(const call& c, side s, const request& r) const {
+    for (const auto* some : {&c.lines, c.reoffered ? &*c.reoffered : &c.lines})
+        for (const auto& line : *some)
+            if (line.local[s].rtp.port != 0)
+                return line.local[s].rtp.address;
+    const auto& name = c.interfaces[s];
+    if (name.empty() || names_unit(name))
+        if (const auto session = sessions.by_unit(c.id_of(s)); session && session->up)
+            return session->inner_gateway;
+    const auto& address = names_unit(name) || name.empty() ? settings.core_interface : name;
+    return relay.address_named(address, r.ipv6.value_or(false)).value_or(asio::ip::address());
+}
+
+sdp::rewrite_options server::state::rewriting(const call& c, side to, const request& r) const {
+    auto options = rewrite_options_of(r);
+    options.shown = shown_to(c, to, r);
+    if (r.loop_protect)
+        options.mark = fmt::format("{:016x}", instance);
+    return options;
+}
+
 // Ports for a line whose legs are new or move.
 asio::awaitable<outcome<void>> server::state::take_ports(const call& c, media_line& line) {
     auto opened = co_await relay.open(relay_request(c, line, false));
@@ -160,25 +177,12 @@ asio::awaitable<outcome<void>> server::state::take_ports(const call& c, media_li
     co_return outcome<void>();
 }
 
-// What was taken for lines that come to nothing: media of their own end, what was taken beside others is given back.
-void server::state::take_back(const std::vector<media_line>& wanted, const call& in_force) {
-    const auto kept = in_force.media();
-    std::vector<media::media_id> over;
-    for (const auto& line : wanted) {
-        if (line.id == 0)
-            continue;
-        if (std::find(kept.begin(), kept.end(), line.id) == kept.end())
-            over.push_back(line.id);
-        else
-            relay.withdraw(line.id);
-    }
-    close_media(over, "offer came to nothing");
-}
-
 asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const request& r, side from) {
     auto offered = sdp::parse(r.sdp);
     if (!offered)
         co_return refuse(std::move(offered.error()));
+    if (auto fine = can_carry(*offered); !fine)
+        co_return refuse(std::move(fine.error()));
     c.offerer = from;
     c.accept_mux = r.mux.demux || r.mux.accept;
     c.refuse_mux = r.mux.reject;
@@ -210,7 +214,7 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
         }
         out.push_back(rewrite_for_offer(line, other(from)));
     }
-    co_return sdp::rewrite(*offered, out, rewrite_options_of(r));
+    co_return sdp::rewrite(*offered, out, rewriting(c, other(from), r));
 }
 
 std::optional<refusal> server::state::count_gate() const {
@@ -252,8 +256,8 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
                 co_return turn_away(r, *no);
             }
             live = std::make_shared<live_call>();
-            live->what.call_id = r.call_id;
-            live->what.created = protocol::moment::now();
+            live->call_id = r.call_id;
+            live->created = protocol::moment::now();
             calls.emplace(r.call_id, live);
             ++count.calls_created;
         }
@@ -262,36 +266,50 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
 
     count.metadata_ignored += r.metadata_ignored;
     live->ended.clear();
-    live->what.last_signal = std::chrono::system_clock::now();
-    live->offered = std::chrono::steady_clock::now();
-    if (auto before = std::exchange(live->what.reoffered, std::nullopt)) // never answered: this one takes its place
-        take_back(*before, live->what);
-    auto c = live->what; // all of it or nothing
-    const bool is_new = c.tags[0].empty() && c.tags[1].empty();
-    const auto from = sender_of_offer(c, r);
-    if (!from)
-        co_return error_reply(from.error().text);
-    c.learn_tag(*from, r.from_tag);
-    c.learn_tag(other(*from), r.to_tag);
-    if (!c.answered && *from == 0) {
-        if (!r.caller.empty())
-            c.caller = r.caller;
-        if (!r.callee.empty())
-            c.callee = r.callee;
-        take_words(c, r);
-        c.callee_offered = r.callee_offers;
+    if (comes_again(*live, r))
+        co_return sdp_reply(std::move(r.sdp));
+    const auto found = find_offered(live->branches, r);
+    if (!found || (!found->at && live->branches.size() >= most_branches)) {
+        sdp::wipe(r.sdp);
+        co_return error_reply(found ? fmt::format("Call has {} branches already, no more are taken", most_branches)
+                                    : found.error().text);
     }
-    apply_direction(c, r, *from);
-    auto body = co_await run_offer(c, r, *from);
+    co_return co_await offer_in(live, std::move(r), *found);
+}
+
+// The call passes two proxies that share this gateway (flag loop-protect): what is anchored once is anchored.
+bool server::state::comes_again(const live_call& live, const request& r) const {
+    if (!r.loop_protect)
+        return false;
+    const auto said = sdp::parse(r.sdp);
+    return said && is_ours(live.branches, *said);
+}
+
+// In the call's turn.
+asio::awaitable<bencode::value> server::state::offer_in(std::shared_ptr<live_call> live, request r, offered_place in) {
+    const bool is_new = live->branches.empty();
+    call before; // what is in force; of a branch that begins, nothing
+    if (in.at) {
+        auto& known = live->branches[*in.at];
+        if (auto open = std::exchange(known.reoffered, std::nullopt)) // never answered: this one takes its place
+            take_back(*open, known);
+        before = known;
+    }
+    auto c = in.at ? before : begin_branch(*live); // all of it or nothing
+    if (in.new_tag)
+        c.tags[0].clear();
+    take_offerer(c, r, in);
+    auto body = co_await run_offer(c, r, in.from);
     sdp::wipe(r.sdp);
-    if (live->gone) {
+    auto* const known = in.at ? live->find(c.branch) : nullptr;
+    if (live->gone || (in.at && known == nullptr)) {
         close_media(c.media(), "call has ended"); // what was opened after the end
         co_return error_reply("Call has ended");
     }
     drop_ended(c.lines, *live);
     if (!body) {
         spdlog::info("ng: offer of call \"{}\" refused: {}", c.call_id, body.error().text);
-        take_back(c.lines, live->what);
+        take_back(c.lines, known != nullptr ? *known : call());
         if (is_new)
             forget(live, "offer refused: " + body.error().text);
         if (is_new && body.error().of != media::shortage::none) // a call that runs would not be let go to another node
@@ -302,10 +320,14 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
     }
     if (c.answered) {
         c.reoffered = std::move(c.lines);
-        c.lines = std::move(live->what.lines);
+        c.lines = std::move(known->lines);
     }
-    live->what = std::move(c);
-    store.put(live->what.call_id, save(live->what));
+    if (known != nullptr)
+        *known = std::move(c);
+    else
+        live->branches.push_back(std::move(c));
+    live->last_branch = std::max(live->last_branch, live->branches.back().branch);
+    put(*live);
     co_return sdp_reply(std::move(*body));
 }
 
@@ -351,7 +373,7 @@ asio::awaitable<outcome<std::string>> server::state::run_answer(const live_call&
     for (std::size_t i = 0; i < out.size() && i < taken.size(); ++i)
         if (taken[i])
             out[i] = rewrite_for_answer(c.lines[i], other(from));
-    co_return sdp::rewrite(*answered, out, rewrite_options_of(r));
+    co_return sdp::rewrite(*answered, out, rewriting(c, other(from), r));
 }
 
 // All lines that were taken, or none; only then the others end.
@@ -379,122 +401,43 @@ asio::awaitable<outcome<void>> server::state::apply(const live_call& live, call&
     co_return outcome<void>();
 }
 
-asio::awaitable<std::optional<held_call>> server::state::hold(const std::string& call_id) {
-    const auto at = calls.find(call_id);
-    if (at == calls.end())
-        co_return std::nullopt;
-    auto live = at->second;
-    auto turn = co_await live->turns.enter();
-    if (live->gone)
-        co_return std::nullopt;
-    co_return held_call{std::move(live), std::move(turn)};
-}
-
 asio::awaitable<bencode::value> server::state::answer(request r) {
     const auto held = co_await hold(r.call_id);
     if (!held)
         co_return error_reply("Unknown call-id");
     const auto& live = held->live;
     live->ended.clear();
-    live->what.last_signal = std::chrono::system_clock::now();
-    auto c = live->what; // all of it or nothing
+    if (comes_again(*live, r))
+        co_return sdp_reply(std::move(r.sdp));
+    const auto at = find_answered(live->branches, r);
+    if (!at) {
+        sdp::wipe(r.sdp);
+        co_return error_reply(at.error().text);
+    }
+    live->branches[*at].last_signal = std::chrono::system_clock::now();
+    auto c = live->branches[*at]; // all of it or nothing
     if (c.reoffered)
         c.lines = *std::exchange(c.reoffered, std::nullopt);
-    if (!c.side_of(r.from_tag) && !c.side_of(r.to_tag))
-        co_return error_reply("Call exists with other tags: from-tag is unknown");
     const side from = other(c.offerer);
     if (c.side_of(r.to_tag).value_or(from) == from)
         c.learn_tag(from, r.to_tag);
     auto body = co_await run_answer(*live, c, r, from);
     sdp::wipe(r.sdp);
-    if (live->gone)
+    auto* const known = live->find(c.branch);
+    if (live->gone || known == nullptr)
         co_return error_reply("Call has ended");
     if (!body) {
         spdlog::info("ng: answer of call \"{}\" refused: {}", c.call_id, body.error().text);
         co_return error_reply(std::move(body.error().text));
     }
     c.answered = true;
-    live->what = std::move(c);
-    store.put(live->what.call_id, save(live->what));
+    c.settled = 0;
+    for (const auto& other : live->branches)
+        c.settled = std::max(c.settled, other.settled + (other.branch == c.branch ? 0 : 1));
+    c.settled = std::max(c.settled, 1U);
+    *known = std::move(c);
+    put(*live);
     co_return sdp_reply(std::move(*body));
-}
-
-void server::state::forget(const std::shared_ptr<live_call>& live, const std::string& cause,
-                           const std::string& media_cause) {
-    if (std::exchange(live->gone, true))
-        return;
-    calls.erase(live->what.call_id);
-    cookies.forget_call(live->what.call_id);
-    const auto& c = live->what;
-    store.end({c.call_id, c.caller, c.callee, cause, c.created, protocol::moment::now()});
-    ++count.calls_ended;
-    close_media(live->what.media(), media_cause.empty() ? cause : media_cause);
-}
-
-// The unit's confirmation may take its time: the SIP proxy does not wait for it.
-void server::state::close_media(const std::vector<media::media_id>& ids, const std::string& cause) {
-    for (const auto id : ids)
-        protocol::spawn_contained(
-            context, "end of a call's media",
-            [](std::shared_ptr<state> self, media::media_id which, std::string why) -> asio::awaitable<void> {
-                co_await self->relay.close(which, why);
-            }(shared_from_this(), id, cause));
-}
-
-asio::awaitable<bencode::value> server::state::remove(request r) {
-    const auto held = co_await hold(r.call_id);
-    if (!held)
-        co_return not_found();
-    const auto& live = held->live;
-    auto& c = live->what;
-    if (!r.from_tag.empty() && !c.side_of(r.from_tag) && !c.side_of(r.to_tag))
-        co_return not_found();
-    auto reply = ok_reply();
-    add_statistics(reply, c, relay);
-    auto& forks = c.tags[1];
-    if (!r.to_tag.empty() && forks.size() > 1 && forks.back() != r.to_tag && c.side_of(r.to_tag) == 1U)
-        std::erase(forks, r.to_tag); // a branch that lost: the media belong to another one
-    else
-        forget(live, c.answered ? "hung up" : "ended before it was answered", "deleted");
-    co_return reply;
-}
-
-asio::awaitable<bencode::value> server::state::query(request r) {
-    const auto held = co_await hold(r.call_id);
-    if (!held)
-        co_return error_reply("Unknown call-id");
-    const auto& live = held->live;
-    auto reply = ok_reply();
-    add_statistics(reply, live->what, relay);
-    co_return reply;
-}
-
-bencode::value server::state::list(const request& r) const {
-    bencode::list ids;
-    for (const auto& [id, live] : calls) {
-        if (ids.size() >= r.limit)
-            break;
-        ids.emplace_back(id);
-    }
-    auto reply = ok_reply();
-    reply.add("calls", std::move(ids));
-    return reply;
-}
-
-void server::state::media_ended(media::media_id id, const std::string& call_id, const std::string& cause) {
-    const auto at = calls.find(call_id);
-    if (at == calls.end())
-        return;
-    const auto live = at->second;
-    live->ended.push_back(id);
-    drop_ended(live->what.lines, *live);
-    if (live->what.reoffered)
-        drop_ended(*live->what.reoffered, *live);
-    const auto lives = [](const media_line& line) { return line.id != 0; };
-    if (std::any_of(live->what.lines.begin(), live->what.lines.end(), lives))
-        store.put(call_id, save(live->what));
-    else
-        forget(live, cause.empty() ? "media ended" : cause);
 }
 
 } // namespace tandem::callcontrol

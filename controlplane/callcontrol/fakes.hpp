@@ -38,7 +38,8 @@ struct fake_relay final : media::relay {
         if (!refuse_open.empty() && refuse_open_index.value_or(asked.index) == asked.index)
             co_return tl::unexpected(media::error{refuse_open, short_of});
         const auto known = std::find_if(open_media.begin(), open_media.end(), [&](const auto& m) {
-            return m.second.asked.call_id == asked.call_id && m.second.asked.index == asked.index;
+            return m.second.asked.call_id == asked.call_id && m.second.asked.branch == asked.branch &&
+                   m.second.asked.index == asked.index;
         });
         one made;
         made.asked = asked;
@@ -96,6 +97,9 @@ struct fake_relay final : media::relay {
         co_return;
     }
 
+    [[nodiscard]] std::optional<asio::ip::address> address_named(const std::string&, bool ipv6) const override {
+        return ipv6 ? core6 : core4;
+    }
     [[nodiscard]] std::optional<media::media_info> info(media::media_id id) const override {
         const auto at = open_media.find(id);
         if (at == open_media.end())

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "controlplane/callcontrol/branches.hpp"
 #include "controlplane/protocol/address_text.hpp"
 
 namespace tandem::callcontrol {
@@ -153,21 +154,20 @@ value refusal_reply(const refusal& no, bool knows_load_limit) {
     return out;
 }
 
-void add_statistics(value& reply, const call& c, const media::relay& relay) {
-    const auto us = duration_cast<std::chrono::microseconds>(c.created.wall.time_since_epoch()).count();
-    reply.add("created", us / 1'000'000);
-    reply.add("created_us", us % 1'000'000);
-    reply.add("last signal", seconds(c.last_signal));
-    reply.add("SSRC", dict{});
+namespace {
+
+// The tags of one branch; those that an earlier one had are written already.
+void write_tags(writer& tags, const call& c, const media::relay& relay, std::vector<std::string>& written,
+                totals& sum) {
     std::vector<std::optional<media::media_info>> infos;
     for (const auto& line : c.lines)
         infos.push_back(line.id != 0 ? relay.info(line.id) : std::nullopt);
-    totals sum;
-    writer tags;
-    tags.open_dict();
     for (const side s : {0U, 1U})
         for (std::size_t i = 0; i < c.tags[s].size(); ++i) {
             const auto& tag = c.tags[s][i];
+            if (std::find(written.begin(), written.end(), tag) != written.end())
+                continue;
+            written.push_back(tag);
             const bool current = i + 1 == c.tags[s].size(); // the fork that the media belongs to
             tags.key(tag).open_dict().field("tag", tag).field("created", seconds(c.created.wall));
             write_peers(tags, "subscriptions", c, s);
@@ -178,6 +178,28 @@ void add_statistics(value& reply, const call& c, const media::relay& relay) {
                     write_media(tags, c, c.lines[n], s, infos[n], sum);
             tags.close().close();
         }
+}
+
+} // namespace
+
+void add_statistics(value& reply, const std::vector<call>& branches, const media::relay& relay) {
+    const auto& main = chief(branches);
+    const auto us = duration_cast<std::chrono::microseconds>(main.created.wall.time_since_epoch()).count();
+    auto last_signal = main.last_signal;
+    for (const auto& c : branches)
+        last_signal = std::max(last_signal, c.last_signal);
+    reply.add("created", us / 1'000'000);
+    reply.add("created_us", us % 1'000'000);
+    reply.add("last signal", seconds(last_signal));
+    reply.add("SSRC", dict{});
+    std::vector<std::string> written;
+    totals sum;
+    writer tags;
+    tags.open_dict();
+    write_tags(tags, main, relay, written, sum);
+    for (const auto& c : branches)
+        if (&c != &main)
+            write_tags(tags, c, relay, written, sum);
     reply.add("tags", tags.close().take());
     writer all;
     all.open_dict();

@@ -15,6 +15,6 @@ namespace tandem::callcontrol {
 // words that it looks for, with nothing behind them.
 [[nodiscard]] bencode::value refusal_reply(const refusal&, bool knows_load_limit);
 // query and delete: created, tags with their media and streams, totals.
-void add_statistics(bencode::value& reply, const call&, const media::relay&);
+void add_statistics(bencode::value& reply, const std::vector<call>& branches, const media::relay&);
 
 } // namespace tandem::callcontrol

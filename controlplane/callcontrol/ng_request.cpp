@@ -134,7 +134,7 @@ void read_replace(std::string_view word, request& out) {
 std::optional<asio::ip::address> address(std::string_view text) {
     asio::error_code fault;
     const auto found = asio::ip::make_address(std::string(text.substr(0, 64)), fault);
-    return fault ? std::nullopt : std::optional(found);
+    return fault ? std::nullopt : std::optional(sdp::plain(found));
 }
 
 class request_reader {
@@ -195,6 +195,10 @@ private:
             out_.sip_source_address = true;
         else if (flag == "trust-address")
             out_.sip_source_address = false;
+        else if (flag == "fatal")
+            out_.fatal = true;
+        else if (flag == "loop-protect")
+            out_.loop_protect = true;
         else if (flag.starts_with("replace-"))
             read_replace(flag.substr(8), out_);
         else if (flag.starts_with("rtcp-mux-"))

@@ -46,6 +46,8 @@ struct request {
     std::optional<asio::ip::address> received_from; // SIP packet's source
     bool sip_source_address = false;                // use it instead of the SDP's address
     bool replace_origin = false, replace_username = false, replace_session_name = false;
+    bool loop_protect = false; // an SDP of ours that comes again goes on as it is
+    bool fatal = false;        // delete of what is not there is an error
     bool sdes_off = false;
     bool knows_load_limit = false; // supports: the proxy takes `result = load limit` for a word to ask another node
     std::bitset<api::suite_table.size()> sdes_suites = ~std::bitset<api::suite_table.size()>(); // may be offered

@@ -131,13 +131,14 @@ std::vector<udp::endpoint> server::endpoints() const {
 std::vector<call_summary> server::calls() const {
     std::vector<call_summary> out;
     for (const auto& [id, live] : state_->calls) {
-        const auto& c = live->what;
-        call_summary one{id, {}, {}, c.caller, c.callee, c.created, c.answered, {}};
+        const auto none = call();
+        const auto& c = live->branches.empty() ? none : chief(live->branches);
+        call_summary one{id, {}, {}, c.caller, c.callee, live->created, live->answered(), {}};
         if (!c.tags[0].empty())
             one.from_tag = c.tags[0].back();
         if (!c.tags[1].empty())
             one.to_tag = c.tags[1].back();
-        one.media = c.media();
+        one.media = live->media();
         out.push_back(std::move(one));
     }
     return out;
@@ -160,14 +161,25 @@ asio::awaitable<void> server::state::sweep() {
         asio::error_code ended;
         co_await sweeper.async_wait(asio::redirect_error(asio::use_awaitable, ended));
         const auto limit = std::chrono::steady_clock::now() - settings.offer_timeout;
-        std::vector<std::shared_ptr<live_call>> old;
+        std::vector<std::pair<std::shared_ptr<live_call>, std::uint32_t>> old;
         for (const auto& [id, live] : calls)
-            if (!live->what.answered && live->offered < limit)
-                old.push_back(live);
-        for (const auto& live : old)
+            for (const auto& c : live->branches)
+                if (!c.answered && c.offered < limit)
+                    old.emplace_back(live, c.branch);
+        for (const auto& [live, branch] : old)
             if (!stopped)
-                forget(live, "offer was never answered");
+                forget_branch(live, branch, "offer was never answered");
     }
+}
+
+// False where none of its media go on: they ended while nobody was here.
+bool server::state::take_up(call& c) const {
+    for (auto* some : {&c.lines, c.reoffered ? &*c.reoffered : &c.lines})
+        for (auto& line : *some)
+            if (line.id != 0 && !relay.info(line.id))
+                line.id = 0;
+    c.offered = std::chrono::steady_clock::now();
+    return !c.media().empty();
 }
 
 void server::state::recover() {
@@ -181,19 +193,18 @@ void server::state::recover() {
             return;
         }
         auto live = std::make_shared<live_call>();
-        live->what = std::move(*loaded);
-        live->what.call_id = call_id;
-        // Media that ended while nobody was here.
-        auto& in_force = live->what.lines;
-        for (auto* some : {&in_force, live->what.reoffered ? &*live->what.reoffered : &in_force})
-            for (auto& line : *some)
-                if (line.id != 0 && !relay.info(line.id))
-                    line.id = 0;
-        if (live->what.media().empty()) { // the process died between the end of its media and its own
-            const auto& c = live->what;
-            over.push_back({c.call_id, c.caller, c.callee, "media ended", c.created, protocol::moment::now()});
+        const auto last = chief(*loaded);
+        live->call_id = call_id;
+        live->created = last.created;
+        for (auto& c : *loaded)
+            if (take_up(c))
+                live->branches.push_back(std::move(c));
+        if (live->branches.empty()) { // the process died between the end of its media and its own
+            over.push_back({call_id, last.caller, last.callee, "media ended", last.created, protocol::moment::now()});
             return;
         }
+        for (const auto& c : live->branches)
+            live->last_branch = std::max(live->last_branch, c.branch);
         calls.emplace(call_id, std::move(live));
         ++count.calls_recovered;
     });

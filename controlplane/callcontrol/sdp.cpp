@@ -276,6 +276,12 @@ std::optional<asio::ip::address> parse_connection(std::string_view text) {
     const auto address = asio::ip::make_address(std::string(where), fault);
     if (fault || !((family == "IP4" && address.is_v4()) || (family == "IP6" && address.is_v6())))
         return {};
+    return plain(address);
+}
+
+asio::ip::address plain(const asio::ip::address& address) {
+    if (address.is_v6() && address.to_v6().is_v4_mapped())
+        return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
     return address;
 }
 

@@ -84,7 +84,9 @@ struct session {
 // Payload types of retransmissions (RFC 4588 8.1) among the line's formats; 0: none. A fourth is left out.
 [[nodiscard]] std::array<std::uint8_t, 3> retransmissions(const media& line) noexcept;
 
-// "IN IP4 192.0.2.1[/ttl]" -> address.
+// An IPv4 address that is written as an IPv6 one (::ffff:192.0.2.1) is IPv4: such do not travel (RFC 4291 2.5.5.2).
+[[nodiscard]] asio::ip::address plain(const asio::ip::address&);
+// "IN IP4 192.0.2.1[/ttl]" -> address, plain.
 [[nodiscard]] std::optional<asio::ip::address> parse_connection(std::string_view text);
 // An attribute's value ("rtcp:5001" -> name "rtcp", value "5001").
 struct attribute_view {

@@ -16,10 +16,14 @@ constexpr std::array<std::string_view, 14> removed_attributes{
     "candidate",         "remote-candidates", "ice-ufrag",   "ice-pwd", "ice-options", "ice-lite", "ice-mismatch",
     "end-of-candidates", "ice-pacing",        "fingerprint", "setup",   "tls-id",      "rtcp",     "rtcp-mux"};
 
+constexpr std::string_view mark_name = "tandem";
+
 bool is_removed(const line& one) {
     if (one.type != 'a')
         return false;
     const auto [name, value] = split_attribute(one.text);
+    if (name == mark_name) // of an earlier pass
+        return true;
     // Bundled lines share a port (RFC 9143); ours each have their own.
     return name == "rtcp-mux-only" || name == "bundle-only" || (name == "group" && value.starts_with("BUNDLE")) ||
            std::find(removed_attributes.begin(), removed_attributes.end(), name) != removed_attributes.end();
@@ -29,13 +33,23 @@ std::string connection(const asio::ip::address& address) {
     return (address.is_v6() ? "IN IP6 " : "IN IP4 ") + protocol::address_text(address);
 }
 
-// c=0.0.0.0 is old-style hold (RFC 3264 8.4): the other side must see it.
-asio::ip::address shown(const media& from, const media_rewrite& to) {
-    if (!from.held_by_address() || from.rejected())
-        return to.address;
-    if (to.address.is_v6())
+asio::ip::address unspecified(const asio::ip::address& like) {
+    if (like.is_v6())
         return asio::ip::address_v6::any();
     return asio::ip::address_v4::any();
+}
+
+// c=0.0.0.0 is old-style hold (RFC 3264 8.4): the other side must see it.
+asio::ip::address shown(const media& from, const media_rewrite& to) {
+    return from.held_by_address() && !from.rejected() ? unspecified(to.address) : to.address;
+}
+
+// By the session's own c=.
+bool is_held(const session& from) {
+    return std::any_of(from.lines.begin(), from.lines.end(), [](const line& one) {
+        const auto where = one.type == 'c' ? parse_connection(one.text) : std::nullopt;
+        return where && where->is_unspecified();
+    });
 }
 
 class writer {
@@ -56,11 +70,17 @@ public:
                 ours_ = to[i].address;
                 session_shown_ = shown(from.m_lines[i], to[i]);
             }
+        if (!ours_) { // the caller's addresses are nobody's business there either
+            ours_ = options.shown;
+            session_shown_ = is_held(from) ? unspecified(options.shown) : options.shown;
+        }
     }
 
     std::string write() {
         for (const auto& one : from_.lines)
             write_session_line(one);
+        if (!options_.mark.empty())
+            put('a', std::string(mark_name) + ":" + options_.mark);
         for (std::size_t i = 0; i < from_.m_lines.size(); ++i)
             write_media(from_.m_lines[i], to_[i]);
         return std::move(out_);

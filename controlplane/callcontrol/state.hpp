@@ -10,8 +10,9 @@
 #include <deque>
 #include <list>
 #include <map>
+#include <random>
 
-#include "controlplane/callcontrol/call.hpp"
+#include "controlplane/callcontrol/branches.hpp"
 #include "controlplane/callcontrol/cookie_cache.hpp"
 #include "controlplane/callcontrol/ng_server.hpp"
 
@@ -42,12 +43,21 @@ private:
 };
 
 struct live_call {
-    call what;
+    std::string call_id;
+    protocol::moment created;
+    std::vector<call> branches; // empty only while the first offer is worked out
+    std::uint32_t last_branch = 0;
     turnstile turns;
-    std::chrono::steady_clock::time_point offered = std::chrono::steady_clock::now(); // the wall clock may jump
     bool gone = false;                  // removed from the table while others waited
     std::vector<media::media_id> ended; // media that ended by themselves during the turn that goes on
+
+    [[nodiscard]] call* find(std::uint32_t branch);
+    [[nodiscard]] std::vector<media::media_id> media() const;
+    [[nodiscard]] bool answered() const;
 };
+
+// Lines of media that ended during the turn have none any more.
+void drop_ended(std::vector<media_line>& lines, const live_call& of);
 
 // A call and its turn: nobody else changes it while this lives.
 struct held_call {
@@ -89,6 +99,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     std::vector<std::shared_ptr<listener>> listeners;
     std::vector<waiting_reply> replies;
     asio::steady_timer sweeper;
+    const std::uint64_t instance = std::random_device()() | std::uint64_t{std::random_device()()} << 32;
     bool stopped = false;
 
     // ng_server.cpp
@@ -102,19 +113,23 @@ struct server::state : std::enable_shared_from_this<server::state> {
     [[nodiscard]] bencode::value pong();
     asio::awaitable<void> sweep();
     void recover();
+    [[nodiscard]] bool take_up(call&) const;
 
-    // commands.cpp
+    // commands.cpp, ends.cpp
     [[nodiscard]] std::optional<refusal> count_gate() const;
     [[nodiscard]] std::optional<refusal> health_gate() const;
     [[nodiscard]] std::optional<refusal> refuse_new_call();
     [[nodiscard]] bencode::value turn_away(const request&, const refusal&);
     asio::awaitable<bencode::value> offer(request);
+    asio::awaitable<bencode::value> offer_in(std::shared_ptr<live_call>, request, offered_place);
     asio::awaitable<bencode::value> answer(request);
     asio::awaitable<bencode::value> remove(request);
     asio::awaitable<bencode::value> query(request);
     bencode::value list(const request&) const;
     // `cause` goes into the call's record, `media_cause` (empty: the same) into its media's.
     void forget(const std::shared_ptr<live_call>&, const std::string& cause, const std::string& media_cause = {});
+    // Likewise of one branch; the last one takes the call with it.
+    void forget_branch(const std::shared_ptr<live_call>&, std::uint32_t branch, const std::string& cause);
     void media_ended(media::media_id, const std::string& call_id, const std::string& cause);
 
 private:
@@ -125,11 +140,15 @@ private:
     asio::awaitable<outcome<std::string>> run_answer(const live_call&, call& draft, const request&, side from);
     asio::awaitable<outcome<void>> apply(const live_call&, call& draft, std::vector<bool>& taken);
     asio::awaitable<outcome<void>> take_ports(const call&, media_line&);
-    [[nodiscard]] outcome<side> sender_of_offer(call&, const request&) const;
+    [[nodiscard]] bool comes_again(const live_call&, const request&) const;
+    void put(const live_call&);
+    [[nodiscard]] call begin_branch(const live_call&) const;
     [[nodiscard]] outcome<place> place_of_sender(const call&, const media_line&, const sdp::media&, side,
                                                  const request&) const;
     [[nodiscard]] outcome<place> place_of_other(const call&, const media_line&, const sdp::media&, side,
                                                 const request&) const;
+    [[nodiscard]] asio::ip::address shown_to(const call&, side, const request&) const;
+    [[nodiscard]] sdp::rewrite_options rewriting(const call&, side to, const request&) const;
     [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side) const;
 };
 

@@ -109,7 +109,7 @@ asio::awaitable<void> manager::undo(draft& d) {
     for (std::size_t i = 0; i < 2; ++i) {
         const bool stays = d.want.legs[i].is_unit() && d.want.legs[i].same_secondary(d.before.legs[i]);
         if (d.told[i] == draft::word::opened && !stays)
-            close_secondary(d.want.legs[i].tsid, m->id);
+            close_secondary(d.want.legs[i], m->id);
         else if (d.told[i] == draft::word::opened && !d.made) { // it has left the keys that stay in force
             m->legs[i].stale = true;
             kick(m->legs[i]);

@@ -124,7 +124,8 @@ asio::awaitable<std::vector<policy::advice>> manager::advice(policy::party calle
 asio::awaitable<bool> manager::decide_call(media_ptr m, const media_terms& of, policy::question call) {
     if (const auto siblings = calls_.find(m->call_id); siblings != calls_.end())
         for (const auto& other : siblings->second)
-            if (other->decided && !other->closing) { // video that joins audio: one level per call
+            // Video that joins audio: one level per call, but the branches of a fork have each their own callee.
+            if (other->decided && !other->closing && other->branch == m->branch) {
                 take_decision(*m, {other->level, other->decided_by, other->why});
                 m->decided = true;
                 co_return true;

@@ -147,6 +147,7 @@ media_row manager::to_row(const state& m) const {
     media_row row;
     row.id = m.id;
     row.call_id = m.call_id;
+    row.branch = m.branch;
     row.index = m.index;
     row.kind = m.kind;
     row.caller = m.caller;
@@ -172,6 +173,7 @@ media_row manager::to_row(const state& m) const {
         r.kind = l.kind;
         r.unit = l.unit;
         r.tsid = l.tsid;
+        r.second = l.second;
         r.interface = l.interface;
         r.address_index = l.address_index;
         if (l.port) {

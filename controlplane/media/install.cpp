@@ -121,7 +121,7 @@ asio::awaitable<void> manager::uninstall(media_ptr m) {
     for (std::size_t i = 0; i < 2; ++i) {
         m->legs[i].current.clear();
         if (m->now.legs[i].is_unit() && m->legs[i].keyed)
-            close_secondary(m->now.legs[i].tsid, m->id);
+            close_secondary(m->now.legs[i], m->id);
     }
 }
 

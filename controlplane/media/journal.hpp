@@ -19,6 +19,7 @@ struct leg_row {
     leg_kind kind{};
     std::string unit;
     std::uint64_t tsid = 0; // unit legs
+    bool second = false;    // likewise: of the media's two secondaries to one unit
     std::string interface;
     std::uint32_t address_index = 0;
     asio::ip::address outer; // our address
@@ -36,6 +37,7 @@ struct leg_row {
 struct media_row {
     media_id id = 0;
     std::string call_id;
+    std::uint32_t branch = 0;
     std::uint32_t index = 0;
     std::string kind, caller, callee;
     std::string caller_domain, callee_domain;

@@ -95,6 +95,27 @@ result<void> manager::take_port(const state& m, std::size_t i, leg_terms& want, 
         shortage::ports});
 }
 
+std::optional<asio::ip::address> manager::address_named(const std::string& name, bool ipv6) const {
+    std::optional<asio::ip::address> found;
+    if (const auto& hello = dataplane_.hello())
+        for (const auto& local : hello->addresses)
+            if (local.name == (name.empty() ? options_.core : name) && (!found || found->is_v6() != ipv6))
+                found = local.ip;
+    return found;
+}
+
+// On hold by c=0.0.0.0 (RFC 3264 8.4) a leg stays where it is known: its unit need not hear of it, and who holds may
+// play music.
+void manager::keep_held(const state& m, std::size_t i, leg_terms& want) {
+    const auto& now = m.now.legs[i];
+    if (want.remote_rtp || want.unroutable || !m.installed || now.kind != want.kind || now.unit != want.unit ||
+        now.ipv6 != want.ipv6)
+        return;
+    want.remote_rtp = now.remote_rtp;
+    want.remote_rtcp = want.mux ? now.remote_rtp : now.remote_rtcp;
+    want.unroutable = now.unroutable;
+}
+
 result<leg_terms> manager::plan_leg(const state& m, std::size_t i, const leg_request& request) {
     leg_terms want;
     want.kind = request.kind;
@@ -104,6 +125,7 @@ result<leg_terms> manager::plan_leg(const state& m, std::size_t i, const leg_req
     want.unroutable = request.remote_unroutable;
     want.remote_rtp = request.remote_rtp;
     want.remote_rtcp = request.remote_rtcp;
+    keep_held(m, i, want);
     if (want.is_unit()) {
         if (auto planned = plan_unit(m, i, want); !planned)
             return tl::unexpected(planned.error());
@@ -165,7 +187,12 @@ result<media_terms> manager::plan(const state& m, const media_request& request) 
         if (!planned)
             return tl::unexpected(planned.error());
         want.legs[i] = std::move(*planned);
+        const auto& now = m.now.legs[i];
+        want.legs[i].second = now.second && now.is_unit() && now.tsid == want.legs[i].tsid;
     }
+    auto& [a, b] = want.legs; // two phones of one unit; a secondary that is in force keeps its id
+    if (a.is_unit() && b.is_unit() && a.tsid == b.tsid && a.second == b.second)
+        b.second = !a.second;
     return want;
 }
 

@@ -100,7 +100,7 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
         co_return refused(ready.error());
     if (const auto known = calls_.find(request.call_id); known != calls_.end())
         for (const auto& one : known->second)
-            if (!one->closing && one->index == request.index) {
+            if (!one->closing && one->branch == request.branch && one->index == request.index) {
                 auto want = plan(*one, request);
                 if (!want)
                     co_return refused(want.error());
@@ -112,6 +112,7 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
 
     const auto m = std::make_shared<state>(io_);
     m->call_id = request.call_id;
+    m->branch = request.branch;
     m->index = request.index;
     m->kind = request.kind;
     m->caller = request.caller;
@@ -215,7 +216,7 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     spdlog::info("media {} of call {} ended: {} ({} re-keys)", id, m->call_id, cause, m->rekeys);
     for (std::size_t i = 0; i < 2; ++i) {
         if (m->now.legs[i].is_unit() && m->legs[i].keyed)
-            close_secondary(m->now.legs[i].tsid, id);
+            close_secondary(m->now.legs[i], id);
         m->now.legs[i].port.reset();
     }
     m->proposed.reset();

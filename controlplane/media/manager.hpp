@@ -88,6 +88,7 @@ public:
     void withdraw(media_id id) override;
     asio::awaitable<result<std::vector<media_locals>>> update(std::vector<media_change> changes) override;
     asio::awaitable<void> close(media_id id, const std::string& cause) override;
+    [[nodiscard]] std::optional<asio::ip::address> address_named(const std::string& name, bool ipv6) const override;
     [[nodiscard]] std::optional<media_info> info(media_id id) const override;
     [[nodiscard]] std::vector<media_info> all() const override;
 
@@ -135,6 +136,7 @@ private:
 
     // legs.cpp: what is asked for as terms, with ports
     result<media_terms> plan(const state& m, const media_request& request);
+    static void keep_held(const state& m, std::size_t i, leg_terms& want);
     result<leg_terms> plan_leg(const state& m, std::size_t i, const leg_request& request);
     result<void> plan_unit(const state& m, std::size_t i, leg_terms& want);
     result<void> take_port(const state& m, std::size_t i, leg_terms& want, const std::string& name, bool v6);
@@ -207,7 +209,7 @@ private:
     bool fill(state& m, protocol::secret& seed);
     bool own_seeds(state& m, epoch_seeds& to);
     bool combine(state& m, epoch_seeds& to, const protocol::message& answer);
-    [[nodiscard]] static std::string fault_of(const state& m, leg& l, std::uint32_t epoch,
+    [[nodiscard]] static std::string fault_of(const state& m, leg& l, media_id told, std::uint32_t epoch,
                                               const protocol::message& answer);
     void replace_seeds(const media_ptr& m, leg& l, const std::string& unit, std::uint32_t epoch,
                        const std::string& why);
@@ -229,7 +231,7 @@ private:
     // of which the unit may say that it has lost it.
     asio::awaitable<result<void>> send_media_open(media_ptr m, media_terms& of, std::size_t i, const epoch_seeds& seeds,
                                                   bool* lost = nullptr);
-    void close_secondary(session::tsid unit, media_id id); // the answer is not waited for
+    void close_secondary(const leg_terms& of, media_id id); // the answer is not waited for
     asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
     // rekey.cpp: SEED
     asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);

@@ -202,12 +202,28 @@ TEST(Ports, EvenPairsInsideTheRangeNoneTwice) {
 }
 
 TEST(Ports, QuarantineHoldsAReleasedPort) {
-    port_pool pool(20000, 20001, 100ms);
+    port_pool pool(20000, 20003, 100ms);
     const auto now = port_pool::clock::now();
-    ASSERT_EQ(pool.take(now), 20000);
-    pool.release(20000, now);
-    EXPECT_FALSE(pool.take(now + 99ms));
-    EXPECT_EQ(pool.take(now + 100ms), 20000);
+    const auto first = pool.take(now);
+    pool.release(*first, now);
+    EXPECT_NE(pool.take(now + 99ms), first) << "another one is free";
+    EXPECT_EQ(pool.free_now(now + 100ms), 1u);
+    EXPECT_EQ(pool.take(now + 100ms), first);
+}
+
+TEST(Ports, WhereNothingElseIsFreeTheOneThatRestsLongestServesAgain) {
+    port_pool pool(20000, 20039, 5s);
+    const auto now = port_pool::clock::now();
+    std::vector<std::uint16_t> order;
+    while (const auto port = pool.take(now))
+        order.push_back(*port);
+    ASSERT_EQ(order.size(), 20u);
+    for (const auto port : order)
+        pool.release(port, now);
+    EXPECT_EQ(pool.take(now, [&](std::uint16_t port) { return port != order[0]; }), order[1]);
+    EXPECT_EQ(pool.take(now), order[0]);
+    EXPECT_EQ(pool.take(now), order[2]);
+    EXPECT_EQ(pool.left(), 17u);
 }
 
 TEST(Ports, ChosenAtRandomAndMarkedOnesStayOut) {

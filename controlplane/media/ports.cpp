@@ -46,6 +46,12 @@ std::optional<std::uint16_t> port_pool::take(clock::time_point now, const std::f
         free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(left - 1));
         return port;
     }
+    // A late packet of an old call is less than no call at all.
+    for (auto oldest = resting_.begin(); oldest != resting_.end(); ++oldest)
+        if (const auto port = oldest->second; !usable || usable(port)) {
+            resting_.erase(oldest);
+            return port;
+        }
     return std::nullopt;
 }
 
@@ -80,7 +86,7 @@ port_pool& port_table::pool(const asio::ip::address& address) {
 leased_port port_table::take(const asio::ip::address& address, const std::string& unit, bool running) {
     const auto now = port_pool::clock::now();
     auto& from = pool(address);
-    if (!running && from.free_now(now) <= spare_ports(from.total()))
+    if (!running && from.left() <= spare_ports(from.total()))
         return nullptr;
     const auto usable = [&](std::uint16_t port) { return unit.empty() || !unit_ports_.contains({unit, port}); };
     const auto port = from.take(now, usable);

@@ -26,7 +26,7 @@ public:
     // Even ports p with first <= p and p + 1 <= last.
     port_pool(std::uint16_t first, std::uint16_t last, std::chrono::milliseconds quarantine);
 
-    // Nothing where all pairs are in use, in quarantine or refused by `usable`.
+    // Of those that rest the oldest, where nothing else is free. Nothing where all are in use or refused by `usable`.
     [[nodiscard]] std::optional<std::uint16_t> take(clock::time_point now,
                                                     const std::function<bool(std::uint16_t)>& usable = {});
     void release(std::uint16_t port, clock::time_point now);
@@ -34,6 +34,7 @@ public:
     bool mark(std::uint16_t port);
 
     [[nodiscard]] std::size_t free_now(clock::time_point now);
+    [[nodiscard]] std::size_t left() const noexcept { return free_.size() + resting_.size(); } // resting ones too
     [[nodiscard]] std::size_t in_use() const noexcept { return total_ - free_.size() - resting_.size(); }
     [[nodiscard]] std::size_t total() const noexcept { return total_; }
 

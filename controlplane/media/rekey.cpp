@@ -21,7 +21,7 @@ using protocol::tlv;
 asio::awaitable<manager::seed_outcome> manager::send_seed(media_ptr m, std::size_t i, std::uint32_t epoch) {
     auto& l = m->legs[i];
     auto request = protocol::message::request(protocol::exchange::seed);
-    request.add<tlv::media_id>(m->id);
+    request.add<tlv::media_id>(m->now.legs[i].told(m->id));
     request.add<tlv::epoch>(epoch);
     add_seeds(request, l.next);
     ++counters_.seeds_sent;

@@ -34,6 +34,9 @@ public:
     // Ends secondaries, removes flows, wipes keys, writes the record. Unknown ids are ignored.
     virtual asio::awaitable<void> close(media_id, const std::string& cause) = 0;
 
+    // Our address of that name, of this family where there is one; nothing where there is none, or nobody knows yet.
+    [[nodiscard]] virtual std::optional<asio::ip::address> address_named(const std::string& name, bool ipv6) const = 0;
+
     [[nodiscard]] virtual std::optional<media_info> info(media_id) const = 0;
     [[nodiscard]] virtual std::vector<media_info> all() const = 0;
 

@@ -60,9 +60,10 @@ bool manager::add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, c
     const auto shapes = of.shapes();
     for (const auto way : {protocol::direction::to_gateway, protocol::direction::to_unit}) {
         const bool in = way == protocol::direction::to_gateway;
-        const auto derived = m.level.seed_is_key
-                                 ? protocol::seed_as_keys(seeds.seed[in ? 0 : 1], to.suite)
-                                 : protocol::derive_keys(seeds.seed[0], {to.tsid, m.id, way, seeds.epoch, to.suite});
+        const auto derived =
+            m.level.seed_is_key
+                ? protocol::seed_as_keys(seeds.seed[in ? 0 : 1], to.suite)
+                : protocol::derive_keys(seeds.seed[0], {to.tsid, to.told(m.id), way, seeds.epoch, to.suite});
         if (!derived)
             return false;
         append_keys(keys, in ? flows_from(shapes, i) : flows_towards(shapes, i), in ? api::side::in : api::side::out,
@@ -118,7 +119,7 @@ asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms&
     if (!to.remote_rtp)
         co_return fail(fmt::format("the phone's address behind unit {} is not known", to.unit));
     auto request = protocol::message::request(protocol::exchange::media_open);
-    request.add<tlv::media_id>(m->id);
+    request.add<tlv::media_id>(to.told(m->id));
     request.add<tlv::epoch>(seeds.epoch);
     request.add<tlv::suite>(static_cast<std::uint16_t>(to.suite));
     request.add<tlv::level>(m->level.name);
@@ -163,8 +164,8 @@ asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms&
     co_return result<void>{};
 }
 
-void manager::close_secondary(session::tsid unit, media_id id) {
-    protocol::spawn_contained(io_, "end of a secondary", send_media_close(unit, id));
+void manager::close_secondary(const leg_terms& of, media_id id) {
+    protocol::spawn_contained(io_, "end of a secondary", send_media_close(of.tsid, of.told(id)));
 }
 
 asio::awaitable<void> manager::send_media_close(session::tsid unit, media_id id) {

@@ -65,9 +65,10 @@ bool manager::combine(state& m, epoch_seeds& to, const protocol::message& answer
 }
 
 // What is wrong with a unit's seeds; empty where nothing is.
-std::string manager::fault_of(const state& m, leg& l, std::uint32_t epoch, const protocol::message& answer) {
+std::string manager::fault_of(const state& m, leg& l, media_id told, std::uint32_t epoch,
+                              const protocol::message& answer) {
     const auto count = answer.count<tlv::seed>();
-    if (answer.get<tlv::media_id>() != m.id || answer.get<tlv::epoch>() != epoch)
+    if (answer.get<tlv::media_id>() != told || answer.get<tlv::epoch>() != epoch)
         return "is another media's or epoch's";
     if (count != seeds_of(m.level))
         return fmt::format("came {} times, not {}", count, seeds_of(m.level));
@@ -95,7 +96,7 @@ asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_
     made.epoch = epoch;
     if (m->level.keys != key_source::gateway) {
         auto request = protocol::message::request(protocol::exchange::seed_make);
-        request.add<tlv::media_id>(m->id);
+        request.add<tlv::media_id>(to.told(m->id));
         request.add<tlv::epoch>(epoch);
         request.add<tlv::seed_bytes>(static_cast<std::uint16_t>(m->level.seed_length()));
         request.add<tlv::seed_count>(static_cast<std::uint8_t>(seeds_of(m->level)));
@@ -106,7 +107,7 @@ asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_
         std::string why;
         if (answer) {
             l.unanswered = 0;
-            why = fault_of(*m, l, epoch, *answer);
+            why = fault_of(*m, l, to.told(m->id), epoch, *answer);
             if (why.empty()) {
                 l.replaced = false;
                 if (!combine(*m, made, *answer))

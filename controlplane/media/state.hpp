@@ -84,6 +84,7 @@ struct manager::state {
 
     media_id id = 0;
     std::string call_id;
+    std::uint32_t branch = 0;
     std::uint32_t index = 0;
     std::string kind, caller, callee, caller_domain, callee_domain;
     policy::level level;  // its own: a reload does not change a running call

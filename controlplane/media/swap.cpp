@@ -150,8 +150,8 @@ void manager::commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->legs[i];
         const auto &was = m->now.legs[i], &is = d.want.legs[i];
-        if (was.is_unit() && was.tsid != is.tsid)
-            close_secondary(was.tsid, m->id);
+        if (was.is_unit() && (was.tsid != is.tsid || was.second != is.second))
+            close_secondary(was, m->id);
         if (d.seeds[i].known())
             begin(l, d.seeds[i].epoch, std::move(d.seeds[i]));
         else if (!is.is_unit())

@@ -40,6 +40,7 @@ void manager::restore(const media_row& row) {
     const auto m = std::make_shared<state>(io_);
     m->id = row.id;
     m->call_id = row.call_id;
+    m->branch = row.branch;
     m->index = row.index;
     m->kind = row.kind;
     m->caller = row.caller;
@@ -66,6 +67,7 @@ void manager::restore(const media_row& row) {
         l.kind = r.kind;
         l.unit = r.unit;
         l.tsid = r.tsid;
+        l.second = r.second;
         l.interface = r.interface;
         l.ipv6 = r.ipv6;
         l.address_index = r.address_index;

@@ -20,6 +20,7 @@ struct leg_terms {
     leg_kind kind{};
     std::string unit;
     session::tsid tsid = 0;
+    bool second = false; // of a media whose both legs are this unit's: of its two secondaries, the one with the mark
     std::string interface;
     bool ipv6 = false;
     leased_port port; // null: none yet
@@ -36,7 +37,7 @@ struct leg_terms {
     [[nodiscard]] bool known() const noexcept { return remote_rtp || unroutable; }
     // The same secondary: a unit's session, its seeds and epochs go on.
     [[nodiscard]] bool same_secondary(const leg_terms& other) const noexcept {
-        return is_unit() && other.is_unit() && tsid == other.tsid && suite == other.suite;
+        return is_unit() && other.is_unit() && tsid == other.tsid && second == other.second && suite == other.suite;
     }
     // Nothing that MEDIA_OPEN tells the unit differs.
     [[nodiscard]] bool same_phone(const leg_terms& other) const noexcept {
@@ -47,6 +48,8 @@ struct leg_terms {
     [[nodiscard]] bool same_peer(const leg_terms& other) const noexcept {
         return kind == other.kind && (!is_unit() || same_secondary(other));
     }
+    // The media's id as the leg's unit knows it (ids have no highest bit of their own).
+    [[nodiscard]] media_id told(media_id id) const noexcept { return second ? id | 0x8000'0000 : id; }
     [[nodiscard]] leg_shape shape() const;
 };
 

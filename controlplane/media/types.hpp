@@ -62,6 +62,7 @@ struct leg_local {
 
 struct media_request {
     std::string call_id;
+    std::uint32_t branch = 0;                      // of a forked call: which of those that are asked
     std::uint32_t index = 0;                       // media line
     std::string kind;                              // "audio", "video"
     std::string caller, callee;                    // from metadata, for policy and records

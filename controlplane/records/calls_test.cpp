@@ -92,6 +92,30 @@ TEST_F(calls_test, LeftHalfWayIsFinishedAtTheStart) {
     EXPECT_EQ(records().size(), 1u);
 }
 
+// RFC 3261 25.1: a Call-ID is a word of octets.
+TEST_F(calls_test, ACallIdThatIsNoUtf8IsKeptByteForByte) {
+    const std::string id("\xff\x80 \0x\xc3(", 7);
+    auto row = media(1, id, 5);
+    row.branch = 3;
+    db->media().put(row);
+    db->calls().put(id, "{}");
+    for (int i = 0; i < 2; ++i) { // as it waits in the log, and out of the tables
+        open();
+        const auto calls = db->calls().load_all();
+        ASSERT_EQ(calls.size(), 1u);
+        EXPECT_EQ(calls[0].first, id);
+        const auto rows = db->media().load();
+        ASSERT_EQ(rows.size(), 1u);
+        EXPECT_EQ(rows[0].call_id, id);
+        EXPECT_EQ(rows[0].branch, 3u);
+    }
+    db->calls().end(ended(id, 90));
+    db->media().record(over(1, id, 5, 91));
+    ASSERT_EQ(records().size(), 1u);
+    EXPECT_EQ(records()[0].media.size(), 1u);
+    expect_nothing_left();
+}
+
 TEST_F(calls_test, SameCallIdAgainWhileTheFirstIsNotFinished) {
     db->media().put(media(1, "c", 5));
     db->calls().put("c", "first");

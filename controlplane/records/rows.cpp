@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "controlplane/protocol/kept_text.hpp"
 #include "controlplane/records/record_text.hpp"
 
 namespace tandem::records {
@@ -38,7 +39,10 @@ std::chrono::milliseconds span_from(const json& value) {
 
 void write(json_out& to, const media::leg_row& leg) {
     to.open('{').field("kind", leg.kind == media::leg_kind::unit ? "unit" : "core").field("unit", leg.unit);
-    to.field("tsid", leg.tsid).field("interface", leg.interface).field("address_index", leg.address_index);
+    to.field("tsid", leg.tsid)
+        .field("second", leg.second)
+        .field("interface", leg.interface)
+        .field("address_index", leg.address_index);
     to.field("outer", leg.outer.to_string()).field("port", leg.port);
     write(to, "local_rtp", leg.local_rtp);
     write(to, "local_rtcp", leg.local_rtcp);
@@ -54,6 +58,7 @@ media::leg_row leg_from(const json& value) {
     leg.kind = value.at("kind") == "unit" ? media::leg_kind::unit : media::leg_kind::core;
     leg.unit = value.at("unit");
     leg.tsid = value.at("tsid");
+    leg.second = value.value("second", false);
     leg.interface = value.at("interface");
     leg.address_index = value.at("address_index");
     leg.outer = asio::ip::make_address(value.at("outer").get<std::string>());
@@ -98,8 +103,8 @@ policy::level level_from(const json& value) {
 
 // What a live media and a finished one have in common.
 template <class Row>
-void write_call(json_out& to, const Row& row) {
-    to.field("id", row.id).field("call_id", row.call_id).field("index", row.index).field("kind", row.kind);
+void write_call(json_out& to, const Row& row, const std::string& call_id) {
+    to.field("id", row.id).field("call_id", call_id).field("index", row.index).field("kind", row.kind);
     to.field("caller", row.caller).field("callee", row.callee);
     to.field("opened", in_ms(row.opened.wall)).field("answered", in_ms(row.answered.wall));
     to.field("rekeys", row.rekeys).field("rekey_failures", row.rekey_failures);
@@ -114,7 +119,7 @@ template <class Row>
 Row call_from(const json& value) {
     Row row;
     row.id = value.at("id");
-    row.call_id = value.at("call_id");
+    row.call_id = protocol::text_kept(value.at("call_id").get_ref<const std::string&>());
     row.index = value.at("index");
     row.kind = value.at("kind");
     row.caller = value.at("caller");
@@ -201,7 +206,7 @@ void read_uptimes(const json& row, std::initializer_list<protocol::moment*> into
 
 void write(json_out& to, const media::media_record& row, content what) {
     to.open('{');
-    write_call(to, row);
+    write_call(to, row, what == content::kept ? protocol::kept_text(row.call_id) : row.call_id);
     if (what != content::public_without_reason)
         write_reason(to, row);
     if (what == content::kept)
@@ -235,9 +240,10 @@ media::media_record media_record_from(const json& value) {
 std::string to_json(const media::media_row& row) {
     json_out to;
     to.open('{');
-    write_call(to, row);
+    write_call(to, row, protocol::kept_text(row.call_id));
     write_reason(to, row);
     write_uptimes(to, {&row.opened, &row.answered});
+    to.field("branch", row.branch);
     to.field("caller_domain", row.caller_domain).field("callee_domain", row.callee_domain).key("level");
     write(to, row.level);
     to.field("clock_rate", row.clock_rate).field("installed", row.installed);
@@ -253,6 +259,7 @@ std::optional<media::media_row> media_row_from_json(std::string_view text) {
     return parsed<media::media_row>(text, [](const json& value) {
         auto row = call_from<media::media_row>(value);
         read_uptimes(value, {&row.opened, &row.answered});
+        row.branch = value.value("branch", 0U);
         row.caller_domain = value.value("caller_domain", "");
         row.callee_domain = value.value("callee_domain", "");
         row.level = level_from(value.at("level"));

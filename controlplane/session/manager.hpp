@@ -44,9 +44,9 @@ struct config {
     std::chrono::seconds lifetime{86400};      // of a primary; the unit may ask for less
     std::chrono::milliseconds grace{10000};    // after the lifetime, for the unit to come with a new primary by itself
     std::chrono::milliseconds linger{60000};   // how long a session waits for its unit's return
-    std::uint16_t mtu = 1280;
-    protocol::certificate_files certificates; // optional: units with certificates
-    std::vector<std::string> servers;         // "address:port" told to units, in order of preference
+    std::uint16_t mtu = 1480;                  // RTP of up to 1,452 octets, which under SRTP fill 1,500 on the wire
+    protocol::certificate_files certificates;  // optional: units with certificates
+    std::vector<std::string> servers;          // "address:port" told to units, in order of preference
 
     std::chrono::milliseconds handshake_timeout{5000}; // TLS, and again for the CONFIG after it
     std::size_t max_half_open = 256;

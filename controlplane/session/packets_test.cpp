@@ -32,7 +32,7 @@ TEST_F(Packets, ASpoofedSourceIsDroppedAndCounted) {
         auto cut = good4;
         cut.pop_back(); // shorter than its header says
         co_await alice.send_frame(cut);
-        co_await alice.send_frame(ip_packet(alice.inner()[0], core, 1281));                         // above the MTU
+        co_await alice.send_frame(ip_packet(alice.inner()[0], core, 1481));                         // above the MTU
         co_await alice.send_frame(ip_packet(make_address("fe80::1"), make_address("ff02::2"), 48)); // its own link's
         co_await alice.ask(alice.next(exchange::keepalive)); // all the above has been seen
         EXPECT_EQ(inner_->from_units, (std::vector<bytes>{good4, good6}));

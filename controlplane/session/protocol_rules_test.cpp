@@ -30,7 +30,7 @@ TEST_F(Ora, Ora04ConfigurationIsReturned) {
         EXPECT_EQ(answer->get<tlv::inner_gateway>(0)->bytes[15], 1);
         EXPECT_EQ(answer->get<tlv::keepalive_ms>(), 5000U);
         EXPECT_EQ(answer->get<tlv::lifetime_s>(), 86400U);
-        EXPECT_EQ(answer->get<tlv::mtu>(), 1280);
+        EXPECT_EQ(answer->get<tlv::mtu>(), 1480);
         EXPECT_EQ(answer->get<tlv::server>(), "192.0.2.1:4433");
         const auto info = gateway_->by_unit("alice");
         EXPECT_TRUE(info && info->up);

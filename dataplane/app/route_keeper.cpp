@@ -30,6 +30,11 @@ bool route_keeper::ask(api::flow_id from, const api::net_address& remote, const 
     api::net_address local{};
     std::memcpy(local.ip, addresses_[from >> 16].data(), sizeof local.ip);
     local.port = static_cast<std::uint16_t>(from);
+    for (const auto& own : addresses_)
+        if (std::memcmp(own.data(), remote.ip, sizeof remote.ip) == 0) {
+            to = pipeline::way_back();
+            return !same(now, to);
+        }
     const io::hop_result found = resolver_.resolve(local, remote);
     to = {};
     switch (found.state) {

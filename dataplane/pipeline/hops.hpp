@@ -18,6 +18,7 @@ enum class hop_state : std::uint8_t {
     none,   // no route or no neighbour yet: no_next_hop
     seen,   // the layer 2 source of the packet that latched, until the route is resolved
     routed, // the kernel's route and neighbour
+    here,   // one of our own addresses: two calls that a PBX joined, or one that comes by twice
 };
 
 struct alignas(64) hop {
@@ -36,6 +37,16 @@ struct flow_hops {
     hop rtp;
     hop rtcp;
 };
+
+// A packet that is for ourselves is received again as it would have come by the wire, so many times at most.
+inline constexpr std::uint32_t most_turns = 8;
+[[nodiscard]] inline hop way_back() noexcept {
+    hop way{};
+    way.link.vlan = no_vlan;
+    way.mtu = 0xffff; // what fits into its buffer
+    way.state = hop_state::here;
+    return way;
+}
 
 using hop_table = std::vector<flow_hops, flow::huge_allocator<flow_hops>>; // by slot
 

@@ -22,6 +22,8 @@ void worker::move_remote(flow::slot_index slot, const packet& p) noexcept {
     seen.mtu = port.mtu;
     seen.port = p.port;
     seen.state = hop_state::seen;
+    if (shared_.table.address_index(p.source.ip)) // it came from one of our own ports
+        seen = way_back();
     if ((heard & api::carries_rtp) != 0 && !flow::same_address(to.rtp_remote, p.source)) {
         to.rtp_remote = p.source;
         flow::store_shared(hops.rtp, seen);

@@ -43,6 +43,8 @@ api::drop worker::route_packet(packet& p) noexcept {
         return api::drop::no_remote;
     if (way.state == hop_state::none)
         return api::drop::no_next_hop;
+    if (way.state == hop_state::here && p.mbuf->hash.usr >= most_turns)
+        return api::drop::circulates;
     p.out_port = way.port;
     p.way = &way;
     return api::drop::none;

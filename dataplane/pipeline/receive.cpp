@@ -5,6 +5,8 @@
 #include "dataplane/pipeline/ownership.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
+#include <algorithm>
+
 #include <rte_ethdev.h>
 #include <rte_ring.h>
 
@@ -34,6 +36,7 @@ unsigned worker::receive_port(const port_use& port, std::uint8_t at) noexcept {
         for (unsigned i = 0; i < n; ++i) {
             takes(got[i]);
             got[i]->port = port.id; // the ring driver leaves it unset; a hand-over needs it
+            got[i]->hash.usr = 0;   // how often it was turned back
             bytes += got[i]->pkt_len;
             rte_prefetch0(rte_pktmbuf_mtod(got[i], void*));
             take(got[i], at);
@@ -47,7 +50,8 @@ unsigned worker::receive_port(const port_use& port, std::uint8_t at) noexcept {
 
 void worker::take_handed() noexcept {
     std::array<void*, burst_size> got;
-    const unsigned n = rte_ring_sc_dequeue_burst(handed_.get(), got.data(), burst_size / 2, nullptr);
+    const unsigned room = std::min(burst_size / 2, burst_size - burst_.count);
+    const unsigned n = rte_ring_sc_dequeue_burst(handed_.get(), got.data(), room, nullptr);
     for (unsigned i = 0; i < n; ++i) {
         auto* const mbuf = static_cast<rte_mbuf*>(got[i]);
         takes(mbuf);
@@ -61,6 +65,9 @@ void worker::take_handed() noexcept {
 
 void worker::receive() noexcept {
     burst_.count = burst_.gone = 0;
+    for (unsigned i = 0; i < turned_count_; ++i)
+        take(turned_[i].mbuf, turned_[i].port);
+    turned_count_ = 0;
     if (shared_.workers.size() > 1)
         take_handed();
     for (unsigned i = 0; i < ports_.size(); ++i) {

@@ -26,6 +26,27 @@ api::drop worker::finish_headers(packet& p) noexcept {
     return api::drop::none;
 }
 
+void worker::count_sent(const packet& p) noexcept {
+    api::flow_stats& s = shared_.flow_stats[p.slot];
+    if (p.rtcp) {
+        api::bump(s.rtcp_tx_packets);
+    } else {
+        api::bump(s.tx_packets);
+        api::bump(s.tx_bytes, p.length);
+    }
+}
+
+// The next burst takes it in again, as a frame like any other: whose port it is for, and whether it may come from ours,
+// is looked up and asked as ever.
+void worker::turn_back(packet& p, std::size_t place) noexcept {
+    if (capture_ != nullptr) [[unlikely]]
+        capture_->leaving(place, p, *p.mbuf);
+    count_sent(p);
+    ++p.mbuf->hash.usr;
+    turned_[turned_count_++] = {p.mbuf, p.port};
+    count(api::counter::turned_back);
+}
+
 void worker::transmit(std::uint8_t at) noexcept {
     leaving& out = leaving_[at];
     const port_use& port = ports_[at];
@@ -43,13 +64,7 @@ void worker::transmit(std::uint8_t at) noexcept {
             drop(p, api::drop::tx_full);
             continue;
         }
-        api::flow_stats& s = shared_.flow_stats[p.slot];
-        if (p.rtcp) {
-            api::bump(s.rtcp_tx_packets);
-        } else {
-            api::bump(s.tx_packets);
-            api::bump(s.tx_bytes, p.length);
-        }
+        count_sent(p);
         bytes += p.received_length;
     }
     count(api::counter::tx_bytes, bytes);
@@ -64,6 +79,10 @@ void worker::send() noexcept {
             continue;
         if (const auto wrong = finish_headers(p); wrong != api::drop::none) {
             drop(p, wrong);
+            continue;
+        }
+        if (p.way->state == hop_state::here) [[unlikely]] {
+            turn_back(p, i);
             continue;
         }
         leaving& out = leaving_[p.out_port];

@@ -71,6 +71,8 @@ void worker::run() noexcept {
         else
             idle();
     }
+    for (; turned_count_ > 0; --turned_count_)
+        rte_pktmbuf_free(turned_[turned_count_ - 1].mbuf);
     running_.store(false, std::memory_order_release);
     poll_commands(); // one that came in between
 }

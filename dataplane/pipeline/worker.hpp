@@ -120,6 +120,8 @@ private:
     void send() noexcept; // send.cpp
     api::drop finish_headers(packet& p) noexcept;
     void transmit(std::uint8_t port) noexcept;
+    void turn_back(packet& p, std::size_t place) noexcept;
+    void count_sent(const packet& p) noexcept;
 
     void drop(packet& p, api::drop reason) noexcept;
     void emit(api::event_type type, const flow::record& f, std::uint32_t epoch,
@@ -163,6 +165,12 @@ private:
         unsigned count = 0;
     };
     std::array<leaving, max_ports> leaving_;
+    struct turned { // for one of our own addresses: of the next burst
+        rte_mbuf* mbuf;
+        std::uint8_t port; // by which it came at first
+    };
+    std::array<turned, burst_size> turned_;
+    unsigned turned_count_ = 0;
     unsigned unprotected_ = 0; // of this burst
     unsigned next_port_ = 0;
     unsigned empty_polls_ = 0;

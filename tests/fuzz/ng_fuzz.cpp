@@ -34,7 +34,7 @@ void play(const request& r) {
         (void)rewrite_for_answer(line, 0);
         (void)relay_request(c, line, true);
     }
-    const auto saved = save(c);
+    const auto saved = save({c});
     const auto loaded = load(saved);
     if (!loaded || save(*loaded) != saved)
         std::abort();

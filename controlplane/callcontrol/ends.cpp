@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// How calls end, whole or by branches: delete, media that end by themselves; query and list tell of them; a call's
+// turn. One thread: the control plane's io_context.
+#include <algorithm>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+
+#include "controlplane/callcontrol/ng_reply.hpp"
+#include "controlplane/callcontrol/state.hpp"
+#include "controlplane/protocol/spawn.hpp"
+
+namespace tandem::callcontrol {
+
+namespace {
+
+bencode::value not_found(const request& r) {
+    const auto* why = "Call-ID not found or tags didn't match";
+    if (r.fatal)
+        return error_reply(why);
+    bencode::value reply(bencode::dict{});
+    reply.add("warning", why);
+    reply.add("result", "ok");
+    return reply;
+}
+
+} // namespace
+
+call* live_call::find(std::uint32_t branch) {
+    const auto at = std::find_if(branches.begin(), branches.end(), [&](const call& c) { return c.branch == branch; });
+    return at == branches.end() ? nullptr : &*at;
+}
+
+std::vector<media::media_id> live_call::media() const {
+    std::vector<media::media_id> out;
+    for (const auto& c : branches)
+        for (const auto id : c.media())
+            out.push_back(id);
+    return out;
+}
+
+bool live_call::answered() const {
+    return std::any_of(branches.begin(), branches.end(), [](const call& c) { return c.answered; });
+}
+
+void drop_ended(std::vector<media_line>& lines, const live_call& of) {
+    for (auto& line : lines)
+        if (std::find(of.ended.begin(), of.ended.end(), line.id) != of.ended.end())
+            line.id = 0;
+}
+
+asio::awaitable<turnstile::pass> turnstile::enter() {
+    if (busy_) {
+        auto timer =
+            waiting_.emplace(waiting_.end(), co_await asio::this_coro::executor, asio::steady_timer::time_point::max());
+        asio::error_code woken;
+        co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, woken));
+        waiting_.erase(timer); // busy_ was handed on to us
+    }
+    busy_ = true;
+    co_return pass(*this);
+}
+
+void turnstile::leave() {
+    for (auto& timer : waiting_)
+        if (timer.cancel() > 0)
+            return; // it enters now; nobody else may before
+    busy_ = false;
+}
+
+asio::awaitable<std::optional<held_call>> server::state::hold(const std::string& call_id) {
+    const auto at = calls.find(call_id);
+    if (at == calls.end())
+        co_return std::nullopt;
+    auto live = at->second;
+    auto turn = co_await live->turns.enter();
+    if (live->gone)
+        co_return std::nullopt;
+    co_return held_call{std::move(live), std::move(turn)};
+}
+
+// What was taken for lines that come to nothing: media of their own end, what was taken beside others is given back.
+void server::state::take_back(const std::vector<media_line>& wanted, const call& in_force) {
+    const auto kept = in_force.media();
+    std::vector<media::media_id> over;
+    for (const auto& line : wanted) {
+        if (line.id == 0)
+            continue;
+        if (std::find(kept.begin(), kept.end(), line.id) == kept.end())
+            over.push_back(line.id);
+        else
+            relay.withdraw(line.id);
+    }
+    close_media(over, "offer came to nothing");
+}
+
+void server::state::forget(const std::shared_ptr<live_call>& live, const std::string& cause,
+                           const std::string& media_cause) {
+    if (std::exchange(live->gone, true))
+        return;
+    calls.erase(live->call_id);
+    cookies.forget_call(live->call_id);
+    const auto& c = live->branches.empty() ? call() : chief(live->branches);
+    store.end({live->call_id, c.caller, c.callee, cause, live->created, protocol::moment::now()});
+    ++count.calls_ended;
+    close_media(live->media(), media_cause.empty() ? cause : media_cause);
+}
+
+void server::state::forget_branch(const std::shared_ptr<live_call>& live, std::uint32_t branch,
+                                  const std::string& cause) {
+    const auto* c = live->find(branch);
+    if (c == nullptr || live->gone)
+        return;
+    if (live->branches.size() == 1) {
+        forget(live, cause);
+        return;
+    }
+    close_media(c->media(), cause);
+    std::erase_if(live->branches, [&](const call& one) { return one.branch == branch; });
+    put(*live);
+}
+
+void server::state::put(const live_call& live) {
+    store.put(live.call_id, save(live.branches));
+}
+
+// The unit's confirmation may take its time: the SIP proxy does not wait for it.
+void server::state::close_media(const std::vector<media::media_id>& ids, const std::string& cause) {
+    for (const auto id : ids)
+        protocol::spawn_contained(
+            context, "end of a call's media",
+            [](std::shared_ptr<state> self, media::media_id which, std::string why) -> asio::awaitable<void> {
+                co_await self->relay.close(which, why);
+            }(shared_from_this(), id, cause));
+}
+
+asio::awaitable<bencode::value> server::state::remove(request r) {
+    using part = ended_place::what;
+    const auto held = co_await hold(r.call_id);
+    if (!held)
+        co_return not_found(r);
+    const auto& live = held->live;
+    const auto ends = find_ended(live->branches, r);
+    if (ends.part == part::none)
+        co_return not_found(r);
+    auto reply = ok_reply();
+    add_statistics(reply, live->branches, relay);
+    auto& c = live->branches[ends.at];
+    switch (ends.part) {
+    case part::whole:
+        forget(live, live->answered() ? "hung up" : "ended before it was answered", "deleted");
+        break;
+    case part::branch:
+        forget_branch(live, c.branch, "another branch of the call goes on");
+        break;
+    case part::tag:
+        std::erase_if(c.tags[1], [&](const auto& tag) { return tag == r.to_tag || tag == r.from_tag; });
+        put(*live);
+        break;
+    case part::nothing: // somebody whom the proxy tells apart, and we do not
+        c.ringing -= c.ringing > 0 ? 1 : 0;
+        put(*live);
+        break;
+    case part::none:
+        break;
+    }
+    co_return reply;
+}
+
+asio::awaitable<bencode::value> server::state::query(request r) {
+    const auto held = co_await hold(r.call_id);
+    if (!held)
+        co_return error_reply("Unknown call-id");
+    auto reply = ok_reply();
+    add_statistics(reply, held->live->branches, relay);
+    co_return reply;
+}
+
+bencode::value server::state::list(const request& r) const {
+    bencode::list ids;
+    for (const auto& [id, live] : calls) {
+        if (ids.size() >= r.limit)
+            break;
+        ids.emplace_back(id);
+    }
+    auto reply = ok_reply();
+    reply.add("calls", std::move(ids));
+    return reply;
+}
+
+void server::state::media_ended(media::media_id id, const std::string& call_id, const std::string& cause) {
+    const auto at = calls.find(call_id);
+    if (at == calls.end())
+        return;
+    const auto live = at->second;
+    live->ended.push_back(id);
+    std::vector<std::uint32_t> over;
+    for (auto& c : live->branches) {
+        const auto of = c.media();
+        if (std::find(of.begin(), of.end(), id) == of.end())
+            continue;
+        drop_ended(c.lines, *live);
+        if (c.reoffered)
+            drop_ended(*c.reoffered, *live);
+        if (std::none_of(c.lines.begin(), c.lines.end(), [](const media_line& line) { return line.id != 0; }))
+            over.push_back(c.branch);
+    }
+    for (const auto branch : over)
+        forget_branch(live, branch, cause.empty() ? "media ended" : cause);
+    if (over.empty() && !live->gone)
+        put(*live);
+}
+
+} // namespace tandem::callcontrol
