@@ -29,10 +29,13 @@ srtp_end::srtp_end(api::suite suite, const std::vector<key>& keys, unsigned mki_
     using set = void (*)(srtp_crypto_policy_t*);
     constexpr set rtp_policy[] = {
         nullptr, srtp_crypto_policy_set_rtp_default, srtp_crypto_policy_set_aes_cm_128_hmac_sha1_32,
-        srtp_crypto_policy_set_aes_gcm_128_16_auth, srtp_crypto_policy_set_aes_gcm_256_16_auth};
+        srtp_crypto_policy_set_aes_gcm_128_16_auth, srtp_crypto_policy_set_aes_gcm_256_16_auth,
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80, srtp_crypto_policy_set_aes_cm_256_hmac_sha1_32};
     constexpr set rtcp_policy[] = {nullptr, srtp_crypto_policy_set_rtp_default, srtp_crypto_policy_set_rtcp_default,
                                    srtp_crypto_policy_set_aes_gcm_128_16_auth,
-                                   srtp_crypto_policy_set_aes_gcm_256_16_auth};
+                                   srtp_crypto_policy_set_aes_gcm_256_16_auth,
+                                   srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80,
+                                   srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80};
     rtp_policy[static_cast<std::size_t>(suite)](&s.policy.rtp);
     rtcp_policy[static_cast<std::size_t>(suite)](&s.policy.rtcp);
     s.policy.ssrc.type = inbound ? ssrc_any_inbound : ssrc_any_outbound;

@@ -59,7 +59,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                                   static_cast<std::uint32_t>(packets[i].size()), ops[i]));
     engine->unprotect(ops);
     // Nobody guesses a tag of 10 or 16 bytes; one of 4 bytes falls to 2^32 tries.
-    const bool guessable = it.in.suite == api::suite::aes_cm_128_hmac_sha1_32;
+    const bool guessable = api::info(it.in.suite).rtp_tag_length == 4;
     for (auto& op : ops)
         if (op.key != nullptr &&
             flow::commit_unprotect(it.in, pool, streams, *engine, op, flow::has_another_index(it.in, streams, op)) ==
