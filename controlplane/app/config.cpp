@@ -91,11 +91,36 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
         }
 }
 
+// endpoint_learning = "once", or by interface: { default = "once", trunk = "off" }
+void read_learning(const reader& r, const toml::table& media, media::settings& to) {
+    const auto* given = media.get("endpoint_learning");
+    if (given == nullptr)
+        return;
+    const auto read = [&](const toml::node& node) {
+        const auto how = node.is_string() ? media::learning_of(node.as_string()->get()) : std::nullopt;
+        if (!how)
+            r.fail(node, "endpoint_learning is off, once or always, or by interface: { default = \"once\", NAME = "
+                         "\"off\" }");
+        return *how;
+    };
+    if (!given->is_table()) {
+        to.endpoint_learning = read(*given);
+        return;
+    }
+    for (const auto& [name, node] : *given->as_table()) {
+        if (name.str() == "default")
+            to.endpoint_learning = read(node);
+        else
+            to.learning_of[std::string(name.str())] = read(node);
+    }
+}
+
 void read_media(const reader& r, const toml::table& root, media::settings& to) {
     const auto* table = r.table(root, "media");
     if (table == nullptr)
         return;
-    r.only(*table, " in [media]", {"ports", "access", "core", "timeout_s", "hold_timeout_s", "quarantine_ms"});
+    r.only(*table, " in [media]", {"ports", "access", "core", "timeout_s", "hold_timeout_s", "quarantine_ms",
+                               "endpoint_learning"});
     if (const auto* ports = r.list(*table, "ports")) {
         if (ports->size() != 2)
             r.fail(*ports, "ports holds the first and the last port: ports = [20000, 40000]");
@@ -109,6 +134,7 @@ void read_media(const reader& r, const toml::table& root, media::settings& to) {
     r.number(*table, "timeout_s", 1, 65535, to.timeout);
     r.number(*table, "hold_timeout_s", 1, 65535, to.hold_timeout);
     r.number(*table, "quarantine_ms", 0, 600'000, to.quarantine);
+    read_learning(r, *table, to);
 }
 
 void read_store(const reader& r, const toml::table& root, store_settings& to) {

@@ -3,6 +3,7 @@
 #include "controlplane/callcontrol/call.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <openssl/rand.h>
 
@@ -53,12 +54,13 @@ void read_remote(const sdp::media& from, const request& r, leg& into) {
     into.learn = false;
     into.rtp.reset();
     into.rtcp.reset();
+    into.source = {.how = r.learning, .strict = r.strict_source, .signalled = {}, .received_from = r.received_from};
     if (into.held)
         return;
     auto address = from.address;
     if (into.where.kind == leg_kind::core && r.received_from &&
         (r.sip_source_address || (is_private(address) && !is_private(*r.received_from)))) {
-        address = *r.received_from;
+        into.source.signalled = std::exchange(address, *r.received_from);
         into.learn = true; // the port behind a NAT is not the one in the SDP
     }
     if (into.where.kind == leg_kind::core && is_link_local(address))
@@ -169,6 +171,7 @@ media::leg_request leg_wish(const leg& from, bool complete) {
     out.remote_rtp = from.rtp;
     out.remote_rtcp = from.mux ? from.rtp : from.rtcp;
     out.remote_unroutable = from.learn;
+    out.source = from.source;
     if (from.where.kind == leg_kind::core && from.keys.suite && !from.keys.send.empty() && !from.keys.receive.empty())
         out.srtp = media::sdes{*from.keys.suite, from.keys.receive, from.keys.send};
     return out;

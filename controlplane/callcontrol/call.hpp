@@ -47,6 +47,7 @@ struct leg {
     place where;
     std::optional<media::endpoint> rtp, rtcp; // the peer's
     bool learn = false;                       // the SDP's address cannot be sent to: learn from the first packet
+    media::source_wish source;                // where its media may come from
     bool mux = false;                         // RTCP muxed on this leg
     sdp::way direction = sdp::way::sendrecv;  // as this side said
     bool held = false;                        // by c=0.0.0.0

@@ -306,6 +306,10 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
     }
     live->what = std::move(c);
     store.put(live->what.call_id, save(live->what));
+    if (live->what.answered)
+        co_await relay.learn_anew(live->what.media());
+    if (live->gone)
+        co_return error_reply("Call has ended");
     co_return sdp_reply(std::move(*body));
 }
 

@@ -187,7 +187,8 @@ private:
         } else if (key == "address-family") {
             if (text == "IP4" || text == "IP6")
                 out_.ipv6 = text == "IP6";
-        }
+        } else if (key == "endpoint-learning")
+            take_learning(text);
     }
 
     void take_flag(std::string_view flag) {
@@ -195,12 +196,29 @@ private:
             out_.sip_source_address = true;
         else if (flag == "trust-address")
             out_.sip_source_address = false;
+        else if (flag == "asymmetric")
+            out_.learning = media::learning::off;
+        else if (flag == "strict-source")
+            out_.strict_source = true;
+        else if (flag == "media-handover")
+            out_.learning = media::learning::always;
+        else if (flag.starts_with("endpoint-learning-"))
+            take_learning(flag.substr(18));
         else if (flag.starts_with("replace-"))
             read_replace(flag.substr(8), out_);
         else if (flag.starts_with("rtcp-mux-"))
             read_mux(flag.substr(9), out_);
         else if (flag.starts_with("SDES-"))
             read_sdes(flag.substr(5), out_, only_seen_);
+    }
+
+    // rtpengine's `immediate`, `delayed` and `heuristic` differ in who has the leg within the first seconds: `once`
+    // sends there from the first packet on and prefers who is signalled.
+    void take_learning(std::string_view how) {
+        if (how == "immediate" || how == "delayed" || how == "heuristic")
+            out_.learning = media::learning::once;
+        else if (const auto known = media::learning_of(how))
+            out_.learning = known;
     }
 
     void take_direction(const value& item) {

@@ -14,6 +14,7 @@
 
 #include "controlplane/callcontrol/bencode.hpp"
 #include "controlplane/callcontrol/sdp.hpp"
+#include "controlplane/media/types.hpp"
 
 namespace tandem::callcontrol {
 
@@ -45,6 +46,8 @@ struct request {
     std::optional<bool> ipv6;                       // address family towards the other side
     std::optional<asio::ip::address> received_from; // SIP packet's source
     bool sip_source_address = false;                // use it instead of the SDP's address
+    std::optional<media::learning> learning;        // of where this side's media come from
+    bool strict_source = false;                     // likewise: the port counts, too
     bool replace_origin = false, replace_username = false, replace_session_name = false;
     bool sdes_off = false;
     bool knows_load_limit = false; // supports: the proxy takes `result = load limit` for a word to ask another node
