@@ -18,9 +18,10 @@ tl::unexpected<reason> refuse(reason why) {
 }
 
 // Strongest first; what we offer.
-constexpr std::array<api::suite, 4> offered_suites{api::suite::aead_aes_256_gcm, api::suite::aead_aes_128_gcm,
-                                                   api::suite::aes_cm_128_hmac_sha1_80,
-                                                   api::suite::aes_cm_128_hmac_sha1_32};
+constexpr std::array offered_suites{api::suite::aead_aes_256_gcm,        api::suite::aead_aes_128_gcm,
+                                    api::suite::aes_256_cm_hmac_sha1_80, api::suite::aes_256_cm_hmac_sha1_32,
+                                    api::suite::aes_cm_128_hmac_sha1_80, api::suite::aes_cm_128_hmac_sha1_32};
+constexpr std::uint32_t our_mki = 1; // one master key a line
 
 std::optional<protocol::secret> make_key(api::suite suite) {
     const auto& row = api::info(suite);
@@ -75,6 +76,15 @@ const sdp::crypto* choose(const std::vector<sdp::crypto>& lines) {
     return found == lines.end() ? nullptr : &*found;
 }
 
+// Why none of them: each line by its tag and what is wrong with it.
+std::string why_none(const std::vector<sdp::crypto>& lines) {
+    std::string out;
+    for (const auto& line : lines)
+        out += (out.empty() ? "" : "; ") + std::to_string(line.tag) + " " + line.suite_name.substr(0, 40) + " " +
+               line.refused;
+    return out.empty() ? "there is none" : out;
+}
+
 // The offerer's leg: its keys, and ours in the answer. Our key stays while the suite stays (no needless change of key).
 outcome<void> take_offered_keys(const sdp::media& from, leg& into) {
     if (!from.profile.secure) {
@@ -86,7 +96,8 @@ outcome<void> take_offered_keys(const sdp::media& from, leg& into) {
         return refuse(from.profile.dtls || from.fingerprint
                           ? "DTLS-SRTP is not supported: offer RTP/AVP, or RTP/SAVP with a=crypto"
                           : "No a=crypto line with a supported suite (AEAD_AES_256_GCM, AEAD_AES_128_GCM, "
-                            "AES_CM_128_HMAC_SHA1_80, AES_CM_128_HMAC_SHA1_32; no MKI) in RTP/SAVP offer");
+                            "AES_256_CM_HMAC_SHA1_80 or _32, AES_CM_128_HMAC_SHA1_80 or _32) in RTP/SAVP offer: " +
+                                why_none(from.cryptos));
     if (into.keys.suite != chosen->suite || into.keys.send.empty()) {
         auto key = make_key(*chosen->suite);
         if (!key)
@@ -96,6 +107,9 @@ outcome<void> take_offered_keys(const sdp::media& from, leg& into) {
     into.keys.suite = chosen->suite;
     into.keys.tag = chosen->tag;
     into.keys.receive = chosen->key.copy();
+    into.keys.mki_length = chosen->mki_length;
+    into.keys.receive_mki = chosen->mki;
+    into.keys.send_mki = chosen->mki_length != 0 ? our_mki : 0;
     return {};
 }
 
@@ -117,7 +131,8 @@ outcome<void> prepare_offer(const call& c, const sdp::media& from, const request
         return {};
     std::uint32_t tag = 1;
     if (!fresh && into.keys.suite && !into.keys.send.empty()) { // as agreed before, same key
-        into.offered.push_back({into.keys.tag, *into.keys.suite, into.keys.send});
+        into.offered.push_back(
+            {into.keys.tag, *into.keys.suite, into.keys.send, into.keys.mki_length, into.keys.send_mki});
         return {};
     }
     for (const auto suite : offered_suites) {
@@ -126,7 +141,7 @@ outcome<void> prepare_offer(const call& c, const sdp::media& from, const request
         auto key = make_key(suite);
         if (!key)
             return refuse("No random bytes for an SDES key");
-        into.offered.push_back({tag++, suite, std::move(*key)});
+        into.offered.push_back({tag++, suite, std::move(*key), 0, 0});
     }
     if (into.offered.empty())
         return refuse("RTP/SAVP is to be offered, but the SDES flags leave no suite: remove them or use RTP/AVP");
@@ -145,16 +160,22 @@ outcome<void> take_answered_keys(const sdp::media& from, leg& into) {
         return refuse("Answer is " + from.proto + " where RTP/SAVP was offered: it would be in clear");
     const auto* chosen = choose(from.cryptos);
     if (chosen == nullptr)
-        return refuse("Answer has no usable a=crypto line");
+        return refuse("Answer has no usable a=crypto line: " + why_none(from.cryptos));
     const auto ours = std::find_if(into.offered.begin(), into.offered.end(), [&](const auto& line) {
         return line.tag == chosen->tag && line.suite == *chosen->suite;
     });
     if (ours == into.offered.end())
         return refuse("Answer's a=crypto:" + std::to_string(chosen->tag) + " " + chosen->suite_name +
                       " is none of those offered");
+    if (chosen->mki_length != ours->mki_length)
+        return refuse("Answer's a=crypto:" + std::to_string(chosen->tag) +
+                      (ours->mki_length == 0 ? " has an MKI where none was offered" : " lacks the MKI that was offered"));
     into.keys.tag = ours->tag;
     into.keys.suite = ours->suite;
     into.keys.send = ours->key;
+    into.keys.mki_length = ours->mki_length;
+    into.keys.send_mki = ours->mki;
+    into.keys.receive_mki = chosen->mki;
     into.keys.receive = chosen->key.copy();
     return {};
 }
@@ -173,7 +194,8 @@ media::leg_request leg_wish(const leg& from, bool complete) {
     out.remote_unroutable = from.learn;
     out.source = from.source;
     if (from.where.kind == leg_kind::core && from.keys.suite && !from.keys.send.empty() && !from.keys.receive.empty())
-        out.srtp = media::sdes{*from.keys.suite, from.keys.receive, from.keys.send};
+        out.srtp = media::sdes{*from.keys.suite,     from.keys.receive,     from.keys.send,
+                               from.keys.mki_length, from.keys.receive_mki, from.keys.send_mki};
     return out;
 }
 
@@ -301,14 +323,16 @@ sdp::media_rewrite rewrite_for_answer(const media_line& line, side to) {
     out.rtcp_mux = leg.mux;
     out.profile = leg.profile;
     if (leg.keys.suite)
-        out.cryptos.push_back({leg.keys.tag, *leg.keys.suite, leg.keys.send});
+        out.cryptos.push_back(
+            {leg.keys.tag, *leg.keys.suite, leg.keys.send, leg.keys.mki_length, leg.keys.send_mki});
     return out;
 }
 
 sdp::rewrite_options rewrite_options_of(const request& r) {
     return {.replace_origin = r.replace_origin,
             .replace_username = r.replace_username,
-            .replace_session_name = r.replace_session_name};
+            .replace_session_name = r.replace_session_name,
+            .key_lifetime = r.sdes_lifetime};
 }
 
 } // namespace tandem::callcontrol

@@ -41,6 +41,8 @@ struct sdes_state {
     std::uint32_t tag = 1;
     std::optional<api::suite> suite; // nothing = clear
     protocol::kept_secret receive, send;
+    std::uint8_t mki_length = 0; // 0 = none; both ways
+    std::uint32_t receive_mki = 0, send_mki = 0;
 };
 
 struct leg {

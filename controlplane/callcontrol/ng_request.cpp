@@ -104,21 +104,41 @@ void read_mux(std::string_view word, request& out) {
         out.mux.remove = true;
 }
 
-void read_sdes(std::string_view word, request& out, bool& only_seen) {
-    if (word == "off" || word == "no" || word == "disable") {
+// As suites are named in flags: with underscores, hyphens or spaces.
+const api::suite_info* named_suite(std::string_view name) {
+    for (const auto& row : api::suite_table)
+        if (normal(row.name) == normal(name))
+            return &row;
+    return nullptr;
+}
+
+// False where we do not do that.
+bool read_sdes(std::string_view word, request& out, bool& only_seen) {
+    const auto what = normal(word);
+    if (what == "off" || what == "no" || what == "disable") {
         out.sdes_off = true;
-        return;
+        return true;
     }
-    const bool only = word.starts_with("only-");
-    if (!only && !word.starts_with("no-"))
-        return;
-    const auto* row = api::find_suite(word.substr(only ? 5 : 3));
+    if (what == "lifetime") {
+        out.sdes_lifetime = true;
+        return true;
+    }
+    // Keys are padded as base64 says anyway; session parameters are never set.
+    for (const auto* always : {"pad", "encrypted-srtp", "encrypted-srtcp", "authenticated-srtp", "ENCRYPTED-SRTP",
+                               "ENCRYPTED-SRTCP", "AUTHENTICATED-SRTP"})
+        if (what == always)
+            return true;
+    const bool only = what.starts_with("only-");
+    if (!only && !what.starts_with("no-"))
+        return false;
+    const auto* row = named_suite(word.substr(only ? 5 : 3));
     if (only && !only_seen) {
         only_seen = true;
         out.sdes_suites.reset(); // a list of suites unknown to us leaves none: refused with words later
     }
     if (row != nullptr)
         out.sdes_suites.set(static_cast<std::size_t>(row->id), only);
+    return true;
 }
 
 void read_replace(std::string_view word, request& out) {

@@ -50,6 +50,7 @@ struct request {
     bool strict_source = false;                     // likewise: the port counts, too
     bool replace_origin = false, replace_username = false, replace_session_name = false;
     bool sdes_off = false;
+    bool sdes_lifetime = false; // in our a=crypto lines
     bool knows_load_limit = false; // supports: the proxy takes `result = load limit` for a word to ask another node
     std::bitset<api::suite_table.size()> sdes_suites = ~std::bitset<api::suite_table.size()>(); // may be offered
     std::uint32_t limit = 32;                                                                   // list

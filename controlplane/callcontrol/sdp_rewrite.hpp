@@ -11,12 +11,6 @@
 
 namespace tandem::callcontrol::sdp {
 
-struct crypto_line {
-    std::uint32_t tag;
-    api::suite suite;
-    protocol::kept_secret key;
-};
-
 struct media_rewrite {
     bool reject = false;       // port 0, nothing else changed
     asio::ip::address address; // ours on this leg
@@ -31,6 +25,7 @@ struct rewrite_options {
     bool replace_origin = false;
     bool replace_username = false;
     bool replace_session_name = false;
+    bool key_lifetime = false; // |2^31 behind each key
 };
 
 // One entry per m= line, same order. The result holds keys where cryptos are given: wipe it when sent.
