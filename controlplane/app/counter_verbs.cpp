@@ -71,6 +71,9 @@ json verbs::own_counters() const {
     count("pings_refused", ng.pings_refused);
     count("calls_recovered", ng.calls_recovered);
     count("metadata_ignored", ng.metadata_ignored);
+    for (const auto& [name, times] : rooms_.calls.ignored().each())
+        count(("ng_ignored " + name).c_str(), times);
+    count("ng_ignored others", rooms_.calls.ignored().others());
     const auto records = rooms_.store.count();
     count("database_failures", records.failures);
     count("database_retried", records.retried);

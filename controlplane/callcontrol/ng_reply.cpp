@@ -153,6 +153,15 @@ value refusal_reply(const refusal& no, bool knows_load_limit) {
     return out;
 }
 
+void warn_of(value& reply, const std::vector<std::string>& ignored) {
+    if (ignored.empty() || reply.text_of("result") != "ok" || reply.find("warning") != nullptr)
+        return;
+    std::string text = "Not supported, ignored: ";
+    for (const auto& one : ignored)
+        text += (&one == &ignored.front() ? "" : ", ") + one;
+    reply.add("warning", std::move(text));
+}
+
 void add_statistics(value& reply, const call& c, const media::relay& relay) {
     const auto us = duration_cast<std::chrono::microseconds>(c.created.wall.time_since_epoch()).count();
     reply.add("created", us / 1'000'000);

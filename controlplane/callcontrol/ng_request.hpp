@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One ng request: "cookie SP bencoded-dictionary" -> what we honour of it. Unknown keys and flags are ignored, as
-// rtpengine does; spaces, hyphens and underscores in names are the same. Pure; any thread.
+// One ng request: "cookie SP bencoded-dictionary" -> what we honour of it, and what we do not; spaces, hyphens and
+// underscores in names are the same. Pure; any thread.
 #pragma once
 
 #include <array>
@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "controlplane/callcontrol/bencode.hpp"
 #include "controlplane/callcontrol/sdp.hpp"
@@ -54,6 +55,8 @@ struct request {
     bool knows_load_limit = false; // supports: the proxy takes `result = load limit` for a word to ask another node
     std::bitset<api::suite_table.size()> sdes_suites = ~std::bitset<api::suite_table.size()>(); // may be offered
     std::uint32_t limit = 32;                                                                   // list
+    // What we do not do, as it was asked: "flag X", "key Y", "key Y=Z". Cut and made printable; no more than 16.
+    std::vector<std::string> ignored;
 };
 
 struct datagram {

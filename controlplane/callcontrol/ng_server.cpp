@@ -111,6 +111,10 @@ const counters& server::count() const noexcept {
     return state_->count;
 }
 
+const flag_counters& server::ignored() const noexcept {
+    return state_->ignored;
+}
+
 std::size_t server::size() const noexcept {
     return state_->calls.size();
 }
@@ -275,8 +279,11 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
         keep_reply = parsed->what != command::ping && parsed->what != command::query && parsed->what != command::list;
         ++counter_of(count, parsed->what);
         cookies.belongs(key, parsed->call_id);
+        ignored.count(parsed->ignored);
+        const auto not_done = std::move(parsed->ignored);
         try {
             reply = co_await run(std::move(*parsed));
+            warn_of(reply, not_done);
         } catch (const std::exception& fault) { // no room throws on purpose; one command must not end the others
             spdlog::error("ng: request failed inside: {}", fault.what());
             reply = error_reply("Internal error");

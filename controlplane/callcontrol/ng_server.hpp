@@ -19,6 +19,7 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/callcontrol/admission.hpp"
+#include "controlplane/callcontrol/flag_counters.hpp"
 #include "controlplane/media/relay.hpp"
 #include "controlplane/protocol/moment.hpp"
 #include "controlplane/session/directory.hpp"
@@ -111,6 +112,8 @@ public:
     void stop();
 
     [[nodiscard]] const counters& count() const noexcept;
+    // What was asked and not done ("flag X"), how often.
+    [[nodiscard]] const flag_counters& ignored() const noexcept;
     // What a new call must pass; the number of calls is looked at first.
     [[nodiscard]] admission& gates() noexcept;
     [[nodiscard]] std::vector<call_summary> calls() const;

@@ -82,6 +82,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     session::directory& sessions;
     call_store& store;
     counters count;
+    flag_counters ignored;
     admission gates;
     std::chrono::steady_clock::time_point refusal_said{}; // in the log
     cookie_cache cookies;

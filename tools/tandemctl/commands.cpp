@@ -232,6 +232,7 @@ std::string drops_view(const json& r) {
            table(r["edge"], verdict_columns, "no XDP edge");
 }
 
+const columns own_columns{{"CONTROL PLANE", "name"}, {"TOTAL", "total", form::number}};
 const columns stranger_columns{{"CALL-ID", "call_id"},   {"MEDIA", "media", form::number}, {"LEG", "leg", form::number},
                                {"EXPECTED", "remote"},   {"LEARNED BY", "source_rule"},    {"LEARNING", "learning"},
                                {"PACKETS", "packets", form::number}};
@@ -368,7 +369,19 @@ result<void> counters(const settings& s, bool watch) {
     if (!segment)
         return tl::unexpected(segment.error());
     if (!watch) {
-        print(s, segment->counters(), views.at("counters"));
+        auto all = segment->counters();
+        // The control plane's own, where it answers; the workers' do not need it.
+        if (const auto own = ops_client(s.run_dir, std::chrono::seconds(2)).request("counters", json::object());
+            own && own->contains("control"))
+            all["control"] = (*own)["control"];
+        print(s, all, [](const json& r) {
+            json happened = json::array();
+            for (const auto& row : r.value("control", json::array()))
+                if (row.value("total", 0ULL) != 0)
+                    happened.push_back(row);
+            return views.at("counters")(r) +
+                   (r.contains("control") ? "\n" + table(happened, own_columns, "nothing was counted") : std::string());
+        });
         return {};
     }
     std::signal(SIGINT, [](int) { interrupted = 1; });
