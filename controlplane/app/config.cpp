@@ -196,9 +196,14 @@ config read_all(const reader& r, const toml::table& root) {
         r.fail(*root.get("log_level"), "log_level must be one of: debug, info, warning, error");
     read_tunnel(r, root, to.tunnel);
     if (const auto* ng = r.table(root, "ng")) {
-        r.only(*ng, " in [ng]", {"listen", "max_calls"});
+        r.only(*ng, " in [ng]", {"listen", "max_calls", "received_from"});
         read_endpoints(r, *ng, "listen", to.ng);
         r.number(*ng, "max_calls", 0, 10'000'000, to.max_calls);
+        std::string word = "required";
+        r.text(*ng, "received_from", word);
+        to.received_from_optional = word == "optional";
+        if (word != "required" && word != "optional")
+            r.fail(*ng->get("received_from"), "received_from is required, or optional for tests of signalling alone");
     }
     if (to.ng.empty())
         to.ng.emplace_back(asio::ip::address_v4::loopback(), std::uint16_t{2223});

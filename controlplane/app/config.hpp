@@ -35,6 +35,7 @@ struct config {
     session::config tunnel;
     std::vector<asio::ip::udp::endpoint> ng;
     std::size_t max_calls = 0; // 0 = as many as there is room for
+    bool received_from_optional = false;
     media::settings media;
     store_settings store;
     std::string levels_file; // empty: the policy stands in `file`

@@ -100,16 +100,40 @@ outcome<side> server::state::sender_of_offer(call& c, const request& r) const {
     return refuse("Call exists with other tags: from-tag is unknown");
 }
 
+// Whoever says a unit's address speaks for it only from the unit: an SDP is anybody's to write.
+outcome<void> server::state::check_unit(const std::string& unit, const request& r) const {
+    if (!r.received_from) {
+        if (settings.received_from_optional)
+            return {};
+        return refuse(fmt::format("The SDP names an inner address of unit \"{}\", but the request has no received-from: "
+                                  "the proxy must tell where the SIP message came from",
+                                  unit));
+    }
+    const auto from = sessions.by_inner(*r.received_from);
+    if (from && from->unit == unit)
+        return {};
+    return refuse(fmt::format("The SDP names an inner address of unit \"{}\", but the SIP message came from {}, which is "
+                              "none of them",
+                              unit, r.received_from->to_string()));
+}
+
 outcome<place> server::state::place_of_sender(const call& c, const media_line& line, const sdp::media& from, side s,
                                               const request& r) const {
     auto session = sessions.by_inner(from.address);
     if (!session && from.held_by_address()) {
-        if (line.id != 0)
-            return line.legs[s].where;
+        if (line.id != 0) {
+            const auto& where = line.legs[s].where;
+            if (where.kind == leg_kind::unit)
+                if (auto fine = check_unit(where.unit, r); !fine)
+                    return tl::unexpected(std::move(fine.error()));
+            return where;
+        }
         if (r.received_from)
             session = sessions.by_inner(*r.received_from);
     }
     if (session) {
+        if (auto fine = check_unit(session->unit, r); !fine)
+            return tl::unexpected(std::move(fine.error()));
         const bool ipv6 = from.held_by_address() && r.received_from ? r.received_from->is_v6() : from.address.is_v6();
         return place{leg_kind::unit, session->unit, {}, ipv6};
     }
@@ -313,10 +337,14 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
     co_return sdp_reply(std::move(*body));
 }
 
-outcome<void> server::state::check_answerer(const media_line& line, const sdp::media& from, side s) const {
+outcome<void> server::state::check_answerer(const media_line& line, const sdp::media& from, side s,
+                                            const request& r) const {
+    const auto& where = line.legs[s].where;
+    if (where.kind == leg_kind::unit)
+        if (auto fine = check_unit(where.unit, r); !fine)
+            return fine;
     if (from.held_by_address())
         return {};
-    const auto& where = line.legs[s].where;
     const auto session = sessions.by_inner(from.address);
     if (where.kind == leg_kind::unit && (!session || session->unit != where.unit))
         return refuse(fmt::format("Answer's address {} is not an inner address of unit \"{}\"",
@@ -342,7 +370,7 @@ asio::awaitable<outcome<std::string>> server::state::run_answer(const live_call&
     for (std::size_t i = 0; i < c.lines.size(); ++i) {
         auto& line = c.lines[i];
         if (i < m_lines.size() && !m_lines[i].rejected() && line.id != 0) {
-            if (auto fine = check_answerer(line, m_lines[i], from); !fine)
+            if (auto fine = check_answerer(line, m_lines[i], from, r); !fine)
                 co_return refuse(std::move(fine.error()));
             const auto result = take_answer(c, line, m_lines[i], from, r);
             if (!result)

@@ -36,6 +36,8 @@ struct config {
     // Whether an address belongs to the units' inner network: one without a session is refused, not taken for the core
     // (RIM-02).
     std::function<bool(const asio::ip::address&)> is_inner;
+    // A unit's leg: whether received-from may be missing. Where it is given, it is an inner address of that unit, always.
+    bool received_from_optional = false;
     // Why this gateway cannot serve calls now, a sentence; empty = it can. Asked at each ping and new call: waits for
     // nothing.
     std::function<std::string()> trouble;

@@ -131,7 +131,8 @@ private:
                                                  const request&) const;
     [[nodiscard]] outcome<place> place_of_other(const call&, const media_line&, const sdp::media&, side,
                                                 const request&) const;
-    [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side) const;
+    [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side, const request&) const;
+    [[nodiscard]] outcome<void> check_unit(const std::string& unit, const request&) const;
 };
 
 } // namespace tandem::callcontrol
