@@ -196,9 +196,17 @@ config read_all(const reader& r, const toml::table& root) {
         r.fail(*root.get("log_level"), "log_level must be one of: debug, info, warning, error");
     read_tunnel(r, root, to.tunnel);
     if (const auto* ng = r.table(root, "ng")) {
-        r.only(*ng, " in [ng]", {"listen", "max_calls", "received_from"});
+        r.only(*ng, " in [ng]", {"listen", "max_calls", "received_from", "from"});
         read_endpoints(r, *ng, "listen", to.ng);
         r.number(*ng, "max_calls", 0, 10'000'000, to.max_calls);
+        if (const auto* prefixes = r.list(*ng, "from"))
+            for (const auto& item : *prefixes) {
+                const auto one =
+                    item.is_string() ? callcontrol::read_network(item.as_string()->get()) : std::nullopt;
+                if (!one)
+                    r.fail(item, "from holds addresses or prefixes such as \"198.51.100.0/24\": the proxies that may ask");
+                to.ng_from.push_back(*one);
+            }
         std::string word = "required";
         r.text(*ng, "received_from", word);
         to.received_from_optional = word == "optional";

@@ -10,6 +10,7 @@
 
 #include <tl/expected.hpp>
 
+#include "controlplane/callcontrol/asker.hpp"
 #include "controlplane/media/manager.hpp"
 #include "controlplane/policy/config.hpp"
 #include "controlplane/session/manager.hpp"
@@ -36,6 +37,7 @@ struct config {
     std::vector<asio::ip::udp::endpoint> ng;
     std::size_t max_calls = 0; // 0 = as many as there is room for
     bool received_from_optional = false;
+    std::vector<callcontrol::network> ng_from; // empty: anybody but the inner network
     media::settings media;
     store_settings store;
     std::string levels_file; // empty: the policy stands in `file`

@@ -62,7 +62,9 @@ json verbs::own_counters() const {
     count("foreign_flows", media.foreign_flows);
     const auto& ng = rooms_.calls.count();
     count("ng_datagrams", ng.datagrams);
+    count("ng_strangers", ng.strangers);
     count("ng_malformed", ng.malformed);
+    count("ng_replies_limited", ng.replies_limited);
     count("ng_retransmissions", ng.retransmissions);
     count("ng_errors", ng.errors);
     count("calls_created", ng.calls_created);

@@ -22,6 +22,7 @@ callcontrol::config ng_settings(const config& settings, const dataplane_client::
     ng.listen = settings.ng;
     ng.core_interface = settings.media.core;
     ng.max_calls = settings.max_calls;
+    ng.from = settings.ng_from;
     ng.received_from_optional = settings.received_from_optional;
     ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
         if (address.is_v4())

@@ -22,6 +22,8 @@ using asio::ip::udp;
 
 // A reply goes in one datagram; what does not fit is told in one that does.
 constexpr std::size_t largest_reply = 65'000;
+constexpr std::size_t small_reply = 100; // not counted: what is sent to a made-up source is no more than it sent
+constexpr std::size_t most_waiting = 64;  // commands of one call
 constexpr unsigned most_at_once = 64; // datagrams taken in one turn
 
 std::string text_of(const udp::endpoint& e) {
@@ -226,8 +228,22 @@ asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
     }
 }
 
+// A unit's phone is no proxy: nothing from the inner network is listened to, whatever the configuration says.
+bool server::state::may_ask(const asio::ip::address& from) const {
+    if (from.is_loopback())
+        return true;
+    if (settings.is_inner && settings.is_inner(from))
+        return false;
+    return settings.from.empty() ||
+           std::any_of(settings.from.begin(), settings.from.end(), [&](const auto& one) { return one.contains(from); });
+}
+
 void server::state::take(const std::shared_ptr<listener>& on, const udp::endpoint& from, std::size_t length) {
     ++count.datagrams;
+    if (!may_ask(from.address())) {
+        ++count.strangers;
+        return;
+    }
     const auto parts = split({on->buffer.data(), length});
     if (!parts) {
         ++count.malformed;
@@ -305,6 +321,11 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
         sdp::wipe(bytes);
         bytes = cookie + ' ' + bencode::print(error_reply("Reply is too large for a datagram"));
     }
+    if (!keep_reply && reply.find("result") != nullptr && bytes.size() > small_reply && !to.address().is_loopback() &&
+        !told.take(to.address(), bytes.size(), !settings.from.empty(), reply_budget::clock::now())) {
+        ++count.replies_limited;
+        bytes = cookie + ' ' + bencode::print(error_reply("Too much was asked: try again in a second"));
+    }
     if (keep_reply)
         cookies.finish(key, bytes);
     else
@@ -322,6 +343,10 @@ bencode::value server::state::pong() {
 }
 
 asio::awaitable<bencode::value> server::state::run(request r) {
+    if (const auto at = calls.find(r.call_id); at != calls.end() && at->second->turns.waiting() >= most_waiting) {
+        sdp::wipe(r.sdp);
+        co_return error_reply("Too many requests of this call at once: try again");
+    }
     switch (r.what) {
     case command::ping:
         co_return pong();

@@ -19,6 +19,7 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/callcontrol/admission.hpp"
+#include "controlplane/callcontrol/asker.hpp"
 #include "controlplane/callcontrol/flag_counters.hpp"
 #include "controlplane/media/relay.hpp"
 #include "controlplane/protocol/moment.hpp"
@@ -28,6 +29,7 @@ namespace tandem::callcontrol {
 
 struct config {
     std::vector<asio::ip::udp::endpoint> listen;
+    std::vector<network> from; // who may ask, beside this host's own; empty: anybody but the inner network
     std::string core_interface = "core";      // name of the address of core legs where `direction` names none
     std::chrono::seconds cookie_lifetime{20}; // how long a reply is kept for retransmissions
     std::size_t max_calls = 0; // further ones are refused; 0 = as many as there is room for (server::gates)
@@ -82,7 +84,9 @@ public:
 
 struct counters {
     std::uint64_t datagrams = 0;       // received
+    std::uint64_t strangers = 0;       // dropped: from the inner network, or not of [ng] from
     std::uint64_t malformed = 0;       // no cookie or broken bencode
+    std::uint64_t replies_limited = 0; // list and query to one source: more than it may get at once
     std::uint64_t retransmissions = 0; // answered from the cookie cache, or still being worked on
     std::uint64_t pings = 0, offers = 0, answers = 0, deletes = 0, queries = 0, lists = 0;
     std::uint64_t errors = 0; // error replies

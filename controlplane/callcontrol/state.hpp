@@ -34,6 +34,7 @@ public:
         turnstile* of_;
     };
     asio::awaitable<pass> enter();
+    [[nodiscard]] std::size_t waiting() const noexcept { return waiting_.size(); }
 
 private:
     void leave();
@@ -83,6 +84,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     call_store& store;
     counters count;
     flag_counters ignored;
+    reply_budget told;
     admission gates;
     std::chrono::steady_clock::time_point refusal_said{}; // in the log
     cookie_cache cookies;
@@ -94,6 +96,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
 
     // ng_server.cpp
     asio::awaitable<void> receive(std::shared_ptr<listener>);
+    [[nodiscard]] bool may_ask(const asio::ip::address&) const;
     void take(const std::shared_ptr<listener>&, const asio::ip::udp::endpoint& from, std::size_t length);
     asio::awaitable<void> serve(std::shared_ptr<listener>, asio::ip::udp::endpoint, std::string cookie, std::string key,
                                 std::string payload);
