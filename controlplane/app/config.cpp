@@ -196,9 +196,15 @@ config read_all(const reader& r, const toml::table& root) {
         r.fail(*root.get("log_level"), "log_level must be one of: debug, info, warning, error");
     read_tunnel(r, root, to.tunnel);
     if (const auto* ng = r.table(root, "ng")) {
-        r.only(*ng, " in [ng]", {"listen", "max_calls", "received_from", "from"});
+        r.only(*ng, " in [ng]", {"listen", "max_calls", "max_media", "offer_timeout_s", "cookie_lifetime_s", "unit_reserve_percent",
+                "source_share_percent", "received_from", "from"});
         read_endpoints(r, *ng, "listen", to.ng);
         r.number(*ng, "max_calls", 0, 10'000'000, to.max_calls);
+        r.number(*ng, "max_media", 1, 32, to.max_media);
+        r.number(*ng, "offer_timeout_s", 1, 86'400, to.offer_timeout);
+        r.number(*ng, "cookie_lifetime_s", 1, 600, to.cookie_lifetime);
+        r.number(*ng, "unit_reserve_percent", 0, 90, to.unit_reserve);
+        r.number(*ng, "source_share_percent", 1, 100, to.source_share);
         if (const auto* prefixes = r.list(*ng, "from"))
             for (const auto& item : *prefixes) {
                 const auto one =
@@ -216,6 +222,7 @@ config read_all(const reader& r, const toml::table& root) {
     if (to.ng.empty())
         to.ng.emplace_back(asio::ip::address_v4::loopback(), std::uint16_t{2223});
     read_media(r, root, to.media);
+    to.media.unit_reserve = to.unit_reserve / 100.0;
     read_store(r, root, to.store);
     read_policy(r, root, to);
     return to;

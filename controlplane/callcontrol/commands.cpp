@@ -207,6 +207,7 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
     c.accept_mux = r.mux.demux || r.mux.accept;
     c.refuse_mux = r.mux.reject;
     std::vector<sdp::media_rewrite> out;
+    std::size_t anchored = 0;
     for (std::size_t i = 0; i < offered->m_lines.size(); ++i) {
         const auto& here = offered->m_lines[i];
         if (c.lines.size() <= i) {
@@ -214,7 +215,7 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
             c.lines.back().index = static_cast<std::uint32_t>(i);
         }
         auto& line = c.lines[i];
-        if (here.rejected() || !here.profile.rtp) {
+        if (here.rejected() || !here.profile.rtp || ++anchored > settings.max_media) {
             out.emplace_back().reject = true;
             continue;
         }
@@ -237,11 +238,41 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
     co_return sdp::rewrite(*offered, out, rewrite_options_of(r));
 }
 
-std::optional<refusal> server::state::count_gate() const {
-    if (settings.max_calls == 0 || calls.size() < settings.max_calls)
+// From, or for, a unit that is connected.
+bool server::state::concerns_unit(const request& r) const {
+    if (r.received_from && sessions.by_inner(*r.received_from))
+        return true;
+    for (const auto& name : {r.caller, r.callee})
+        if (const auto session = name.empty() ? std::nullopt : sessions.by_unit(name); session && session->up)
+            return true;
+    return false;
+}
+
+std::optional<refusal> server::state::count_gate(const request& r) const {
+    const auto reserve = static_cast<std::size_t>(settings.unit_reserve * static_cast<double>(settings.max_calls));
+    if (settings.max_calls == 0 || calls.size() + reserve < settings.max_calls)
+        return std::nullopt;
+    if (calls.size() >= settings.max_calls)
+        return refusal{refusal::want::sessions,
+                       fmt::format("{} calls are up, [ng] max_calls allows no more", settings.max_calls)};
+    if (concerns_unit(r) || sessions.all().empty())
         return std::nullopt;
     return refusal{refusal::want::sessions,
-                   fmt::format("{} calls are up, [ng] max_calls allows no more", settings.max_calls)};
+                   fmt::format("{} calls are up; the last {} of [ng] max_calls are for calls with a unit", calls.size(),
+                               reserve)};
+}
+
+std::optional<refusal> server::state::share_gate(const std::string& source) const {
+    if (!shares.is_used_up(source, calls.size()))
+        return std::nullopt;
+    double use = settings.use ? settings.use() : 0;
+    if (settings.max_calls != 0)
+        use = std::max(use, static_cast<double>(calls.size()) / static_cast<double>(settings.max_calls));
+    if (use < source_shares::busy)
+        return std::nullopt;
+    return refusal{refusal::want::sessions,
+                   fmt::format("{:.0f} % is in use, and {} has its share of the calls: see [ng] source_share_percent",
+                               use * 100, source)};
 }
 
 std::optional<refusal> server::state::health_gate() const {
@@ -249,7 +280,11 @@ std::optional<refusal> server::state::health_gate() const {
     return why.empty() ? std::nullopt : std::optional(refusal{refusal::want::sessions, std::move(why)});
 }
 
-std::optional<refusal> server::state::refuse_new_call() {
+std::optional<refusal> server::state::refuse_new_call(const request& r, const std::string& source) {
+    if (auto no = count_gate(r))
+        return no;
+    if (auto no = share_gate(source))
+        return no;
     return gates.ask();
 }
 
@@ -271,7 +306,8 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
         if (const auto at = calls.find(r.call_id); at != calls.end()) {
             live = at->second;
         } else {
-            if (const auto no = refuse_new_call()) {
+            auto source = r.received_from ? source_key(*r.received_from) : std::string();
+            if (const auto no = refuse_new_call(r, source)) {
                 sdp::wipe(r.sdp);
                 co_return turn_away(r, *no);
             }
@@ -279,6 +315,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
             live->what.call_id = r.call_id;
             live->what.created = protocol::moment::now();
             calls.emplace(r.call_id, live);
+            shares.begin(live->source = std::move(source));
             ++count.calls_created;
         }
         turn.emplace(co_await live->turns.enter());
@@ -456,6 +493,7 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
     if (std::exchange(live->gone, true))
         return;
     calls.erase(live->what.call_id);
+    shares.end(live->source);
     cookies.forget_call(live->what.call_id);
     const auto& c = live->what;
     store.end({c.call_id, c.caller, c.callee, cause, c.created, protocol::moment::now()});

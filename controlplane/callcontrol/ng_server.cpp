@@ -168,12 +168,23 @@ asio::awaitable<void> server::state::sweep() {
         const auto limit = std::chrono::steady_clock::now() - settings.offer_timeout;
         std::vector<std::shared_ptr<live_call>> old;
         for (const auto& [id, live] : calls)
-            if (!live->what.answered && live->offered < limit)
+            if (!live->what.answered && live->offered < limit && !speaks(*live))
                 old.push_back(live);
         for (const auto& live : old)
             if (!stopped)
                 forget(live, "offer was never answered");
     }
+}
+
+// Somebody's early media.
+bool server::state::speaks(const live_call& live) const {
+    const auto most = std::chrono::duration<double>(settings.offer_timeout).count();
+    for (const auto id : live.what.media())
+        if (const auto info = relay.info(id))
+            for (const auto& leg : info->legs)
+                if (const auto silence = leg.received.seconds_since_packet; silence >= 0 && silence < most)
+                    return true;
+    return false;
 }
 
 void server::state::recover() {
@@ -189,6 +200,9 @@ void server::state::recover() {
         auto live = std::make_shared<live_call>();
         live->what = std::move(*loaded);
         live->what.call_id = call_id;
+        if (!live->what.lines.empty())
+            if (const auto& from = live->what.lines.front().legs[0].source.received_from)
+                shares.begin(live->source = source_key(*from));
         // Media that ended while nobody was here.
         auto& in_force = live->what.lines;
         for (auto* some : {&in_force, live->what.reoffered ? &*live->what.reoffered : &in_force})

@@ -34,7 +34,12 @@ struct config {
     std::chrono::seconds cookie_lifetime{20}; // how long a reply is kept for retransmissions
     std::size_t max_calls = 0; // further ones are refused; 0 = as many as there is room for (server::gates)
     std::chrono::milliseconds offer_timeout =
-        std::chrono::hours(1); // a call never answered and never deleted is forgotten
+        std::chrono::minutes(3); // a call never answered is forgotten after so long without signalling or media
+    std::size_t max_media = 8;   // m= lines of a call that take ports; further ones are rejected
+    double unit_reserve = 0.1;   // of max_calls: for calls with a unit, while units are connected
+    double source_share = 0.5;   // of all calls: what one source may have when 80 % is in use
+    // How much is in use of what runs out: ports, the flow table; 0 to 1.
+    std::function<double()> use;
     // Whether an address belongs to the units' inner network: one without a session is refused, not taken for the core
     // (RIM-02).
     std::function<bool(const asio::ip::address&)> is_inner;

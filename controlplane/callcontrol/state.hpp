@@ -46,6 +46,7 @@ struct live_call {
     call what;
     turnstile turns;
     std::chrono::steady_clock::time_point offered = std::chrono::steady_clock::now(); // the wall clock may jump
+    std::string source;                 // whose call it is: source_shares
     bool gone = false;                  // removed from the table while others waited
     std::vector<media::media_id> ended; // media that ended by themselves during the turn that goes on
 };
@@ -71,9 +72,8 @@ struct waiting_reply {
 
 struct server::state : std::enable_shared_from_this<server::state> {
     state(asio::io_context& io, config c, media::relay& r, session::directory& d, call_store& s)
-        : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), cookies(settings.cookie_lifetime),
-          sweeper(io) {
-        gates.add([this] { return count_gate(); });
+        : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), shares(settings.source_share),
+          cookies(settings.cookie_lifetime), sweeper(io) {
         gates.add([this] { return health_gate(); });
     }
 
@@ -86,6 +86,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     flag_counters ignored;
     reply_budget told;
     admission gates;
+    source_shares shares;
     std::chrono::steady_clock::time_point refusal_said{}; // in the log
     cookie_cache cookies;
     std::map<std::string, std::shared_ptr<live_call>, std::less<>> calls;
@@ -105,12 +106,15 @@ struct server::state : std::enable_shared_from_this<server::state> {
     asio::awaitable<bencode::value> run(request);
     [[nodiscard]] bencode::value pong();
     asio::awaitable<void> sweep();
+    [[nodiscard]] bool speaks(const live_call&) const;
     void recover();
 
     // commands.cpp
-    [[nodiscard]] std::optional<refusal> count_gate() const;
+    [[nodiscard]] std::optional<refusal> count_gate(const request&) const;
+    [[nodiscard]] std::optional<refusal> share_gate(const std::string& source) const;
+    [[nodiscard]] bool concerns_unit(const request&) const;
     [[nodiscard]] std::optional<refusal> health_gate() const;
-    [[nodiscard]] std::optional<refusal> refuse_new_call();
+    [[nodiscard]] std::optional<refusal> refuse_new_call(const request&, const std::string& source);
     [[nodiscard]] bencode::value turn_away(const request&, const refusal&);
     asio::awaitable<bencode::value> offer(request);
     asio::awaitable<bencode::value> answer(request);

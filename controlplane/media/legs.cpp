@@ -94,12 +94,13 @@ result<void> manager::take_port(const state& m, std::size_t i, leg_terms& want, 
             return {};
         }
     bool named = false;
+    const double reserve = m.running || m.with_unit || sessions_.all().empty() ? 0 : options_.unit_reserve;
     for (const auto& local : dataplane_.hello()->addresses) {
         if (local.name != name || local.ip.is_v6() != v6)
             continue;
         named = true;
         want.address_index = local.index;
-        want.port = ports_->take(local.ip, want.unit, m.running);
+        want.port = ports_->take(local.ip, want.unit, m.running, reserve);
         if (want.port)
             return {};
     }

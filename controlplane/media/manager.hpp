@@ -44,6 +44,7 @@ struct settings {
     std::chrono::milliseconds retry{1000};        // after a failed SEED
     std::chrono::milliseconds ready_wait{2000};   // for a data plane that is just coming back
     std::chrono::milliseconds sweep{1000};        // silence check
+    double unit_reserve = 0.1; // of ports and flows: for calls with a unit, while units are connected
     learning endpoint_learning = learning::once;
     std::map<std::string, learning> learning_of;      // interfaces for which it is another
     std::chrono::milliseconds learning_window{3000};  // from a leg's first packet on

@@ -102,6 +102,7 @@ struct manager::state {
     stream_copies streams;
     std::size_t reserved = 0; // flows that it may need
     bool running = true;      // its call is: it may use the last room there is
+    bool with_unit = false;   // it may use what is reserved
     protocol::moment opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;
     std::uint32_t seeds_made = 0, seeds_from_units = 0;
