@@ -17,10 +17,10 @@ tl::unexpected<reason> refuse(reason why) {
     return tl::unexpected(std::move(why));
 }
 
-// Strongest first; what we offer.
+// What we offer: AEAD first, then by how many phones know them.
 constexpr std::array offered_suites{api::suite::aead_aes_256_gcm,        api::suite::aead_aes_128_gcm,
-                                    api::suite::aes_256_cm_hmac_sha1_80, api::suite::aes_256_cm_hmac_sha1_32,
-                                    api::suite::aes_cm_128_hmac_sha1_80, api::suite::aes_cm_128_hmac_sha1_32};
+                                    api::suite::aes_cm_128_hmac_sha1_80, api::suite::aes_cm_128_hmac_sha1_32,
+                                    api::suite::aes_256_cm_hmac_sha1_80, api::suite::aes_256_cm_hmac_sha1_32};
 constexpr std::uint32_t our_mki = 1; // one master key a line
 
 std::optional<protocol::secret> make_key(api::suite suite) {

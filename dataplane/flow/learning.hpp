@@ -55,7 +55,7 @@ namespace detail {
 // Only packets that were accepted meanwhile from other ports than the source's: it is silent. `accepted`: all packets
 // that the flow has accepted, this one too.
 [[nodiscard]] inline bool has_fallen_silent(record& f, std::uint64_t accepted, std::uint64_t now_ns) noexcept {
-    if (f.others == 0 || accepted - f.others_of != f.others) { // the first, or the source spoke since
+    if (f.others == 0 || accepted - f.others_of != f.others + 1ULL) { // the first, or the source spoke since
         f.others_since_ns = now_ns;
         f.others_of = accepted - 1;
         f.others = 0;

@@ -12,7 +12,7 @@ namespace tandem::pipeline::testing {
 struct srtp_end::state {
     srtp_policy_t policy{};
     srtp_t session = nullptr;
-    // libsrtp2 2.5 looks for SRTCP's MKI in front of a tag of SRTP's length, so with AES_CM_128_HMAC_SHA1_32 (4 and 10
+    // libsrtp2 2.5 looks for SRTCP's MKI in front of a tag of SRTP's length, so with the _32 suites (4 and 10
     // bytes) it never finds it. For these packets the MKI is taken out here and a session without MKI judges the rest.
     srtp_t rtcp_without_mki = nullptr;
     unsigned mki_length = 0;
@@ -22,6 +22,12 @@ struct srtp_end::state {
     std::map<std::uint32_t, unsigned> place;
     bool mki = false;
 };
+
+namespace {
+bool tag_differs(api::suite suite) {
+    return api::info(suite).rtp_tag_length != api::info(suite).rtcp_tag_length;
+}
+} // namespace
 
 srtp_end::srtp_end(api::suite suite, const std::vector<key>& keys, unsigned mki_length, bool inbound)
     : state_(std::make_unique<state>()) {
@@ -65,7 +71,7 @@ srtp_end::srtp_end(api::suite suite, const std::vector<key>& keys, unsigned mki_
     if (srtp_create(&s.session, &s.policy) != srtp_err_status_ok)
         throw std::runtime_error("srtp_create");
     s.mki_length = mki_length;
-    if (s.mki && inbound && suite == api::suite::aes_cm_128_hmac_sha1_32 && keys.size() == 1) {
+    if (s.mki && inbound && tag_differs(suite) && keys.size() == 1) {
         srtp_policy_t plain = s.policy;
         plain.keys = nullptr;
         plain.num_master_keys = 0;

@@ -23,8 +23,8 @@ struct target {
 
 void prepare(target& it, crypto::engine& engine, std::uint8_t choice) {
     static constexpr std::uint8_t lengths[] = {0, 1, 4, 2};
-    const auto suite = static_cast<api::suite>(choice % 5);
-    const std::uint8_t mki = suite == api::suite::clear ? 0 : lengths[choice / 5 % 4];
+    const auto suite = static_cast<api::suite>(choice % api::suite_table.size());
+    const std::uint8_t mki = suite == api::suite::clear ? 0 : lengths[choice / api::suite_table.size() % 4];
     crypto::key_pool pool(it.memory, 2);
     api::epoch_key key{};
     key.key_length = api::info(suite).key_length;
