@@ -4,6 +4,7 @@
 // told makes it try another node and still give this one its running calls. Owner thread: io_context.
 #pragma once
 
+#include <asio/ip/address.hpp>
 #include <asio/ip/network_v6.hpp>
 #include <cstdint>
 #include <functional>

@@ -5,8 +5,7 @@
 
 #include <algorithm>
 #include <array>
-#include <asio/ip/network_v4.hpp>
-#include <asio/ip/network_v6.hpp>
+#include <asio/ip/address.hpp>
 #include <chrono>
 #include <cstdint>
 #include <optional>

@@ -10,7 +10,7 @@ namespace {
 const std::string key30 = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
 const std::string key46 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLQ==";
 
-class Sdes : public ng_fixture {
+class SdesCall : public ng_fixture {
 protected:
     static std::string secured(const std::string& lines, int port = 4000) {
         return sdp("198.51.100.1", port, lines, "RTP/SAVP");
@@ -31,7 +31,7 @@ protected:
     }
 };
 
-TEST_F(Sdes, AnMkiIsCarriedBothWays) {
+TEST_F(SdesCall, AnMkiIsCarriedBothWays) {
     const auto back = answered(line("1 AES_CM_128_HMAC_SHA1_80 inline:" + key30 + "|2^31|7:4"));
     EXPECT_NE(back.find("|1:4\r\n"), std::string::npos) << "ours, of the same length: " << back;
     EXPECT_EQ(back.find("2^31"), std::string::npos);
@@ -41,14 +41,14 @@ TEST_F(Sdes, AnMkiIsCarriedBothWays) {
     EXPECT_EQ(keys.send_mki, 1u);
 }
 
-TEST_F(Sdes, KeysOf256BitsOfRfc6188) {
+TEST_F(SdesCall, KeysOf256BitsOfRfc6188) {
     const auto back = answered(line("2 AES_256_CM_HMAC_SHA1_32 inline:" + key46));
     EXPECT_NE(back.find("a=crypto:2 AES_256_CM_HMAC_SHA1_32 inline:"), std::string::npos) << back;
     EXPECT_EQ(asked(1).legs[0].srtp->suite, api::suite::aes_256_cm_hmac_sha1_32);
     EXPECT_EQ(asked(1).legs[0].srtp->receive.size(), 46u);
 }
 
-TEST_F(Sdes, SessionParametersThatAreNotCarriedAreRefusedLineByLine) {
+TEST_F(SdesCall, SessionParametersThatAreNotCarriedAreRefusedLineByLine) {
     const auto why = refused(line("1 AES_CM_128_HMAC_SHA1_80 inline:" + key30 + " UNENCRYPTED_SRTP") +
                              line("2 AES_CM_128_HMAC_SHA1_32 inline:" + key30 + " UNENCRYPTED_SRTCP") +
                              line("3 AES_CM_128_HMAC_SHA1_80 inline:" + key30 + " UNAUTHENTICATED_SRTP") +
@@ -62,7 +62,7 @@ TEST_F(Sdes, SessionParametersThatAreNotCarriedAreRefusedLineByLine) {
     EXPECT_NE(back.find("a=crypto:2 AES_CM_128_HMAC_SHA1_80"), std::string::npos) << "another line is usable";
 }
 
-TEST_F(Sdes, AnAnswerIsOneOfTheLinesOfferedAndAsOffered) {
+TEST_F(SdesCall, AnAnswerIsOneOfTheLinesOfferedAndAsOffered) {
     for (const auto& [answer_line, why] : std::vector<std::pair<std::string, std::string>>{
              {"1 AES_CM_128_HMAC_SHA1_32 inline:" + key30, "none of those offered"},
              {"9 AES_CM_128_HMAC_SHA1_80 inline:" + key30, "none of those offered"},
@@ -77,7 +77,7 @@ TEST_F(Sdes, AnAnswerIsOneOfTheLinesOfferedAndAsOffered) {
               "ok");
 }
 
-TEST_F(Sdes, FlagsBySpacesHyphensAndUnderscores) {
+TEST_F(SdesCall, FlagsBySpacesHyphensAndUnderscores) {
     for (const auto* flag : {"SDES-only-AES_CM_128_HMAC_SHA1_80", "SDES-only-AES-CM-128-HMAC-SHA1-80",
                              "SDES_only_AES_CM_128_HMAC_SHA1_80", "SDES only AES_CM_128_HMAC_SHA1_80"}) {
         const auto text = offered({{"flags", bencode::list{flag}}});
@@ -89,7 +89,7 @@ TEST_F(Sdes, FlagsBySpacesHyphensAndUnderscores) {
     EXPECT_NE(without.find("AEAD_AES_128_GCM"), std::string::npos);
 }
 
-TEST_F(Sdes, LifetimeAndPadding) {
+TEST_F(SdesCall, LifetimeAndPadding) {
     const auto text = offered({{"flags", bencode::list{"SDES-lifetime", "SDES-pad", "SDES-only-AEAD_AES_128_GCM"}}});
     EXPECT_NE(text.find("==|2^31\r\n"), std::string::npos) << text;
     EXPECT_EQ(offered().find("2^31"), std::string::npos);

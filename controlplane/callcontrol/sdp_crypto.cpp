@@ -66,8 +66,8 @@ bool read_mki(std::string_view text, crypto& into) {
     if (value.empty() || !length || *length < 1 || *length > 128)
         return false;
     const auto short_value = number<std::uint32_t>(value);
-    if (*length > media::max_mki_length || !short_value ||
-        (*length < media::max_mki_length && *short_value >> 8 * *length != 0)) {
+    if (*length > tandem::media::max_mki_length || !short_value ||
+        (*length < tandem::media::max_mki_length && *short_value >> 8 * *length != 0)) {
         into.refused = "has an MKI of more than 4 bytes";
         return true;
     }

@@ -3,6 +3,7 @@
 // message's sender alone.
 #include <gtest/gtest.h>
 
+#include "controlplane/callcontrol/call.hpp"
 #include "controlplane/callcontrol/ng_fixture.hpp"
 
 namespace tandem::callcontrol {

@@ -50,8 +50,8 @@ enum class learning : std::uint8_t { off, once, always };
 struct source_wish {
     std::optional<learning> how; // nothing: as configured for the interface
     bool strict = false;         // the port counts, too
-    std::optional<asio::ip::address> signalled; // in the SDP, where `remote_rtp` is not that
-    std::optional<asio::ip::address> received_from;
+    std::optional<asio::ip::address> signalled = {}; // in the SDP, where `remote_rtp` is not that
+    std::optional<asio::ip::address> received_from = {};
     friend bool operator==(const source_wish&, const source_wish&) = default;
 };
 
