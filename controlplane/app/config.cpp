@@ -91,11 +91,36 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
         }
 }
 
+// endpoint_learning = "once", or by interface: { default = "once", trunk = "off" }
+void read_learning(const reader& r, const toml::table& media, media::settings& to) {
+    const auto* given = media.get("endpoint_learning");
+    if (given == nullptr)
+        return;
+    const auto read = [&](const toml::node& node) {
+        const auto how = node.is_string() ? media::learning_of(node.as_string()->get()) : std::nullopt;
+        if (!how)
+            r.fail(node, "endpoint_learning is off, once or always, or by interface: { default = \"once\", NAME = "
+                         "\"off\" }");
+        return *how;
+    };
+    if (!given->is_table()) {
+        to.endpoint_learning = read(*given);
+        return;
+    }
+    for (const auto& [name, node] : *given->as_table()) {
+        if (name.str() == "default")
+            to.endpoint_learning = read(node);
+        else
+            to.learning_of[std::string(name.str())] = read(node);
+    }
+}
+
 void read_media(const reader& r, const toml::table& root, media::settings& to) {
     const auto* table = r.table(root, "media");
     if (table == nullptr)
         return;
-    r.only(*table, " in [media]", {"ports", "access", "core", "timeout_s", "hold_timeout_s", "quarantine_ms"});
+    r.only(*table, " in [media]", {"ports", "access", "core", "timeout_s", "hold_timeout_s", "quarantine_ms",
+                               "endpoint_learning"});
     if (const auto* ports = r.list(*table, "ports")) {
         if (ports->size() != 2)
             r.fail(*ports, "ports holds the first and the last port: ports = [20000, 40000]");
@@ -109,6 +134,7 @@ void read_media(const reader& r, const toml::table& root, media::settings& to) {
     r.number(*table, "timeout_s", 1, 65535, to.timeout);
     r.number(*table, "hold_timeout_s", 1, 65535, to.hold_timeout);
     r.number(*table, "quarantine_ms", 0, 600'000, to.quarantine);
+    read_learning(r, *table, to);
 }
 
 void read_store(const reader& r, const toml::table& root, store_settings& to) {
@@ -170,13 +196,33 @@ config read_all(const reader& r, const toml::table& root) {
         r.fail(*root.get("log_level"), "log_level must be one of: debug, info, warning, error");
     read_tunnel(r, root, to.tunnel);
     if (const auto* ng = r.table(root, "ng")) {
-        r.only(*ng, " in [ng]", {"listen", "max_calls"});
+        r.only(*ng, " in [ng]", {"listen", "max_calls", "max_media", "offer_timeout_s", "cookie_lifetime_s", "unit_reserve_percent",
+                "source_share_percent", "received_from", "from"});
         read_endpoints(r, *ng, "listen", to.ng);
         r.number(*ng, "max_calls", 0, 10'000'000, to.max_calls);
+        r.number(*ng, "max_media", 1, 32, to.max_media);
+        r.number(*ng, "offer_timeout_s", 1, 86'400, to.offer_timeout);
+        r.number(*ng, "cookie_lifetime_s", 1, 600, to.cookie_lifetime);
+        r.number(*ng, "unit_reserve_percent", 0, 90, to.unit_reserve);
+        r.number(*ng, "source_share_percent", 1, 100, to.source_share);
+        if (const auto* prefixes = r.list(*ng, "from"))
+            for (const auto& item : *prefixes) {
+                const auto one =
+                    item.is_string() ? callcontrol::read_network(item.as_string()->get()) : std::nullopt;
+                if (!one)
+                    r.fail(item, "from holds addresses or prefixes such as \"198.51.100.0/24\": the proxies that may ask");
+                to.ng_from.push_back(*one);
+            }
+        std::string word = "required";
+        r.text(*ng, "received_from", word);
+        to.received_from_optional = word == "optional";
+        if (word != "required" && word != "optional")
+            r.fail(*ng->get("received_from"), "received_from is required, or optional for tests of signalling alone");
     }
     if (to.ng.empty())
         to.ng.emplace_back(asio::ip::address_v4::loopback(), std::uint16_t{2223});
     read_media(r, root, to.media);
+    to.media.unit_reserve = to.unit_reserve / 100.0;
     read_store(r, root, to.store);
     read_policy(r, root, to);
     return to;

@@ -10,6 +10,7 @@
 
 #include <tl/expected.hpp>
 
+#include "controlplane/callcontrol/asker.hpp"
 #include "controlplane/media/manager.hpp"
 #include "controlplane/policy/config.hpp"
 #include "controlplane/session/manager.hpp"
@@ -35,6 +36,11 @@ struct config {
     session::config tunnel;
     std::vector<asio::ip::udp::endpoint> ng;
     std::size_t max_calls = 0; // 0 = as many as there is room for
+    std::size_t max_media = 8; // m= lines of a call that take ports
+    std::chrono::seconds offer_timeout{180}, cookie_lifetime{20};
+    unsigned unit_reserve = 10, source_share = 50; // percent
+    bool received_from_optional = false;
+    std::vector<callcontrol::network> ng_from; // empty: anybody but the inner network
     media::settings media;
     store_settings store;
     std::string levels_file; // empty: the policy stands in `file`

@@ -62,7 +62,9 @@ json verbs::own_counters() const {
     count("foreign_flows", media.foreign_flows);
     const auto& ng = rooms_.calls.count();
     count("ng_datagrams", ng.datagrams);
+    count("ng_strangers", ng.strangers);
     count("ng_malformed", ng.malformed);
+    count("ng_replies_limited", ng.replies_limited);
     count("ng_retransmissions", ng.retransmissions);
     count("ng_errors", ng.errors);
     count("calls_created", ng.calls_created);
@@ -71,6 +73,9 @@ json verbs::own_counters() const {
     count("pings_refused", ng.pings_refused);
     count("calls_recovered", ng.calls_recovered);
     count("metadata_ignored", ng.metadata_ignored);
+    for (const auto& [name, times] : rooms_.calls.ignored().each())
+        count(("ng_ignored " + name).c_str(), times);
+    count("ng_ignored others", rooms_.calls.ignored().others());
     const auto records = rooms_.store.count();
     count("database_failures", records.failures);
     count("database_retried", records.retried);

@@ -16,12 +16,28 @@ namespace {
 constexpr std::chrono::milliseconds look_interval{500};
 constexpr std::chrono::seconds first_answer{3}; // a store may take so long at start before it is an alarm
 
-callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health) {
+callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health,
+                                media::manager& relay) {
     callcontrol::config ng;
     ng.trouble = [&health] { return health.well() ? std::string() : health.trouble(); };
+    ng.use = [&relay] {
+        const auto flows = relay.flow_rooms();
+        double most = flows.total == 0 ? 0 : static_cast<double>(flows.reserved) / static_cast<double>(flows.total);
+        for (const auto& pool : relay.port_rooms())
+            if (pool.total != 0)
+                most = std::max(most, 1 - static_cast<double>(pool.free) / static_cast<double>(pool.total));
+        return most;
+    };
     ng.listen = settings.ng;
     ng.core_interface = settings.media.core;
     ng.max_calls = settings.max_calls;
+    ng.max_media = settings.max_media;
+    ng.offer_timeout = settings.offer_timeout;
+    ng.cookie_lifetime = settings.cookie_lifetime;
+    ng.unit_reserve = settings.unit_reserve / 100.0;
+    ng.source_share = settings.source_share / 100.0;
+    ng.from = settings.ng_from;
+    ng.received_from_optional = settings.received_from_optional;
     ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
         if (address.is_v4())
             return tunnel.inner4 && asio::ip::network_v4(address.to_v4(), tunnel.inner4->prefix_length()).canonical() ==
@@ -57,7 +73,7 @@ gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<r
       health_(io, dataplane_), policy_(settings.policy), levels_(settings, policy_, alarms_),
       sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
       relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()),
-      calls_(io, ng_settings(settings, health_), relay_, sessions_, local_->calls()),
+      calls_(io, ng_settings(settings, health_, relay_), relay_, sessions_, local_->calls()),
       watch_(settings, dataplane_, health_, relay_, alarms_), look_timer_(io) {}
 
 gateway::~gateway() = default;

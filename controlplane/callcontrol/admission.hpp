@@ -4,8 +4,11 @@
 // told makes it try another node and still give this one its running calls. Owner thread: io_context.
 #pragma once
 
+#include <asio/ip/address.hpp>
+#include <asio/ip/network_v6.hpp>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,6 +24,38 @@ struct refusal {
     };
     want what{};
     std::string cause; // a sentence for the log: what is short, what to do
+};
+
+[[nodiscard]] inline std::string source_key(const asio::ip::address& of) {
+    return of.is_v4() ? of.to_string() : asio::ip::network_v6(of.to_v6(), 64).canonical().to_string();
+}
+
+// Above 80 % use nobody has more than a share of the calls: who floods does not keep the others out. A source is an IPv4
+// address or an IPv6 /64; one that is not known is not counted.
+class source_shares {
+public:
+    static constexpr double busy = 0.8;
+    static constexpr std::size_t always = 16; // so many calls any source may have
+
+    explicit source_shares(double share) : share_(share) {}
+    void begin(const std::string& source) {
+        if (!source.empty())
+            ++held_[source];
+    }
+    void end(const std::string& source) {
+        if (const auto at = held_.find(source); at != held_.end() && --at->second == 0)
+            held_.erase(at);
+    }
+    // Whether `source` has had its share of `calls`.
+    [[nodiscard]] bool is_used_up(const std::string& source, std::size_t calls) const {
+        const auto at = held_.find(source);
+        return at != held_.end() && at->second >= always &&
+               static_cast<double>(at->second) >= share_ * static_cast<double>(calls);
+    }
+
+private:
+    double share_;
+    std::map<std::string, std::size_t> held_; // of calls that are up
 };
 
 class admission {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include <openssl/rand.h>
 
@@ -17,10 +18,11 @@ tl::unexpected<reason> refuse(reason why) {
     return tl::unexpected(std::move(why));
 }
 
-// Strongest first; what we offer.
-constexpr std::array<api::suite, 4> offered_suites{api::suite::aead_aes_256_gcm, api::suite::aead_aes_128_gcm,
-                                                   api::suite::aes_cm_128_hmac_sha1_80,
-                                                   api::suite::aes_cm_128_hmac_sha1_32};
+// What we offer: AEAD first, then by how many phones know them.
+constexpr std::array offered_suites{api::suite::aead_aes_256_gcm,        api::suite::aead_aes_128_gcm,
+                                    api::suite::aes_cm_128_hmac_sha1_80, api::suite::aes_cm_128_hmac_sha1_32,
+                                    api::suite::aes_256_cm_hmac_sha1_80, api::suite::aes_256_cm_hmac_sha1_32};
+constexpr std::uint32_t our_mki = 1; // one master key a line
 
 std::optional<protocol::secret> make_key(api::suite suite) {
     const auto& row = api::info(suite);
@@ -54,12 +56,13 @@ void read_remote(const sdp::media& from, const request& r, leg& into) {
     into.learn = false;
     into.rtp.reset();
     into.rtcp.reset();
+    into.source = {.how = r.learning, .strict = r.strict_source, .signalled = {}, .received_from = r.received_from};
     if (into.held)
         return;
     auto address = from.address;
     if (into.where.kind == leg_kind::core && r.received_from && r.received_from->is_v6() == into.where.ipv6 &&
         (r.sip_source_address || (is_private(address) && !is_private(*r.received_from)))) {
-        address = *r.received_from;
+        into.source.signalled = std::exchange(address, *r.received_from);
         into.learn = true; // the port behind a NAT is not the one in the SDP
     }
     if (into.where.kind == leg_kind::core && is_link_local(address))
@@ -77,6 +80,15 @@ const sdp::crypto* choose(const std::vector<sdp::crypto>& lines) {
     return found == lines.end() ? nullptr : &*found;
 }
 
+// Why none of them: each line by its tag and what is wrong with it.
+std::string why_none(const std::vector<sdp::crypto>& lines) {
+    std::string out;
+    for (const auto& line : lines)
+        out += (out.empty() ? "" : "; ") + std::to_string(line.tag) + " " + line.suite_name.substr(0, 40) + " " +
+               line.refused;
+    return out.empty() ? "there is none" : out;
+}
+
 // The offerer's leg: its keys, and ours in the answer. Our key stays while the suite stays (no needless change of key).
 outcome<void> take_offered_keys(const sdp::media& from, leg& into) {
     if (!from.profile.secure) {
@@ -88,7 +100,8 @@ outcome<void> take_offered_keys(const sdp::media& from, leg& into) {
         return refuse(from.profile.dtls || from.fingerprint
                           ? "DTLS-SRTP is not supported: offer RTP/AVP, or RTP/SAVP with a=crypto"
                           : "No a=crypto line with a supported suite (AEAD_AES_256_GCM, AEAD_AES_128_GCM, "
-                            "AES_CM_128_HMAC_SHA1_80, AES_CM_128_HMAC_SHA1_32; no MKI) in RTP/SAVP offer");
+                            "AES_256_CM_HMAC_SHA1_80 or _32, AES_CM_128_HMAC_SHA1_80 or _32) in RTP/SAVP offer: " +
+                                why_none(from.cryptos));
     if (into.keys.suite != chosen->suite || into.keys.send.empty()) {
         auto key = make_key(*chosen->suite);
         if (!key)
@@ -98,6 +111,9 @@ outcome<void> take_offered_keys(const sdp::media& from, leg& into) {
     into.keys.suite = chosen->suite;
     into.keys.tag = chosen->tag;
     into.keys.receive = chosen->key.copy();
+    into.keys.mki_length = chosen->mki_length;
+    into.keys.receive_mki = chosen->mki;
+    into.keys.send_mki = chosen->mki_length != 0 ? our_mki : 0;
     return {};
 }
 
@@ -133,7 +149,8 @@ outcome<void> prepare_offer(const call& c, const sdp::media& from, const request
         return {};
     std::uint32_t tag = into.earlier.empty() ? 1 : into.earlier.back().tag + 1;
     if (!fresh && into.keys.suite && !into.keys.send.empty()) { // as agreed before, same key
-        into.offered.push_back({into.keys.tag, *into.keys.suite, into.keys.send});
+        into.offered.push_back(
+            {into.keys.tag, *into.keys.suite, into.keys.send, into.keys.mki_length, into.keys.send_mki});
         return {};
     }
     for (const auto suite : offered_suites) {
@@ -142,7 +159,7 @@ outcome<void> prepare_offer(const call& c, const sdp::media& from, const request
         auto key = make_key(suite);
         if (!key)
             return refuse("No random bytes for an SDES key");
-        into.offered.push_back({tag++, suite, std::move(*key)});
+        into.offered.push_back({tag++, suite, std::move(*key), 0, 0});
     }
     if (into.offered.empty())
         return refuse("RTP/SAVP is to be offered, but the SDES flags leave no suite: remove them or use RTP/AVP");
@@ -161,7 +178,7 @@ outcome<void> take_answered_keys(const sdp::media& from, leg& into) {
         return refuse("Answer is " + from.proto + " where RTP/SAVP was offered: it would be in clear");
     const auto* chosen = choose(from.cryptos);
     if (chosen == nullptr)
-        return refuse("Answer has no usable a=crypto line");
+        return refuse("Answer has no usable a=crypto line: " + why_none(from.cryptos));
     const sdp::crypto_line* ours = nullptr;
     for (const auto* some : {&into.earlier, &into.offered})
         for (const auto& line : *some)
@@ -170,9 +187,15 @@ outcome<void> take_answered_keys(const sdp::media& from, leg& into) {
     if (ours == nullptr)
         return refuse("Answer's a=crypto:" + std::to_string(chosen->tag) + " " + chosen->suite_name +
                       " is none of those offered");
+    if (chosen->mki_length != ours->mki_length)
+        return refuse("Answer's a=crypto:" + std::to_string(chosen->tag) +
+                      (ours->mki_length == 0 ? " has an MKI where none was offered" : " lacks the MKI that was offered"));
     into.keys.tag = ours->tag;
     into.keys.suite = ours->suite;
     into.keys.send = ours->key;
+    into.keys.mki_length = ours->mki_length;
+    into.keys.send_mki = ours->mki;
+    into.keys.receive_mki = chosen->mki;
     into.keys.receive = chosen->key.copy();
     return {};
 }
@@ -189,8 +212,10 @@ media::leg_request leg_wish(const leg& from, bool complete) {
     out.remote_rtp = from.rtp;
     out.remote_rtcp = from.mux ? from.rtp : from.rtcp;
     out.remote_unroutable = from.learn;
+    out.source = from.source;
     if (from.where.kind == leg_kind::core && from.keys.suite && !from.keys.send.empty() && !from.keys.receive.empty())
-        out.srtp = media::sdes{*from.keys.suite, from.keys.receive, from.keys.send};
+        out.srtp = media::sdes{*from.keys.suite,     from.keys.receive,     from.keys.send,
+                               from.keys.mki_length, from.keys.receive_mki, from.keys.send_mki};
     return out;
 }
 
@@ -231,12 +256,12 @@ outcome<void> can_carry(const sdp::session& offer) {
             continue;
         if (line.profile.rtp)
             any = true;
-        else if (line.kind == "image")
-            return refuse("Fax by T.38 (m=image " + line.proto +
-                          ") is not carried: answer 488, and the fax goes on in the audio of the call");
         else if (other == nullptr)
             other = &line;
     }
+    if (!any && other != nullptr && other->kind == "image")
+        return refuse("Fax by T.38 (m=image " + other->proto +
+                      ") is not carried: answer 488, and the fax goes on in the audio of the call");
     if (!any && other != nullptr)
         return refuse("m=" + other->kind + " " + other->proto +
                       " is not carried, and there is nothing else: only RTP is");
@@ -339,14 +364,18 @@ sdp::media_rewrite rewrite_for_answer(const media_line& line, side to) {
     out.rtcp_mux = leg.mux;
     out.profile = leg.profile;
     if (leg.keys.suite)
-        out.cryptos.push_back({leg.keys.tag, *leg.keys.suite, leg.keys.send});
+        out.cryptos.push_back(
+            {leg.keys.tag, *leg.keys.suite, leg.keys.send, leg.keys.mki_length, leg.keys.send_mki});
     return out;
 }
 
 sdp::rewrite_options rewrite_options_of(const request& r) {
-    return {.replace_origin = r.replace_origin,
-            .replace_username = r.replace_username,
-            .replace_session_name = r.replace_session_name};
+    sdp::rewrite_options out;
+    out.replace_origin = r.replace_origin;
+    out.replace_username = r.replace_username;
+    out.replace_session_name = r.replace_session_name;
+    out.key_lifetime = r.sdes_lifetime;
+    return out;
 }
 
 } // namespace tandem::callcontrol

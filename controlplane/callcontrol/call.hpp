@@ -41,12 +41,15 @@ struct sdes_state {
     std::uint32_t tag = 1;
     std::optional<api::suite> suite; // nothing = clear
     protocol::kept_secret receive, send;
+    std::uint8_t mki_length = 0; // 0 = none; both ways
+    std::uint32_t receive_mki = 0, send_mki = 0;
 };
 
 struct leg {
     place where;
     std::optional<media::endpoint> rtp, rtcp; // the peer's
     bool learn = false;                       // the SDP's address cannot be sent to: learn from the first packet
+    media::source_wish source;                // where its media may come from
     bool mux = false;                         // RTCP muxed on this leg
     sdp::way direction = sdp::way::sendrecv;  // as this side said
     bool held = false;                        // by c=0.0.0.0

@@ -50,7 +50,14 @@ void write(json_out& to, const leg& l) {
         .field("ipv6", l.where.ipv6);
     write(to, "rtp", l.rtp);
     write(to, "rtcp", l.rtcp);
+    if (l.source.how)
+        to.field("learning", media::name_of(*l.source.how));
+    for (const auto& [name, where] :
+         {std::pair{"signalled", &l.source.signalled}, {"received_from", &l.source.received_from}})
+        if (*where)
+            to.field(name, protocol::address_text(**where));
     to.field("learn", l.learn)
+        .field("strict", l.source.strict)
         .field("mux", l.mux)
         .field("mux_offered", l.mux_offered)
         .field("direction", static_cast<int>(l.direction))
@@ -70,6 +77,12 @@ leg to_leg(const json& from) {
     l.rtp = to_endpoint(from.at("rtp"));
     l.rtcp = to_endpoint(from.at("rtcp"));
     l.learn = from.at("learn").get<bool>();
+    l.source.how = media::learning_of(from.value("learning", "")); // these four are younger than the format
+    l.source.strict = from.value("strict", false);
+    for (const auto& [name, where] :
+         {std::pair{"signalled", &l.source.signalled}, {"received_from", &l.source.received_from}})
+        if (from.contains(name))
+            *where = asio::ip::make_address(from.at(name).get<std::string>());
     l.mux = from.at("mux").get<bool>();
     l.mux_offered = from.at("mux_offered").get<bool>();
     l.direction = static_cast<sdp::way>(from.at("direction").get<int>() & 3);

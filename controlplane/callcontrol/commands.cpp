@@ -95,16 +95,40 @@ call server::state::begin_branch(const live_call& live) const {
     return c;
 }
 
+// Whoever says a unit's address speaks for it only from the unit: an SDP is anybody's to write.
+outcome<void> server::state::check_unit(const std::string& unit, const request& r) const {
+    if (!r.received_from) {
+        if (settings.received_from_optional)
+            return {};
+        return refuse(fmt::format("The SDP names an inner address of unit \"{}\", but the request has no received-from: "
+                                  "the proxy must tell where the SIP message came from",
+                                  unit));
+    }
+    const auto from = sessions.by_inner(*r.received_from);
+    if (from && from->unit == unit)
+        return {};
+    return refuse(fmt::format("The SDP names an inner address of unit \"{}\", but the SIP message came from {}, which is "
+                              "none of them",
+                              unit, r.received_from->to_string()));
+}
+
 outcome<place> server::state::place_of_sender(const call& c, const media_line& line, const sdp::media& from, side s,
                                               const request& r) const {
     auto session = sessions.by_inner(from.address);
     if (!session && from.held_by_address()) {
-        if (line.id != 0)
-            return line.legs[s].where;
+        if (line.id != 0) {
+            const auto& where = line.legs[s].where;
+            if (where.kind == leg_kind::unit)
+                if (auto fine = check_unit(where.unit, r); !fine)
+                    return tl::unexpected(std::move(fine.error()));
+            return where;
+        }
         if (r.received_from)
             session = sessions.by_inner(*r.received_from);
     }
     if (session) {
+        if (auto fine = check_unit(session->unit, r); !fine)
+            return tl::unexpected(std::move(fine.error()));
         const bool ipv6 = from.held_by_address() && r.received_from ? r.received_from->is_v6() : from.address.is_v6();
         return place{leg_kind::unit, session->unit, {}, ipv6};
     }
@@ -187,6 +211,7 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
     c.accept_mux = r.mux.demux || r.mux.accept;
     c.refuse_mux = r.mux.reject;
     std::vector<sdp::media_rewrite> out;
+    std::size_t anchored = 0;
     for (std::size_t i = 0; i < offered->m_lines.size(); ++i) {
         const auto& here = offered->m_lines[i];
         if (c.lines.size() <= i) {
@@ -194,7 +219,7 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
             c.lines.back().index = static_cast<std::uint32_t>(i);
         }
         auto& line = c.lines[i];
-        if (here.rejected() || !here.profile.rtp) {
+        if (here.rejected() || !here.profile.rtp || ++anchored > settings.max_media) {
             out.emplace_back().reject = true;
             continue;
         }
@@ -217,11 +242,41 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
     co_return sdp::rewrite(*offered, out, rewriting(c, other(from), r));
 }
 
-std::optional<refusal> server::state::count_gate() const {
-    if (settings.max_calls == 0 || calls.size() < settings.max_calls)
+// From, or for, a unit that is connected.
+bool server::state::concerns_unit(const request& r) const {
+    if (r.received_from && sessions.by_inner(*r.received_from))
+        return true;
+    for (const auto& name : {r.caller, r.callee})
+        if (const auto session = name.empty() ? std::nullopt : sessions.by_unit(name); session && session->up)
+            return true;
+    return false;
+}
+
+std::optional<refusal> server::state::count_gate(const request& r) const {
+    const auto reserve = static_cast<std::size_t>(settings.unit_reserve * static_cast<double>(settings.max_calls));
+    if (settings.max_calls == 0 || calls.size() + reserve < settings.max_calls)
+        return std::nullopt;
+    if (calls.size() >= settings.max_calls)
+        return refusal{refusal::want::sessions,
+                       fmt::format("{} calls are up, [ng] max_calls allows no more", settings.max_calls)};
+    if (concerns_unit(r) || sessions.all().empty())
         return std::nullopt;
     return refusal{refusal::want::sessions,
-                   fmt::format("{} calls are up, [ng] max_calls allows no more", settings.max_calls)};
+                   fmt::format("{} calls are up; the last {} of [ng] max_calls are for calls with a unit", calls.size(),
+                               reserve)};
+}
+
+std::optional<refusal> server::state::share_gate(const std::string& source) const {
+    if (!shares.is_used_up(source, calls.size()))
+        return std::nullopt;
+    double use = settings.use ? settings.use() : 0;
+    if (settings.max_calls != 0)
+        use = std::max(use, static_cast<double>(calls.size()) / static_cast<double>(settings.max_calls));
+    if (use < source_shares::busy)
+        return std::nullopt;
+    return refusal{refusal::want::sessions,
+                   fmt::format("{:.0f} % is in use, and {} has its share of the calls: see [ng] source_share_percent",
+                               use * 100, source)};
 }
 
 std::optional<refusal> server::state::health_gate() const {
@@ -229,7 +284,11 @@ std::optional<refusal> server::state::health_gate() const {
     return why.empty() ? std::nullopt : std::optional(refusal{refusal::want::sessions, std::move(why)});
 }
 
-std::optional<refusal> server::state::refuse_new_call() {
+std::optional<refusal> server::state::refuse_new_call(const request& r, const std::string& source) {
+    if (auto no = count_gate(r))
+        return no;
+    if (auto no = share_gate(source))
+        return no;
     return gates.ask();
 }
 
@@ -251,7 +310,8 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
         if (const auto at = calls.find(r.call_id); at != calls.end()) {
             live = at->second;
         } else {
-            if (const auto no = refuse_new_call()) {
+            auto source = r.received_from ? source_key(*r.received_from) : std::string();
+            if (const auto no = refuse_new_call(r, source)) {
                 sdp::wipe(r.sdp);
                 co_return turn_away(r, *no);
             }
@@ -259,6 +319,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
             live->call_id = r.call_id;
             live->created = protocol::moment::now();
             calls.emplace(r.call_id, live);
+            shares.begin(live->source = std::move(source));
             ++count.calls_created;
         }
         turn.emplace(co_await live->turns.enter());
@@ -328,13 +389,21 @@ asio::awaitable<bencode::value> server::state::offer_in(std::shared_ptr<live_cal
         live->branches.push_back(std::move(c));
     live->last_branch = std::max(live->last_branch, live->branches.back().branch);
     put(*live);
+    if (live->answered())
+        co_await relay.learn_anew(live->media());
+    if (live->gone)
+        co_return error_reply("Call has ended");
     co_return sdp_reply(std::move(*body));
 }
 
-outcome<void> server::state::check_answerer(const media_line& line, const sdp::media& from, side s) const {
+outcome<void> server::state::check_answerer(const media_line& line, const sdp::media& from, side s,
+                                            const request& r) const {
+    const auto& where = line.legs[s].where;
+    if (where.kind == leg_kind::unit)
+        if (auto fine = check_unit(where.unit, r); !fine)
+            return fine;
     if (from.held_by_address())
         return {};
-    const auto& where = line.legs[s].where;
     const auto session = sessions.by_inner(from.address);
     if (where.kind == leg_kind::unit && (!session || session->unit != where.unit))
         return refuse(fmt::format("Answer's address {} is not an inner address of unit \"{}\"",
@@ -360,7 +429,7 @@ asio::awaitable<outcome<std::string>> server::state::run_answer(const live_call&
     for (std::size_t i = 0; i < c.lines.size(); ++i) {
         auto& line = c.lines[i];
         if (i < m_lines.size() && !m_lines[i].rejected() && line.id != 0) {
-            if (auto fine = check_answerer(line, m_lines[i], from); !fine)
+            if (auto fine = check_answerer(line, m_lines[i], from, r); !fine)
                 co_return refuse(std::move(fine.error()));
             const auto result = take_answer(c, line, m_lines[i], from, r);
             if (!result)

@@ -98,6 +98,7 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
     if (std::exchange(live->gone, true))
         return;
     calls.erase(live->call_id);
+    shares.end(live->source);
     cookies.forget_call(live->call_id);
     const auto& c = live->branches.empty() ? call() : chief(live->branches);
     store.end({live->call_id, c.caller, c.callee, cause, live->created, protocol::moment::now()});

@@ -91,6 +91,12 @@ struct fake_relay final : media::relay {
         co_return out;
     }
 
+    asio::awaitable<void> learn_anew(std::vector<media::media_id> ids) override {
+        learnt_anew.insert(learnt_anew.end(), ids.begin(), ids.end());
+        co_return;
+    }
+    std::vector<media::media_id> learnt_anew;
+
     asio::awaitable<void> close(media::media_id id, const std::string& cause) override {
         log.push_back(fmt::format("close #{} {}", id, cause));
         open_media.erase(id);

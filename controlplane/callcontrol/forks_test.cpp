@@ -49,7 +49,7 @@ struct Forks : ng_fixture {
     }
     bool alive() { return command("query", {{"call-id", "c"}}).text_of("result") == "ok"; }
     static std::string sent_key(const media::media_request& m) {
-        return callcontrol::sdp::print_crypto(1, m.legs[1].srtp->suite, m.legs[1].srtp->send);
+        return callcontrol::sdp::print_crypto({1, m.legs[1].srtp->suite, m.legs[1].srtp->send.copy(), 0, 0}, false);
     }
 };
 

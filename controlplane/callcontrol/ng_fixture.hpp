@@ -42,6 +42,7 @@ protected:
     void boot() {
         server.reset();
         config settings = more_settings;
+        settings.received_from_optional = !received_from_required;
         settings.listen.clear();
         settings.listen.emplace_back(asio::ip::make_address("127.0.0.1"), std::uint16_t{0});
         server.emplace(io, settings, relay, units, store);
@@ -131,6 +132,7 @@ protected:
     fake_directory units;
     map_store store;
     config more_settings;
+    bool received_from_required = false; // most tests are about what the SDP says
     std::optional<callcontrol::server> server;
     std::optional<asio::ip::udp::socket> client;
     unsigned cookies = 0;

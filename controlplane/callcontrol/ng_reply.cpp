@@ -154,6 +154,15 @@ value refusal_reply(const refusal& no, bool knows_load_limit) {
     return out;
 }
 
+void warn_of(value& reply, const std::vector<std::string>& ignored) {
+    if (ignored.empty() || reply.text_of("result") != "ok" || reply.find("warning") != nullptr)
+        return;
+    std::string text = "Not supported, ignored: ";
+    for (const auto& one : ignored)
+        text += (&one == &ignored.front() ? "" : ", ") + one;
+    reply.add("warning", std::move(text));
+}
+
 namespace {
 
 // The tags of one branch; those that an earlier one had are written already.

@@ -14,6 +14,8 @@ namespace tandem::callcontrol {
 // At which Kamailio goes to another node: `load limit` with the cause, or, for a proxy that does not know that, the
 // words that it looks for, with nothing behind them.
 [[nodiscard]] bencode::value refusal_reply(const refusal&, bool knows_load_limit);
+// Into a reply that is no error.
+void warn_of(bencode::value& reply, const std::vector<std::string>& ignored);
 // query and delete: created, tags with their media and streams, totals.
 void add_statistics(bencode::value& reply, const std::vector<call>& branches, const media::relay&);
 

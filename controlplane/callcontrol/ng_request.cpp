@@ -89,7 +89,31 @@ void read_metadata(std::string_view text, request& out) {
     }
 }
 
-void read_mux(std::string_view word, request& out) {
+// What is asked and not done.
+void ignore(std::string_view kind, std::string_view name, request& out) {
+    constexpr std::size_t most = 16, longest = 48;
+    if (out.ignored.size() >= most)
+        return;
+    auto text = std::string(kind) + ' ' + std::string(name.substr(0, longest));
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+    if (std::find(out.ignored.begin(), out.ignored.end(), text) == out.ignored.end())
+        out.ignored.push_back(std::move(text));
+}
+
+// Not done, and nobody notices; why, says README.md.
+bool is_harmless_flag(std::string_view flag) noexcept {
+    constexpr std::array<std::string_view, 10> names{
+        "symmetric",  "force",   "no-redis-update", "unidirectional", "debug",
+        "debugging", "port-latching", "reset",       "reject-ICE",     "original-sendrecv"};
+    return std::find(names.begin(), names.end(), flag) != names.end();
+}
+bool is_harmless_key(std::string_view key, std::string_view value) noexcept {
+    return (key == "ICE" && value == "remove") ||
+           (key == "DTLS" && (value == "off" || value == "no" || value == "disable"));
+}
+
+bool read_mux(std::string_view word, request& out) {
     if (word == "offer")
         out.mux.offer = true;
     else if (word == "require")
@@ -102,33 +126,59 @@ void read_mux(std::string_view word, request& out) {
         out.mux.reject = true;
     else if (word == "remove")
         out.mux.remove = true;
+    else
+        return false;
+    return true;
 }
 
-void read_sdes(std::string_view word, request& out, bool& only_seen) {
-    if (word == "off" || word == "no" || word == "disable") {
+// As suites are named in flags: with underscores, hyphens or spaces.
+const api::suite_info* named_suite(std::string_view name) {
+    for (const auto& row : api::suite_table)
+        if (normal(row.name) == normal(name))
+            return &row;
+    return nullptr;
+}
+
+// False where we do not do that.
+bool read_sdes(std::string_view word, request& out, bool& only_seen) {
+    const auto what = normal(word);
+    if (what == "off" || what == "no" || what == "disable") {
         out.sdes_off = true;
-        return;
+        return true;
     }
-    const bool only = word.starts_with("only-");
-    if (!only && !word.starts_with("no-"))
-        return;
-    const auto* row = api::find_suite(word.substr(only ? 5 : 3));
+    if (what == "lifetime") {
+        out.sdes_lifetime = true;
+        return true;
+    }
+    // Keys are padded as base64 says anyway; session parameters are never set.
+    for (const auto* always : {"pad", "encrypted-srtp", "encrypted-srtcp", "authenticated-srtp", "ENCRYPTED-SRTP",
+                               "ENCRYPTED-SRTCP", "AUTHENTICATED-SRTP"})
+        if (what == always)
+            return true;
+    const bool only = what.starts_with("only-");
+    if (!only && !what.starts_with("no-"))
+        return false;
+    const auto* row = named_suite(word.substr(only ? 5 : 3));
     if (only && !only_seen) {
         only_seen = true;
         out.sdes_suites.reset(); // a list of suites unknown to us leaves none: refused with words later
     }
     if (row != nullptr)
         out.sdes_suites.set(static_cast<std::size_t>(row->id), only);
+    return true;
 }
 
-void read_replace(std::string_view word, request& out) {
+bool read_replace(std::string_view word, request& out) {
     const auto what = normal(word);
     if (what == "origin")
         out.replace_origin = true;
     else if (what == "username")
         out.replace_username = true;
     else if (what == "session-name")
-        out.replace_session_name = true; // session-connection: always replaced
+        out.replace_session_name = true;
+    else
+        return what == "session-connection"; // always replaced
+    return true;
 }
 
 std::optional<asio::ip::address> address(std::string_view text) {
@@ -147,11 +197,11 @@ public:
         if (key == "flags")
             each_word(item, [&](std::string_view word) { take_flag(normal(word)); });
         else if (key == "replace")
-            each_word(item, [&](std::string_view word) { read_replace(word, out_); });
+            each_word(item, [&](std::string_view word) { noted("replace=", word, read_replace(word, out_)); });
         else if (key == "rtcp-mux")
-            each_word(item, [&](std::string_view word) { read_mux(word, out_); });
+            each_word(item, [&](std::string_view word) { noted("rtcp-mux=", word, read_mux(word, out_)); });
         else if (key == "SDES")
-            each_word(item, [&](std::string_view word) { read_sdes(word, out_, only_seen_); });
+            each_word(item, [&](std::string_view word) { noted("SDES=", word, read_sdes(word, out_, only_seen_)); });
         else if (key == "supports")
             take_supports(item);
         else if (key == "direction")
@@ -163,12 +213,22 @@ public:
             });
         else if (key == "limit")
             take_limit(item);
-        else if (text != nullptr)
-            take_text(key, *text);
+        else if (text != nullptr) {
+            if (!take_text(key, *text) && !is_harmless_key(key, *text))
+                ignore("key", key.size() + text->size() < 40 ? key + '=' + *text : key, out_);
+        } else {
+            ignore("key", key, out_);
+        }
     }
 
 private:
-    void take_text(std::string_view key, const std::string& text) {
+    void noted(const char* key, std::string_view word, bool done) {
+        if (!done)
+            ignore("key", key + std::string(word), out_);
+    }
+
+    // False where it is nothing that we do.
+    bool take_text(std::string_view key, const std::string& text) {
         if (key == "call-id")
             out_.call_id = text;
         else if (key == "from-tag")
@@ -182,15 +242,28 @@ private:
         else if (key == "metadata")
             read_metadata(text, out_);
         else if (key == "transport-protocol") {
-            if (const auto profile = sdp::parse_transport(text); profile.rtp)
+            const auto profile = sdp::parse_transport(text);
+            if (profile.rtp)
                 out_.transport = profile;
+            return profile.rtp;
         } else if (key == "address-family") {
             if (text == "IP4" || text == "IP6")
                 out_.ipv6 = text == "IP6";
+            return text == "IP4" || text == "IP6";
+        } else if (key == "endpoint-learning") {
+            return take_learning(text);
+        } else {
+            return key == "command";
         }
+        return true;
     }
 
     void take_flag(std::string_view flag) {
+        if (!read_flag(flag) && !is_harmless_flag(flag))
+            ignore("flag", flag, out_);
+    }
+
+    bool read_flag(std::string_view flag) {
         if (flag == "SIP-source-address")
             out_.sip_source_address = true;
         else if (flag == "trust-address")
@@ -199,12 +272,35 @@ private:
             out_.fatal = true;
         else if (flag == "loop-protect")
             out_.loop_protect = true;
+        else if (flag == "asymmetric")
+            out_.learning = media::learning::off;
+        else if (flag == "strict-source")
+            out_.strict_source = true;
+        else if (flag == "media-handover")
+            out_.learning = media::learning::always;
+        else if (flag.starts_with("endpoint-learning-"))
+            return take_learning(flag.substr(18));
         else if (flag.starts_with("replace-"))
-            read_replace(flag.substr(8), out_);
+            return read_replace(flag.substr(8), out_);
         else if (flag.starts_with("rtcp-mux-"))
-            read_mux(flag.substr(9), out_);
+            return read_mux(flag.substr(9), out_);
         else if (flag.starts_with("SDES-"))
-            read_sdes(flag.substr(5), out_, only_seen_);
+            return read_sdes(flag.substr(5), out_, only_seen_);
+        else
+            return flag == "pad-crypto"; // keys are padded anyway
+        return true;
+    }
+
+    // rtpengine's `immediate`, `delayed` and `heuristic` differ in who has the leg within the first seconds: `once`
+    // sends there from the first packet on and prefers who is signalled.
+    bool take_learning(std::string_view how) {
+        if (how == "immediate" || how == "delayed" || how == "heuristic")
+            out_.learning = media::learning::once;
+        else if (const auto known = media::learning_of(how))
+            out_.learning = known;
+        else
+            return false;
+        return true;
     }
 
     void take_direction(const value& item) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One ng request: "cookie SP bencoded-dictionary" -> what we honour of it. Unknown keys and flags are ignored, as
-// rtpengine does; spaces, hyphens and underscores in names are the same. Pure; any thread.
+// One ng request: "cookie SP bencoded-dictionary" -> what we honour of it, and what we do not; spaces, hyphens and
+// underscores in names are the same. Pure; any thread.
 #pragma once
 
 #include <array>
@@ -11,9 +11,11 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "controlplane/callcontrol/bencode.hpp"
 #include "controlplane/callcontrol/sdp.hpp"
+#include "controlplane/media/types.hpp"
 
 namespace tandem::callcontrol {
 
@@ -45,13 +47,18 @@ struct request {
     std::optional<bool> ipv6;                       // address family towards the other side
     std::optional<asio::ip::address> received_from; // SIP packet's source
     bool sip_source_address = false;                // use it instead of the SDP's address
+    std::optional<media::learning> learning;        // of where this side's media come from
+    bool strict_source = false;                     // likewise: the port counts, too
     bool replace_origin = false, replace_username = false, replace_session_name = false;
     bool loop_protect = false; // an SDP of ours that comes again goes on as it is
     bool fatal = false;        // delete of what is not there is an error
     bool sdes_off = false;
+    bool sdes_lifetime = false; // in our a=crypto lines
     bool knows_load_limit = false; // supports: the proxy takes `result = load limit` for a word to ask another node
     std::bitset<api::suite_table.size()> sdes_suites = ~std::bitset<api::suite_table.size()>(); // may be offered
     std::uint32_t limit = 32;                                                                   // list
+    // What we do not do, as it was asked: "flag X", "key Y", "key Y=Z". Cut and made printable; no more than 16.
+    std::vector<std::string> ignored;
 };
 
 struct datagram {

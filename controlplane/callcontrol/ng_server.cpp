@@ -22,6 +22,8 @@ using asio::ip::udp;
 
 // A reply goes in one datagram; what does not fit is told in one that does.
 constexpr std::size_t largest_reply = 65'000;
+constexpr std::size_t small_reply = 100; // not counted: what is sent to a made-up source is no more than it sent
+constexpr std::size_t most_waiting = 64;  // commands of one call
 constexpr unsigned most_at_once = 64; // datagrams taken in one turn
 
 std::string text_of(const udp::endpoint& e) {
@@ -111,6 +113,10 @@ const counters& server::count() const noexcept {
     return state_->count;
 }
 
+const flag_counters& server::ignored() const noexcept {
+    return state_->ignored;
+}
+
 std::size_t server::size() const noexcept {
     return state_->calls.size();
 }
@@ -164,7 +170,7 @@ asio::awaitable<void> server::state::sweep() {
         std::vector<std::pair<std::shared_ptr<live_call>, std::uint32_t>> old;
         for (const auto& [id, live] : calls)
             for (const auto& c : live->branches)
-                if (!c.answered && c.offered < limit)
+                if (!c.answered && c.offered < limit && !speaks(c))
                     old.emplace_back(live, c.branch);
         for (const auto& [live, branch] : old)
             if (!stopped)
@@ -180,6 +186,17 @@ bool server::state::take_up(call& c) const {
                 line.id = 0;
     c.offered = std::chrono::steady_clock::now();
     return !c.media().empty();
+}
+
+// Somebody's early media.
+bool server::state::speaks(const call& c) const {
+    const auto most = std::chrono::duration<double>(settings.offer_timeout).count();
+    for (const auto id : c.media())
+        if (const auto info = relay.info(id))
+            for (const auto& leg : info->legs)
+                if (const auto silence = leg.received.seconds_since_packet; silence >= 0 && silence < most)
+                    return true;
+    return false;
 }
 
 void server::state::recover() {
@@ -203,6 +220,9 @@ void server::state::recover() {
             over.push_back({call_id, last.caller, last.callee, "media ended", last.created, protocol::moment::now()});
             return;
         }
+        if (!last.lines.empty())
+            if (const auto& from = last.lines.front().legs[0].source.received_from)
+                shares.begin(live->source = source_key(*from));
         for (const auto& c : live->branches)
             live->last_branch = std::max(live->last_branch, c.branch);
         calls.emplace(call_id, std::move(live));
@@ -233,8 +253,22 @@ asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
     }
 }
 
+// A unit's phone is no proxy: nothing from the inner network is listened to, whatever the configuration says.
+bool server::state::may_ask(const asio::ip::address& from) const {
+    if (from.is_loopback())
+        return true;
+    if (settings.is_inner && settings.is_inner(from))
+        return false;
+    return settings.from.empty() ||
+           std::any_of(settings.from.begin(), settings.from.end(), [&](const auto& one) { return one.contains(from); });
+}
+
 void server::state::take(const std::shared_ptr<listener>& on, const udp::endpoint& from, std::size_t length) {
     ++count.datagrams;
+    if (!may_ask(from.address())) {
+        ++count.strangers;
+        return;
+    }
     const auto parts = split({on->buffer.data(), length});
     if (!parts) {
         ++count.malformed;
@@ -286,8 +320,11 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
         keep_reply = parsed->what != command::ping && parsed->what != command::query && parsed->what != command::list;
         ++counter_of(count, parsed->what);
         cookies.belongs(key, parsed->call_id);
+        ignored.count(parsed->ignored);
+        const auto not_done = std::move(parsed->ignored);
         try {
             reply = co_await run(std::move(*parsed));
+            warn_of(reply, not_done);
         } catch (const std::exception& fault) { // no room throws on purpose; one command must not end the others
             spdlog::error("ng: request failed inside: {}", fault.what());
             reply = error_reply("Internal error");
@@ -309,6 +346,11 @@ asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::en
         sdp::wipe(bytes);
         bytes = cookie + ' ' + bencode::print(error_reply("Reply is too large for a datagram"));
     }
+    if (!keep_reply && reply.find("result") != nullptr && bytes.size() > small_reply && !to.address().is_loopback() &&
+        !told.take(to.address(), bytes.size(), !settings.from.empty(), reply_budget::clock::now())) {
+        ++count.replies_limited;
+        bytes = cookie + ' ' + bencode::print(error_reply("Too much was asked: try again in a second"));
+    }
     if (keep_reply)
         cookies.finish(key, bytes);
     else
@@ -326,6 +368,10 @@ bencode::value server::state::pong() {
 }
 
 asio::awaitable<bencode::value> server::state::run(request r) {
+    if (const auto at = calls.find(r.call_id); at != calls.end() && at->second->turns.waiting() >= most_waiting) {
+        sdp::wipe(r.sdp);
+        co_return error_reply("Too many requests of this call at once: try again");
+    }
     switch (r.what) {
     case command::ping:
         co_return pong();

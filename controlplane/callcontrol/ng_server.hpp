@@ -19,6 +19,8 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/callcontrol/admission.hpp"
+#include "controlplane/callcontrol/asker.hpp"
+#include "controlplane/callcontrol/flag_counters.hpp"
 #include "controlplane/media/relay.hpp"
 #include "controlplane/protocol/moment.hpp"
 #include "controlplane/session/directory.hpp"
@@ -27,14 +29,22 @@ namespace tandem::callcontrol {
 
 struct config {
     std::vector<asio::ip::udp::endpoint> listen;
+    std::vector<network> from; // who may ask, beside this host's own; empty: anybody but the inner network
     std::string core_interface = "core";      // name of the address of core legs where `direction` names none
     std::chrono::seconds cookie_lifetime{20}; // how long a reply is kept for retransmissions
     std::size_t max_calls = 0; // further ones are refused; 0 = as many as there is room for (server::gates)
     std::chrono::milliseconds offer_timeout =
-        std::chrono::hours(1); // a call never answered and never deleted is forgotten
+        std::chrono::minutes(3); // a call never answered is forgotten after so long without signalling or media
+    std::size_t max_media = 8;   // m= lines of a call that take ports; further ones are rejected
+    double unit_reserve = 0.1;   // of max_calls: for calls with a unit, while units are connected
+    double source_share = 0.5;   // of all calls: what one source may have when 80 % is in use
+    // How much is in use of what runs out: ports, the flow table; 0 to 1.
+    std::function<double()> use;
     // Whether an address belongs to the units' inner network: one without a session is refused, not taken for the core
     // (RIM-02).
     std::function<bool(const asio::ip::address&)> is_inner;
+    // A unit's leg: whether received-from may be missing. Where it is given, it is an inner address of that unit, always.
+    bool received_from_optional = false;
     // Why this gateway cannot serve calls now, a sentence; empty = it can. Asked at each ping and new call: waits for
     // nothing.
     std::function<std::string()> trouble;
@@ -79,7 +89,9 @@ public:
 
 struct counters {
     std::uint64_t datagrams = 0;       // received
+    std::uint64_t strangers = 0;       // dropped: from the inner network, or not of [ng] from
     std::uint64_t malformed = 0;       // no cookie or broken bencode
+    std::uint64_t replies_limited = 0; // list and query to one source: more than it may get at once
     std::uint64_t retransmissions = 0; // answered from the cookie cache, or still being worked on
     std::uint64_t pings = 0, offers = 0, answers = 0, deletes = 0, queries = 0, lists = 0;
     std::uint64_t errors = 0; // error replies
@@ -111,6 +123,8 @@ public:
     void stop();
 
     [[nodiscard]] const counters& count() const noexcept;
+    // What was asked and not done ("flag X"), how often.
+    [[nodiscard]] const flag_counters& ignored() const noexcept;
     // What a new call must pass; the number of calls is looked at first.
     [[nodiscard]] admission& gates() noexcept;
     [[nodiscard]] std::vector<call_summary> calls() const;

@@ -8,6 +8,8 @@
 
 #include <openssl/evp.h>
 
+#include "dataplane/media/suite.hpp"
+
 namespace tandem::callcontrol::sdp {
 
 namespace {
@@ -59,11 +61,17 @@ bool decode_base64(std::string_view text, protocol::secret& out) {
 // lifetime: "2^20" or "1048576"; MKI: "1:4".
 bool read_mki(std::string_view text, crypto& into) {
     auto rest = text;
-    const auto value = number<std::uint64_t>(word(rest, ':'));
+    const auto value = word(rest, ':');
     const auto length = number<unsigned>(rest);
-    if (!value || !length || *length < 1 || *length > 128)
+    if (value.empty() || !length || *length < 1 || *length > 128)
         return false;
-    into.mki = *value;
+    const auto short_value = number<std::uint32_t>(value);
+    if (*length > tandem::media::max_mki_length || !short_value ||
+        (*length < tandem::media::max_mki_length && *short_value >> 8 * *length != 0)) {
+        into.refused = "has an MKI of more than 4 bytes";
+        return true;
+    }
+    into.mki = *short_value;
     into.mki_length = static_cast<std::uint8_t>(*length);
     return true;
 }
@@ -79,7 +87,7 @@ bool read_key(std::string_view text, crypto& into) {
         if (!decode_base64(key, into.key) ||
             into.key.size() != static_cast<std::size_t>(row.key_length) + row.salt_length) {
             into.key.clear();
-            into.unsupported = true;
+            into.refused = "has a key of another length";
         }
     }
     while (!text.empty()) {
@@ -88,6 +96,12 @@ bool read_key(std::string_view text, crypto& into) {
             return false; // anything without a colon is a lifetime: ours never reaches it
     }
     return true;
+}
+
+// Window size hint and a key derivation rate of 0 change nothing; all others change packets (RFC 4568 6.3), but for an
+// extension that says it may be left out ("-name", 6.3.7).
+bool is_harmless(std::string_view parameter) noexcept {
+    return parameter.empty() || parameter.starts_with("WSH=") || parameter == "KDR=0" || parameter.starts_with('-');
 }
 
 } // namespace
@@ -100,7 +114,7 @@ crypto crypto::copy() const {
     out.key = key.copy();
     out.mki_length = mki_length;
     out.mki = mki;
-    out.unsupported = unsupported;
+    out.refused = refused;
     return out;
 }
 
@@ -120,26 +134,30 @@ std::optional<crypto> parse_crypto(std::string_view text) {
     auto keys = word(text, ' ');
     if (!read_key(word(keys, ';'), out))
         return {};
+    if (!out.suite)
+        out.refused = "is not known here";
     if (!keys.empty())
-        out.unsupported = true; // several master keys: would need their MKIs
-    while (!text.empty()) {
-        const auto parameter = word(text, ' ');
-        // Window size hint and a key derivation rate of 0 change nothing; all others change packets (RFC 4568 6.3).
-        if (!parameter.empty() && !parameter.starts_with("WSH=") && parameter != "KDR=0")
-            out.unsupported = true;
-    }
+        out.refused = "has several master keys"; // would need their MKIs
+    while (!text.empty())
+        if (const auto parameter = word(text, ' '); !is_harmless(parameter))
+            out.refused = "asks for " + std::string(parameter.substr(0, 32));
     return out;
 }
 
-std::string print_crypto(std::uint32_t tag, api::suite suite, const protocol::secret& key) {
+std::string print_crypto(const crypto_line& line, bool lifetime) {
+    const protocol::secret& key = line.key;
     std::array<unsigned char, 72> base64{};
     EVP_EncodeBlock(base64.data(), key.view().data(), static_cast<int>(std::min(key.size(), longest_key)));
-    std::string out = "crypto:" + std::to_string(tag) + ' ' + std::string(api::info(suite).name) + " inline:";
-    out.reserve(out.size() + base64.size()); // no reallocation, so no second copy
+    std::string out = "crypto:" + std::to_string(line.tag) + ' ' + std::string(api::info(line.suite).name) + " inline:";
+    out.reserve(out.size() + base64.size() + 32); // no reallocation, so no second copy
     for (const unsigned char c : base64)
         if (c != 0)
             out += static_cast<char>(c);
     protocol::wipe(base64.data(), base64.size());
+    if (lifetime)
+        out += "|2^31";
+    if (line.mki_length != 0)
+        out += '|' + std::to_string(line.mki) + ':' + std::to_string(line.mki_length);
     return out;
 }
 

@@ -158,7 +158,7 @@ private:
         if (to.rtcp_mux)
             put('a', "rtcp-mux");
         for (const auto& one : to.cryptos) {
-            auto text = print_crypto(one.tag, one.suite, one.key);
+            auto text = print_crypto(one, options_.key_lifetime);
             put('a', text);
             wipe(text);
         }

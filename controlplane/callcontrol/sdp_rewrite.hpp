@@ -11,12 +11,6 @@
 
 namespace tandem::callcontrol::sdp {
 
-struct crypto_line {
-    std::uint32_t tag;
-    api::suite suite;
-    protocol::kept_secret key;
-};
-
 struct media_rewrite {
     bool reject = false;       // port 0, nothing else changed
     asio::ip::address address; // ours on this leg
@@ -33,6 +27,7 @@ struct rewrite_options {
     bool replace_session_name = false;
     std::string mark;        // a=tandem:..., that we wrote it; empty: none
     asio::ip::address shown; // ours, where no stream is anchored; unspecified: not known
+    bool key_lifetime = false; // |2^31 behind each key
 };
 
 // One entry per m= line, same order. The result holds keys where cryptos are given: wipe it when sent.

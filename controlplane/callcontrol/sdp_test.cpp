@@ -123,14 +123,18 @@ TEST(Sdes, ReadsRfc4568Examples) {
     EXPECT_EQ(one->mki, 1U);
     EXPECT_EQ(one->mki_length, 4);
     EXPECT_EQ(one->key.size(), 30U);
-    EXPECT_FALSE(one->usable()); // an MKI and a session parameter that changes packets
+    EXPECT_FALSE(one->usable());
+    EXPECT_EQ(one->refused, "asks for FEC_ORDER=FEC_SRTP");
     const auto lifetime = parse_crypto("2 AES_CM_128_HMAC_SHA1_32 inline:" + key_sha1 + "|2^20 WSH=128");
     ASSERT_TRUE(lifetime);
     EXPECT_TRUE(lifetime->usable());
     EXPECT_FALSE(
         parse_crypto("3 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + "|1:4;inline:" + key_sha1 + "|2:4")->usable());
     EXPECT_FALSE(parse_crypto("4 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + " UNENCRYPTED_SRTP")->usable());
-    EXPECT_FALSE(parse_crypto("5 AES_256_CM_HMAC_SHA1_80 inline:" + key_sha1)->usable());
+    EXPECT_FALSE(parse_crypto("5 AES_256_CM_HMAC_SHA1_80 inline:" + key_sha1)->usable()) << "a key for 128 bits";
+    EXPECT_TRUE(parse_crypto("6 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + "|2^31|1:4 WSH=64 KDR=0 -X=1")->usable());
+    for (const auto* mki : {"|1:5", "|300:1", "|4294967296:4", "|99999999999:4", "|1:128"})
+        EXPECT_FALSE(parse_crypto("7 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + mki)->usable()) << mki;
 }
 
 TEST(Sdes, RefusesBadLines) {
@@ -153,7 +157,7 @@ TEST(Sdes, KeysOfEverySuiteRoundTrip) {
         const auto bytes = key.resize(static_cast<std::size_t>(row.key_length) + row.salt_length);
         for (std::size_t i = 0; i < bytes.size(); ++i)
             bytes[i] = static_cast<std::uint8_t>(i * 7 + 1);
-        auto text = print_crypto(3, row.id, key);
+        auto text = print_crypto({3, row.id, key.copy(), 0, 0}, false);
         auto unpadded = text;
         while (unpadded.ends_with('='))
             unpadded.pop_back(); // rtpengine leaves the padding out

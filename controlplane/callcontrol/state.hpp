@@ -35,6 +35,7 @@ public:
         turnstile* of_;
     };
     asio::awaitable<pass> enter();
+    [[nodiscard]] std::size_t waiting() const noexcept { return waiting_.size(); }
 
 private:
     void leave();
@@ -48,6 +49,7 @@ struct live_call {
     std::vector<call> branches; // empty only while the first offer is worked out
     std::uint32_t last_branch = 0;
     turnstile turns;
+    std::string source;                 // whose call it is: source_shares
     bool gone = false;                  // removed from the table while others waited
     std::vector<media::media_id> ended; // media that ended by themselves during the turn that goes on
 
@@ -80,9 +82,8 @@ struct waiting_reply {
 
 struct server::state : std::enable_shared_from_this<server::state> {
     state(asio::io_context& io, config c, media::relay& r, session::directory& d, call_store& s)
-        : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), cookies(settings.cookie_lifetime),
-          sweeper(io) {
-        gates.add([this] { return count_gate(); });
+        : context(io), settings(std::move(c)), relay(r), sessions(d), store(s), shares(settings.source_share),
+          cookies(settings.cookie_lifetime), sweeper(io) {
         gates.add([this] { return health_gate(); });
     }
 
@@ -92,7 +93,10 @@ struct server::state : std::enable_shared_from_this<server::state> {
     session::directory& sessions;
     call_store& store;
     counters count;
+    flag_counters ignored;
+    reply_budget told;
     admission gates;
+    source_shares shares;
     std::chrono::steady_clock::time_point refusal_said{}; // in the log
     cookie_cache cookies;
     std::map<std::string, std::shared_ptr<live_call>, std::less<>> calls;
@@ -104,6 +108,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
 
     // ng_server.cpp
     asio::awaitable<void> receive(std::shared_ptr<listener>);
+    [[nodiscard]] bool may_ask(const asio::ip::address&) const;
     void take(const std::shared_ptr<listener>&, const asio::ip::udp::endpoint& from, std::size_t length);
     asio::awaitable<void> serve(std::shared_ptr<listener>, asio::ip::udp::endpoint, std::string cookie, std::string key,
                                 std::string payload);
@@ -112,13 +117,16 @@ struct server::state : std::enable_shared_from_this<server::state> {
     asio::awaitable<bencode::value> run(request);
     [[nodiscard]] bencode::value pong();
     asio::awaitable<void> sweep();
+    [[nodiscard]] bool speaks(const call&) const;
     void recover();
     [[nodiscard]] bool take_up(call&) const;
 
     // commands.cpp, ends.cpp
-    [[nodiscard]] std::optional<refusal> count_gate() const;
+    [[nodiscard]] std::optional<refusal> count_gate(const request&) const;
+    [[nodiscard]] std::optional<refusal> share_gate(const std::string& source) const;
+    [[nodiscard]] bool concerns_unit(const request&) const;
     [[nodiscard]] std::optional<refusal> health_gate() const;
-    [[nodiscard]] std::optional<refusal> refuse_new_call();
+    [[nodiscard]] std::optional<refusal> refuse_new_call(const request&, const std::string& source);
     [[nodiscard]] bencode::value turn_away(const request&, const refusal&);
     asio::awaitable<bencode::value> offer(request);
     asio::awaitable<bencode::value> offer_in(std::shared_ptr<live_call>, request, offered_place);
@@ -149,7 +157,8 @@ private:
                                                 const request&) const;
     [[nodiscard]] asio::ip::address shown_to(const call&, side, const request&) const;
     [[nodiscard]] sdp::rewrite_options rewriting(const call&, side to, const request&) const;
-    [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side) const;
+    [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side, const request&) const;
+    [[nodiscard]] outcome<void> check_unit(const std::string& unit, const request&) const;
 };
 
 } // namespace tandem::callcontrol

@@ -120,13 +120,15 @@ public:
         ++generation;
         std::memset(stats_ + sizeof(api::stats_header) + sizeof(api::worker_stats), 0, slots * sizeof(api::flow_stats));
     }
-    void send(api::event_type type, api::flow_id id, std::uint64_t tag, api::net_address where = {}) {
+    void send(api::event_type type, api::flow_id id, std::uint64_t tag, api::net_address where = {},
+              api::source_rule rule = {}) {
         struct {
             api::contract_header header;
             api::flow_event event;
         } message{};
         message.header = {api::contract_magic, api::contract_version, api::message_type::event, 0, 1, 0};
         message.event.type = type;
+        message.event.rule = rule;
         message.event.id = id;
         message.event.tag = tag;
         message.event.address = where;

@@ -31,7 +31,7 @@ asio::awaitable<result<void>> manager::apply_all(const std::vector<media_ptr>& a
     std::vector<draft> drafts;
     drafts.reserve(all.size());
     for (std::size_t n = 0; n < all.size(); ++n)
-        drafts.emplace_back(all[n], std::move(want[n]));
+        drafts.emplace_back(all[n], std::move(want[n])).signalled = true;
     result<void> done;
     for (auto& d : drafts)
         if (done)

@@ -26,12 +26,29 @@ bool same(const api::side_config& a, const api::side_config& b) noexcept {
 }
 
 bool same(const api::source_config& a, const api::source_config& b) noexcept {
-    return a.policy == b.policy && same(a.signalled, b.signalled);
+    return a.policy == b.policy && a.strict_port == b.strict_port && a.window_ms == b.window_ms &&
+           same(a.signalled, b.signalled) && same(a.received_from, b.received_from);
 }
 
 bool same(const api::route_config& a, const api::route_config& b) noexcept {
     return a.rtp_out == b.rtp_out && a.rtcp_out == b.rtcp_out && same(a.rtp_remote, b.rtp_remote) &&
            same(a.rtcp_remote, b.rtcp_remote);
+}
+
+// Who may send to a leg. A port counts where it is strict, and says which of an address's is the likeliest.
+api::source_config source_of(const leg_shape& in, const std::optional<endpoint>& signalled) {
+    api::source_config out{};
+    out.policy = in.source;
+    if (in.source == api::source_policy::authenticated)
+        return out;
+    out.strict_port = in.strict_port ? 1 : 0;
+    out.window_ms = in.window_ms;
+    out.signalled = wire(signalled);
+    if (in.source == api::source_policy::signalled && !in.strict_port)
+        out.signalled.port = 0;
+    if (in.received_from && !in.received_from->is_unspecified())
+        out.received_from = dataplane_client::to_net_address(*in.received_from, 0);
+    return out;
 }
 
 api::flow_config make(const leg_shape& in, const leg_shape& out, bool forward, const plan_options& options) {
@@ -42,13 +59,11 @@ api::flow_config make(const leg_shape& in, const leg_shape& out, bool forward, c
     flow.in = {in.suite, in.mki_length, 0};
     flow.out = {out.suite, out.mki_length, 0};
     flow.carries = in.mux ? api::carries_rtp | api::carries_rtcp : api::carries_rtp;
-    flow.source.policy = in.source;
+    flow.source = source_of(in, in.signalled_rtp);
     flow.dscp = options.dscp;
     std::ranges::copy(options.retransmissions, flow.retransmissions);
     flow.timeout_s = options.timeout_s;
     flow.flags = forward ? std::uint8_t{0} : std::uint8_t{api::flow_paused};
-    if (in.source == api::source_policy::signalled)
-        flow.source.signalled = wire(in.remote_rtp);
     flow.route = {out.rtp(), out.rtcp(), wire(out.remote_rtp), wire(out.mux ? out.remote_rtp : out.remote_rtcp)};
     return flow;
 }
@@ -68,8 +83,7 @@ std::vector<api::flow_config> plan_flows(const std::array<leg_shape, 2>& legs, c
             rtcp.reverse = out.rtcp();
             rtcp.timeout_s = 0; // RTP's silence decides
             rtcp.flags = 0;     // reports go on while media is on hold
-            if (in.source == api::source_policy::signalled)
-                rtcp.source.signalled = wire(in.remote_rtcp);
+            rtcp.source = source_of(in, in.signalled_rtcp);
             flows.push_back(rtp);
             flows.push_back(rtcp);
         } else {
@@ -90,13 +104,15 @@ bool same_structure(const std::vector<api::flow_config>& a, const std::vector<ap
 }
 
 std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& before,
-                                           const std::vector<api::flow_config>& after) {
+                                           const std::vector<api::flow_config>& after, bool anew) {
     std::vector<api::flow_update> updates;
     for (std::size_t i = 0; i < after.size() && i < before.size(); ++i) {
         const auto& was = before[i];
         const auto& is = after[i];
         unsigned mask = 0;
-        if (!same(was.source, is.source))
+        const bool learns =
+            is.source.policy == api::source_policy::learned || is.source.policy == api::source_policy::followed;
+        if (!same(was.source, is.source) || (anew && learns))
             mask |= api::update_source;
         if (!same(was.route, is.route))
             mask |= api::update_remote;

@@ -24,6 +24,10 @@ struct leg_shape {
     api::suite suite = api::suite::clear;
     std::uint8_t mki_length = 0;
     api::source_policy source = api::source_policy::signalled;
+    bool strict_port = false;
+    std::uint16_t window_ms = 0;
+    std::optional<endpoint> signalled_rtp, signalled_rtcp; // clear: where its media come from, as signalled
+    std::optional<asio::ip::address> received_from;        // clear: likewise
     std::optional<endpoint> remote_rtp; // where media towards this leg goes; none = not known yet
     std::optional<endpoint> remote_rtcp;
 
@@ -53,9 +57,10 @@ struct plan_options {
 [[nodiscard]] bool same_structure(const std::vector<api::flow_config>& a,
                                   const std::vector<api::flow_config>& b) noexcept;
 
-// What takes a data plane from `before` to `after` (same structure); empty where nothing changed.
+// What takes a data plane from `before` to `after` (same structure); empty where nothing changed. `anew`: whatever was
+// learned of sources is learned again.
 [[nodiscard]] std::vector<api::flow_update> plan_updates(const std::vector<api::flow_config>& before,
-                                                         const std::vector<api::flow_config>& after);
+                                                         const std::vector<api::flow_config>& after, bool anew = false);
 
 // The flows of a media that are in force, by the leg that they receive from; 0 = none.
 struct flows_by_leg {

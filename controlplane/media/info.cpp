@@ -20,6 +20,7 @@ void add(direction_stats& sum, const direction_stats& more) noexcept {
     sum.auth_failures += more.auth_failures;
     sum.replays += more.replays;
     sum.drops += more.drops;
+    sum.wrong_source += more.wrong_source;
     sum.sent_on += more.sent_on;
     sum.reports += more.reports;
     if (more.reports != 0) { // the last report's
@@ -36,6 +37,28 @@ double seconds_since(std::uint64_t monotonic_ns) noexcept {
         std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
             .count());
     return static_cast<double>(below(now, monotonic_ns)) / 1e9;
+}
+
+std::string_view name_of(api::source_rule rule) noexcept {
+    switch (rule) {
+    case api::source_rule::none:
+        break;
+    case api::source_rule::anyone:
+        return "anyone";
+    case api::source_rule::network:
+        return "network";
+    case api::source_rule::received_from:
+        return "received-from";
+    case api::source_rule::address:
+        return "address";
+    case api::source_rule::signalled:
+        return "signalled";
+    case api::source_rule::followed:
+        return "followed";
+    case api::source_rule::authenticated:
+        return "authenticated";
+    }
+    return {};
 }
 
 // What a live media and its record say alike.
@@ -82,6 +105,7 @@ direction_stats manager::received(const state& m, std::size_t i) const {
         now.auth_failures = seen->auth_failures;
         now.replays = seen->replays;
         now.drops = seen->other_drops;
+        now.wrong_source = seen->wrong_source;
         now.reports = seen->reports; // its RTCP says what this leg's end hears of us
         now.reported_lost = static_cast<std::uint64_t>(std::max(api::reported_cumulative(*seen), 0));
         now.jitter_ms = ms(seen->reported_jitter);
@@ -119,10 +143,16 @@ media_info manager::describe(const state& m) const {
         if (terms.is_unit() && l.current.known())
             to.keys = l.current.source;
         to.received = received(m, i);
-        if (l.latched)
+        if (!terms.is_unit() && terms.suite == api::suite::clear)
+            to.learning = name_of(terms.source.how.value_or(learning::once));
+        if (l.latched) {
             to.remote = l.latched;
-        else
+            to.source_rule = name_of(l.rule);
+            to.source_seconds =
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - l.latched_since).count();
+        } else {
             to.remote = terms.is_unit() ? terms.hint : terms.remote_rtp;
+        }
     }
     return out;
 }
@@ -187,6 +217,7 @@ media_row manager::to_row(const state& m) const {
         r.unroutable = l.unroutable;
         r.remote_rtp = l.remote_rtp;
         r.remote_rtcp = l.remote_rtcp;
+        r.source = l.source;
         r.hint = l.hint;
         r.suite = l.suite;
         r.epoch = m.legs[i].epoch;

@@ -23,6 +23,18 @@ void show(leg_terms& l, const asio::ip::address& address) {
     l.local.rtcp = l.mux ? l.local.rtp : endpoint{address, static_cast<std::uint16_t>(l.port->port + 1)};
 }
 
+api::source_policy policy_of(learning how) noexcept {
+    switch (how) {
+    case learning::off:
+        return api::source_policy::signalled;
+    case learning::once:
+        return api::source_policy::learned;
+    case learning::always:
+        break;
+    }
+    return api::source_policy::followed;
+}
+
 } // namespace
 
 leg_shape leg_terms::shape() const {
@@ -39,17 +51,21 @@ leg_shape leg_terms::shape() const {
     }
     out.mux = mux;
     out.mki_length = srtp ? srtp->mki_length : std::uint8_t{0};
-    if (suite != api::suite::clear)
-        out.source = api::source_policy::authenticated;
-    else
-        out.source = unroutable ? api::source_policy::first : api::source_policy::signalled;
-    if (!unroutable) {
-        out.remote_rtp = remote_rtp;
-        out.remote_rtcp = remote_rtcp;
-        if (!out.remote_rtcp && remote_rtp && remote_rtp->port != 0 && remote_rtp->port != 65535)
-            out.remote_rtcp =
-                endpoint{remote_rtp->address, static_cast<std::uint16_t>(remote_rtp->port + 1)}; // RFC 3605 default
-    }
+    out.remote_rtp = remote_rtp;
+    out.remote_rtcp = remote_rtcp;
+    if (!out.remote_rtcp && remote_rtp && remote_rtp->port != 0 && remote_rtp->port != 65535)
+        out.remote_rtcp =
+            endpoint{remote_rtp->address, static_cast<std::uint16_t>(remote_rtp->port + 1)}; // RFC 3605 default
+    out.source = suite != api::suite::clear ? api::source_policy::authenticated : policy_of(*source.how);
+    out.strict_port = source.strict;
+    out.signalled_rtp = out.remote_rtp;
+    out.signalled_rtcp = out.remote_rtcp;
+    for (auto* at : {&out.signalled_rtp, &out.signalled_rtcp})
+        if (*at && source.signalled && (*at)->address == remote_rtp->address)
+            (*at)->address = *source.signalled;
+    out.received_from = source.received_from;
+    if (unroutable && out.source != api::source_policy::signalled)
+        out.remote_rtp = out.remote_rtcp = std::nullopt; // not before it is heard
     return out;
 }
 
@@ -61,7 +77,10 @@ std::vector<api::flow_config> manager::state::flows(const media_terms& of, const
     how.timeout_s = static_cast<std::uint16_t>(
         std::min<std::int64_t>((of.on_hold() ? options.hold_timeout : options.timeout).count(), 65535));
     how.dscp = kind == "video" ? 34 : 46; // AF41, EF (RFC 4594)
-    return plan_flows(of.shapes(), how);
+    auto shapes = of.shapes();
+    for (auto& one : shapes)
+        one.window_ms = static_cast<std::uint16_t>(std::min<std::int64_t>(options.learning_window.count(), 65535));
+    return plan_flows(shapes, how);
 }
 
 // The port that the leg has, or that an offer took for it, where it fits; else another.
@@ -75,12 +94,13 @@ result<void> manager::take_port(const state& m, std::size_t i, leg_terms& want, 
             return {};
         }
     bool named = false;
+    const double reserve = m.running || m.with_unit || sessions_.all().empty() ? 0 : options_.unit_reserve;
     for (const auto& local : dataplane_.hello()->addresses) {
         if (local.name != name || local.ip.is_v6() != v6)
             continue;
         named = true;
         want.address_index = local.index;
-        want.port = ports_->take(local.ip, want.unit, m.running);
+        want.port = ports_->take(local.ip, want.unit, m.running, reserve);
         if (want.port)
             return {};
     }
@@ -134,6 +154,11 @@ result<leg_terms> manager::plan_leg(const state& m, std::size_t i, const leg_req
     want.srtp = request.srtp;
     want.suite = request.srtp ? request.srtp->suite : api::suite::clear;
     const auto& name = request.interface.empty() ? options_.core : request.interface;
+    want.source = request.source;
+    if (!want.source.how) {
+        const auto configured = options_.learning_of.find(name);
+        want.source.how = configured == options_.learning_of.end() ? options_.endpoint_learning : configured->second;
+    }
     if (auto taken = take_port(m, i, want, name, request.ipv6); !taken)
         return tl::unexpected(taken.error());
     show(want, want.port->address);

@@ -120,8 +120,9 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     m->caller_domain = request.caller_domain;
     m->callee_domain = request.callee_domain;
     m->running = request.running;
+    m->with_unit = std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; });
     m->opened = protocol::moment::now();
-    if (std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; }))
+    if (m->with_unit)
         take_decision(*m, levels_.explain(question_of(*m, request)));
     auto want = plan(*m, request);
     if (!want)

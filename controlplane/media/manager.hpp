@@ -44,6 +44,10 @@ struct settings {
     std::chrono::milliseconds retry{1000};        // after a failed SEED
     std::chrono::milliseconds ready_wait{2000};   // for a data plane that is just coming back
     std::chrono::milliseconds sweep{1000};        // silence check
+    double unit_reserve = 0.1; // of ports and flows: for calls with a unit, while units are connected
+    learning endpoint_learning = learning::once;
+    std::map<std::string, learning> learning_of;      // interfaces for which it is another
+    std::chrono::milliseconds learning_window{3000};  // from a leg's first packet on
     std::chrono::milliseconds copy{1000};         // of SDES legs' packet counts, out of the data plane
 };
 
@@ -87,6 +91,7 @@ public:
     asio::awaitable<result<media_locals>> open(const media_request& request) override;
     void withdraw(media_id id) override;
     asio::awaitable<result<std::vector<media_locals>>> update(std::vector<media_change> changes) override;
+    asio::awaitable<void> learn_anew(std::vector<media_id>) override;
     asio::awaitable<void> close(media_id id, const std::string& cause) override;
     [[nodiscard]] std::optional<asio::ip::address> address_named(const std::string& name, bool ipv6) const override;
     [[nodiscard]] std::optional<media_info> info(media_id id) const override;
@@ -196,7 +201,7 @@ private:
     void commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg_keys, 2>& keys);
     static void begin_core(leg& l, const leg_terms& is, const leg_keys& keys);
     asio::awaitable<result<void>> renew(media_ptr m, std::size_t i);
-    asio::awaitable<result<void>> update_flows(media_ptr m, std::vector<api::flow_config> plan);
+    asio::awaitable<result<void>> update_flows(media_ptr m, std::vector<api::flow_config> plan, bool anew = false);
     // streams.cpp: packet counts of SDES legs, should the data plane's memory be lost
     asio::awaitable<void> copy_streams();
     void take_streams(const std::vector<api::stream_item>& all, const std::map<api::flow_id, std::uint64_t>& packets);

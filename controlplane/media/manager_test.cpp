@@ -164,14 +164,14 @@ TEST_F(media_test, NewSdesKeysInAReofferReplaceTheOldOnes) {
     EXPECT_EQ(log.count("remove"), 0u);
 }
 
-TEST_F(media_test, UnroutableCoreLegLearnsFromTheFirstPacketAndClearOnesOnlyFromTheirSource) {
+TEST_F(media_test, NothingIsSentToAnUnroutableAddressBeforeItsLegIsHeard) {
     auto leg = core_leg();
     leg.remote_unroutable = true;
     const auto id = set_up(call(core_leg(), std::move(leg)));
     const auto flows = dataplane.copy();
-    EXPECT_EQ(flows.at(flow(id, 1)).config.source.policy, api::source_policy::first);
-    EXPECT_EQ(flows.at(flow(id, 0)).config.route.rtp_remote.port, 0) << "nothing is sent to an address that cannot be";
-    EXPECT_EQ(flows.at(flow(id, 0)).config.source.policy, api::source_policy::signalled);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.source.policy, api::source_policy::learned);
+    EXPECT_EQ(flows.at(flow(id, 0)).config.route.rtp_remote.port, 0);
+    EXPECT_EQ(flows.at(flow(id, 1)).config.route.rtp_remote.port, 7000);
 }
 
 TEST_F(media_test, Rim02_NoPrimaryNoSecondary) {

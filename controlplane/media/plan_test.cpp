@@ -41,6 +41,9 @@ leg_shape core(bool mux = false) {
     leg.mux = mux;
     leg.remote_rtp = at("198.51.100.7", 7000);
     leg.remote_rtcp = at("198.51.100.7", 7001);
+    leg.signalled_rtp = leg.remote_rtp;
+    leg.signalled_rtcp = leg.remote_rtcp;
+    leg.strict_port = true;
     return leg;
 }
 

@@ -73,8 +73,10 @@ public:
     port_table(std::uint16_t first, std::uint16_t last, std::chrono::milliseconds quarantine)
         : first_(first), last_(last), quarantine_(quarantine) {}
 
-    // Null where none is free, or, for a call that does not run yet, where only the spare ones are (room.hpp).
-    [[nodiscard]] leased_port take(const asio::ip::address& address, const std::string& unit, bool running);
+    // Null where none is free, or, for a call that does not run yet, where only the spare ones are (room.hpp) and a
+    // part that is reserved for others.
+    [[nodiscard]] leased_port take(const asio::ip::address& address, const std::string& unit, bool running,
+                                   double reserve = 0);
     // One that was in use before a restart.
     [[nodiscard]] leased_port mark(const asio::ip::address& address, std::uint16_t port, const std::string& unit);
     [[nodiscard]] std::size_t free_now();

@@ -31,6 +31,8 @@ public:
     // Installs or changes flows and secondaries to what is now known, of all these media or of none. Returns once the
     // data plane and the units confirmed; one answer a change, in order.
     virtual asio::awaitable<result<std::vector<media_locals>>> update(std::vector<media_change>) = 0;
+    // Signalling of these media came by: where clear media come from is learned anew.
+    virtual asio::awaitable<void> learn_anew(std::vector<media_id>) = 0;
     // Ends secondaries, removes flows, wipes keys, writes the record. Unknown ids are ignored.
     virtual asio::awaitable<void> close(media_id, const std::string& cause) = 0;
 

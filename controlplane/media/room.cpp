@@ -3,6 +3,7 @@
 // nobody would hear. Ports: legs.cpp. Owner thread: io_context.
 #include "controlplane/media/room.hpp"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "controlplane/media/state.hpp"
@@ -13,7 +14,12 @@ result<void> manager::check_room(const media_request& request) const {
     const std::size_t most = dataplane_.hello()->reply.max_flows;
     const std::size_t needed = flows_for(request.legs[0].kind, request.legs[1].kind);
     const std::size_t spare = request.running ? 0 : spare_flows(most);
-    if (reserved_flows_ + needed + spare <= most)
+    const auto kept = static_cast<std::size_t>(options_.unit_reserve * static_cast<double>(most));
+    if (reserved_flows_ + needed + spare + kept <= most)
+        return {};
+    const bool with_unit =
+        request.running || std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; });
+    if (reserved_flows_ + needed + spare <= most && (with_unit || sessions_.all().empty()))
         return {};
     return tl::unexpected(
         error{fmt::format("no room in the data plane's flow table ({} of {} are taken or promised): raise max_flows in "

@@ -41,6 +41,8 @@ struct manager::leg {
     explicit leg(asio::io_context& io) : lock(io), tick(io) {}
 
     std::optional<endpoint> latched; // where its media really comes from
+    api::source_rule rule{};         // by which
+    std::chrono::steady_clock::time_point latched_since;
 
     std::uint32_t epoch = 0;    // in force (sending); SDES legs count their keys here too
     std::uint32_t in_epoch = 0; // SDES legs: of what the peer sends
@@ -101,6 +103,7 @@ struct manager::state {
     stream_copies streams;
     std::size_t reserved = 0; // flows that it may need
     bool running = true;      // its call is: it may use the last room there is
+    bool with_unit = false;   // it may use what is reserved
     protocol::moment opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;
     std::uint32_t seeds_made = 0, seeds_from_units = 0;
@@ -122,6 +125,7 @@ struct manager::draft {
     std::array<word, 2> told{};
     std::array<epoch_seeds, 2> seeds; // of secondaries that begin
     bool installs = false, made = false;
+    bool signalled = false; // an answer's: sources of clear media are learned anew
 };
 
 struct manager::replacement {
@@ -129,6 +133,7 @@ struct manager::replacement {
     std::optional<std::array<leg_shape, 2>> was; // what m->plan was made of; none: what was found is not known so well
     std::array<bool, 2> goes_on{};
     std::array<leg_keys, 2> keys;
+    bool learn_anew = false; // where clear media come from
 };
 
 // Keys on their way to the data plane: never reallocated while it grows, wiped at the end.

@@ -68,11 +68,11 @@ asio::awaitable<result<void>> manager::swap(draft& d) {
         updates = updates && goes_on[i] && !keys[i].fresh_in && !keys[i].fresh_out;
     }
     if (updates) {
-        if (auto done = co_await update_flows(m, std::move(plan)); !done)
+        if (auto done = co_await update_flows(m, std::move(plan), d.signalled); !done)
             co_return done;
     } else {
         const std::array heard{received(*m, 0), received(*m, 1)};
-        replacement how{by_leg(m->now.shapes()), m->now.shapes(), goes_on, keys};
+        replacement how{by_leg(m->now.shapes()), m->now.shapes(), goes_on, keys, d.signalled};
         if (auto done = co_await replace(m, d.want, plan, how, d.seeds); !done)
             co_return done;
         if (gone(*m)) { // its old flows were removed meanwhile: so are these
@@ -100,6 +100,8 @@ asio::awaitable<result<void>> manager::replace(media_ptr m, const media_terms& w
         stays[i] = how.goes_on[i] && want.legs[i].remote_rtp == m->now.legs[i].remote_rtp;
     aim(*m, want, aimed, stays);
     wiped_batch<api::flow_replacement> batch(plan_replacements(how.before, shapes, aimed, how.goes_on));
+    for (auto& item : batch.items)
+        item.config.source.anew = how.learn_anew && item.config.source.policy != api::source_policy::authenticated;
     if (how.was)
         keep_remotes(batch.items, m->plan, *how.was, shapes);
     key_batch fresh;
@@ -201,9 +203,22 @@ asio::awaitable<result<void>> manager::renew(media_ptr m, std::size_t i) {
     co_return done;
 }
 
+asio::awaitable<void> manager::learn_anew(std::vector<media_id> media) {
+    for (const auto id : media) {
+        const auto m = find(id);
+        if (!m)
+            continue;
+        const auto guard = co_await m->lock.acquire();
+        if (gone(*m) || !m->installed || m->lost)
+            continue;
+        if (auto done = co_await update_flows(m, m->plan, true); !done)
+            spdlog::warn("media {}: {}", id, done.error().text);
+    }
+}
+
 // Takes the data plane from m->plan to `plan`, and m->plan with it; back again where it refuses a part.
-asio::awaitable<result<void>> manager::update_flows(media_ptr m, std::vector<api::flow_config> plan) {
-    const auto updates = plan_updates(m->plan, plan);
+asio::awaitable<result<void>> manager::update_flows(media_ptr m, std::vector<api::flow_config> plan, bool anew) {
+    const auto updates = plan_updates(m->plan, plan, anew);
     if (updates.empty())
         co_return result<void>{};
     auto done = verdict(co_await dataplane_.update_flows(updates), "flows could not be changed");

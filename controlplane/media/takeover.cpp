@@ -77,6 +77,7 @@ void manager::restore(const media_row& row) {
         l.unroutable = r.unroutable;
         l.remote_rtp = r.remote_rtp;
         l.remote_rtcp = r.remote_rtcp;
+        l.source = r.source;
         l.hint = r.hint;
         l.suite = r.suite;
         m->legs[i].epoch = m->legs[i].in_epoch = r.epoch;
@@ -194,8 +195,11 @@ void manager::learn(state& m, std::size_t from, const api::flow_entry& entry) {
     auto &in = m.legs[from], &out = m.legs[1 - from];
     const auto &theirs = m.now.legs[from], &other = m.now.legs[1 - from];
     if (entry.source.port != 0 && entry.config.source.policy != api::source_policy::signalled &&
-        (entry.config.carries & api::carries_rtp) != 0)
+        (entry.config.carries & api::carries_rtp) != 0) {
         in.latched = endpoint{dataplane_client::from_net_ip(entry.source.ip), entry.source.port};
+        in.rule = entry.rule;
+        in.latched_since = std::chrono::steady_clock::time_point(std::chrono::nanoseconds(entry.source_since_ns));
+    }
     std::uint32_t newest = 0;
     for (std::size_t n = 0; n < entry.in_epoch_count && n < 3; ++n)
         newest = std::max(newest, entry.in_epochs[n]);
@@ -383,6 +387,8 @@ void manager::on_latched(const media_ptr& m, const api::flow_event& event) {
     if (!side || event.id != m->now.legs[*side].shape().rtp())
         return; // RTCP alone does not say where media goes
     m->legs[*side].latched = endpoint{dataplane_client::from_net_ip(event.address.ip), event.address.port};
+    m->legs[*side].rule = event.rule;
+    m->legs[*side].latched_since = std::chrono::steady_clock::now();
     spdlog::info("media {}: leg {} is at {} now", m->id, *side, to_text(*m->legs[*side].latched));
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <tl/expected.hpp>
@@ -42,6 +43,18 @@ struct sdes {
     friend bool operator==(const sdes&, const sdes&) = default;
 };
 
+// Where clear media of a core leg may come from (README.md): only from where signalling says; learned after each offer or
+// answer and then kept; wherever the last packet came from.
+enum class learning : std::uint8_t { off, once, always };
+
+struct source_wish {
+    std::optional<learning> how; // nothing: as configured for the interface
+    bool strict = false;         // the port counts, too
+    std::optional<asio::ip::address> signalled = {}; // in the SDP, where `remote_rtp` is not that
+    std::optional<asio::ip::address> received_from = {};
+    friend bool operator==(const source_wish&, const source_wish&) = default;
+};
+
 struct leg_request {
     leg_kind kind = leg_kind::core;
     std::string unit;      // id code; unit legs
@@ -52,6 +65,7 @@ struct leg_request {
     std::optional<endpoint> remote_rtcp;
     bool remote_unroutable = false; // SDP address is private/zero: learn from the first packet (core, clear)
     std::optional<sdes> srtp;       // core legs
+    source_wish source;             // core legs
 };
 
 // What goes into the SDP towards this leg.
@@ -89,6 +103,7 @@ struct media_change {
 
 struct direction_stats { // what one leg received
     std::uint64_t packets = 0, bytes = 0, lost = 0, auth_failures = 0, replays = 0, drops = 0;
+    std::uint64_t wrong_source = 0; // of the drops: from somebody else
     std::uint64_t sent_on = 0; // of these, forwarded to the other leg
     // This leg's own reports of what it hears (RTCP, RFC 3550 6.4.1).
     std::uint64_t reports = 0, reported_lost = 0;
@@ -101,6 +116,9 @@ struct leg_info {
     std::string unit;
     leg_local local;
     std::optional<endpoint> remote; // latched
+    std::string_view source_rule;   // by which it was; empty where it is as signalled or not known yet
+    double source_seconds = -1;     // since when
+    std::string_view learning;      // of clear core legs: off, once, always
     std::string suite;
     std::uint32_t epoch = 0;
     std::optional<policy::key_source> keys; // who made the epoch in force; none for core legs and where it is not known
@@ -126,6 +144,16 @@ struct media_info {
     bool active = false;
     std::array<leg_info, 2> legs;
 };
+
+[[nodiscard]] constexpr std::string_view name_of(learning how) noexcept {
+    return how == learning::off ? "off" : how == learning::once ? "once" : "always";
+}
+[[nodiscard]] constexpr std::optional<learning> learning_of(std::string_view name) noexcept {
+    for (const auto how : {learning::off, learning::once, learning::always})
+        if (name == name_of(how))
+            return how;
+    return std::nullopt;
+}
 
 // What is missing where that is all that is wrong: another gateway may have it.
 enum class shortage : std::uint8_t { none, ports, flows, data_plane };

@@ -37,6 +37,26 @@ std::chrono::milliseconds span_from(const json& value) {
     return std::chrono::milliseconds(value.get<std::int64_t>());
 }
 
+// Younger than the rows of earlier programs.
+void write(json_out& to, const media::source_wish& source) {
+    to.field("learning", media::name_of(source.how.value_or(media::learning::once))).field("strict", source.strict);
+    for (const auto& [name, where] :
+         {std::pair{"signalled", &source.signalled}, {"received_from", &source.received_from}})
+        if (*where)
+            to.field(name, (*where)->to_string());
+}
+
+media::source_wish source_from(const json& value) {
+    media::source_wish source;
+    source.how = media::learning_of(value.value("learning", "once")).value_or(media::learning::once);
+    source.strict = value.value("strict", false);
+    for (const auto& [name, where] :
+         {std::pair{"signalled", &source.signalled}, {"received_from", &source.received_from}})
+        if (value.contains(name))
+            *where = asio::ip::make_address(value.at(name).get<std::string>());
+    return source;
+}
+
 void write(json_out& to, const media::leg_row& leg) {
     to.open('{').field("kind", leg.kind == media::leg_kind::unit ? "unit" : "core").field("unit", leg.unit);
     to.field("tsid", leg.tsid)
@@ -50,6 +70,7 @@ void write(json_out& to, const media::leg_row& leg) {
     write(to, "remote_rtp", leg.remote_rtp);
     write(to, "remote_rtcp", leg.remote_rtcp);
     write(to, "hint", leg.hint);
+    write(to, leg.source);
     to.field("suite", std::string_view(api::info(leg.suite).name)).field("epoch", leg.epoch).close('}');
 }
 
@@ -71,6 +92,7 @@ media::leg_row leg_from(const json& value) {
     leg.remote_rtp = optional_from(value.at("remote_rtp"));
     leg.remote_rtcp = optional_from(value.at("remote_rtcp"));
     leg.hint = optional_from(value.at("hint"));
+    leg.source = source_from(value);
     leg.suite = suite_from(value.at("suite"));
     leg.epoch = value.at("epoch");
     return leg;

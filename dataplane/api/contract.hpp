@@ -23,7 +23,7 @@
 namespace tandem::api {
 
 inline constexpr std::uint32_t contract_magic = 0x544e444d; // "TNDM"
-inline constexpr std::uint16_t contract_version = 3;
+inline constexpr std::uint16_t contract_version = 4;
 inline constexpr std::size_t contract_max_message = 64 * 1024;
 inline constexpr std::size_t max_addresses = 64;
 
@@ -128,11 +128,26 @@ enum class side : std::uint8_t { in = 0, out = 1 };
 // What a flow's ports carry (RFC 5761 tells RTP from RTCP where both come to one port).
 enum carries : std::uint8_t { carries_rtp = 1, carries_rtcp = 2 };
 
-// Who may send to the in-side.
+// Who may send to the in-side, and where the leg is then.
 enum class source_policy : std::uint8_t {
     authenticated, // SRTP: whoever authenticates; a new address latches (moves the reverse flow's remote)
-    signalled,     // clear: only `source`
-    first,         // clear: the first packet's address, then fixed until a flow_update
+    signalled,     // clear: only the two addresses that signalling names; media goes where signalling says
+    learned,       // clear: for `window_ms` from the first packet on, whoever is likeliest (source_rule), and media goes
+                   // there; then only that address, until a flow_update
+    followed,      // clear: whoever sends, and media goes where the last packet came from
+};
+
+// Why a source was taken for the leg's. The later, the likelier: within the window it takes the place of an earlier
+// one.
+enum class source_rule : std::uint8_t {
+    none,
+    anyone,        // nobody likelier spoke
+    network,       // a neighbour of a signalled address (/24, /64)
+    received_from, // the address that the SIP message came from
+    address,       // the signalled address, another port
+    signalled,     // address and port as signalled
+    followed,      // source_policy::followed
+    authenticated,
 };
 
 // How one side is protected.
@@ -143,12 +158,17 @@ struct side_config {
 };
 static_assert(sizeof(side_config) == 4);
 
+// The address alone counts where a port is 0 (source_policy::signalled).
 struct source_config {
     source_policy policy;
-    std::uint8_t reserved[7];
-    net_address signalled; // source_policy::signalled
+    std::uint8_t strict_port; // learned: after the window the port counts, too
+    std::uint16_t window_ms;  // learned
+    std::uint8_t anew;        // FLOW_REPLACE: what was heard does not go along
+    std::uint8_t reserved[3];
+    net_address signalled;     // in the SDP; address 0 = none
+    net_address received_from; // of the SIP message; address 0 = none
 };
-static_assert(sizeof(source_config) == 32);
+static_assert(sizeof(source_config) == 56);
 
 // Where a flow's packets leave from and go to.
 struct route_config {
@@ -196,7 +216,7 @@ struct flow_update {
 static_assert(sizeof(flow_update) == 16 + sizeof(source_config) + sizeof(route_config));
 
 enum update_mask : std::uint8_t {
-    update_source = 1, // source; re-arms `first`
+    update_source = 1, // source; what was heard counts no longer, `learned` begins anew
     update_remote = 2, // route
     update_flags = 4,
     update_timeout = 8,
@@ -257,10 +277,12 @@ struct flow_entry {
     std::uint8_t worker;
     std::uint32_t sending_epoch; // of the out-side
     std::uint32_t stats_index;   // slot in the stats segment's flow array
-    std::uint32_t reserved;
-    net_address source; // the last accepted one; port 0 = none yet
+    source_rule rule;            // by which `source` was taken
+    std::uint8_t reserved[3];
+    net_address source;            // the leg's; port 0 = none yet
+    std::uint64_t source_since_ns; // CLOCK_MONOTONIC
 };
-static_assert(sizeof(flow_entry) == sizeof(flow_config) + 24 + 16 + 24);
+static_assert(sizeof(flow_entry) == sizeof(flow_config) + 24 + 16 + 24 + 8);
 static_assert(sizeof(contract_header) + list_page * sizeof(flow_entry) <= contract_max_message);
 
 // Packets of one SSRC that were accepted (in) or sent (out), as packet indices (RFC 3711 3.3.1; RTP: 2^16 * ROC + SEQ).
@@ -304,7 +326,7 @@ enum class key_choice : std::uint8_t {
 // side of another suite begins anew. Two flows are joined (mux) where one carries RTP, the other RTCP; where one is
 // named by two, each gets all of it (un-mux). Counters go along by what the flows carry.
 //
-// The source that was heard goes along where the policy stays. A remote with port 0 stays where it was, latched or not;
+// The source that was heard goes along where the policy stays and `anew` is not set. A remote with port 0 stays where it was, latched or not;
 // another one is in force until somebody authenticates from elsewhere.
 struct flow_replacement {
     flow_config config;
@@ -366,14 +388,15 @@ static_assert(sizeof(contract_error) == 128);
 enum class event_type : std::uint16_t {
     flow_timeout = 1, // no accepted packet for timeout_s; reported once per silence
     flow_active,      // first accepted packet, or the first after a reported silence
-    flow_latched,     // `address` is the leg's new one
+    flow_latched,     // `address` is the leg's new one, by `rule`
     key_limit,        // 7/8 of the packets that one key may protect are used (RFC 3711 9.2)
     epoch_first_use,  // first packet authenticated under `epoch` on the in-side
 };
 
 struct flow_event {
     event_type type;
-    std::uint16_t reserved;
+    source_rule rule; // flow_latched
+    std::uint8_t reserved;
     flow_id id;
     std::uint64_t tag;
     std::uint32_t epoch;

@@ -37,7 +37,7 @@ template <typename word>
 }
 
 inline constexpr std::uint32_t stats_magic = 0x54535431; // "TST1"
-inline constexpr std::uint16_t stats_version = 4;
+inline constexpr std::uint16_t stats_version = 5;
 inline constexpr std::size_t max_counters = 64;
 inline constexpr std::size_t max_drops = 64;
 static_assert(static_cast<std::size_t>(counter::count) <= max_counters && drop_count <= max_drops);
@@ -113,7 +113,8 @@ struct alignas(64) flow_stats {
     std::uint32_t reported_jitter; // the last packet's
     std::uint32_t reported_jitter_max;
     std::uint64_t auth_failures;
-    std::uint64_t replays; // already seen or too old
+    std::uint32_t replays;      // already seen or too old
+    std::uint32_t wrong_source; // also in other_drops
     std::uint64_t other_drops;
     std::uint64_t tx_dropped; // accepted but not sent
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The SRTP crypto suites that Tandem knows: one table (suites.def), no switch on a cipher elsewhere.
-// Sources: RFC 3711, RFC 4568 6.2, RFC 7714 12. All lengths in bytes.
+// Sources: RFC 3711, RFC 4568 6.2, RFC 6188, RFC 7714 12. All lengths in bytes.
 #pragma once
 
 #include <array>

@@ -69,6 +69,10 @@ constexpr std::array vectors{
     vector{"libsrtp srtp_validate RTCP", api::suite::aes_cm_128_hmac_sha1_80, false, "e1f97a0d3e018be0d64fa32c06de4139",
            "0ec675ad498afeebb6960b3aabe6", 1, "81c8000bcafebabeabababababababababababababababab",
            "81c8000bcafebabe7128035be487b9bdbef89041f977a5a880000001993e08cd54d6c1230798"},
+    vector{"libsrtp srtp_validate_aes_256 RTP", api::suite::aes_256_cm_hmac_sha1_80, false,
+           "f0f04914b513f2763a1b1fa130f10e2998f6f6e43e4309d1e622a0e332b9f1b6", "3b04803de51ee7c96423ab5b78d2", 0x1234,
+           "800f1234decafbadcafebabeabababababababababababababababab",
+           "800f1234decafbadcafebabef1d9de17ff251ff1aa007774b0b4b40da08d9d9a5b3a55d8873b"},
 };
 
 op make_op(const vector& from, bytes& packet, std::size_t length, const key_object& key) {

@@ -30,7 +30,7 @@ struct hmac_states {
 };
 struct cm_keys {
     hmac_states hmac;
-    alignas(16) std::uint8_t schedule[cm_expanded_bytes];
+    alignas(16) std::uint8_t schedule[15 * 16];
 };
 static_assert(sizeof(hmac_states) == sizeof(key_object::head) && offsetof(key_object, head) % 8 == 0);
 static_assert(sizeof(gcm_key_data) <= gcm_expanded_bytes && offsetof(key_object, expanded) % 64 == 0);
@@ -48,10 +48,12 @@ public:
         }
         for (std::size_t i = 0; i < lanes; ++i) {
             hash_jobs_[i].auth_tag_output = tags_[i].data();
-            cipher_jobs_[i].iv = ivs_[i].data();
-            cipher_jobs_[i].iv_len_in_bytes = 16;
-            cipher_jobs_[i].key_len_in_bytes = 16;
-            cipher_jobs_[i].cipher_mode = IMB_CIPHER_CNTR;
+            for (ciphers* each : {&ciphers_128_, &ciphers_256_}) {
+                each->jobs[i].iv = each->ivs[i].data();
+                each->jobs[i].iv_len_in_bytes = 16;
+                each->jobs[i].key_len_in_bytes = each == &ciphers_128_ ? 16 : 32;
+                each->jobs[i].cipher_mode = IMB_CIPHER_CNTR;
+            }
         }
     }
     ~ipsecmb() override { free_mb_mgr(manager_); }
@@ -76,7 +78,7 @@ public:
     void restore(op& failed) noexcept override;
 
 private:
-    void expand_cm(const raw_keys& raw, std::uint8_t* schedule, std::uint8_t* states) noexcept;
+    void expand_cm(api::suite suite, const raw_keys& raw, std::uint8_t* schedule, std::uint8_t* states) noexcept;
     void expand_gcm(api::suite suite, const raw_keys& raw, gcm_key_data& out) noexcept;
     void gcm(const gcm_key_data& key, const std::uint8_t* iv, bool encrypt, const op& item, std::uint32_t body,
              std::uint8_t* tag) noexcept;
@@ -92,7 +94,14 @@ private:
     void flush_protect() noexcept;
     void flush_unprotect() noexcept;
     void hash_all() noexcept;
-    void cipher_all(std::size_t count, IMB_CIPHER_DIRECTION direction) noexcept;
+    // The library takes jobs of one key length at once.
+    struct ciphers {
+        alignas(64) std::array<std::array<std::uint8_t, 16>, lanes> ivs{};
+        std::array<IMB_JOB, lanes> jobs{};
+        std::size_t count = 0;
+    };
+    void add_cipher(std::size_t lane) noexcept;
+    void cipher_all(IMB_CIPHER_DIRECTION direction) noexcept;
     void cm_rtcp(op& item, void (ipsecmb::*flush)() noexcept) noexcept;
 
     IMB_MGR* manager_;
@@ -104,20 +113,22 @@ private:
     std::array<std::uint32_t, lanes> bodies_{};
     std::array<std::uint32_t, lanes> saved_{};
     alignas(64) std::array<std::array<std::uint8_t, 16>, lanes> aead_ivs_{};
-    alignas(64) std::array<std::array<std::uint8_t, 16>, lanes> ivs_{};
     alignas(64) std::array<std::array<std::uint8_t, 16>, lanes> tags_{};
     std::array<IMB_JOB, lanes> hash_jobs_{};
-    std::array<IMB_JOB, lanes> cipher_jobs_{};
+    ciphers ciphers_128_, ciphers_256_;
     gcm_context_data context_{};
 };
 
 // --- keys
 // -------------------------------------------------------------------------------------------------------------
 
-void ipsecmb::expand_cm(const raw_keys& raw, std::uint8_t* schedule, std::uint8_t* states) noexcept {
-    alignas(16) std::uint8_t unused[11 * 16];
+void ipsecmb::expand_cm(api::suite suite, const raw_keys& raw, std::uint8_t* schedule, std::uint8_t* states) noexcept {
+    alignas(16) std::uint8_t unused[15 * 16];
     alignas(16) std::uint8_t block[64];
-    IMB_AES_KEYEXP_128(manager_, raw.key, schedule, unused);
+    if (api::info(suite).key_length == 32)
+        IMB_AES_KEYEXP_256(manager_, raw.key, schedule, unused);
+    else
+        IMB_AES_KEYEXP_128(manager_, raw.key, schedule, unused);
     for (const std::uint8_t pad : {std::uint8_t{0x36}, std::uint8_t{0x5c}}) {
         std::memset(block, pad, sizeof block);
         for (std::size_t i = 0; i < sizeof raw.auth; ++i)
@@ -143,7 +154,7 @@ bool ipsecmb::build(api::suite suite, const session_keys& keys, key_object& out)
     if (is_aead(out))
         expand_gcm(suite, keys.rtp, *reinterpret_cast<gcm_key_data*>(out.expanded));
     else
-        expand_cm(keys.rtp, out.expanded, out.head);
+        expand_cm(suite, keys.rtp, out.expanded, out.head);
     return true;
 }
 
@@ -228,10 +239,28 @@ void ipsecmb::add(op& item, const std::uint8_t* schedule, const std::uint8_t* st
     ++count_;
 }
 
-void ipsecmb::cipher_all(std::size_t count, IMB_CIPHER_DIRECTION direction) noexcept {
-    if (count != 0)
-        IMB_SUBMIT_CIPHER_BURST_NOCHECK(manager_, cipher_jobs_.data(), static_cast<std::uint32_t>(count),
-                                        IMB_CIPHER_CNTR, direction, IMB_KEY_128_BYTES);
+void ipsecmb::add_cipher(std::size_t lane) noexcept {
+    const op& item = *items_[lane];
+    if (item.length <= item.header)
+        return;
+    ciphers& all = api::info(item.key->suite).key_length == 32 ? ciphers_256_ : ciphers_128_;
+    IMB_JOB& job = all.jobs[all.count];
+    make_cm_iv(salts_[lane], item.ssrc, item.index, all.ivs[all.count].data());
+    job.enc_keys = schedules_[lane];
+    job.src = item.packet + item.header;
+    job.dst = item.packet + item.header;
+    job.msg_len_to_cipher_in_bytes = item.length - item.header;
+    ++all.count;
+}
+
+void ipsecmb::cipher_all(IMB_CIPHER_DIRECTION direction) noexcept {
+    for (ciphers* each : {&ciphers_128_, &ciphers_256_}) {
+        if (each->count != 0)
+            IMB_SUBMIT_CIPHER_BURST_NOCHECK(manager_, each->jobs.data(), static_cast<std::uint32_t>(each->count),
+                                            IMB_CIPHER_CNTR, direction,
+                                            each == &ciphers_128_ ? IMB_KEY_128_BYTES : IMB_KEY_256_BYTES);
+        each->count = 0;
+    }
 }
 
 // Tags of every gathered packet: over its first bodies_[i] bytes and the word behind them.
@@ -247,21 +276,11 @@ void ipsecmb::hash_all() noexcept {
 }
 
 void ipsecmb::flush_protect() noexcept {
-    std::size_t ciphers = 0;
     for (std::size_t i = 0; i < count_; ++i) {
-        op& item = *items_[i];
-        bodies_[i] = item.length;
-        if (item.length > item.header) {
-            IMB_JOB& job = cipher_jobs_[ciphers];
-            make_cm_iv(salts_[i], item.ssrc, item.index, ivs_[ciphers].data());
-            job.enc_keys = schedules_[i];
-            job.src = item.packet + item.header;
-            job.dst = item.packet + item.header;
-            job.msg_len_to_cipher_in_bytes = item.length - item.header;
-            ++ciphers;
-        }
+        bodies_[i] = items_[i]->length;
+        add_cipher(i);
     }
-    cipher_all(ciphers, IMB_DIR_ENCRYPT);
+    cipher_all(IMB_DIR_ENCRYPT);
     for (std::size_t i = 0; i < count_; ++i) {
         op& item = *items_[i];
         media::store32(item.packet + item.length, item.rtcp ? rtcp_word(item) : media::roc_of(item.index));
@@ -289,7 +308,6 @@ void ipsecmb::flush_unprotect() noexcept {
             media::store32(behind, media::roc_of(item.index)); // over MKI or tag: put back below
     }
     hash_all();
-    std::size_t ciphers = 0;
     for (std::size_t i = 0; i < count_; ++i) {
         op& item = *items_[i];
         media::store32(item.packet + bodies_[i], saved_[i]);
@@ -299,17 +317,9 @@ void ipsecmb::flush_unprotect() noexcept {
             continue;
         }
         item.length = bodies_[i];
-        if (item.length > item.header) {
-            IMB_JOB& job = cipher_jobs_[ciphers];
-            make_cm_iv(salts_[i], item.ssrc, item.index, ivs_[ciphers].data());
-            job.enc_keys = schedules_[i];
-            job.src = item.packet + item.header;
-            job.dst = item.packet + item.header;
-            job.msg_len_to_cipher_in_bytes = item.length - item.header;
-            ++ciphers;
-        }
+        add_cipher(i);
     }
-    cipher_all(ciphers, IMB_DIR_DECRYPT);
+    cipher_all(IMB_DIR_DECRYPT);
     count_ = 0;
 }
 
@@ -318,7 +328,7 @@ void ipsecmb::cm_rtcp(op& item, void (ipsecmb::*flush)() noexcept) noexcept {
     cm_keys keys;
     std::uint8_t salt[16] = {};
     std::memcpy(salt, item.key->cold().raw.rtcp.salt, sizeof item.key->cold().raw.rtcp.salt);
-    expand_cm(item.key->cold().raw.rtcp, keys.schedule, keys.hmac.ipad);
+    expand_cm(item.key->suite, item.key->cold().raw.rtcp, keys.schedule, keys.hmac.ipad);
     add(item, keys.schedule, keys.hmac.ipad, salt);
     (this->*flush)();
     wipe(&keys, sizeof keys);
@@ -329,7 +339,7 @@ TANDEM_PREFETCHES void prefetch_key(const op& item) noexcept {
     if (!is_work(item)) // its key may be of an earlier burst, and wiped since
         return;
     const auto* at = reinterpret_cast<const std::uint8_t*>(item.key);
-    for (std::size_t line = 0; line < 256; line += 64)
+    for (std::size_t line = 0; line < 64 + schedule_bytes(item.key->suite); line += 64)
         __builtin_prefetch(at + line);
     if (is_aead(*item.key))
         for (std::size_t line = 896; line < 64 + gcm_expanded_bytes; line += 64)

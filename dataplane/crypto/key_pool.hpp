@@ -72,7 +72,7 @@ private:
     [[nodiscard]] static constexpr std::uint8_t with_kind(state s, kind which) noexcept {
         return static_cast<std::uint8_t>(std::uint8_t{s} | std::uint8_t{which});
     }
-    [[nodiscard]] static constexpr kind kind_of(api::suite suite) noexcept { return api::info(suite).aead ? aead : cm; }
+    [[nodiscard]] static constexpr kind kind_of(api::suite suite) noexcept { return is_long(suite) ? aead : cm; }
     [[nodiscard]] static constexpr std::uint32_t lines_of(kind which) noexcept {
         return static_cast<std::uint32_t>(
             key_bytes(which == aead ? api::suite::aead_aes_128_gcm : api::suite::aes_cm_128_hmac_sha1_80) / line);

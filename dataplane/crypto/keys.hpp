@@ -40,8 +40,15 @@ struct session_keys {
 // Bytes of a suite's expansion, of any engine: IPsec-MB's gcm_key_data, or an AES-128 schedule (the HMAC states lie in
 // the first line).
 inline constexpr std::size_t gcm_expanded_bytes = 1008, cm_expanded_bytes = 11 * 16;
+// A key of 256 bits lies in an object of the longer kind, whatever its cipher: those of AES-CM that are common stay short.
+[[nodiscard]] constexpr bool is_long(api::suite suite) noexcept {
+    return api::info(suite).aead || api::info(suite).key_length > 16;
+}
 [[nodiscard]] constexpr std::size_t expanded_bytes(api::suite suite) noexcept {
-    return api::info(suite).aead ? gcm_expanded_bytes : cm_expanded_bytes;
+    return is_long(suite) ? gcm_expanded_bytes : cm_expanded_bytes;
+}
+[[nodiscard]] constexpr std::size_t schedule_bytes(api::suite suite) noexcept { // AES's round keys, one way
+    return (api::info(suite).key_length == 32 ? 15 : 11) * std::size_t{16};
 }
 
 // What no RTP packet reads; lies behind the expansion.
@@ -88,11 +95,11 @@ TANDEM_PREFETCHES void prefetch_lines(const void* of, std::size_t from, std::siz
 }
 TANDEM_PREFETCHES void prefetch_key(const key_object& key, api::suite suite, std::size_t length) noexcept {
     if (!api::info(suite).aead) {
-        prefetch_lines(&key, 0, 64 + cm_expanded_bytes);
+        prefetch_lines(&key, 0, 64 + schedule_bytes(suite));
         return;
     }
     constexpr std::size_t end = 64 + gcm_expanded_bytes, most = 48 * 16;
-    prefetch_lines(&key, 0, 64 + (suite == api::suite::aead_aes_256_gcm ? 15 : 11) * 16);
+    prefetch_lines(&key, 0, 64 + schedule_bytes(suite));
     const std::size_t powers = (length / 16 + 1) * 16;
     prefetch_lines(&key, end - (powers < most ? powers : most), end);
 }

@@ -113,7 +113,8 @@ private:
         std::uint8_t* payload = item.packet + item.header;
         const cipher_context context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
         int written = 0;
-        if (!context || EVP_EncryptInit_ex(context.get(), EVP_aes_128_ctr(), nullptr, raw_of(item).key, iv) != 1 ||
+        const auto* cipher = api::info(item.key->suite).key_length == 32 ? EVP_aes_256_ctr() : EVP_aes_128_ctr();
+        if (!context || EVP_EncryptInit_ex(context.get(), cipher, nullptr, raw_of(item).key, iv) != 1 ||
             EVP_EncryptUpdate(context.get(), payload, &written, payload, static_cast<int>(body - item.header)) != 1)
             std::abort();
     }

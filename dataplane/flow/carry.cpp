@@ -248,8 +248,11 @@ bool carry_streams(side& to, stream_pool& streams, const old_sides& from, std::u
 void carry_source(record& to, const record& from) noexcept {
     const bool same = to.source == from.source && (to.source != api::source_policy::signalled ||
                                                    same_address(to.signalled_source, from.signalled_source));
-    if (same && from.seen != 0)
-        switch_source(to, from.from());
+    if (!same || from.seen == 0)
+        return;
+    to.window_ends_ns = from.window_ends_ns;
+    store_rule(to, from.rule, from.source_since_ns);
+    switch_source(to, from.from());
 }
 
 void carry_remotes(route& to, std::uint8_t carries, const route* rtp, const route* rtcp) noexcept {

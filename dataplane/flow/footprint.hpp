@@ -31,8 +31,8 @@ inline constexpr std::size_t cache_line = 64;
         return 0;
     constexpr std::size_t expanded = offsetof(crypto::key_object, expanded);
     if (!api::info(suite).aead)
-        return lines_between(0, expanded + crypto::cm_expanded_bytes);
-    const std::size_t schedule = expanded + (api::info(suite).key_length == 32 ? 15 : 11) * std::size_t{16};
+        return lines_between(0, expanded + crypto::schedule_bytes(suite));
+    const std::size_t schedule = expanded + crypto::schedule_bytes(suite);
     constexpr std::size_t end = expanded + crypto::gcm_expanded_bytes, most = 48; // powers that the library keeps
     const std::size_t powers = std::min((payload + 15) / 16 + 1, most);
     const std::size_t first = std::max(end - 16 * powers, schedule); // a line of both is counted once
@@ -50,7 +50,7 @@ static_assert(offsetof(record, routes) == cache_line);
 static_assert(offsetof(side, first_rest) == cache_line);
 static_assert(offsetof(api::flow_stats, epoch_out) == cache_line);
 static_assert(offsetof(flow_block, in) % cache_line == 0 && offsetof(flow_block, out) % cache_line == 0);
-static_assert(sizeof(flow_block) == 1408);
+static_assert(sizeof(flow_block) == 1472);
 static_assert(key_lines(api::suite::aes_cm_128_hmac_sha1_80, 1200) == 4);
 static_assert(key_lines(api::suite::aead_aes_128_gcm, 33) == 6 && key_lines(api::suite::aead_aes_128_gcm, 160) == 7);
 static_assert(lines_per_packet(api::suite::aes_cm_128_hmac_sha1_80, api::suite::clear, 160) == 8);

@@ -19,7 +19,7 @@
 namespace tandem::flow {
 
 inline constexpr std::uint64_t memory_magic = 0x54414e44454d5354; // "TANDEMST"
-inline constexpr std::uint32_t memory_version = 3;
+inline constexpr std::uint32_t memory_version = 4;
 
 struct alignas(64) memory_header {
     std::uint64_t magic; // written last when the memory is made

@@ -54,11 +54,21 @@ struct alignas(64) record {
     std::uint8_t retransmissions[3]; // payload types, the first ones; 0 = none
     std::uint8_t heard_ip[16];
     std::uint64_t tag;
-    // Lines 1 to 3: rare. Of the route a worker keeps per flow what it needs (pipeline/hops.hpp).
+    // Lines 1 to 4: rare. Of the route a worker keeps per flow what it needs (pipeline/hops.hpp).
     route routes[2];
-    api::net_address sources[2]; // the last accepted source
+    api::net_address sources[2]; // where the leg is: the last accepted source that may move it
     api::net_address signalled_source;
-    std::uint64_t created_ns; // CLOCK_MONOTONIC
+    api::net_address received_from;
+    std::uint64_t created_ns; // CLOCK_MONOTONIC, as all times here
+    std::uint64_t source_since_ns;
+    std::uint64_t window_ends_ns; // learned: from then on the source's address is the leg's only one
+    // Packets from other ports of the source's address: since when, how many, of how many accepted (learning.hpp).
+    std::uint64_t others_since_ns;
+    std::uint64_t others_of;
+    std::uint32_t others;
+    std::uint16_t window_ms;
+    std::uint8_t strict_port; // api::source_config
+    api::source_rule rule;    // by which the source was taken
 
     [[nodiscard]] const route& where() const noexcept { return routes[route_index & 1]; }
     [[nodiscard]] const api::net_address& from() const noexcept { return sources[source_index & 1]; }
@@ -67,7 +77,7 @@ struct alignas(64) record {
         return seen != 0 && heard_port == a.port && __builtin_memcmp(heard_ip, a.ip, sizeof heard_ip) == 0;
     }
 };
-static_assert(offsetof(record, routes) == 64 && sizeof(record) == 256);
+static_assert(offsetof(record, routes) == 64 && sizeof(record) == 320);
 static_assert(std::is_trivially_copyable_v<record> && std::is_standard_layout_v<record>);
 
 [[nodiscard]] inline state load_state(const record& r) noexcept {
@@ -81,6 +91,18 @@ inline void store_part(record& r, part p) noexcept {
     std::atomic_ref(reinterpret_cast<std::uint8_t&>(r.part))
         .store(static_cast<std::uint8_t>(p), std::memory_order_release);
     std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
+// What another process may read while the worker runs.
+inline void store_rule(record& r, api::source_rule rule, std::uint64_t since_ns) noexcept {
+    std::atomic_ref(reinterpret_cast<std::uint8_t&>(r.rule))
+        .store(static_cast<std::uint8_t>(rule), std::memory_order_relaxed);
+    std::atomic_ref(r.source_since_ns).store(since_ns, std::memory_order_relaxed);
+}
+
+[[nodiscard]] inline api::source_rule load_rule(const record& r) noexcept {
+    return static_cast<api::source_rule>(
+        std::atomic_ref(reinterpret_cast<std::uint8_t&>(const_cast<record&>(r).rule)).load(std::memory_order_relaxed));
 }
 
 // Replaces the route in force: the other copy is filled, then the index switches.

@@ -29,6 +29,13 @@ void set_policy(suite which, srtp_crypto_policy_t& rtp, srtp_crypto_policy_t& rt
         srtp_crypto_policy_set_aes_gcm_256_16_auth(&rtp);
         srtp_crypto_policy_set_aes_gcm_256_16_auth(&rtcp);
         break;
+    case suite::aes_256_cm_hmac_sha1_80:
+    case suite::aes_256_cm_hmac_sha1_32:
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(&rtp);
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(&rtcp);
+        if (which == suite::aes_256_cm_hmac_sha1_32)
+            srtp_crypto_policy_set_aes_cm_256_hmac_sha1_32(&rtp);
+        break;
     default:
         srtp_crypto_policy_set_rtp_default(&rtp);
         srtp_crypto_policy_set_rtcp_default(&rtcp);

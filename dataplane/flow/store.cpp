@@ -120,7 +120,7 @@ api::status store::check(const api::flow_config& c) const noexcept {
     for (const api::side_config& side : {c.in, c.out})
         if (api::find_suite(static_cast<std::uint16_t>(side.suite)) == nullptr)
             return api::status::bad_suite;
-    if (c.in.mki_length > 4 || c.out.mki_length > 4 || c.dscp > 63 || c.source.policy > api::source_policy::first ||
+    if (c.in.mki_length > 4 || c.out.mki_length > 4 || c.dscp > 63 || c.source.policy > api::source_policy::followed ||
         (c.carries & (api::carries_rtp | api::carries_rtcp)) == 0)
         return api::status::bad_message;
     if (c.in.suite == api::suite::clear && c.source.policy == api::source_policy::authenticated)
@@ -207,6 +207,21 @@ std::optional<slot_index> store::take_slot(unsigned worker) {
     return slot;
 }
 
+namespace {
+
+void set_source(record& r, const api::source_config& to) noexcept {
+    r.source = to.policy;
+    r.strict_port = to.strict_port;
+    r.window_ms = to.window_ms;
+    r.signalled_source = to.signalled;
+    r.received_from = to.received_from;
+    r.window_ends_ns = 0;
+    r.others = 0;
+    store_rule(r, api::source_rule::none, 0);
+}
+
+} // namespace
+
 // All but the state and the route.
 void store::fill(record& r, const api::flow_config& c, std::uint8_t worker, std::uint64_t now_ns) noexcept {
     r.id = c.id;
@@ -214,14 +229,13 @@ void store::fill(record& r, const api::flow_config& c, std::uint8_t worker, std:
     r.in = c.in;
     r.out = c.out;
     r.carries = c.carries;
-    r.source = c.source.policy;
     r.dscp = c.dscp;
     r.flags = c.flags;
     r.timeout_s = c.timeout_s;
     std::ranges::copy(c.retransmissions, r.retransmissions);
     r.tag = c.tag;
     r.created_ns = now_ns;
-    r.signalled_source = c.source.signalled;
+    set_source(r, c.source);
     r.worker = worker;
 }
 
@@ -233,7 +247,7 @@ api::status store::check_update(const api::flow_update& u) const noexcept {
     if ((u.mask & api::update_dscp) != 0 && u.dscp > 63)
         return api::status::bad_message;
     if ((u.mask & api::update_source) != 0) {
-        if (u.source.policy > api::source_policy::first)
+        if (u.source.policy > api::source_policy::followed)
             return api::status::bad_message;
         if (u.source.policy == api::source_policy::authenticated && r.in.suite == api::suite::clear)
             return api::status::bad_suite;
@@ -258,9 +272,8 @@ api::status store::update(const api::flow_update& u) {
 void store::apply(const api::flow_update& u, slot_index slot) const noexcept {
     record& r = memory_.records()[slot];
     if ((u.mask & api::update_source) != 0) {
-        r.signalled_source = u.source.signalled;
-        r.source = u.source.policy;
-        r.seen = 0; // re-arms `first`; an authenticated leg latches again by its next packet
+        set_source(r, u.source);
+        r.seen = 0; // `learned` begins anew; an authenticated leg latches again by its next packet
     }
     if ((u.mask & api::update_reverse) != 0)
         r.reverse = u.reverse;
@@ -410,7 +423,10 @@ api::flow_entry describe(const memory& state, slot_index slot) noexcept {
     c.timeout_s = r.timeout_s;
     std::ranges::copy(r.retransmissions, c.retransmissions);
     c.source.policy = r.source;
+    c.source.strict_port = r.strict_port;
+    c.source.window_ms = r.window_ms;
     c.source.signalled = r.signalled_source;
+    c.source.received_from = r.received_from;
     c.route = route_of(r);
     e.in_epoch_count = static_cast<std::uint8_t>(list_epochs(state.ins()[slot], e.in_epochs));
     e.out_epoch_count = static_cast<std::uint8_t>(list_epochs(state.outs()[slot], e.out_epochs));
@@ -418,8 +434,11 @@ api::flow_entry describe(const memory& state, slot_index slot) noexcept {
     e.worker = r.worker;
     e.sending_epoch = sending_epoch(state.outs()[slot]);
     e.stats_index = slot;
-    if (source)
-        e.source = *source;
+    if (!source)
+        return e;
+    e.source = *source;
+    e.rule = load_rule(r);
+    e.source_since_ns = api::read(r.source_since_ns);
     return e;
 }
 

@@ -243,7 +243,8 @@ bool store::take_force(group& g) noexcept {
             return false;
         const bool rtp = (carries & api::carries_rtp) != 0;
         for (const slot_index old : c.from.in) // RTP's source is no other flow's
-            if (old != no_slot && ((records[old].carries & api::carries_rtp) != 0) == rtp)
+            if (old != no_slot && c.what.config.source.anew == 0 &&
+                ((records[old].carries & api::carries_rtp) != 0) == rtp)
                 carry_source(records[c.from.to], records[old]);
     }
     for (const coming& c : g.comes) {

@@ -2,6 +2,7 @@
 // Latching: an accepted packet came from a new address, so the leg is there now. The reverse flow's remotes move at
 // once: the same worker owns both. Only the newest packet of its SSRC may do so, so that a late one does not throw the
 // leg back.
+#include "dataplane/flow/learning.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
 namespace tandem::pipeline {
@@ -41,9 +42,18 @@ void worker::latch(packet& p) noexcept {
     if (f.seen != 0 && f.in.suite != api::suite::clear &&
         !flow::is_newest(shared_.memory.ins()[p.slot], streams_, ops_[place]))
         return;
-    const bool signalled = f.source == api::source_policy::signalled;
+    if (f.source == api::source_policy::learned || f.source == api::source_policy::followed) {
+        const api::flow_stats& s = shared_.flow_stats[p.slot];
+        if (!flow::moves_leg(f, p.source, s.rx_packets + s.rtcp_rx_packets, burst_.now_ns))
+            return;
+    } else {
+        flow::store_rule(f,
+                         f.source == api::source_policy::authenticated ? api::source_rule::authenticated
+                                                                       : flow::rule_of(f, p.source),
+                         burst_.now_ns);
+    }
     flow::switch_source(f, p.source);
-    if (signalled)
+    if (f.source == api::source_policy::signalled)
         return; // where this leg is, signalling says
     for (const api::flow_id id :
          {f.reverse, f.where().rtcp_out}) { // the reverse flow, and its RTCP where that is apart

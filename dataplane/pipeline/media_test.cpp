@@ -10,7 +10,8 @@ namespace {
 
 using api::suite;
 constexpr suite protected_suites[] = {suite::aes_cm_128_hmac_sha1_80, suite::aes_cm_128_hmac_sha1_32,
-                                      suite::aead_aes_128_gcm, suite::aead_aes_256_gcm};
+                                      suite::aead_aes_128_gcm, suite::aead_aes_256_gcm,
+                                      suite::aes_256_cm_hmac_sha1_80, suite::aes_256_cm_hmac_sha1_32};
 
 class EverySuite : public ::testing::TestWithParam<suite> {};
 INSTANTIATE_TEST_SUITE_P(Rim08, EverySuite, ::testing::ValuesIn(protected_suites),
@@ -201,7 +202,7 @@ TEST(Media, ClearToClear) {
     up.id = c.unit;
     up.reverse = c.core;
     up.carries = 3;
-    up.source.policy = api::source_policy::first;
+    up.source.policy = api::source_policy::followed;
     up.route.rtp_out = up.route.rtcp_out = c.core;
     up.route.rtp_remote = up.route.rtcp_remote = phone4;
     ASSERT_EQ(t.flows().add(up, 0), api::status::ok);

@@ -2,6 +2,7 @@
 // Who may send, where the leg is, what is on hold, what has no way out: each drop under its own name, and exactly
 // counted.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "dataplane/flow/ageing.hpp"
 #include "dataplane/pipeline/testbed_test.hpp"
@@ -67,19 +68,65 @@ TEST_F(Policy, ClearMediaComesFromTheSignalledSourceOnly) {
     EXPECT_EQ(t.pass(1, {down(1)}).size(), 1u);
 }
 
-TEST_F(Policy, FirstSourceIsKeptUntilSignalledAnew) {
+TEST_F(Policy, EitherAddressOfSignallingMaySpeakWithoutMovingTheLeg) {
     t.pass(0, {up(1, unit4)});
     auto u = change(p.core, api::update_source);
-    u.source.policy = api::source_policy::first;
+    u.source.policy = api::source_policy::signalled;
+    u.source.signalled = address("198.51.100.9", 0);
+    u.source.received_from = address("203.0.113.1", 0);
     ASSERT_EQ(t.flows().update(u), api::status::ok);
-    const auto other = address("198.51.100.50", 1234);
-    // Two first packets in one burst: only the first one's source counts.
-    EXPECT_EQ(t.pass(1, {frame(rtp(1, 8), other, local(core4, 5000)), down(2)}).size(), 1u);
-    EXPECT_EQ(t.drops(drop::wrong_source), 1u);
-    EXPECT_TRUE(flow::same_address(t.pass(0, {up(2, unit4)}).at(0).destination, other)); // the reverse flow follows
-    EXPECT_TRUE(t.pass(1, {down(3)}).empty());
-    ASSERT_EQ(t.flows().update(u), api::status::ok);
-    EXPECT_EQ(t.pass(1, {down(4)}).size(), 1u);
+    for (const auto& from : {address("198.51.100.9", 77), address("203.0.113.1", 78)})
+        EXPECT_EQ(t.pass(1, {frame(rtp(static_cast<std::uint16_t>(from.port), 8), from, local(core4, 5000))}).size(),
+                  1u);
+    EXPECT_TRUE(t.pass(1, {frame(rtp(90, 8), elsewhere, local(core4, 5000))}).empty());
+    EXPECT_EQ(t.stats(p.core).wrong_source, 1u);
+    EXPECT_TRUE(flow::same_address(t.pass(0, {up(2, unit4)}).at(0).destination, phone4));
+}
+
+struct LearnedSource : Policy {
+    LearnedSource() { t.pass(0, {up(1, unit4)}); }
+    void arm(std::uint16_t window_ms) {
+        auto u = change(p.core, api::update_source);
+        u.source.policy = api::source_policy::learned;
+        u.source.window_ms = window_ms;
+        u.source.signalled = phone4;
+        ASSERT_EQ(t.flows().update(u), api::status::ok);
+    }
+    bytes from(const api::net_address& source) { return frame(rtp(++sent, 8), source, local(core4, 5000)); }
+    bool heard(const api::net_address& source) { return !t.pass(1, {from(source)}).empty(); }
+    api::net_address sent_to() { return t.pass(0, {up(++sent, unit4)}).at(0).destination; }
+    std::uint16_t sent = 100;
+};
+
+TEST_F(LearnedSource, TheRightPartyTakesTheLegFromWhoeverCameFirst) {
+    arm(60'000);
+    EXPECT_TRUE(heard(elsewhere));
+    EXPECT_TRUE(flow::same_address(sent_to(), elsewhere)); // the reverse flow follows
+    const auto mapped = address("198.51.100.9", 41000);
+    EXPECT_EQ(t.pass(1, {from(mapped), from(elsewhere)}).size(), 1u); // in one burst
+    EXPECT_TRUE(flow::same_address(sent_to(), mapped));
+    EXPECT_FALSE(heard(elsewhere));
+    EXPECT_EQ(t.drops(drop::wrong_source), 2u);
+    EXPECT_EQ(t.stats(p.core).wrong_source, 2u);
+    EXPECT_EQ(t.stats(p.core).other_drops, 2u);
+    api::flow_event last{};
+    for (const auto& e : t.events())
+        if (e.type == api::event_type::flow_latched && e.id == p.core)
+            last = e;
+    EXPECT_EQ(last.rule, api::source_rule::address);
+}
+
+TEST_F(LearnedSource, AfterTheWindowOnlySignallingBringsTheLegBack) {
+    arm(1);
+    EXPECT_TRUE(heard(elsewhere));
+    usleep(3'000);
+    EXPECT_FALSE(heard(phone4));
+    arm(1);
+    EXPECT_TRUE(heard(phone4));
+    EXPECT_TRUE(flow::same_address(sent_to(), phone4));
+    usleep(3'000);
+    EXPECT_FALSE(heard(elsewhere));
+    EXPECT_TRUE(heard(address("198.51.100.9", 9))) << "any port of it, any SSRC";
 }
 
 TEST_F(Policy, OnHold) {

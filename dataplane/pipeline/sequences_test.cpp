@@ -134,7 +134,7 @@ TEST_F(Sequences, BetweenClearLegsNothingIsChanged) {
     up.id = id(access4, 4000);
     up.reverse = id(core4, 5000);
     up.carries = api::carries_rtp | api::carries_rtcp;
-    up.source.policy = api::source_policy::first;
+    up.source.policy = api::source_policy::followed;
     up.route = {up.reverse, up.reverse, phone4, phone4};
     api::flow_config down = up;
     down.id = up.reverse;

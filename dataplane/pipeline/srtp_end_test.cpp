@@ -12,7 +12,7 @@ namespace tandem::pipeline::testing {
 struct srtp_end::state {
     srtp_policy_t policy{};
     srtp_t session = nullptr;
-    // libsrtp2 2.5 looks for SRTCP's MKI in front of a tag of SRTP's length, so with AES_CM_128_HMAC_SHA1_32 (4 and 10
+    // libsrtp2 2.5 looks for SRTCP's MKI in front of a tag of SRTP's length, so with the _32 suites (4 and 10
     // bytes) it never finds it. For these packets the MKI is taken out here and a session without MKI judges the rest.
     srtp_t rtcp_without_mki = nullptr;
     unsigned mki_length = 0;
@@ -23,16 +23,25 @@ struct srtp_end::state {
     bool mki = false;
 };
 
+namespace {
+bool tag_differs(api::suite suite) {
+    return api::info(suite).rtp_tag_length != api::info(suite).rtcp_tag_length;
+}
+} // namespace
+
 srtp_end::srtp_end(api::suite suite, const std::vector<key>& keys, unsigned mki_length, bool inbound)
     : state_(std::make_unique<state>()) {
     state& s = *state_;
     using set = void (*)(srtp_crypto_policy_t*);
     constexpr set rtp_policy[] = {
         nullptr, srtp_crypto_policy_set_rtp_default, srtp_crypto_policy_set_aes_cm_128_hmac_sha1_32,
-        srtp_crypto_policy_set_aes_gcm_128_16_auth, srtp_crypto_policy_set_aes_gcm_256_16_auth};
+        srtp_crypto_policy_set_aes_gcm_128_16_auth, srtp_crypto_policy_set_aes_gcm_256_16_auth,
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80, srtp_crypto_policy_set_aes_cm_256_hmac_sha1_32};
     constexpr set rtcp_policy[] = {nullptr, srtp_crypto_policy_set_rtp_default, srtp_crypto_policy_set_rtcp_default,
                                    srtp_crypto_policy_set_aes_gcm_128_16_auth,
-                                   srtp_crypto_policy_set_aes_gcm_256_16_auth};
+                                   srtp_crypto_policy_set_aes_gcm_256_16_auth,
+                                   srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80,
+                                   srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80};
     rtp_policy[static_cast<std::size_t>(suite)](&s.policy.rtp);
     rtcp_policy[static_cast<std::size_t>(suite)](&s.policy.rtcp);
     s.policy.ssrc.type = inbound ? ssrc_any_inbound : ssrc_any_outbound;
@@ -62,7 +71,7 @@ srtp_end::srtp_end(api::suite suite, const std::vector<key>& keys, unsigned mki_
     if (srtp_create(&s.session, &s.policy) != srtp_err_status_ok)
         throw std::runtime_error("srtp_create");
     s.mki_length = mki_length;
-    if (s.mki && inbound && suite == api::suite::aes_cm_128_hmac_sha1_32 && keys.size() == 1) {
+    if (s.mki && inbound && tag_differs(suite) && keys.size() == 1) {
         srtp_policy_t plain = s.policy;
         plain.keys = nullptr;
         plain.num_master_keys = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stage 3: is it RTP or RTCP of this flow, from whom it may come, authentic and not seen before? All packets of the
 // burst go through the engine together. What passes is "accepted": counted, and able to move the leg.
+#include "dataplane/flow/learning.hpp"
 #include "dataplane/media/feedback.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
@@ -31,12 +32,16 @@ api::drop worker::permitted(const packet& p) const noexcept {
     case api::source_policy::authenticated:
         return api::drop::none;
     case api::source_policy::signalled: {
-        const auto& from = f.signalled_source;
-        const bool same_ip = __builtin_memcmp(from.ip, p.source.ip, sizeof from.ip) == 0;
-        return same_ip && (from.port == 0 || from.port == p.source.port) ? api::drop::none : api::drop::wrong_source;
+        const auto is = [&](const api::net_address& from) {
+            const bool same_ip = __builtin_memcmp(from.ip, p.source.ip, sizeof from.ip) == 0;
+            return same_ip && (from.port == 0 || from.port == p.source.port);
+        };
+        return is(f.signalled_source) || is(f.received_from) ? api::drop::none : api::drop::wrong_source;
     }
-    case api::source_policy::first:
-        return f.seen == 0 || flow::same_address(f.from(), p.source) ? api::drop::none : api::drop::wrong_source;
+    case api::source_policy::learned:
+        return flow::may_speak(f, p.source, burst_.now_ns) ? api::drop::none : api::drop::wrong_source;
+    case api::source_policy::followed:
+        return api::drop::none;
     }
     return api::drop::wrong_source;
 }

@@ -215,7 +215,7 @@ unsigned worker::drain_events(std::span<api::flow_event> to) noexcept {
 
 void worker::emit(api::event_type type, const flow::record& f, std::uint32_t epoch,
                   const api::net_address& address) noexcept {
-    const api::flow_event e{type, 0, f.id, f.tag, epoch, 0, address};
+    const api::flow_event e{type, f.rule, 0, f.id, f.tag, epoch, 0, address};
     if (rte_ring_sp_enqueue_elem(events_.get(), const_cast<api::flow_event*>(&e), sizeof e) != 0)
         count(api::counter::events_lost);
 }
@@ -236,6 +236,8 @@ void worker::drop(packet& p, api::drop reason) noexcept {
             api::bump(f.replays);
         else
             api::bump(f.other_drops);
+        if (reason == api::drop::wrong_source)
+            api::bump(f.wrong_source);
     }
     gives(p.mbuf);
     rte_pktmbuf_free(p.mbuf);

@@ -37,6 +37,10 @@ public:
         co_await pass();
         co_return co_await inner.update(std::move(changes));
     }
+    asio::awaitable<void> learn_anew(std::vector<media::media_id> ids) override {
+        co_await pass();
+        co_await inner.learn_anew(std::move(ids));
+    }
     asio::awaitable<void> close(media::media_id id, const std::string& cause) override {
         const auto kept = cause;
         co_await pass();

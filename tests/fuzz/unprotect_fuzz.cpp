@@ -23,8 +23,8 @@ struct target {
 
 void prepare(target& it, crypto::engine& engine, std::uint8_t choice) {
     static constexpr std::uint8_t lengths[] = {0, 1, 4, 2};
-    const auto suite = static_cast<api::suite>(choice % 5);
-    const std::uint8_t mki = suite == api::suite::clear ? 0 : lengths[choice / 5 % 4];
+    const auto suite = static_cast<api::suite>(choice % api::suite_table.size());
+    const std::uint8_t mki = suite == api::suite::clear ? 0 : lengths[choice / api::suite_table.size() % 4];
     crypto::key_pool pool(it.memory, 2);
     api::epoch_key key{};
     key.key_length = api::info(suite).key_length;
@@ -59,7 +59,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                                   static_cast<std::uint32_t>(packets[i].size()), ops[i]));
     engine->unprotect(ops);
     // Nobody guesses a tag of 10 or 16 bytes; one of 4 bytes falls to 2^32 tries.
-    const bool guessable = it.in.suite == api::suite::aes_cm_128_hmac_sha1_32;
+    const bool guessable = api::info(it.in.suite).rtp_tag_length == 4;
     for (auto& op : ops)
         if (op.key != nullptr &&
             flow::commit_unprotect(it.in, pool, streams, *engine, op, flow::has_another_index(it.in, streams, op)) ==

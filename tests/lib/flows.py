@@ -12,7 +12,7 @@ from process import Process
 from programs import ROOT, pid_in_force, program, write_toml
 
 SUITES = {"AES_CM_128_HMAC_SHA1_80": (16, 14), "AES_CM_128_HMAC_SHA1_32": (16, 14), "AEAD_AES_128_GCM": (16, 12),
-          "AEAD_AES_256_GCM": (32, 12)}
+          "AEAD_AES_256_GCM": (32, 12), "AES_256_CM_HMAC_SHA1_80": (32, 14), "AES_256_CM_HMAC_SHA1_32": (32, 14)}
 
 
 def key_of(suite, seed):

@@ -170,7 +170,8 @@ class Gateway:
             "database": self.dir / "tandem.db", "master_key_file": self.dir / "master.key",
             **({"levels": self.levels_file} if levels_file else {"default_level": next(iter(table))}), **(controlplane or {})},
             [("[tunnel]", {"listen": [self.server], "tun": tun, "inner4": inner4, "inner6": inner6, **(tunnel or {})}),
-             ("[ng]", {"listen": ["127.0.0.1:2223"]}),
+             # Kamailio says where a message came from; a test's own ng client does where that matters.
+             ("[ng]", {"listen": ["127.0.0.1:2223"], "received_from": "required" if kamailio else "optional"}),
              ("[media]", {"ports": [20000, 40000], "access": "access", "core": "core", **(media or {})}),
              *([] if levels_file else [(f"[levels.{name}]", body) for name, body in table.items()]), *tables])
         self.dataplane = self.controlplane = self.kamailio = None

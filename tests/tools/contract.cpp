@@ -313,6 +313,7 @@ private:
                 {"rtcp_remote", text(e.config.route.rtcp_remote)},
                 {"source", text(e.source)},
                 {"latched", e.latched},
+                {"rule", static_cast<unsigned>(e.rule)},
                 {"in_epochs", in},
                 {"out_epochs", out},
                 {"sending", e.sending_epoch},

@@ -63,9 +63,10 @@ protected:
     }
 
     static api::source_policy policy(const std::string& name) {
-        return name == "signalled" ? api::source_policy::signalled
-               : name == "first"   ? api::source_policy::first
-                                   : api::source_policy::authenticated;
+        return name == "signalled"  ? api::source_policy::signalled
+               : name == "learned"  ? api::source_policy::learned
+               : name == "followed" ? api::source_policy::followed
+                                    : api::source_policy::authenticated;
     }
 
     api::flow_config config(const json& j) const {
@@ -81,6 +82,10 @@ protected:
         c.timeout_s = j.value("timeout", std::uint16_t{0});
         c.flags = j.value("flags", std::uint8_t{0});
         c.source.signalled = address(j.value("signalled", ""));
+        c.source.received_from = address(j.value("received_from", ""));
+        c.source.window_ms = j.value("window_ms", std::uint16_t{0});
+        c.source.strict_port = j.value("strict_port", std::uint8_t{0});
+        c.source.anew = j.value("anew", std::uint8_t{0});
         c.route.rtp_out = id(j.value("rtp_out", j.value("reverse", "")));
         c.route.rtcp_out = id(j.value("rtcp_out", j.value("reverse", "")));
         c.route.rtp_remote = address(j.value("rtp_remote", ""));

@@ -90,10 +90,15 @@ public:
         const std::map<std::string, void (*)(srtp_crypto_policy_t*)> setters{
             {"AES_CM_128_HMAC_SHA1_80", srtp_crypto_policy_set_rtp_default},
             {"AES_CM_128_HMAC_SHA1_32", srtp_crypto_policy_set_aes_cm_128_hmac_sha1_32},
+            {"AES_256_CM_HMAC_SHA1_80", srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80},
+            {"AES_256_CM_HMAC_SHA1_32", srtp_crypto_policy_set_aes_cm_256_hmac_sha1_32},
             {"AEAD_AES_128_GCM", srtp_crypto_policy_set_aes_gcm_128_16_auth},
             {"AEAD_AES_256_GCM", srtp_crypto_policy_set_aes_gcm_256_16_auth}};
         setters.at(suite)(&policy_.rtp);
-        setters.at(suite == "AES_CM_128_HMAC_SHA1_32" ? "AES_CM_128_HMAC_SHA1_80" : suite)(&policy_.rtcp);
+        auto for_rtcp = suite; // keeps 80 bits (RFC 4568 6.2.2)
+        if (for_rtcp.ends_with("SHA1_32"))
+            for_rtcp.replace(for_rtcp.size() - 2, 2, "80");
+        setters.at(for_rtcp)(&policy_.rtcp);
         policy_.ssrc.type = inbound ? ssrc_any_inbound : ssrc_any_outbound;
         policy_.window_size = 1024;
         policy_.allow_repeat_tx = 0;

@@ -44,6 +44,14 @@ struct policy {
             srtp_crypto_policy_set_aes_cm_128_hmac_sha1_32(&value.rtp);
             srtp_crypto_policy_set_rtcp_default(&value.rtcp); // SRTCP keeps 80 bits (RFC 4568 6.2.2)
             break;
+        case api::suite::aes_256_cm_hmac_sha1_80:
+            srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(&value.rtp);
+            srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(&value.rtcp);
+            break;
+        case api::suite::aes_256_cm_hmac_sha1_32:
+            srtp_crypto_policy_set_aes_cm_256_hmac_sha1_32(&value.rtp);
+            srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(&value.rtcp);
+            break;
         case api::suite::aead_aes_128_gcm:
             srtp_crypto_policy_set_aes_gcm_128_16_auth(&value.rtp);
             srtp_crypto_policy_set_aes_gcm_128_16_auth(&value.rtcp);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "controlplane/app/ops_protocol.hpp"
+#include "dataplane/api/drops.hpp"
 #include "tools/tandemctl/display.hpp"
 #include "tools/tandemctl/policy_commands.hpp"
 #include "tools/tandemctl/psk_file.hpp"
@@ -148,6 +149,8 @@ const columns leg_columns{{"LEG", "kind"},
                           {"UNIT", "unit"},
                           {"LOCAL RTP", "local_rtp"},
                           {"REMOTE", "remote"},
+                          {"LEARNED BY", "source_rule"},
+                          {"SINCE", "source_seconds", form::duration},
                           {"SUITE", "suite"},
                           {"EPOCH", "epoch", form::number},
                           {"RX", "received/packets", form::number},
@@ -155,6 +158,7 @@ const columns leg_columns{{"LEG", "kind"},
                           {"LOST", "received/lost", form::number},
                           {"AUTH FAIL", "received/auth_failures", form::number},
                           {"REPLAYS", "received/replays", form::number},
+                          {"WRONG SOURCE", "received/wrong_source", form::number},
                           {"JITTER ms", "received/jitter_ms", form::number},
                           {"SILENT", "received/seconds_since_packet", form::duration}};
 const columns why_columns{
@@ -226,6 +230,29 @@ std::string drops_view(const json& r) {
             happened.push_back(row);
     return table(happened, drop_columns, "nothing was dropped") + "\n" +
            table(r["edge"], verdict_columns, "no XDP edge");
+}
+
+const columns own_columns{{"CONTROL PLANE", "name"}, {"TOTAL", "total", form::number}};
+const columns stranger_columns{{"CALL-ID", "call_id"},   {"MEDIA", "media", form::number}, {"LEG", "leg", form::number},
+                               {"EXPECTED", "remote"},   {"LEARNED BY", "source_rule"},    {"LEARNING", "learning"},
+                               {"PACKETS", "packets", form::number}};
+
+// The legs that somebody else sent to, by the control plane's list of media.
+json strangers(const json& media) {
+    json out = json::array();
+    for (const auto& one : media)
+        for (std::size_t i = 0; i < one["legs"].size(); ++i) {
+            const auto& leg = one["legs"][i];
+            if (const auto packets = leg["received"].value("wrong_source", 0ULL); packets != 0)
+                out.push_back({{"call_id", one["call_id"]},
+                               {"media", one["id"]},
+                               {"leg", i},
+                               {"remote", leg.value("remote", json())},
+                               {"source_rule", leg.value("source_rule", json())},
+                               {"learning", leg.value("learning", json())},
+                               {"packets", packets}});
+        }
+    return out;
 }
 
 volatile std::sig_atomic_t interrupted = 0;
@@ -308,11 +335,32 @@ result<void> unit_add(const settings& s, const unit_options& o) {
     return {};
 }
 
-result<void> drops(const settings& s) {
+result<void> drops(const settings& s, const std::string& reason) {
     const auto segment = stats_view::open(stats_view::path_of(instance_of(s)));
     if (!segment)
         return tl::unexpected(segment.error());
-    print(s, segment->drops(), drops_view);
+    auto all = segment->drops();
+    if (reason.empty()) {
+        print(s, all, drops_view);
+        return {};
+    }
+    json chosen;
+    for (const auto& row : all["drops"])
+        if (row["reason"] == reason)
+            chosen["drops"] = json::array({row});
+    if (chosen.is_null())
+        return tl::unexpected(
+            error{failure::usage, fmt::format("{} is no drop reason; `tandemctl drops` lists them", reason)});
+    if (reason == api::info(api::drop::wrong_source).name) {
+        const auto media = ops_client(s.run_dir, s.patience).request("media list", json::object());
+        if (!media)
+            return tl::unexpected(media.error());
+        chosen["calls"] = strangers((*media)["media"]);
+    }
+    print(s, chosen, [](const json& r) {
+        return table(r["drops"], drop_columns, "") +
+               (r.contains("calls") ? "\n" + table(r["calls"], stranger_columns, "no call that is up") : std::string());
+    });
     return {};
 }
 
@@ -321,7 +369,19 @@ result<void> counters(const settings& s, bool watch) {
     if (!segment)
         return tl::unexpected(segment.error());
     if (!watch) {
-        print(s, segment->counters(), views.at("counters"));
+        auto all = segment->counters();
+        // The control plane's own, where it answers; the workers' do not need it.
+        if (const auto own = ops_client(s.run_dir, std::chrono::seconds(2)).request("counters", json::object());
+            own && own->contains("control"))
+            all["control"] = (*own)["control"];
+        print(s, all, [](const json& r) {
+            json happened = json::array();
+            for (const auto& row : r.value("control", json::array()))
+                if (row.value("total", 0ULL) != 0)
+                    happened.push_back(row);
+            return views.at("counters")(r) +
+                   (r.contains("control") ? "\n" + table(happened, own_columns, "nothing was counted") : std::string());
+        });
         return {};
     }
     std::signal(SIGINT, [](int) { interrupted = 1; });

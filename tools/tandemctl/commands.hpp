@@ -26,7 +26,7 @@ struct unit_options {
     bool certificate = false;
 };
 [[nodiscard]] result<void> unit_add(const settings&, const unit_options&);
-[[nodiscard]] result<void> drops(const settings&);
+[[nodiscard]] result<void> drops(const settings&, const std::string& reason);
 [[nodiscard]] result<void> counters(const settings&, bool watch);
 [[nodiscard]] result<void> version(const settings&);
 // The data plane's instance: given, or the control plane's, else "main".

@@ -27,9 +27,9 @@ void plain_verbs(CLI::App& app, arguments& a) {
     app.add_subcommand("port", "network ports of the data plane")->callback([&a] {
         a.chosen = [&a] { return show(a.common, "port", json::object()); };
     });
-    app.add_subcommand("drops", "dropped packets by reason")->callback([&a] {
-        a.chosen = [&a] { return drops(a.common); };
-    });
+    auto* dropped = app.add_subcommand("drops", "dropped packets by reason");
+    dropped->add_option("reason", a.reason, "only this one; wrong_source: by call, too");
+    dropped->callback([&a] { a.chosen = [&a] { return drops(a.common, a.reason); }; });
     auto* counting = app.add_subcommand("counters", "the workers' counters, from the stats segment");
     counting->add_flag("--watch", a.watch, "again and again, with rates, until interrupted");
     counting->add_option("--interval", a.common.interval_s, "seconds between two looks")

@@ -31,6 +31,14 @@ void set_suite(srtp_policy_t& policy, api::suite suite) {
         srtp_crypto_policy_set_aes_cm_128_hmac_sha1_32(&policy.rtp);
         srtp_crypto_policy_set_rtcp_default(&policy.rtcp); // SRTCP keeps 80 bits (RFC 4568 6.2.2)
         return;
+    case api::suite::aes_256_cm_hmac_sha1_80:
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(&policy.rtp);
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(&policy.rtcp);
+        return;
+    case api::suite::aes_256_cm_hmac_sha1_32:
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_32(&policy.rtp);
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(&policy.rtcp);
+        return;
     case api::suite::aead_aes_128_gcm:
         srtp_crypto_policy_set_aes_gcm_128_16_auth(&policy.rtp);
         srtp_crypto_policy_set_aes_gcm_128_16_auth(&policy.rtcp);
