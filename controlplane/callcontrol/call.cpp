@@ -318,6 +318,17 @@ outcome<bool> take_answer(const call& c, media_line& line, const sdp::media& fro
     return true;
 }
 
+namespace {
+
+// Between clear core legs media can pass before the answer: nothing is to be agreed on but where the answerer is.
+bool goes_early(const call& c, const media_line& line) {
+    const auto &near = line.legs[c.offerer], &far = line.legs[other(c.offerer)];
+    return !c.answered && near.where.kind == leg_kind::core && far.where.kind == leg_kind::core && near.rtp &&
+           !near.keys.suite && !near.profile.secure && far.offered.empty() && !far.profile.secure;
+}
+
+} // namespace
+
 media::media_request relay_request(const call& c, const media_line& line, bool complete) {
     media::media_request out;
     out.call_id = c.call_id;
@@ -336,6 +347,11 @@ media::media_request relay_request(const call& c, const media_line& line, bool c
     for (const side s : {0U, 1U}) {
         out.legs[s] = leg_wish(line.legs[s], complete);
         out.forward[s] = !line.legs[s].held && sdp::receives(line.legs[s].direction);
+    }
+    if (!complete && goes_early(c, line)) {
+        out.early = true;
+        out.legs[c.offerer] = leg_wish(line.legs[c.offerer], true);
+        out.legs[other(c.offerer)].remote_unroutable = true;
     }
     return out;
 }

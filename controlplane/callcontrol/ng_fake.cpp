@@ -23,6 +23,7 @@ int main(int count, char** arguments) {
     if (count > 3)
         relay.core4 = asio::ip::make_address(arguments[3]);
     callcontrol::config settings;
+    settings.received_from_optional = true;
     settings.listen.emplace_back(asio::ip::make_address(arguments[1]),
                                  static_cast<std::uint16_t>(std::atoi(arguments[2])));
     callcontrol::server server(io, settings, relay, units, store);

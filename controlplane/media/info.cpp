@@ -128,8 +128,8 @@ media_info manager::describe(const state& m) const {
     describe_call(out, m);
     if (m.now.has_unit())
         out.path = m.level.path;
-    out.active = m.installed;
-    const auto& since = m.installed ? m.answered : m.opened;
+    out.active = m.installed && !m.early;
+    const auto& since = out.active ? m.answered : m.opened;
     out.seconds = std::chrono::duration<double>(protocol::between(since, protocol::moment::now())).count();
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];

@@ -85,7 +85,7 @@ asio::awaitable<result<void>> manager::install(media_ptr m, media_terms want) {
         }
     m->now = std::move(want);
     m->proposed.reset();
-    if (!m->installed)
+    if (!m->installed && !m->early)
         m->answered = protocol::moment::now();
     m->installed = true;
     m->streams = {};

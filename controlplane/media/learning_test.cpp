@@ -130,5 +130,30 @@ TEST_F(learning_test, WhatWasLearnedIsShownAndOutlivesTheControlPlane) {
     EXPECT_EQ(after.window_ms, before.window_ms);
 }
 
+TEST_F(learning_test, ClearMediaAreCarriedFromTheOfferOn) {
+    auto request = call(core_leg(), leg_request());
+    request.early = true;
+    request.legs[1].remote_unroutable = true;
+    const auto opened = now->wait(now->relay.open(request));
+    ASSERT_TRUE(opened) << opened.error().text;
+    const auto id = opened->id;
+    EXPECT_EQ(source(id, 1).policy, policy_of::learned);
+    EXPECT_FALSE(now->relay.info(id)->active) << "nobody answered";
+    dataplane.send(api::event_type::flow_timeout, flow(id, 0), id);
+    dataplane.send(api::event_type::flow_timeout, flow(id, 1), id);
+    now->run_for(std::chrono::milliseconds(200));
+    ASSERT_TRUE(now->relay.info(id)) << "it rings";
+    restart();
+    ASSERT_TRUE(now->until([&] { return now->relay.info(id).has_value(); }));
+    const auto adds = log.count("add");
+    request = call(core_leg(), core_leg());
+    ASSERT_TRUE(now->update(id, request));
+    EXPECT_EQ(log.count("add"), adds) << "the same flows go on";
+    EXPECT_EQ(log.count("replace"), 0u);
+    EXPECT_TRUE(now->relay.info(id)->active);
+    EXPECT_TRUE(is(source(id, 1).signalled, "198.51.100.77", 7000));
+    EXPECT_EQ(dataplane.copy().at(flow(id, 0)).config.route.rtp_remote.port, 7000);
+}
+
 } // namespace
 } // namespace tandem::media

@@ -136,7 +136,23 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     ++counters_.opened;
     save(*m);
     ask_contacts(m, m->now); // answered while the phone rings
+    if (request.early && m->now.complete() && !m->now.has_unit())
+        co_await begin_early(m);
     co_return locals(m->id, m->now);
+}
+
+// What the callee sends before its answer is here reaches the caller. Without it the call goes on all the same.
+asio::awaitable<void> manager::begin_early(media_ptr m) {
+    const auto guard = co_await m->lock.acquire();
+    const auto first = co_await m->legs[0].lock.acquire();
+    const auto second = co_await m->legs[1].lock.acquire();
+    if (gone(*m) || m->installed)
+        co_return;
+    m->early = true;
+    if (auto done = co_await install(m, m->now); !done) {
+        m->early = false;
+        spdlog::warn("media {}: nothing is carried before the answer: {}", m->id, done.error().text);
+    }
 }
 
 void manager::withdraw(media_id id) {
@@ -176,6 +192,11 @@ asio::awaitable<result<std::vector<media_locals>>> manager::update(std::vector<m
     std::vector<media_locals> out;
     for (std::size_t n = 0; n < all.size(); ++n) {
         learn(*all[n], changes[n].request);
+        if (std::exchange(all[n]->early, false)) {
+            all[n]->answered = protocol::moment::now();
+            for (auto& l : all[n]->legs)
+                hear_anew(l);
+        }
         save(*all[n]);
         out.push_back(locals(all[n]->id, all[n]->now));
     }

@@ -201,6 +201,7 @@ private:
     void commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg_keys, 2>& keys);
     static void begin_core(leg& l, const leg_terms& is, const leg_keys& keys);
     asio::awaitable<result<void>> renew(media_ptr m, std::size_t i);
+    asio::awaitable<void> begin_early(media_ptr m);
     asio::awaitable<result<void>> update_flows(media_ptr m, std::vector<api::flow_config> plan, bool anew = false);
     // streams.cpp: packet counts of SDES legs, should the data plane's memory be lost
     asio::awaitable<void> copy_streams();

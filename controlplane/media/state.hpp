@@ -103,6 +103,7 @@ struct manager::state {
     stream_copies streams;
     std::size_t reserved = 0; // flows that it may need
     bool running = true;      // its call is: it may use the last room there is
+    bool early = false;       // flows are in force, but nobody answered yet
     bool with_unit = false;   // it may use what is reserved
     protocol::moment opened, answered;
     std::uint32_t rekeys = 0, rekey_failures = 0;

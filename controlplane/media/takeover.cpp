@@ -57,6 +57,7 @@ void manager::restore(const media_row& row) {
     m->installed = row.installed;
     m->opened = row.opened;
     m->answered = row.answered;
+    m->early = row.installed && !row.answered.was();
     m->rekeys = row.rekeys;
     m->rekey_failures = row.rekey_failures;
     m->seeds_made = row.seeds_made;
@@ -356,6 +357,8 @@ void manager::on_event(const api::flow_event& event) {
     auto& l = m->legs[*side];
     switch (event.type) {
     case api::event_type::flow_timeout:
+        if (m->early)
+            break; // it rings
         l.silent = true;
         if (m->now.legs[*side].is_unit()) { // its agent speaks every 15 s even when the phone does not
             ++counters_.timeouts;
@@ -399,7 +402,7 @@ void manager::sweep() {
     const auto now = std::chrono::steady_clock::now();
     std::vector<media_ptr> over;
     for (const auto& [id, m] : media_) {
-        if (!m->installed || m->closing || !ready_)
+        if (!m->installed || m->closing || m->early || !ready_)
             continue;
         if (m->lost) {
             if (now - *m->lost > options_.timeout)

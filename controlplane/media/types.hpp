@@ -88,6 +88,7 @@ struct media_request {
     std::array<leg_request, 2> legs;               // 0 = offerer of the call's first offer, 1 = answerer
     std::array<bool, 2> forward{true, true};       // [0]: towards leg 0 is sent (hold / a=sendonly ... switch it off)
     bool running = false;                          // of a call that was answered: it may use the last room there is
+    bool early = false; // carried before the answer: the offerer's leg is known, the other's is learned
 };
 
 struct media_locals {

@@ -289,7 +289,7 @@ void control::age(contract_server& server, std::uint64_t now_ns) {
         const auto what = ageing_.look(slot, api::read(stats_.flows()[slot].last_packet_ns), r.timeout_s, now_ns);
         if (!what)
             return;
-        api::flow_event e{*what, 0, r.id, r.tag, stats_.flows()[slot].epoch_in, 0, {}};
+        api::flow_event e{*what, {}, 0, r.id, r.tag, stats_.flows()[slot].epoch_in, 0, {}};
         if (const auto source = flow::source_of(r))
             e.address = *source;
         events.push_back(e);

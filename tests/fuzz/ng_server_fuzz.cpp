@@ -126,6 +126,7 @@ class game {
 public:
     game() {
         config settings;
+        settings.received_from_optional = true;
         settings.listen.emplace_back(asio::ip::make_address("127.0.0.1"), std::uint16_t{0});
         server_.emplace(io_, settings, relay_, units_, store_);
         if (!server_->start())

@@ -113,6 +113,13 @@ def test(t):
     time.sleep(3.1)
     equal(lab.heard(lab.socket(PHONE), 9), 5, "another port and SSRC of the address that was learned")
 
+    # What the callee sends before its answer is here.
+    lab.call = "early"
+    lab.to_phone = lab.do("offer", sdp=sdp(*lab.peer.getsockname()))
+    equal(lab.heard(phone), 5, "early media")
+    lab.to_peer = lab.do("answer", sdp=sdp(PHONE, 4444), to_tag="b")
+    equal((lab.heard(phone), lab.reached(phone), lab.heard(thief)), (5, 5, 0), "and after the answer")
+
     lab.talk(PHONE, PHONE, flags=["asymmetric"])
     equal((lab.heard(phone), lab.heard(thief), lab.heard(lab.socket(SIBLING))), (5, 0, 0), "asymmetric: the signalled address alone")
     lab.talk(PHONE, PHONE, flags=["endpoint-learning-off", "strict-source"])
