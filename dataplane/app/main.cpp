@@ -33,6 +33,7 @@
 #include "dataplane/app/holder_link.hpp"
 #include "dataplane/app/holder_words.hpp"
 #include "dataplane/app/privileges.hpp"
+#include "dataplane/app/perimeter.hpp"
 #include "dataplane/app/stats_file.hpp"
 #include "dataplane/app/stopwatch.hpp"
 #include "dataplane/crypto/engine.hpp"
@@ -282,9 +283,11 @@ int serve(const options& given, const config& settings, int signals) {
     std::vector<unsigned> ifindexes;
     for (io::port& port : ports) {
         take(patiently(held, [&] { return io::claim_port(port); }));
+    const perimeter guarded(settings.perimeter_path());
         take(io::start_port(port, eal.pool()));
         ifindexes.push_back(port.ifindex);
         for (const auto& note : port.notes)
+        guarded.set_up(port); // before its first frame
             spdlog::info("{}: {}", port.name, note);
     }
     watch.passed("ports");
