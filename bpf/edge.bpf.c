@@ -37,7 +37,14 @@ static __always_inline int is_dtls_client_hello(const __u8* payload, const void*
 }
 
 static __always_inline int handshake(const struct packet* p) {
-    return take_handshake(&p->source) ? to_kernel(TANDEM_EDGE_HANDSHAKE) : drop(DROP_edge_handshake_limit);
+    switch (take_handshake(&p->source)) {
+    case HANDSHAKE_OF_ONE:
+        return drop(DROP_edge_handshake_limit);
+    case HANDSHAKE_OF_ALL:
+        return drop(DROP_edge_handshakes_full);
+    default:
+        return to_kernel(TANDEM_EDGE_HANDSHAKE);
+    }
 }
 
 static __always_inline int decide_tcp(const struct packet* p, const void* end) {
@@ -73,6 +80,18 @@ static __always_inline int decide_udp(struct xdp_md* ctx, const struct packet* p
     return to_kernel(TANDEM_EDGE_TO_KERNEL);
 }
 
+/* Of the inner network, which is behind tunnels and nowhere else. */
+static __always_inline int is_inner(const struct tandem_edge_inner* inner, const struct tandem_edge_address* a) {
+    __u64 word[2];
+    __builtin_memcpy(word, a->ip, sizeof(word));
+    for (__u32 i = 0; i < TANDEM_EDGE_MAX_INNER; i++) {
+        const struct tandem_edge_network* n = &inner->network[i];
+        if (i < inner->count && (word[0] & n->mask[0]) == n->address[0] && (word[1] & n->mask[1]) == n->address[1])
+            return 1;
+    }
+    return 0;
+}
+
 SEC("xdp")
 int tandem_edge(struct xdp_md* ctx) {
     const void* end = (const void*)(long)ctx->data_end;
@@ -81,6 +100,11 @@ int tandem_edge(struct xdp_md* ctx) {
     enum parse_result parsed = parse(ctx, &p);
     if (parsed == PARSE_NOT_IP)
         return to_kernel(TANDEM_EDGE_TO_KERNEL);
+
+    __u32 zero = 0;
+    const struct tandem_edge_inner* inner = bpf_map_lookup_elem(&inner_networks, &zero);
+    if (inner && inner->count && (is_inner(inner, &p.destination) || is_inner(inner, &p.sender)))
+        return drop(DROP_edge_inner);
 
     const __u32* media = p.mapped ? 0 : bpf_map_lookup_elem(&media_addresses, &p.destination);
     if (parsed == PARSE_BAD_IP)

@@ -10,8 +10,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <tl/expected.hpp>
+
+#include "bpf/loader/lock_file.hpp"
 
 namespace tandem::bpf {
 
@@ -25,18 +28,15 @@ using result = tl::expected<void, std::string>; // the error is a sentence for t
 // Path of the compiled edge: the build's where it exists, else the installed one; an error names both.
 [[nodiscard]] tl::expected<std::string, std::string> object_path();
 
-// While it lives, this process owns the interface: an abstract UNIX socket per network namespace and interface, which
-// vanishes with the process however it dies.
+// While it lives, this process owns the interface: a lock per network namespace and interface, which goes with the
+// process however it dies.
 class interface_claim {
 public:
     [[nodiscard]] static tl::expected<interface_claim, std::string> take(unsigned ifindex, std::string_view name);
-    interface_claim(interface_claim&& other) noexcept;
-    interface_claim& operator=(interface_claim&& other) noexcept;
-    ~interface_claim();
 
 private:
-    explicit interface_claim(int fd) noexcept : fd_(fd) {}
-    int fd_;
+    explicit interface_claim(lock_file lock) noexcept : lock_(std::move(lock)) {}
+    lock_file lock_;
 };
 
 // Refuses where another's program is attached. To be asked before DPDK has anything to do with the interface: when
@@ -87,7 +87,18 @@ public:
 
     result add_tunnel_port(std::uint16_t port, std::uint8_t protocol, bool limited = true);
     result remove_tunnel_port(std::uint16_t port, std::uint8_t protocol);
-    result set_handshake_limit(std::uint32_t per_second, std::uint32_t burst);
+    // Of each source prefix, and of all of them that are not proven together; 0 a second = no limit.
+    result set_handshake_limit(std::uint32_t per_second, std::uint32_t burst, std::uint32_t total_per_second = 0,
+                               std::uint32_t total_burst = 0);
+    // A unit has authenticated from there: its prefix is not of the crowd any more.
+    result prove(const address& ip);
+
+    // Frames to or from these are dropped here. All of them at once, in the place of those before.
+    struct network {
+        address ip;
+        std::uint8_t prefix_length; // 0 to 128; IPv4: its own and 96
+    };
+    result set_inner(std::span<const network> networks);
 
     // Packets by verdict (drops.def, then enum tandem_edge_verdict), summed over CPUs.
     [[nodiscard]] tl::expected<std::array<std::uint64_t, verdict_count>, std::string> verdicts() const;

@@ -21,6 +21,9 @@ constexpr auto old_heard_for = std::chrono::seconds(1);
 
 std::unique_ptr<tunnel::inner_device> kernel_tun(asio::io_context& io, const config& c) {
     tunnel::tun_settings settings{.name = c.tun, .inner4 = {}, .inner6 = {}, .mtu = c.mtu};
+    settings.guarded = c.nftables;
+    settings.from = c.inner_from;
+    settings.isolate = c.isolate;
     for (const auto& own : address_pool(c.inner4, c.inner6).gateway()) {
         if (own.is_v4())
             settings.inner4 = asio::ip::network_v4(own.to_v4(), c.inner4->prefix_length());
@@ -77,9 +80,9 @@ tl::expected<void, std::string> manager::impl::start() {
         return ok;
     listener = std::make_shared<tunnel::listener>(
         io_, std::move(*context),
-        tunnel::limits{settings.handshake_timeout, settings.max_half_open, settings.max_connections,
-                       settings.queue_bytes},
-        count, [this](const protocol::peer_identity& peer) { return units_.known(peer.id_code); },
+        tunnel::limits{settings.first_byte, settings.handshake_timeout, settings.max_silent, settings.max_half_open,
+                       settings.max_connections, settings.queue_bytes},
+        count, [this](const protocol::peer_identity& peer) { return admitted(peer); },
         [this](std::shared_ptr<tunnel::connection> c) { on_connection(std::move(c)); });
     if (auto ok = listener->start(settings.listen); !ok) {
         inner_->stop();
@@ -87,6 +90,38 @@ tl::expected<void, std::string> manager::impl::start() {
     }
     running_ = true;
     arm_sweep();
+    return {};
+}
+
+// The kind of credential is the unit's.
+bool manager::impl::admitted(const protocol::peer_identity& peer) {
+    return peer.by == protocol::credential::certificate ? units_.by_certificate(peer.id_code, peer.key)
+                                                        : units_.known(peer.id_code);
+}
+
+bool manager::impl::was_revoked(const channel& link) const {
+    const auto& certificate = link.link().peer().certificate;
+    return certificate && protocol::revoked(listener->tls(), certificate.get());
+}
+
+tl::expected<void, std::string> manager::impl::renew_trust(bool& stale) {
+    if (!running_ || settings.certificates.empty())
+        return {};
+    if (auto done = protocol::renew_trust(listener->tls(), settings.certificates, &stale); !done)
+        return tl::unexpected("[tunnel] " + done.error());
+    std::vector<std::shared_ptr<channel>> late;
+    for (const auto& n : newcomers_)
+        if (was_revoked(*n.link))
+            late.push_back(n.link);
+    for (const auto& link : late)
+        link->close("its certificate was revoked");
+    std::vector<tsid> over;
+    for (const auto& [id, s] : sessions)
+        if (s->primary && was_revoked(*s->primary))
+            over.push_back(id);
+    for (const auto id : over) // a callback may end any session
+        if (session* s = find(id); s != nullptr)
+            drop(*s, "the unit's certificate was revoked");
     return {};
 }
 
@@ -239,6 +274,10 @@ void manager::impl::from_unit(session& s, std::span<const std::uint8_t> packet) 
         ++count->spoofed;
         return;
     }
+    if (settings.isolate && pool_.is_units(protocol::from_wire(addresses->destination))) {
+        ++count->isolated;
+        return;
+    }
     ++count->packets_from_units;
     ++s.info.rx_packets;
     s.info.rx_bytes += packet.size();
@@ -259,6 +298,10 @@ void manager::impl::to_unit(std::span<const std::uint8_t> packet) {
     session* s = find_inner(addresses->destination);
     if (s == nullptr) {
         ++count->no_session;
+        return;
+    }
+    if (settings.isolate && pool_.is_units(protocol::from_wire(addresses->source))) { // forwarded by the host
+        ++count->isolated;
         return;
     }
     if (!s->primary) {
@@ -339,8 +382,14 @@ tl::expected<void, std::string> manager::start() {
 void manager::stop() {
     impl_->stop();
 }
+tl::expected<void, std::string> manager::renew_trust(bool& stale) {
+    return impl_->renew_trust(stale);
+}
 void manager::forget(const std::string& unit) {
     impl_->forget(unit);
+}
+std::string manager::guard() {
+    return impl_->guard();
 }
 const counters& manager::count() const noexcept {
     return *impl_->count;

@@ -45,11 +45,16 @@ struct config {
     std::chrono::milliseconds grace{10000};    // after the lifetime, for the unit to come with a new primary by itself
     std::chrono::milliseconds linger{60000};   // how long a session waits for its unit's return
     std::uint16_t mtu = 1480;                  // RTP of up to 1,452 octets, which under SRTP fill 1,500 on the wire
-    protocol::certificate_files certificates;  // optional: units with certificates
-    std::vector<std::string> servers;          // "address:port" told to units, in order of preference
+    std::vector<std::string> inner_from;      // interfaces by which the inner network may be reached beside the tunnels
+    bool isolate = true;                      // units do not reach each other
+    bool nftables = true;                     // the kernel's rules for both
+    protocol::certificate_files certificates; // optional: units with certificates
+    std::vector<std::string> servers;         // "address:port" told to units, in order of preference
 
     std::chrono::milliseconds handshake_timeout{5000}; // TLS, and again for the CONFIG after it
-    std::size_t max_half_open = 256;
+    std::chrono::milliseconds first_byte{1000};        // before it
+    std::size_t max_silent = 8192;                     // connections without a ClientHello; the oldest go first
+    std::size_t max_half_open = 256;                   // handshakes under way
     std::size_t max_connections = 4096;
     std::size_t queue_bytes = 256 * 1024; // inner packets waiting per unit; the oldest go first
 };
@@ -66,6 +71,10 @@ public:
     // Closes every connection in order; sessions stay in the store. No on_down is called.
     void stop();
 
+    // Reads the CA's and the revoked certificates again; sessions of the revoked ones end. `stale`: the list is past
+    // its next update. An error leaves all as it was.
+    [[nodiscard]] tl::expected<void, std::string> renew_trust(bool& stale);
+
     // The unit was removed: its session ends, its inner addresses are free again.
     void forget(const std::string& unit);
 
@@ -78,6 +87,8 @@ public:
     [[nodiscard]] std::optional<session_info> by_inner(const asio::ip::address&) const override;
     [[nodiscard]] std::vector<session_info> all() const override;
     bool drop(tsid, const std::string& reason) override;
+    // Whether strangers are kept from the inner network; else why not (tunnel::inner_device). To be asked now and then.
+    [[nodiscard]] std::string guard();
     // `refused` = the unit answered with a status other than ok (logged); `not_up` = no primary now, or lost meanwhile.
     // Up to 32 are outstanding per unit; more wait their turn within their timeout.
     asio::awaitable<tl::expected<protocol::message, request_error>> request(tsid, protocol::message,

@@ -52,6 +52,14 @@ public:
         }
     }
 
+    void flag(const toml::table& table, std::string_view key, bool& to) const {
+        if (const toml::node* node = table.get(key)) {
+            if (!node->is_boolean())
+                fail(*node, fmt::format("{} must be true or false", key));
+            to = node->as_boolean()->get();
+        }
+    }
+
     template <class T>
     void number(const toml::table& table, std::string_view key, std::int64_t low, std::int64_t high, T& to) const {
         if (const toml::node* node = table.get(key))
@@ -127,13 +135,17 @@ void read_ports(const reader& r, const toml::table& root, config& c) {
     if (list == nullptr || list->empty())
         r.fail("no port; add: [[port]] interface=\"eth1\"");
     for (const toml::node& node : *list) {
-        r.only(*node.as_table(), " in [[port]]", {"interface"});
+        r.only(*node.as_table(), " in [[port]]", {"interface", "verify_checksum"});
         std::string name;
+        bool checked = false;
+        r.flag(*node.as_table(), "verify_checksum", checked);
         r.text(*node.as_table(), "interface", name);
         if (name.empty() || name.size() > 15)
             r.fail(node, "[[port]] needs interface = \"a network interface's name\"");
         if (std::find(c.ports.begin(), c.ports.end(), name) != c.ports.end())
             r.fail(node, fmt::format("interface {} is given twice", name));
+        if (checked)
+            c.checked_ports.push_back(name);
         c.ports.push_back(std::move(name));
     }
 }
@@ -145,9 +157,13 @@ void read_edge(const reader& r, const toml::table& root, config& c) {
     if (!node->is_table())
         r.fail(*node, "edge must be a table: [edge]");
     const toml::table& table = *node->as_table();
-    r.only(table, " in [edge]", {"tunnel_tcp", "handshakes_per_second", "handshake_burst"});
+    r.only(table, " in [edge]",
+           {"tunnel_tcp", "handshakes_per_second", "handshake_burst", "total_handshakes_per_second",
+            "total_handshake_burst"});
     r.number(table, "handshakes_per_second", 0, 1'000'000, c.handshakes_per_second);
     r.number(table, "handshake_burst", 1, 1'000'000, c.handshake_burst);
+    r.number(table, "total_handshakes_per_second", 0, 10'000'000, c.total_handshakes_per_second);
+    r.number(table, "total_handshake_burst", 1, 10'000'000, c.total_handshake_burst);
     if (const toml::node* list = table.get("tunnel_tcp")) {
         if (!list->is_array())
             r.fail(*list, "tunnel_tcp must be a list of ports: tunnel_tcp = [4433]");

@@ -33,12 +33,16 @@ struct config {
     std::vector<unsigned> cpus; // of the workers, in their order; empty = chosen
     std::optional<std::uint32_t> controller_uid;
     std::vector<address> addresses;
-    std::vector<std::string> ports; // interfaces
+    std::vector<std::string> ports;         // interfaces
+    std::vector<std::string> checked_ports; // of them: verify_checksum
     std::vector<std::uint16_t> tunnel_tcp;
     std::uint32_t handshakes_per_second = 100;
     std::uint32_t handshake_burst = 200;
+    std::uint32_t total_handshakes_per_second = 20'000; // of all sources that no unit has come from
+    std::uint32_t total_handshake_burst = 20'000;
 
     [[nodiscard]] std::string socket_path() const { return run_dir + "/dataplane.sock"; }
+    [[nodiscard]] std::string perimeter_path() const { return run_dir + "/perimeter"; }
     [[nodiscard]] std::string audit_path() const { return run_dir + "/audit.log"; }
     [[nodiscard]] std::string lock_path() const { return run_dir + "/dataplane.lock"; }
     [[nodiscard]] std::string stats_path() const { return "/dev/shm/tandem-" + instance + ".stats"; }

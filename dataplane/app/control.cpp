@@ -19,6 +19,7 @@
 #include "dataplane/api/probes.hpp"
 #include "dataplane/api/service_manager.hpp"
 #include "dataplane/app/holder_words.hpp"
+#include "dataplane/app/perimeter.hpp"
 
 namespace tandem::app {
 
@@ -63,6 +64,7 @@ control::control(const config& settings, flow::store& flows, pipeline::shared_st
 }
 
 tl::expected<void, std::string> control::set_up_edge() {
+    place_addresses();
     for (const auto& port : ports_) {
         if (!port.edge)
             continue;
@@ -72,11 +74,25 @@ tl::expected<void, std::string> control::set_up_edge() {
         for (const std::uint16_t tunnel : settings_.tunnel_tcp)
             if (auto done = port.edge->add_tunnel_port(tunnel, IPPROTO_TCP); !done)
                 return done;
-        if (auto done = port.edge->set_handshake_limit(settings_.handshakes_per_second, settings_.handshake_burst);
+        if (auto done =
+                port.edge->set_handshake_limit(settings_.handshakes_per_second, settings_.handshake_burst,
+                                               settings_.total_handshakes_per_second, settings_.total_handshake_burst);
             !done)
             return done;
     }
     return {};
+}
+
+// Frames of another VLAN than an address's are no media of ours.
+void control::place_addresses() {
+    if (placed_ == resolver_.generation())
+        return;
+    placed_ = resolver_.generation();
+    const auto& addresses = shared_.table.addresses();
+    for (std::uint32_t i = 0; i < addresses.size(); ++i) {
+        const auto vlan = resolver_.vlan_of(addresses[i]);
+        shared_.table.set_vlan(i, !vlan ? flow::port_table::any_vlan : *vlan == 0 ? flow::port_table::untagged : *vlan);
+    }
 }
 
 void control::recover() {
@@ -224,6 +240,25 @@ api::status control::epoch_retire(const api::epoch_ref& item) {
         api::probe_rekey(item.id, item.side, item.epoch, api::rekey_step::retired);
     return status;
 }
+
+api::status control::inner_set(const api::inner_perimeter& item, std::uint32_t& ports) {
+    const perimeter kept(settings_.perimeter_path());
+    const auto status = kept.change(item, ports_, ports);
+    if (status != api::status::ok)
+        spdlog::error("the inner networks that the control plane named are not guarded here as it asked");
+    return status;
+}
+
+api::status control::source_prove(const api::proven_source& item) {
+    bpf::edge::address ip{};
+    std::copy(std::begin(item.ip), std::end(item.ip), ip.begin());
+    auto status = api::status::ok;
+    for (const auto& port : ports_)
+        if (port.edge && !port.edge->prove(ip))
+            status = api::status::not_possible;
+    return status;
+}
+
 void control::end_of_request() {
     flows_.finish();
     routes_.follow(moved_);
@@ -332,6 +367,7 @@ control::end control::run(contract_server& server, int signals) {
         }
         if (polled[1].revents != 0)
             routes_.process();
+        place_addresses();
         if (const auto order = polled[2].revents != 0 ? holder_.heard() : holder_link::order::none;
             order != holder_link::order::none) {
             sight_.end();

@@ -5,6 +5,7 @@
 // Under its holder (--holder-fd) it waits between EAL and ports until it is its turn, and takes the locks after it.
 // Exit: 0 after SIGTERM/SIGINT, 1 where it could not start, 2 wrong usage, 75 where the holder's memory has another
 // layout.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -32,6 +33,7 @@
 #include "dataplane/app/control.hpp"
 #include "dataplane/app/holder_link.hpp"
 #include "dataplane/app/holder_words.hpp"
+#include "dataplane/app/perimeter.hpp"
 #include "dataplane/app/privileges.hpp"
 #include "dataplane/app/stats_file.hpp"
 #include "dataplane/app/stopwatch.hpp"
@@ -171,17 +173,20 @@ queues prepare_queues(const config& settings) {
     return q;
 }
 
-std::vector<pipeline::port_use> ports_of_worker(const std::vector<io::port>& ports, unsigned worker, unsigned workers) {
+std::vector<pipeline::port_use> ports_of_worker(const config& settings, const std::vector<io::port>& ports,
+                                                unsigned worker) {
+    const auto& checked = settings.checked_ports;
     std::vector<pipeline::port_use> list;
     for (const auto& port : ports) {
         pipeline::port_use use;
         use.id = port.id;
         use.first_rx = static_cast<std::uint16_t>(worker);
-        use.rx_step = static_cast<std::uint16_t>(workers);
+        use.rx_step = static_cast<std::uint16_t>(settings.workers);
         use.rx_queues = port.rx_queues;
         use.tx_queue = static_cast<std::uint16_t>(worker);
         use.mtu = port.mtu;
         use.mac = port.mac;
+        use.verify_checksum = std::find(checked.begin(), checked.end(), port.name) != checked.end();
         list.push_back(use);
     }
     return list;
@@ -213,9 +218,8 @@ public:
     running_workers(const config& settings, pipeline::shared_state& shared, const std::vector<io::port>& ports) {
         for (unsigned i = 0; i < settings.workers; ++i) {
             auto engine = take(crypto::make_engine(engine_name(settings.crypto)));
-            workers_.push_back(std::make_unique<pipeline::worker>(i, shared, std::move(engine),
-                                                                  ports_of_worker(ports, i, settings.workers),
-                                                                  idle_of_worker(settings, ports, i)));
+            workers_.push_back(std::make_unique<pipeline::worker>(
+                i, shared, std::move(engine), ports_of_worker(settings, ports, i), idle_of_worker(settings, ports, i)));
             shared.workers.push_back(workers_.back().get());
         }
     }
@@ -279,9 +283,11 @@ int serve(const options& given, const config& settings, int signals) {
     watch.passed("locks");
     stats_file stats = take(
         patiently(held, [&] { return stats_file::open(settings.stats_path(), settings.workers, memory.slots()); }));
+    const perimeter guarded(settings.perimeter_path());
     std::vector<unsigned> ifindexes;
     for (io::port& port : ports) {
         take(patiently(held, [&] { return io::claim_port(port); }));
+        guarded.set_up(port); // before its first frame
         take(io::start_port(port, eal.pool()));
         ifindexes.push_back(port.ifindex);
         for (const auto& note : port.notes)

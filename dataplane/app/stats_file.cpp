@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,13 +42,9 @@ int open_old(const std::string& path, std::size_t bytes) {
     return -1;
 }
 
-bool in_use(const std::string& path) {
-    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return false;
-    const bool taken = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    close(fd);
-    return taken;
+// Not of the segment itself, which anybody may open, and so lock.
+std::string lock_name(const std::string& path) {
+    return "stats-" + path.substr(path.rfind('/') + 1);
 }
 
 } // namespace
@@ -57,10 +52,13 @@ bool in_use(const std::string& path) {
 tl::expected<stats_file, std::string> stats_file::open(const std::string& path, unsigned workers,
                                                        std::uint32_t max_flows) {
     const shape s = shape_of(workers, max_flows);
-    if (in_use(path))
+    auto lock = bpf::lock_file::take(lock_name(path));
+    if (!lock && lock.error().held)
         return tl::unexpected(
             fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
-    stats_file made;
+    if (!lock)
+        return tl::unexpected(fmt::format("stats segment {}: {}", path, lock.error().text));
+    stats_file made(std::move(*lock));
     made.path_ = path;
     made.bytes_ = s.total;
     made.fd_ = open_old(path, s.total);
@@ -71,9 +69,6 @@ tl::expected<stats_file, std::string> stats_file::open(const std::string& path, 
         if (made.fd_ < 0 || fchmod(made.fd_, 0644) != 0 || ftruncate(made.fd_, static_cast<off_t>(s.total)) != 0)
             return tl::unexpected(fmt::format("stats segment {}: {}", path, std::strerror(errno)));
     }
-    if (flock(made.fd_, LOCK_EX | LOCK_NB) != 0)
-        return tl::unexpected(
-            fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
     void* at = mmap(nullptr, s.total, PROT_READ | PROT_WRITE, MAP_SHARED, made.fd_, 0);
     if (at == MAP_FAILED)
         return tl::unexpected(fmt::format("stats segment {}: {}", path, std::strerror(errno)));
@@ -96,7 +91,7 @@ tl::expected<stats_file, std::string> stats_file::open(const std::string& path, 
 }
 
 stats_file::stats_file(stats_file&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)),
+    : lock_(std::move(other.lock_)), path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)),
       made_here_(std::exchange(other.made_here_, false)), bytes_(other.bytes_),
       header_(std::exchange(other.header_, nullptr)), workers_(other.workers_), flows_(other.flows_) {}
 

@@ -24,8 +24,9 @@ namespace tandem::agent {
 namespace {
 
 using names = std::vector<std::string>;
-const names known_keys{"version", "id",      "gateway",    "psk_file",  "certificate", "key",      "ca",   "tun",
-                       "user",    "run_dir", "lifetime_s", "state_dir", "keys",        "profiles", "paths"};
+const names known_keys{"version", "id",       "gateway", "psk_file", "certificate", "key",
+                       "ca",      "tun",      "user",    "run_dir",  "lifetime_s",  "state_dir",
+                       "keys",    "profiles", "paths",   "nftables", "gateway_name"};
 const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
     known_threshold_keys{"at_least_s", "level"}, known_path_keys{"wlan", "wwan"};
 
@@ -76,6 +77,13 @@ public:
             return std::nullopt;
         }
         return value->get();
+    }
+    void flag(const char* key, bool& out) {
+        const toml::node* node = table_.get(key);
+        if (node != nullptr && !node->is_boolean())
+            return fail(node, fmt::format("{} must be true or false", key));
+        if (node != nullptr)
+            out = node->as_boolean()->get();
     }
     [[nodiscard]] const toml::node* get(const char* key) const { return table_.get(key); }
     [[nodiscard]] const std::string& error() const { return error_; }
@@ -176,6 +184,10 @@ void check_credentials(reader& in, const agent_config& config) {
         in.fail(in.get("psk_file"), "psk_file and certificate/key/ca exclude each other; keep one of the two");
     else if (!config.uses_psk() && !any_certificate)
         in.fail(nullptr, "no credentials; set psk_file, or certificate, key and ca");
+    else if (config.uses_psk() && !config.gateway_name.empty())
+        in.fail(in.get("gateway_name"),
+                "gateway_name is for certificates: with psk_file the gateway proves that it has "
+                "the key; leave it out");
     else if (any_certificate && !all_certificate)
         in.fail(nullptr, "certificate, key and ca belong together; set all three");
 }
@@ -235,8 +247,10 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     in.text("certificate", config.certificate);
     in.text("key", config.key);
     in.text("ca", config.ca);
+    in.text("gateway_name", config.gateway_name);
     in.text("tun", config.tun);
     in.text("user", config.user);
+    in.flag("nftables", config.nftables);
     in.text("run_dir", config.run_dir);
     in.text("state_dir", config.state_dir);
     read_keys(in, config);
