@@ -44,6 +44,7 @@ inline constexpr const char* ports = "ports";
 inline constexpr const char* flows = "flow-table";
 inline constexpr const char* disk = "disk";
 inline constexpr const char* certificate = "certificate";
+inline constexpr const char* sip_names = "sip-names";
 } // namespace alarms
 
 } // namespace tandem::control

@@ -145,7 +145,7 @@ void read_policy(const reader& r, const toml::table& root, config& to) {
 config read_all(const reader& r, const toml::table& root) {
     config to;
     std::vector<std::string_view> known{"version",   "instance", "run_dir", "dataplane", "database", "master_key_file",
-                                        "log_level", "tunnel",   "ng",      "media",     "store"};
+                                        "log_level", "tunnel",   "ng",      "media",     "store",    "sip"};
     known.insert(known.end(), policy::main_file_keys.begin(), policy::main_file_keys.end());
     r.only(root, "", known);
     const auto* version = root.get("version");
@@ -178,6 +178,10 @@ config read_all(const reader& r, const toml::table& root) {
         to.ng.emplace_back(asio::ip::address_v4::loopback(), std::uint16_t{2223});
     read_media(r, root, to.media);
     read_store(r, root, to.store);
+    if (const auto* sip = r.table(root, "sip")) {
+        r.only(*sip, " in [sip]", {"directory"});
+        r.text(*sip, "directory", to.sip_directory);
+    }
     read_policy(r, root, to);
     return to;
 }

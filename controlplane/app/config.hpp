@@ -37,8 +37,9 @@ struct config {
     std::size_t max_calls = 0; // 0 = as many as there is room for
     media::settings media;
     store_settings store;
-    std::string levels_file; // empty: the policy stands in `file`
-    policy::config policy;   // as it was at start; the engine has what is in force
+    std::string sip_directory; // Kamailio's tables (controlplane/sip); empty: no SIP gateway is told names
+    std::string levels_file;   // empty: the policy stands in `file`
+    policy::config policy;     // as it was at start; the engine has what is in force
 
     [[nodiscard]] std::string ops_socket() const;
     [[nodiscard]] std::string lock_file() const { return run_dir + "/controlplane.lock"; }

@@ -58,7 +58,8 @@ gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<r
       sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
       relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()),
       calls_(io, ng_settings(settings, health_), relay_, sessions_, local_->calls()),
-      watch_(settings, dataplane_, health_, relay_, alarms_), look_timer_(io) {}
+      names_(io, settings.sip_directory, *local_, sessions_), watch_(settings, dataplane_, health_, relay_, alarms_),
+      look_timer_(io) {}
 
 gateway::~gateway() = default;
 
@@ -98,19 +99,21 @@ tl::expected<void, std::string> gateway::open_store() {
 rooms gateway::parts() {
     auto& rules = shared_ ? static_cast<policy::store&>(*shared_) : *local_rules_;
     auto& archive = shared_ ? static_cast<records::archive&>(*shared_) : local_->records();
-    return {settings_, *local_, dataplane_, stats_,  sessions_,
-            relay_,    calls_,  policy_,    rules,   archive,
-            levels_,   alarms_, memory_,    health_, [this] { return store_state(); }};
+    return {settings_, *local_, dataplane_, stats_,  sessions_, relay_,  calls_, policy_,
+            rules,     archive, levels_,    alarms_, memory_,   health_, names_, [this] { return store_state(); }};
 }
 
 tl::expected<void, std::string> gateway::start() {
     sessions_.on_up = [this](const session::session_info& session) {
         spdlog::info("unit {} is up from {}:{} ({})", session.unit, session.outer.to_string(), session.outer_port,
                      session.cipher);
+        names_.up(session);
         relay_.session_up(session);
     };
     sessions_.on_down = [this](const session::session_info& session, bool final) {
         spdlog::info("unit {} is down{}", session.unit, final ? ", its session is over" : "");
+        if (final)
+            names_.changed();
         relay_.session_down(session, final);
     };
     add_gates();
@@ -135,6 +138,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
         known.insert(known.end(), call.media.begin(), call.media.end());
     protocol::spawn_contained(io_, "end of media without a call",
                               relay_.close_all_but(std::move(known), "its call is not known any more"));
+    names_.changed();
     dataplane_.start();
     health_.start();
     look_again();
@@ -144,6 +148,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
 void gateway::stop() {
     stopped_ = true;
     look_timer_.cancel();
+    names_.stop();
     ops_->stop();
     calls_.stop();
     relay_.stop();
@@ -199,6 +204,9 @@ void gateway::look() {
                 "elsewhere");
     const auto doubt = local_->clock_doubt();
     alarms_.set(alarms::clock, !doubt.empty(), doubt);
+    alarms_.set(alarms::sip_names, !names_.trouble().empty(),
+                fmt::format("the SIP gateway is not told the units' names, it refuses those that are new: {}",
+                            names_.trouble()));
     const auto seedless = relay_.units_without_seeds();
     alarms_.set(
         alarms::seeds, !seedless.empty(),

@@ -172,7 +172,13 @@ void step_2(connection& db, const std::string& instance) {
     db.run("DROP TABLE call_1; DROP TABLE media_1; DROP TABLE record_1;");
 }
 
-constexpr std::array steps{step_1, step_2};
+// Names under which a unit speaks beside its id code; a name is one unit's.
+void step_3(connection& db, const std::string& /*instance*/) {
+    db.run("CREATE TABLE unit_name (name TEXT PRIMARY KEY, unit TEXT NOT NULL) WITHOUT ROWID;"
+           "CREATE INDEX unit_name_unit ON unit_name(unit);");
+}
+
+constexpr std::array steps{step_1, step_2, step_3};
 static_assert(steps.size() == schema_version);
 
 } // namespace

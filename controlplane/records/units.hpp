@@ -20,13 +20,19 @@ class unit_rows final : public identity::psk_store {
 public:
     unit_rows(connection& db, std::uint64_t& failures, identity::sealer& keys)
         : db_(db), failures_(failures), keys_(keys), psk_(db, "SELECT psk FROM unit WHERE id = ?"),
-          known_(db, "SELECT 1 FROM unit WHERE id = ?") {}
+          known_(db, "SELECT 1 FROM unit WHERE id = ?"),
+          own_(db, "SELECT 1 FROM unit_name WHERE name = ? AND unit = ?") {}
     std::optional<protocol::secret> psk(std::string_view id_code) override;
     bool known(std::string_view id_code) override;
 
     tl::expected<void, std::string> add(const std::string& id, std::span<const std::uint8_t> psk,
                                         const std::string& comment);
-    bool remove(const std::string& id);
+    bool remove(const std::string& id); // its names too
+    // Names beside the id code. A name has one owner, and is nobody else's id code.
+    tl::expected<void, std::string> add_name(const std::string& id, const std::string& name);
+    bool remove_name(const std::string& id, const std::string& name);
+    [[nodiscard]] std::vector<std::string> names(const std::string& id); // in order
+    [[nodiscard]] bool own(std::string_view id, std::string_view name);  // the id code, or a name of this unit
     [[nodiscard]] std::vector<unit> all();
     [[nodiscard]] std::optional<unit> find(const std::string& id);
     [[nodiscard]] std::size_t count();
@@ -37,7 +43,7 @@ private:
     connection& db_;
     std::uint64_t& failures_;
     identity::sealer& keys_;
-    statement psk_, known_;
+    statement psk_, known_, own_;
 };
 
 class session_rows final : public session::session_store {

@@ -189,6 +189,23 @@ const std::map<std::string, view, std::less<>> views{
          return fmt::format("unit {} removed{}\n", cell(r.value("id", json()), form::text),
                             r.value("session_dropped", false) ? ", its session ended" : "");
      }},
+    {"unit name list",
+     [](const json& r) {
+         std::string names;
+         for (const auto& name : r.value("names", json::array()))
+             names += cell(name, form::text) + "\n";
+         return names.empty() ? "no names beside its id code\n" : names;
+     }},
+    {"unit name add",
+     [](const json& r) {
+         return fmt::format("{} is a name of unit {}\n", cell(r.value("name", json()), form::text),
+                            cell(r.value("id", json()), form::text));
+     }},
+    {"unit name remove",
+     [](const json& r) {
+         return fmt::format("{} is no longer a name of unit {}\n", cell(r.value("name", json()), form::text),
+                            cell(r.value("id", json()), form::text));
+     }},
     {"session list", list_of("sessions", session_columns, "no sessions")},
     {"session show", [](const json& r) { return fields(r, session_fields); }},
     {"session drop",
