@@ -144,8 +144,9 @@ void read_policy(const reader& r, const toml::table& root, config& to) {
 
 config read_all(const reader& r, const toml::table& root) {
     config to;
-    std::vector<std::string_view> known{"version",   "instance", "run_dir", "dataplane", "database", "master_key_file",
-                                        "log_level", "tunnel",   "ng",      "media",     "store",    "sip"};
+    std::vector<std::string_view> known{"version",         "instance",  "run_dir", "dataplane", "database",
+                                        "master_key_file", "log_level", "tunnel",  "ng",        "media",
+                                        "store",           "sip",       "policy"};
     known.insert(known.end(), policy::main_file_keys.begin(), policy::main_file_keys.end());
     r.only(root, "", known);
     const auto* version = root.get("version");
@@ -181,6 +182,10 @@ config read_all(const reader& r, const toml::table& root) {
     if (const auto* sip = r.table(root, "sip")) {
         r.only(*sip, " in [sip]", {"directory"});
         r.text(*sip, "directory", to.sip_directory);
+    }
+    if (const auto* policy = r.table(root, "policy")) {
+        r.only(*policy, " in [policy]", {"strict_names"});
+        r.flag(*policy, "strict_names", to.strict_names);
     }
     read_policy(r, root, to);
     return to;

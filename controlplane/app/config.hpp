@@ -37,6 +37,7 @@ struct config {
     std::size_t max_calls = 0; // 0 = as many as there is room for
     media::settings media;
     store_settings store;
+    bool strict_names = false; // [policy]: a party under somebody else's name is refused
     std::string sip_directory; // Kamailio's tables (controlplane/sip); empty: no SIP gateway is told names
     std::string levels_file;   // empty: the policy stands in `file`
     policy::config policy;     // as it was at start; the engine has what is in force

@@ -71,6 +71,7 @@ json verbs::own_counters() const {
     count("pings_refused", ng.pings_refused);
     count("calls_recovered", ng.calls_recovered);
     count("metadata_ignored", ng.metadata_ignored);
+    count("foreign_names", ng.foreign_names);
     const auto records = rooms_.store.count();
     count("database_failures", records.failures);
     count("database_retried", records.retried);

@@ -16,10 +16,13 @@ namespace {
 constexpr std::chrono::milliseconds look_interval{500};
 constexpr std::chrono::seconds first_answer{3}; // a store may take so long at start before it is an alarm
 
-callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health) {
+callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health,
+                                records::database& store) {
     callcontrol::config ng;
     ng.trouble = [&health] { return health.well() ? std::string() : health.trouble(); };
     ng.listen = settings.ng;
+    ng.unit_of = [&store](const std::string& name) { return store.owner_of_name(name); };
+    ng.strict_names = settings.strict_names;
     ng.core_interface = settings.media.core;
     ng.max_calls = settings.max_calls;
     ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
@@ -57,7 +60,7 @@ gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<r
       health_(io, dataplane_), policy_(settings.policy), levels_(settings, policy_, alarms_),
       sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
       relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()),
-      calls_(io, ng_settings(settings, health_), relay_, sessions_, local_->calls()),
+      calls_(io, ng_settings(settings, health_, *local_), relay_, sessions_, local_->calls()),
       names_(io, settings.sip_directory, *local_, sessions_), watch_(settings, dataplane_, health_, relay_, alarms_),
       look_timer_(io) {}
 

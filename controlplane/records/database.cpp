@@ -314,8 +314,8 @@ bool database::remove_unit_name(const std::string& id, const std::string& name) 
 std::vector<std::string> database::unit_names(const std::string& id) {
     return impl_->units.names(id);
 }
-bool database::is_own_name(std::string_view id, std::string_view name) {
-    return impl_->units.own(id, name);
+std::string database::owner_of_name(std::string_view name) {
+    return impl_->units.owner(name);
 }
 
 identity::psk_store& database::identities() noexcept {

@@ -78,7 +78,7 @@ public:
     tl::expected<void, std::string> add_unit_name(const std::string& id, const std::string& name);
     bool remove_unit_name(const std::string& id, const std::string& name);
     [[nodiscard]] std::vector<std::string> unit_names(const std::string& id);
-    [[nodiscard]] bool is_own_name(std::string_view id, std::string_view name);
+    [[nodiscard]] std::string owner_of_name(std::string_view name); // a unit's id code; empty: no unit's
 
     [[nodiscard]] identity::psk_store& identities() noexcept;
     [[nodiscard]] session::session_store& sessions() noexcept;

@@ -119,9 +119,9 @@ TEST_F(store_test, ANameIsOneUnitsAndNobodysIdCode) {
     EXPECT_FALSE(db->add_unit("+46701", {}, "")) << "an id code that is another's name";
     open();
     EXPECT_EQ(db->unit_names("pbx"), (std::vector<std::string>{"+46701", "+46702"}));
-    EXPECT_TRUE(db->is_own_name("pbx", "pbx"));
-    EXPECT_TRUE(db->is_own_name("pbx", "+46702"));
-    EXPECT_FALSE(db->is_own_name("alice", "+46702"));
+    EXPECT_EQ(db->owner_of_name("pbx"), "pbx");
+    EXPECT_EQ(db->owner_of_name("+46702"), "pbx");
+    EXPECT_EQ(db->owner_of_name("nobody"), "");
     EXPECT_TRUE(db->remove_unit_name("pbx", "+46702"));
     EXPECT_FALSE(db->remove_unit_name("pbx", "+46702"));
     EXPECT_TRUE(db->remove_unit("pbx"));

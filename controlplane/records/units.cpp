@@ -144,8 +144,11 @@ std::vector<std::string> unit_rows::names(const std::string& id) {
     });
 }
 
-bool unit_rows::own(std::string_view id, std::string_view name) {
-    return id == name || guarded("reading a name", [&] { return own_.begin().bind(name).bind(id).step(); });
+std::string unit_rows::owner(std::string_view name) {
+    return guarded("reading a name", [&] {
+        auto row = owner_.begin();
+        return row.bind(name).step() ? row.text(0) : std::string();
+    });
 }
 
 bool unit_rows::remove(const std::string& id) {

@@ -21,7 +21,7 @@ public:
     unit_rows(connection& db, std::uint64_t& failures, identity::sealer& keys)
         : db_(db), failures_(failures), keys_(keys), psk_(db, "SELECT psk FROM unit WHERE id = ?"),
           known_(db, "SELECT 1 FROM unit WHERE id = ?"),
-          own_(db, "SELECT 1 FROM unit_name WHERE name = ? AND unit = ?") {}
+          owner_(db, "SELECT id FROM unit WHERE id = ?1 UNION ALL SELECT unit FROM unit_name WHERE name = ?1") {}
     std::optional<protocol::secret> psk(std::string_view id_code) override;
     bool known(std::string_view id_code) override;
 
@@ -32,7 +32,7 @@ public:
     tl::expected<void, std::string> add_name(const std::string& id, const std::string& name);
     bool remove_name(const std::string& id, const std::string& name);
     [[nodiscard]] std::vector<std::string> names(const std::string& id); // in order
-    [[nodiscard]] bool own(std::string_view id, std::string_view name);  // the id code, or a name of this unit
+    [[nodiscard]] std::string owner(std::string_view name); // the unit with this id code or name; empty: nobody's
     [[nodiscard]] std::vector<unit> all();
     [[nodiscard]] std::optional<unit> find(const std::string& id);
     [[nodiscard]] std::size_t count();
@@ -43,7 +43,7 @@ private:
     connection& db_;
     std::uint64_t& failures_;
     identity::sealer& keys_;
-    statement psk_, known_, own_;
+    statement psk_, known_, owner_;
 };
 
 class session_rows final : public session::session_store {

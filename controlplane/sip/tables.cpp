@@ -7,8 +7,8 @@
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
-#include <fstream>
 #include <fmt/format.h>
+#include <fstream>
 #include <sstream>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -100,7 +100,8 @@ tl::expected<void, std::string> write_table(const std::string& path, const table
     const bool group = ::stat(directory.c_str(), &about) == 0 &&
                        ((about.st_mode & S_ISGID) != 0 || ::fchown(fd, static_cast<uid_t>(-1), about.st_gid) == 0);
     const timespec times[2] = {next_time(path), next_time(path)};
-    const bool written = write_all(fd, text) && ::fchmod(fd, mode) == 0 && ::futimens(fd, times) == 0 && ::fsync(fd) == 0;
+    const bool written =
+        write_all(fd, text) && ::fchmod(fd, mode) == 0 && ::futimens(fd, times) == 0 && ::fsync(fd) == 0;
     const int why = errno;
     ::close(fd);
     if (!group || !written || ::rename(fresh.c_str(), path.c_str()) != 0) {

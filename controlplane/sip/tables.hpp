@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tables of Kamailio's module db_text: one file a table, in one directory that the SIP gateway reads. Kamailio looks at a
-// file's time in whole seconds at each question and reads it anew when that went up; so a file is replaced whole, and
+// Tables of Kamailio's module db_text: one file a table, in one directory that the SIP gateway reads. Kamailio looks at
+// a file's time in whole seconds at each question and reads it anew when that went up; so a file is replaced whole, and
 // its time always rises. Pure but for the files; any thread, one writer at a time (`lock`).
 #pragma once
 

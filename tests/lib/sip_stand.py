@@ -10,7 +10,7 @@ from harness import skip
 from sip_gateway import SipGateway
 
 INNER, CORE, ANCHOR = "10.64.0.1", "198.51.100.1", "198.51.100.2"
-UNIT, UNIT2, PHONE, TRUNK = "10.64.0.2", "10.64.0.3", "198.51.100.10", "198.51.100.20"
+UNIT, UNIT2, PHONE, TRUNK, OTHER = "10.64.0.2", "10.64.0.3", "198.51.100.10", "198.51.100.20", "198.51.100.11"
 
 
 class SipStand:
@@ -28,7 +28,7 @@ class SipStand:
         self.gw.address("core0", f"{CORE}/24")
         for address in (UNIT, UNIT2):
             self.ue.address("ue0", f"{address}/16")
-        for address in (PHONE, TRUNK):
+        for address in (PHONE, TRUNK, OTHER):
             self.core.address("core0", f"{address}/24")
         if ng:
             self.ng = ng(self.gw)

@@ -8,8 +8,8 @@ import sys
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import sip
-from harness import check, equal, main
-from sip_stand import CORE, INNER, PHONE, TRUNK, UNIT, UNIT2, SipStand
+from harness import check, equal, main, wait_until
+from sip_stand import CORE, INNER, OTHER, PHONE, TRUNK, UNIT, UNIT2, SipStand
 
 
 def status(text):
@@ -108,6 +108,23 @@ def long_call_id(stand, alice, bob):
     equal(len(alice.asked("INVITE", "c" * 20000)), 0, "INVITEs at the callee")
 
 
+def flood(stand, alice):
+    """A stranger that asks too often is not answered; others are."""
+    rude = stand.agent("rude", OTHER, 5060, enrolled=False)
+    text = ("REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/UDP {at}:5060;branch=z9hG4bK{n}\r\nMax-Forwards: 70\r\n"
+            "From: <sip:rude@x>;tag=1\r\nTo: <sip:rude@x>\r\nCall-ID: {n}\r\nCSeq: 1 REGISTER\r\nContact: <sip:rude@{at}>\r\n"
+            "Content-Length: 0\r\n\r\n")
+
+    def blocked():
+        for n in range(2000):
+            rude.socket.sendto(text.format(n=n, at=OTHER).encode(), (CORE, 5060))
+        return f"BLOCKing ip {OTHER}" in stand.kamailio.log()
+
+    wait_until(blocked, "the address is left without answers", 40)
+    frank = stand.agent("frank", PHONE, 5088)
+    equal((status(frank.try_register()), invite(frank, "alice", "beside-1")), ("200", "200"), "beside the flood")
+
+
 def test(t):
     stand = SipStand(t)
     alice, bob = own_names(stand)
@@ -117,6 +134,7 @@ def test(t):
     contacts(stand, alice)
     no_dialogue(stand, alice, bob)
     long_call_id(stand, alice, bob)
+    flood(stand, alice)
     equal(stand.ng.calls, set(), "calls left at call control")
 
 

@@ -52,8 +52,8 @@ template <class Change>
 result<void> edit(const sip_options& o, std::string_view name, Change&& change) {
     const sip::lock alone(o.directory);
     if (!alone.held())
-        return failed(fmt::format("{}: {}; run `tandemctl sip prepare` as root first", o.directory,
-                                  std::strerror(errno)));
+        return failed(
+            fmt::format("{}: {}; run `tandemctl sip prepare` as root first", o.directory, std::strerror(errno)));
     auto found = sip::read_table(path_of(o, name));
     if (!found)
         return failed(found.error() + "; run `tandemctl sip prepare` as root first");
@@ -87,8 +87,8 @@ result<std::string> read_password(const std::string& file) {
         password.resize(end);
     if (password.empty() || password.size() > longest_password) {
         wipe(password);
-        return failed(fmt::format("{}: its first line must be the password, 1 to {} octets", file.empty() ? "stdin" : file,
-                                  longest_password));
+        return failed(fmt::format("{}: its first line must be the password, 1 to {} octets",
+                                  file.empty() ? "stdin" : file, longest_password));
     }
     return password;
 }
@@ -151,8 +151,13 @@ result<void> make_directory(const sip_options& o) {
 result<void> make_table(const sip_options& o, std::string_view name, sip::table fresh, unsigned mode) {
     const auto path = path_of(o, name);
     const auto there = sip::read_table(path);
-    if (there && there->columns == fresh.columns)
+    if (there && there->columns == fresh.columns) { // Kamailio may have come later than the table
+        struct stat about {};
+        if (::stat(o.directory.c_str(), &about) != 0 || ::chown(path.c_str(), static_cast<uid_t>(-1), about.st_gid) != 0 ||
+            ::chmod(path.c_str(), mode) != 0)
+            return failed(fmt::format("{}: {}", path, std::strerror(errno)));
         return {};
+    }
     if (there && ::rename(path.c_str(), (path + ".bad").c_str()) != 0)
         return failed(fmt::format("{}: cannot be put aside: {}", path, std::strerror(errno)));
     if (auto written = sip::write_table(path, fresh, mode); !written)
@@ -228,15 +233,16 @@ result<void> sip_user_add(const settings& s, const sip_options& o) {
 
 result<void> sip_user_remove(const settings& s, const sip_options& o) {
     auto done = edit(o, sip::users_table, [&](std::vector<sip::row>& rows) -> result<bool> {
-        if (std::erase_if(
-                rows, [&](const sip::row& r) { return r.size() == 3 && r[0] == o.name && r[1] == o.realm; }) == 0)
+        if (std::erase_if(rows,
+                          [&](const sip::row& r) { return r.size() == 3 && r[0] == o.name && r[1] == o.realm; }) == 0)
             return failed(
                 fmt::format("there is no SIP user {} of realm {}: see `tandemctl sip user list`", o.name, o.realm));
         return true;
     });
     if (done)
         say(s, {{"user", o.name}, {"realm", o.realm}},
-            fmt::format("SIP user {} of realm {} is removed; what it registered runs out by itself\n", o.name, o.realm));
+            fmt::format("SIP user {} of realm {} is removed; what it registered runs out by itself\n", o.name,
+                        o.realm));
     return done;
 }
 
