@@ -43,6 +43,8 @@ sip::table sip_names::rows() {
     sip::table all{sip::names_columns, {}};
     for (const auto& session : sessions_.all()) {
         auto names = store_.unit_names(session.unit);
+        for (const auto& name : names) // who is called by it
+            all.rows.push_back({name, session.unit});
         names.push_back(session.unit);
         for (const auto& address : session.inner)
             for (const auto& name : names)

@@ -153,10 +153,10 @@ class Agent:
         return self.request("REGISTER", f"sip:{self.proxy}", to, f"reg-{self.user}-{self.port}", self._registers, extra=extra,
                             sender=sender).splitlines()[0]
 
-    def invite(self, user, call_id):
+    def invite(self, user, call_id, sender=None):
         """The call, up; SipError with the status line where it is refused."""
         to = f"<sip:{user}@{self.proxy}>"
-        reply = self.request("INVITE", f"sip:{user}@{self.proxy}", to, call_id, 1, body=self.sdp)
+        reply = self.request("INVITE", f"sip:{user}@{self.proxy}", to, call_id, 1, body=self.sdp, sender=sender)
         call = Call(self, call_id, reply, 1)
         if " 200 " not in reply.splitlines()[0]:
             self.request("ACK", f"sip:{user}@{self.proxy}", header(reply, "To"), call_id, 1)

@@ -40,6 +40,17 @@ def test(t):
             check(False, f"unit name {words} is refused")
         except CtlError as refused:
             equal(refused.code, 1, f"unit name {words}: {refused}")
+    pbx.register()
+    for name in ("+46702", "+46701"):
+        call = alice.invite(name, f"to{name}")
+        equal([m.split(" ")[1].split("@")[0] for m in pbx.asked("INVITE", call.call_id)], [f"sip:{name}"], f"the PBX is called as {name}")
+        check(" 200 " in call.bye(), "BYE")
+    gw.ctl("policy", "set", "pbx", next(iter(gw.ctl("level", "list")["levels"]))["name"])
+    call = pbx.invite("alice", "under-its-name", sender="+46701")
+    equal([(c["caller"], c["callee"]) for c in gw.ctl("call", "list")["calls"]], [("+46701", "alice")], "the call's parties")
+    rules = {step["rule"]: step["level"] for step in gw.ctl.media()[0]["why"]}
+    check(rules.get("security database: caller's unit"), f"the unit is asked beside its name: {rules}")
+    check(" 200 " in call.bye(), "BYE")
     gw.controlplane.stop()
     gw.start_controlplane()
     equal(gw.ctl("unit", "name", "list", "pbx"), {"id": "pbx", "names": ["+46701", "+46702"]}, "names after a restart")
