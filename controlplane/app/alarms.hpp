@@ -46,6 +46,7 @@ inline constexpr const char* disk = "disk";
 inline constexpr const char* revocation = "revocation";
 inline constexpr const char* perimeter = "perimeter";
 inline constexpr const char* certificate = "certificate";
+inline constexpr const char* sip_names = "sip-names";
 } // namespace alarms
 
 } // namespace tandem::control

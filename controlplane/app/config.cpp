@@ -192,8 +192,9 @@ void read_policy(const reader& r, const toml::table& root, config& to) {
 
 config read_all(const reader& r, const toml::table& root) {
     config to;
-    std::vector<std::string_view> known{"version",   "instance", "run_dir", "dataplane", "database", "master_key_file",
-                                        "log_level", "tunnel",   "ng",      "media",     "store"};
+    std::vector<std::string_view> known{"version",         "instance",  "run_dir", "dataplane", "database",
+                                        "master_key_file", "log_level", "tunnel",  "ng",        "media",
+                                        "store",           "sip",       "policy"};
     known.insert(known.end(), policy::main_file_keys.begin(), policy::main_file_keys.end());
     r.only(root, "", known);
     const auto* version = root.get("version");
@@ -246,6 +247,14 @@ config read_all(const reader& r, const toml::table& root) {
     read_media(r, root, to.media);
     to.media.unit_reserve = to.unit_reserve / 100.0;
     read_store(r, root, to.store);
+    if (const auto* sip = r.table(root, "sip")) {
+        r.only(*sip, " in [sip]", {"directory"});
+        r.text(*sip, "directory", to.sip_directory);
+    }
+    if (const auto* policy = r.table(root, "policy")) {
+        r.only(*policy, " in [policy]", {"strict_names"});
+        r.flag(*policy, "strict_names", to.strict_names);
+    }
     read_policy(r, root, to);
     return to;
 }

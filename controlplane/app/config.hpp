@@ -43,8 +43,10 @@ struct config {
     std::vector<callcontrol::network> ng_from; // empty: anybody but the inner network
     media::settings media;
     store_settings store;
-    std::string levels_file; // empty: the policy stands in `file`
-    policy::config policy;   // as it was at start; the engine has what is in force
+    bool strict_names = false; // [policy]: a party under somebody else's name is refused
+    std::string sip_directory; // Kamailio's tables (controlplane/sip); empty: no SIP gateway is told names
+    std::string levels_file;   // empty: the policy stands in `file`
+    policy::config policy;     // as it was at start; the engine has what is in force
 
     [[nodiscard]] std::string ops_socket() const;
     [[nodiscard]] std::string lock_file() const { return run_dir + "/controlplane.lock"; }

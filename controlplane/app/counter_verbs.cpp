@@ -76,6 +76,7 @@ json verbs::own_counters() const {
     for (const auto& [name, times] : rooms_.calls.ignored().each())
         count(("ng_ignored " + name).c_str(), times);
     count("ng_ignored others", rooms_.calls.ignored().others());
+    count("foreign_names", ng.foreign_names);
     const auto records = rooms_.store.count();
     count("database_failures", records.failures);
     count("database_retried", records.retried);

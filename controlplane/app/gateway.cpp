@@ -18,7 +18,7 @@ constexpr unsigned looks_per_guard = 10;        // at the kernel's rules, which 
 constexpr std::chrono::seconds first_answer{3}; // a store may take so long at start before it is an alarm
 
 callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health,
-                                media::manager& relay) {
+                                media::manager& relay, records::database& store) {
     callcontrol::config ng;
     ng.trouble = [&health] { return health.well() ? std::string() : health.trouble(); };
     ng.use = [&relay] {
@@ -30,6 +30,8 @@ callcontrol::config ng_settings(const config& settings, const dataplane_client::
         return most;
     };
     ng.listen = settings.ng;
+    ng.unit_of = [&store](const std::string& name) { return store.owner_of_name(name); };
+    ng.strict_names = settings.strict_names;
     ng.core_interface = settings.media.core;
     ng.max_calls = settings.max_calls;
     ng.max_media = settings.max_media;
@@ -92,8 +94,9 @@ gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<r
       health_(io, dataplane_), policy_(settings.policy), levels_(settings, policy_, alarms_),
       sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
       relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()),
-      calls_(io, ng_settings(settings, health_, relay_), relay_, sessions_, local_->calls()),
-      watch_(settings, dataplane_, health_, relay_, alarms_), look_timer_(io) {}
+      calls_(io, ng_settings(settings, health_, relay_, *local_), relay_, sessions_, local_->calls()),
+      names_(io, settings.sip_directory, *local_, sessions_), watch_(settings, dataplane_, health_, relay_, alarms_),
+      look_timer_(io) {}
 
 gateway::~gateway() = default;
 
@@ -133,20 +136,22 @@ tl::expected<void, std::string> gateway::open_store() {
 rooms gateway::parts() {
     auto& rules = shared_ ? static_cast<policy::store&>(*shared_) : *local_rules_;
     auto& archive = shared_ ? static_cast<records::archive&>(*shared_) : local_->records();
-    return {settings_, *local_, dataplane_, stats_,  sessions_,
-            relay_,    calls_,  policy_,    rules,   archive,
-            levels_,   alarms_, memory_,    health_, [this] { return store_state(); }};
+    return {settings_, *local_, dataplane_, stats_,  sessions_, relay_,  calls_, policy_,
+            rules,     archive, levels_,    alarms_, memory_,   health_, names_, [this] { return store_state(); }};
 }
 
 tl::expected<void, std::string> gateway::start() {
     sessions_.on_up = [this](const session::session_info& session) {
         spdlog::info("unit {} is up from {}:{} ({})", session.unit, session.outer.to_string(), session.outer_port,
                      session.cipher);
+        names_.up(session);
         relay_.session_up(session);
         protocol::spawn_contained(io_, "a unit's source", prove({session}));
     };
     sessions_.on_down = [this](const session::session_info& session, bool final) {
         spdlog::info("unit {} is down{}", session.unit, final ? ", its session is over" : "");
+        if (final)
+            names_.changed();
         relay_.session_down(session, final);
     };
     add_gates();
@@ -176,6 +181,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
         protocol::spawn_contained(io_, "units' sources", prove(sessions_.all()));
         then(greeting, lost);
     };
+    names_.changed();
     dataplane_.start();
     health_.start();
     look_again();
@@ -185,6 +191,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
 void gateway::stop() {
     stopped_ = true;
     look_timer_.cancel();
+    names_.stop();
     ops_->stop();
     calls_.stop();
     relay_.stop();
@@ -284,6 +291,9 @@ void gateway::look() {
                 "elsewhere");
     const auto doubt = local_->clock_doubt();
     alarms_.set(alarms::clock, !doubt.empty(), doubt);
+    alarms_.set(alarms::sip_names, !names_.trouble().empty(),
+                fmt::format("the SIP gateway is not told the units' names, it refuses those that are new: {}",
+                            names_.trouble()));
     const auto seedless = relay_.units_without_seeds();
     alarms_.set(
         alarms::seeds, !seedless.empty(),

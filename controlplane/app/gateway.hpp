@@ -18,6 +18,7 @@
 #include "controlplane/app/memory_limit.hpp"
 #include "controlplane/app/ops_server.hpp"
 #include "controlplane/app/ops_verbs.hpp"
+#include "controlplane/app/sip_names.hpp"
 #include "controlplane/dataplane_client/health.hpp"
 #include "controlplane/records/postgres.hpp"
 
@@ -65,6 +66,7 @@ private:
     session::manager sessions_;
     media::manager relay_;
     callcontrol::server calls_;
+    sip_names names_;
     alarm_watch watch_;
     std::unique_ptr<verbs> answers_;
     std::unique_ptr<ops_server> ops_;

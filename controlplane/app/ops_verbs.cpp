@@ -63,6 +63,9 @@ std::optional<verb_result> verbs::run_at_once(const std::string& verb, json& arg
         {"unit list", [](verbs& v, json&, const std::string&) { return v.unit_list(); }},
         {"unit show", [](verbs& v, json& a, const std::string&) { return v.unit_show(a); }},
         {"unit remove", [](verbs& v, json& a, const std::string&) { return v.unit_remove(a); }},
+        {"unit name list", [](verbs& v, json& a, const std::string&) { return v.unit_name_list(a); }},
+        {"unit name add", [](verbs& v, json& a, const std::string&) { return v.unit_name_add(a); }},
+        {"unit name remove", [](verbs& v, json& a, const std::string&) { return v.unit_name_remove(a); }},
         {"session list", [](verbs& v, json&, const std::string&) { return v.session_list(); }},
         {"session show", [](verbs& v, json& a, const std::string&) { return v.session_show(a); }},
         {"session drop", [](verbs& v, json& a, const std::string&) { return v.session_drop(a); }},
@@ -112,7 +115,8 @@ asio::awaitable<verb_result> verbs::run(std::string verb, json args, std::string
     if (verb == "record show")
         co_return co_await record_show(std::move(args));
     co_return usage(
-        fmt::format("unknown verb \"{}\"; known: version, status, unit add|list|show|remove, session list|show|drop, "
+        fmt::format("unknown verb \"{}\"; known: version, status, unit add|list|show|remove, unit name "
+                    "add|list|remove, session list|show|drop, "
                     "media list|show|rekey, call list, counters, drops, port, level list|reload|check|set, policy "
                     "list|show|set|unset|import|export|explain|log|profile|forget, record list|show|export, alarm "
                     "list, clock accept",

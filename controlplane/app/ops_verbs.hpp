@@ -45,6 +45,7 @@ struct rooms {
     alarm_board& alarms;
     memory_limit& memory;
     const dataplane_client::health_watch& health;
+    sip_names& names;
     std::function<nlohmann::json()> store_state; // for `status`: {kind, connected, trouble, ...}
 };
 
@@ -75,6 +76,9 @@ private:
     [[nodiscard]] verb_result unit_list();
     [[nodiscard]] verb_result unit_show(const nlohmann::json& args);
     [[nodiscard]] verb_result unit_remove(const nlohmann::json& args);
+    [[nodiscard]] verb_result unit_name_list(const nlohmann::json& args);
+    [[nodiscard]] verb_result unit_name_add(const nlohmann::json& args);
+    [[nodiscard]] verb_result unit_name_remove(const nlohmann::json& args);
     [[nodiscard]] verb_result session_list() const;
     [[nodiscard]] verb_result session_show(const nlohmann::json& args) const;
     [[nodiscard]] verb_result session_drop(const nlohmann::json& args);

@@ -28,8 +28,8 @@ policy::party party_of(std::string text, const std::string& domain) {
         text.erase(0, 4);
     const auto at = text.find('@');
     if (at == std::string::npos)
-        return {text, domain};
-    return {text.substr(0, at), text.substr(at + 1)};
+        return {text, domain, {}};
+    return {text.substr(0, at), text.substr(at + 1), {}};
 }
 
 json change_json(const policy::rule_change& change) {
@@ -177,6 +177,8 @@ asio::awaitable<verb_result> verbs::policy_explain(json args) {
     call.dialled = text_arg(args, "dialled");
     if (call.caller.id.empty() || call.callee.id.empty())
         co_return usage("policy explain needs both parties: {\"caller\": \"alice\", \"callee\": \"+46701234567\"}");
+    for (auto* who : {&call.caller, &call.callee})
+        who->unit = rooms_.store.owner_of_name(who->id);
     call.devices = co_await rooms_.relay.advice(call.caller, call.callee);
     const auto& of = rooms_.policy;
     const auto decided = of.explain(call);

@@ -37,6 +37,7 @@ json verbs::unit_json(const records::unit& unit) const {
             {"comment", unit.comment},
             {"created", time_text(std::chrono::system_clock::from_time_t(unit.created))},
             {"has_psk", unit.has_psk},
+            {"names", rooms_.store.unit_names(unit.id)},
             {"session", session ? to_json(*session) : json()}};
 }
 
@@ -86,8 +87,38 @@ verb_result verbs::unit_remove(const json& args) {
     if (!rooms_.store.remove_unit(id))
         return failed(fmt::format("there is no unit {}: see `tandemctl unit list`", id));
     rooms_.sessions.forget(id);
+    rooms_.names.changed();
     spdlog::info("unit {} removed", id);
     return json{{"id", id}, {"session_dropped", had_session}};
+}
+
+verb_result verbs::unit_name_list(const json& args) {
+    const auto unit = unit_show(args);
+    if (!unit)
+        return unit;
+    return json{{"id", (*unit)["id"]}, {"names", (*unit)["names"]}};
+}
+
+verb_result verbs::unit_name_add(const json& args) {
+    const auto id = text_arg(args, "id"), name = text_arg(args, "name");
+    if (id.empty() || name.empty())
+        return usage(R"(name the unit and a name: {"id": "pbx", "name": "+46701234567"})");
+    if (auto added = rooms_.store.add_unit_name(id, name); !added)
+        return failed(added.error());
+    rooms_.names.changed();
+    spdlog::info("{} is a name of unit {}", name, id);
+    return json{{"id", id}, {"name", name}};
+}
+
+verb_result verbs::unit_name_remove(const json& args) {
+    const auto id = text_arg(args, "id"), name = text_arg(args, "name");
+    if (id.empty() || name.empty())
+        return usage(R"(name the unit and a name: {"id": "pbx", "name": "+46701234567"})");
+    if (!rooms_.store.remove_unit_name(id, name))
+        return failed(fmt::format("{} is no name of unit {}: see `tandemctl unit name list {}`", name, id, id));
+    rooms_.names.changed();
+    spdlog::info("{} is no longer a name of unit {}", name, id);
+    return json{{"id", id}, {"name", name}};
 }
 
 // --- sessions --------------------------------------------------------------------------------------------------------

@@ -341,6 +341,12 @@ media::media_request relay_request(const call& c, const media_line& line, bool c
     out.callee_domain = c.callee_domain;
     out.wish = c.wish;
     out.dialled = c.dialled;
+    const auto unit_of = [&](side s) {
+        const auto& where = line.legs[s].where;
+        return where.kind == leg_kind::unit ? where.unit : std::string();
+    };
+    out.caller_unit = unit_of(c.caller_side());
+    out.callee_unit = unit_of(other(c.caller_side()));
     out.clock_rate = line.clock_rate;
     out.retransmissions = line.retransmissions;
     out.running = c.answered;

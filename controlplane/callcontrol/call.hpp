@@ -99,9 +99,8 @@ struct call {
     void learn_tag(side, const std::string& tag);
     [[nodiscard]] std::vector<media::media_id> media() const; // of all lines, each once
     // The id code that metadata gave for this side.
-    [[nodiscard]] const std::string& id_of(side s) const noexcept {
-        return (s == 0) != callee_offered ? caller : callee;
-    }
+    [[nodiscard]] const std::string& id_of(side s) const noexcept { return s == caller_side() ? caller : callee; }
+    [[nodiscard]] side caller_side() const noexcept { return callee_offered ? 1U : 0U; }
 };
 
 // For the error reply. `of`: only room is missing, and another gateway may have it.

@@ -156,7 +156,8 @@ outcome<place> server::state::place_of_other(const call& c, const media_line& li
     const auto& name = c.interfaces[s];
     const bool want_v6 = r.ipv6.value_or(from.address.is_v6());
     if (name.empty() || names_unit(name)) {
-        const auto session = id.empty() ? std::nullopt : sessions.by_unit(id);
+        const auto unit = settings.unit_of ? settings.unit_of(id) : id;
+        const auto session = unit.empty() ? std::nullopt : sessions.by_unit(unit);
         if (session && session->up && !session->inner.empty()) {
             const bool have = std::any_of(session->inner.begin(), session->inner.end(),
                                           [&](const auto& address) { return address.is_v6() == want_v6; });
@@ -229,6 +230,9 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
         auto far = place_of_other(c, line, here, from, r);
         if (!far)
             co_return refuse(std::move(far.error()));
+        for (const auto& [s, where] : {std::pair{from, &*near}, std::pair{other(from), &*far}})
+            if (auto settled = settle_name(c, s, *where); !settled)
+                co_return refuse(std::move(settled.error()));
         const auto plan = take_offer(c, line, here, from, *near, *far, r);
         if (!plan)
             co_return refuse(plan.error());

@@ -55,6 +55,70 @@ TEST_F(Metadata, CallsOfBeforeTheseKeysAreStillRead) {
     EXPECT_EQ(server->count().calls_recovered, 1U);
 }
 
+class Names : public ng_fixture {
+protected:
+    // +46701 is a name of alice's; alice and carol are units.
+    void know(bool strict = false) {
+        more_settings.unit_of = [](const std::string& name) -> std::string {
+            return name == "+46701" ? "alice" : name == "alice" || name == "carol" ? name : "";
+        };
+        more_settings.strict_names = strict;
+        boot();
+    }
+    void end() { command("delete", {{"call-id", "c"}, {"from-tag", "a"}}); }
+    bencode::value offer_as(const std::string& address, const std::string& caller, const std::string& callee = "bob") {
+        return offer("c", sdp(address, 4000),
+                     {{"metadata", "caller=" + caller + ";callee=" + callee + ";caller-domain=x.example"}});
+    }
+};
+
+TEST_F(Names, AUnitSpeaksAsItsIdCodeAndItsNames) {
+    know();
+    for (const std::string name : {"alice", "+46701"}) {
+        ASSERT_EQ(offer_as("10.64.0.2", name).text_of("result"), "ok");
+        EXPECT_EQ(relay.open_media.rbegin()->second.asked.caller, name);
+        EXPECT_EQ(relay.open_media.rbegin()->second.asked.caller_unit, "alice");
+        EXPECT_EQ(relay.open_media.rbegin()->second.asked.caller_domain, "x.example");
+        end();
+    }
+    EXPECT_EQ(server->count().foreign_names, 0U);
+}
+
+TEST_F(Names, SomebodyElsesNameIsNotAskedAndNotInTheRecord) {
+    know();
+    for (const std::string name : {"carol", "boss", "+46700"}) {
+        ASSERT_EQ(offer_as("10.64.0.2", name).text_of("result"), "ok");
+        EXPECT_EQ(relay.open_media.rbegin()->second.asked.caller, "alice") << name;
+        EXPECT_EQ(relay.open_media.rbegin()->second.asked.caller_domain, "") << "it was of that name";
+        end();
+        EXPECT_EQ(store.ended.back().caller, "alice");
+    }
+    ASSERT_EQ(offer_as("198.51.100.9", "alice").text_of("result"), "ok");
+    EXPECT_EQ(relay.open_media.rbegin()->second.asked.caller, "") << "a unit's name from the core";
+    EXPECT_EQ(server->count().foreign_names, 4U);
+}
+
+TEST_F(Names, ACalleesNameFindsItsUnit) {
+    know();
+    ASSERT_EQ(offer_as("198.51.100.9", "bob", "+46701").text_of("result"), "ok");
+    const auto& asked = relay.open_media.rbegin()->second.asked;
+    EXPECT_EQ(asked.legs[1].unit, "alice");
+    EXPECT_EQ(asked.callee, "+46701");
+    EXPECT_EQ(asked.callee_unit, "alice");
+}
+
+TEST_F(Names, StrictNamesAreRefused) {
+    know(true);
+    const auto refused = offer_as("10.64.0.2", "carol");
+    EXPECT_EQ(refused.text_of("result"), "error");
+    EXPECT_NE(refused.text_of("error-reason").find("unit carol's"), std::string::npos)
+        << refused.text_of("error-reason");
+    EXPECT_EQ(offer_as("198.51.100.9", "alice").text_of("result"), "error");
+    EXPECT_TRUE(relay.open_media.empty());
+    EXPECT_EQ(server->size(), 0U) << "nothing is left";
+    EXPECT_EQ(offer_as("10.64.0.2", "+46701").text_of("result"), "ok");
+}
+
 TEST(ClockRate, IsTheFirstPayloadTypes) {
     const auto rate = [](const std::string& formats, const std::string& more) {
         const auto read = sdp::parse("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"

@@ -45,6 +45,10 @@ struct config {
     std::function<bool(const asio::ip::address&)> is_inner;
     // A unit's leg: whether received-from may be missing. Where it is given, it is an inner address of that unit, always.
     bool received_from_optional = false;
+    // Whose name it is: the id code of the unit that has it as id code or as a name of its own; empty: no unit's. Left
+    // out: a name is whoever's says so.
+    std::function<std::string(const std::string& name)> unit_of;
+    bool strict_names = false; // a party under somebody else's name is refused, not renamed
     // Why this gateway cannot serve calls now, a sentence; empty = it can. Asked at each ping and new call: waits for
     // nothing.
     std::function<std::string()> trouble;
@@ -100,6 +104,7 @@ struct counters {
     std::uint64_t pings_refused = 0;    // answered with what is wrong
     std::uint64_t calls_recovered = 0;  // taken up from the store at start
     std::uint64_t metadata_ignored = 0; // values of level, dialled, caller-domain, callee-domain that cannot be such
+    std::uint64_t foreign_names = 0;    // parties that said somebody else's name
 };
 
 struct call_summary { // for the ops socket

@@ -141,6 +141,9 @@ struct server::state : std::enable_shared_from_this<server::state> {
     void media_ended(media::media_id, const std::string& call_id, const std::string& cause);
 
 private:
+    // names.cpp
+    [[nodiscard]] outcome<void> settle_name(call& draft, side, const place&);
+
     void close_media(const std::vector<media::media_id>&, const std::string& cause);
     void take_back(const std::vector<media_line>& wanted, const call& in_force); // what a re-offer took
     asio::awaitable<std::optional<held_call>> hold(const std::string& call_id);  // nothing: unknown, or ended meanwhile

@@ -62,12 +62,17 @@ asio::awaitable<std::optional<policy::advice>> ask(session::directory* sessions,
 
 std::vector<std::string> manager::state::peers_of(const media_terms& of, std::size_t i) const {
     // Leg 0 made the first offer, which is the callee where it came in the answer to an INVITE without one.
-    const bool is_callee = of.legs[i].unit == callee || (i == 1 && of.legs[i].unit != caller);
-    return is_callee ? names_of({caller, caller_domain}) : names_of({callee, callee_domain});
+    const bool is_callee = of.legs[i].unit == (callee_unit.empty() ? callee : callee_unit) ||
+                           (i == 1 && of.legs[i].unit != (caller_unit.empty() ? caller : caller_unit));
+    return is_callee ? names_of({caller, caller_domain, {}}) : names_of({callee, callee_domain, {}});
 }
 
 policy::question manager::question_of(const state& m, const media_request& request) const {
-    return {{m.caller, m.caller_domain}, {m.callee, m.callee_domain}, request.wish, request.dialled, {}};
+    return {{m.caller, m.caller_domain, request.caller_unit},
+            {m.callee, m.callee_domain, request.callee_unit},
+            request.wish,
+            request.dialled,
+            {}};
 }
 
 void manager::take_decision(state& m, policy::decision decided) {
@@ -110,7 +115,8 @@ void manager::ask_contacts(const media_ptr& m, const media_terms& of) {
 asio::awaitable<std::vector<policy::advice>> manager::advice(policy::party caller, policy::party callee) {
     std::vector<policy::advice> out;
     for (const bool is_callee : {false, true}) {
-        const auto session = sessions_.by_unit(is_callee ? callee.id : caller.id);
+        const auto& who = is_callee ? callee : caller;
+        const auto session = sessions_.by_unit(who.unit.empty() ? who.id : who.unit);
         const auto peers = names_of(is_callee ? caller : callee);
         if (!session || !session->up || peers.empty())
             continue;

@@ -119,6 +119,8 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     m->callee = request.callee;
     m->caller_domain = request.caller_domain;
     m->callee_domain = request.callee_domain;
+    m->caller_unit = request.caller_unit;
+    m->callee_unit = request.callee_unit;
     m->running = request.running;
     m->with_unit = std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; });
     m->opened = protocol::moment::now();
@@ -207,7 +209,9 @@ asio::awaitable<result<std::vector<media_locals>>> manager::update(std::vector<m
 void manager::learn(state& m, const media_request& request) {
     for (const auto& [to, from] : {std::pair{&m.callee, &request.callee},
                                    {&m.caller_domain, &request.caller_domain},
-                                   {&m.callee_domain, &request.callee_domain}})
+                                   {&m.callee_domain, &request.callee_domain},
+                                   {&m.caller_unit, &request.caller_unit},
+                                   {&m.callee_unit, &request.callee_unit}})
         if (!from->empty())
             *to = *from;
 }

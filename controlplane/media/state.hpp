@@ -89,7 +89,8 @@ struct manager::state {
     std::uint32_t branch = 0;
     std::uint32_t index = 0;
     std::string kind, caller, callee, caller_domain, callee_domain;
-    policy::level level;  // its own: a reload does not change a running call
+    std::string caller_unit, callee_unit; // not kept over a restart: then a party is told by its name
+    policy::level level;                  // its own: a reload does not change a running call
     bool decided = false; // for good, with the units' advice; before, `level` is what the offer alone gives
     std::string decided_by;
     std::vector<policy::step> why;

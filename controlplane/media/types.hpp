@@ -81,6 +81,7 @@ struct media_request {
     std::string kind;                              // "audio", "video"
     std::string caller, callee;                    // from metadata, for policy and records
     std::string caller_domain, callee_domain;      // likewise; empty where not given
+    std::string caller_unit, callee_unit;          // whose legs they are; empty = no unit's
     std::string wish;                              // the caller's: a level's name (metadata `level`)
     std::string dialled;                           // as dialled, a level prefix perhaps included (metadata `dialled`)
     std::uint32_t clock_rate = 8000;               // of the first payload type, for jitter in time

@@ -18,8 +18,9 @@ namespace tandem::policy {
 
 // One end of a call, as signalling names it.
 struct party {
-    std::string id;     // id code, user part of the SIP address, or telephone number
-    std::string domain; // of its SIP address; empty where it is not known
+    std::string id;        // id code, user part of the SIP address, or telephone number
+    std::string domain;    // of its SIP address; empty where it is not known
+    std::string unit = {}; // whose leg it is: asked beside `id`; empty = no unit's
 };
 
 // What a unit of the call said about it (CONTACT exchange): from its own contacts and its own history. Names of levels

@@ -11,7 +11,8 @@ namespace tandem::policy {
 
 namespace {
 
-constexpr const char* sides[2] = {"caller", "callee"};
+// A party under its name, and the unit that speaks under it where that is another.
+constexpr const char* sides[4] = {"caller", "callee", "caller's unit", "callee's unit"};
 
 // For sentences: what a name from outside may not do to a log line, it does not do here either. No name that counts has
 // letters outside of ASCII.
@@ -83,7 +84,7 @@ private:
     const question& call_;
     policy::counters tally_;
     std::vector<step> steps_;
-    std::optional<rule> rows_[2]; // what the security database says of either side; only rows with a level
+    std::optional<rule> rows_[4]; // what the security database says of either side; only rows with a level
     int best_ = none;
     std::size_t decider_ = 0;
 };
@@ -204,7 +205,7 @@ void engine::inquiry::clamp() {
 key_source engine::inquiry::choose_keys(const level& row) {
     std::string text;
     std::optional<key_source> rules, wish;
-    for (std::size_t side = 0; side < 2; ++side)
+    for (std::size_t side = 0; side < 4; ++side)
         if (rows_[side] && rows_[side]->keys && (!rules || strength(*rows_[side]->keys) > strength(*rules))) {
             rules = rows_[side]->keys;
             text = fmt::format("security database: {}", sides[side]);
@@ -233,7 +234,7 @@ key_source engine::inquiry::choose_keys(const level& row) {
 
 path_choice engine::inquiry::choose_path(const level& row) {
     std::optional<std::size_t> by;
-    for (std::size_t side = 0; side < 2; ++side)
+    for (std::size_t side = 0; side < 4; ++side)
         if (rows_[side] && rows_[side]->path &&
             (!by || (*rows_[*by]->path == path_choice::either && *rows_[side]->path != path_choice::either)))
             by = side;
@@ -248,9 +249,12 @@ path_choice engine::inquiry::choose_path(const level& row) {
 
 decision engine::inquiry::run() {
     tally_.decisions = 1;
-    steps_.reserve(10 + 2 * call_.devices.size());
+    steps_.reserve(12 + 2 * call_.devices.size());
     ask_rules(0, call_.caller);
     ask_rules(1, call_.callee);
+    for (const auto& [side, who] : {std::pair{2U, &call_.caller}, std::pair{3U, &call_.callee}})
+        if (!who->unit.empty() && who->unit != who->id)
+            ask_rules(side, {who->unit, {}, {}});
     ask_devices();
     ask_predictors();
     ask_wish();

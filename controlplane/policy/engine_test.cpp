@@ -176,6 +176,21 @@ TEST_F(Policy, TheOperatorsBoundsHaveTheLastWord) {
     EXPECT_EQ(it().count().lowered_to_ceiling, 1u);
 }
 
+TEST_F(Rim21, AUnitIsAskedBesideTheNameThatItSays) {
+    listed("pbx", "elevated");
+    listed("+4670", "high");
+    auto q = call("+46801", "bob");
+    q.caller.unit = "pbx";
+    EXPECT_EQ(said(q), "elevated by security database: caller's unit");
+    q.caller.id = "+46701";
+    EXPECT_EQ(said(q), "high by security database: caller");
+    EXPECT_EQ(asked(q, "security database: caller's unit").level, "elevated");
+    q.caller.id = "pbx";
+    const auto steps = it().decide(q).steps;
+    EXPECT_TRUE(std::ranges::none_of(steps, [](const auto& s) { return s.rule == "security database: caller's unit"; }))
+        << "once";
+}
+
 TEST_F(Rim23, AUnitsContactsAndHistoryAreHeardBesideTheDatabase) {
     auto q = call();
     q.devices = {{"alice", "high", "", "contact bob", {}}, {"bob", "", "elevated", "5 calls", {}}};

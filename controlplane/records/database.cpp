@@ -305,6 +305,18 @@ std::optional<unit> database::find_unit(const std::string& id) {
 std::size_t database::unit_count() {
     return impl_->units.count();
 }
+tl::expected<void, std::string> database::add_unit_name(const std::string& id, const std::string& name) {
+    return impl_->units.add_name(id, name);
+}
+bool database::remove_unit_name(const std::string& id, const std::string& name) {
+    return impl_->units.remove_name(id, name);
+}
+std::vector<std::string> database::unit_names(const std::string& id) {
+    return impl_->units.names(id);
+}
+std::string database::owner_of_name(std::string_view name) {
+    return impl_->units.owner(name);
+}
 
 identity::psk_store& database::identities() noexcept {
     return impl_->units;

@@ -75,6 +75,11 @@ public:
     [[nodiscard]] std::vector<unit> units();
     [[nodiscard]] std::optional<unit> find_unit(const std::string& id);
     [[nodiscard]] std::size_t unit_count();
+    // Names under which a unit may speak beside its id code (a PBX has many). The error is a sentence.
+    tl::expected<void, std::string> add_unit_name(const std::string& id, const std::string& name);
+    bool remove_unit_name(const std::string& id, const std::string& name);
+    [[nodiscard]] std::vector<std::string> unit_names(const std::string& id);
+    [[nodiscard]] std::string owner_of_name(std::string_view name); // a unit's id code; empty: no unit's
 
     [[nodiscard]] identity::psk_store& identities() noexcept;
     [[nodiscard]] session::session_store& sessions() noexcept;

@@ -106,6 +106,28 @@ TEST_F(store_test, SessionsSurvive) {
     EXPECT_EQ(rows[0].inner[1].to_string(), "fd64::2");
 }
 
+TEST_F(store_test, ANameIsOneUnitsAndNobodysIdCode) {
+    ASSERT_TRUE(db->add_unit("pbx", {}, ""));
+    ASSERT_TRUE(db->add_unit("alice", {}, ""));
+    ASSERT_TRUE(db->add_unit_name("pbx", "+46701"));
+    ASSERT_TRUE(db->add_unit_name("pbx", "+46702"));
+    ASSERT_TRUE(db->add_unit_name("pbx", "+46702")) << "again: it is there";
+    EXPECT_FALSE(db->add_unit_name("alice", "+46701")) << "another's name";
+    EXPECT_FALSE(db->add_unit_name("alice", "pbx")) << "another's id code";
+    EXPECT_FALSE(db->add_unit_name("alice", "a b"));
+    EXPECT_FALSE(db->add_unit_name("nobody", "x"));
+    EXPECT_FALSE(db->add_unit("+46701", {}, "")) << "an id code that is another's name";
+    open();
+    EXPECT_EQ(db->unit_names("pbx"), (std::vector<std::string>{"+46701", "+46702"}));
+    EXPECT_EQ(db->owner_of_name("pbx"), "pbx");
+    EXPECT_EQ(db->owner_of_name("+46702"), "pbx");
+    EXPECT_EQ(db->owner_of_name("nobody"), "");
+    EXPECT_TRUE(db->remove_unit_name("pbx", "+46702"));
+    EXPECT_FALSE(db->remove_unit_name("pbx", "+46702"));
+    EXPECT_TRUE(db->remove_unit("pbx"));
+    EXPECT_TRUE(db->add_unit_name("alice", "+46701")) << "a unit's names go with it";
+}
+
 TEST_F(store_test, CallsSurvive) {
     db->calls().put("a@b", R"({"x":1})");
     db->calls().put("a@b", R"({"x":2})");

@@ -97,6 +97,13 @@ tl::expected<void, std::string> unit_rows::add(const std::string& id, std::span<
         return tl::unexpected(fmt::format("unit {} is there already: remove it first, or choose another id", id));
     if (auto fine = check_credential(id, psk, spki); !fine)
         return fine;
+    const auto named = guarded("reading a name", [&]() -> std::string {
+        auto row = once(db_, "SELECT unit FROM unit_name WHERE name = ?");
+        return row.bind(id).step() ? row.text(0) : std::string();
+    });
+    if (!named.empty())
+        return tl::unexpected(
+            fmt::format("{} is a name of unit {}: remove it there first, or choose another id", id, named));
     std::vector<std::uint8_t> sealed;
     if (!psk.empty()) {
         sealed = keys_.seal(psk, psk_context(id));
@@ -120,6 +127,56 @@ tl::expected<void, std::string> unit_rows::add(const std::string& id, std::span<
     return {};
 }
 
+tl::expected<void, std::string> unit_rows::add_name(const std::string& id, const std::string& name) {
+    if (!valid_id(name))
+        return tl::unexpected(std::string("a name has 1 to 64 letters, digits or . _ - + @ :"));
+    if (!find(id))
+        return tl::unexpected(fmt::format("there is no unit {}: see `tandemctl unit list`", id));
+    if (name == id)
+        return tl::unexpected(fmt::format("{} is the unit's id code, which is its own already", name));
+    if (find(name))
+        return tl::unexpected(fmt::format("{} is another unit's id code: choose another name", name));
+    const auto owner = guarded("reading a name", [&]() -> std::string {
+        auto row = once(db_, "SELECT unit FROM unit_name WHERE name = ?");
+        return row.bind(name).step() ? row.text(0) : std::string();
+    });
+    if (owner == id)
+        return {};
+    if (!owner.empty())
+        return tl::unexpected(fmt::format("{} is a name of unit {}: remove it there first", name, owner));
+    const bool done = guarded("adding a name", [&] {
+        once(db_, "INSERT INTO unit_name(name, unit) VALUES(?, ?)").bind(name).bind(id).step();
+        return true;
+    });
+    if (!done)
+        return tl::unexpected(std::string("the name could not be written: see the log"));
+    return {};
+}
+
+bool unit_rows::remove_name(const std::string& id, const std::string& name) {
+    return guarded("removing a name", [&] {
+        once(db_, "DELETE FROM unit_name WHERE name = ? AND unit = ?").bind(name).bind(id).step();
+        return sqlite3_changes(db_.get()) == 1;
+    });
+}
+
+std::vector<std::string> unit_rows::names(const std::string& id) {
+    return guarded("reading names", [&] {
+        std::vector<std::string> found;
+        auto row = once(db_, "SELECT name FROM unit_name WHERE unit = ? ORDER BY name");
+        for (row.bind(id); row.step();)
+            found.push_back(row.text(0));
+        return found;
+    });
+}
+
+std::string unit_rows::owner(std::string_view name) {
+    return guarded("reading a name", [&] {
+        auto row = owner_.begin();
+        return row.bind(name).step() ? row.text(0) : std::string();
+    });
+}
+
 bool unit_rows::remove(const std::string& id) {
     return guarded("removing a unit", [&] {
         once(db_, "INSERT OR IGNORE INTO unit_gone(id) SELECT id FROM unit WHERE id = ? AND psk IS NULL")
@@ -128,6 +185,7 @@ bool unit_rows::remove(const std::string& id) {
         once(db_, "DELETE FROM unit WHERE id = ?").bind(id).step();
         const bool removed = sqlite3_changes(db_.get()) == 1;
         once(db_, "DELETE FROM session WHERE unit = ?").bind(id).step();
+        once(db_, "DELETE FROM unit_name WHERE unit = ?").bind(id).step();
         return removed;
     });
 }

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import netns as _netns
 from process import Process, ProcessError
+from sip_gateway import enrol, password_of
 
 MODULES = "/usr/lib/baresip/modules"
 
@@ -93,7 +94,7 @@ class Baresip:
             sndfile_module="module                  sndfile.so" if record else ""))
         (self.dir / "contacts").write_text("")
         domain = registrar or f"{host}:{port}"
-        parameters = [f"answermode={'auto' if answer else 'manual'}", f"audio_codecs={codecs}", "auth_pass=none", "ptime=20",
+        parameters = [f"answermode={'auto' if answer else 'manual'}", f"audio_codecs={codecs}", f"auth_pass={password_of(user)}", "ptime=20",
                       f"regint={60 if register and registrar else 0}"]
         if srtp:
             parameters.append("mediaenc=srtp-mand")
@@ -102,6 +103,8 @@ class Baresip:
     # -- the program ----------------------------------------------------------
 
     def start(self, timeout=10.0):
+        if self.registrar:
+            enrol(self.user, self.registrar, self.address)
         self.process = Process(f"baresip-{self.user}", ["baresip", "-f", self.dir], self.log_dir, self.netns,
                                env={"HOME": str(self.dir)}, survive=self.survive)
         end = time.monotonic() + timeout

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from netns import run
 from process import Process, ProcessError
+from sip_gateway import SipGateway
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _rooms = {"tandem-dataplane": "dataplane/app", "tandem-holder": "dataplane/app", "tandem-controlplane": "controlplane/app",
@@ -172,9 +172,11 @@ class Gateway:
             [("[tunnel]", {"listen": [self.server], "tun": tun, "inner4": inner4, "inner6": inner6, **(tunnel or {})}),
              # Kamailio says where a message came from; a test's own ng client does where that matters.
              ("[ng]", {"listen": ["127.0.0.1:2223"], "received_from": "required" if kamailio else "optional"}),
+             *([("[sip]", {"directory": self.dir / "sip"})] if kamailio else []),
              ("[media]", {"ports": [20000, 40000], "access": "access", "core": "core", **(media or {})}),
              *([] if levels_file else [(f"[levels.{name}]", body) for name, body in table.items()]), *tables])
         self.dataplane = self.controlplane = self.kamailio = None
+        self.sip = SipGateway(netns, self.dir, self.inner, core, keeps_names=False) if kamailio else None
         self.controlplane_prefix, self.controlplane_env = [], None  # what starts it, and its environment
 
     def write_levels(self, table, tables=(), **keys):
@@ -226,25 +228,8 @@ class Gateway:
 
     def start_kamailio(self):
         """Kamailio with the packaged configuration: SIP on the core address and on the gateway's inner address."""
-        if not shutil.which("kamailio"):
-            raise NotBuilt("kamailio is not installed: run tools/dev/install-deps")
-        config = ROOT / "packaging/kamailio/kamailio.cfg"
-        if not config.exists():
-            raise NotBuilt(f"{config} is missing")
-        scratch = self.dir / "kamailio"
-        scratch.mkdir(exist_ok=True)
-        self.kamailio = Process("kamailio", self._kamailio_command(config, scratch), self.log_dir, self.netns,
-                                survive=self.survive)
-        self.kamailio.wait_for(lambda: self._listens(5060), "SIP socket", 20)
+        self.kamailio = self.sip.start(self.log_dir, self.survive)
         return self.kamailio
-
-    def _kamailio_command(self, config, scratch):
-        # -DD: stay in the foreground; -E: log to stderr.
-        return ["kamailio", "-DD", "-E", "-f", config, "-Y", scratch, "-P", scratch / "kamailio.pid", "-w", scratch,
-                "-m", "64", "-M", "8", "-A", f"INNER_ADDRESS={self.inner}", "-A", f"CORE_ADDRESS={self.core}"]
-
-    def _listens(self, port):
-        return f":{port} " in self.netns.run("ss", "-Hlnu", check=False)
 
     def dataplane_pid(self):
         """The pid of the data plane in force."""
@@ -262,6 +247,8 @@ class Gateway:
     def stop(self):
         """Ends all, last started first; the control plane's and the data plane's exit status must be 0."""
         bad = []
+        if self.sip:
+            self.sip.stop()
         for process in (self.kamailio, self.controlplane, self.dataplane):
             if process is None or not process.alive():
                 continue

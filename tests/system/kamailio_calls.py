@@ -14,7 +14,8 @@ sys.path.insert(0, sys.path[0] + "/../lib")
 import netns
 from baresip import Baresip
 from harness import check, equal, main, skip, wait_until
-from programs import ROOT, build_dir
+from programs import build_dir
+from sip_gateway import SipGateway
 
 INNER, CORE, ALICE, BOB = "10.64.0.1", "198.51.100.1", "10.64.0.2", "198.51.100.10"
 
@@ -90,12 +91,9 @@ class Scene:
         self.gw.address("core0", f"{CORE}/24")
         self.core.address("core0", f"{BOB}/24")
         self.fake = t.start("ng_fake", [fake, "127.0.0.1", "2223", CORE], self.gw)
-        scratch = t.dir / "kamailio"
-        scratch.mkdir()
-        self.kamailio = t.start("kamailio", ["kamailio", "-DD", "-E", "-f", ROOT / "packaging/kamailio/kamailio.cfg", "-Y", scratch,
-                                             "-P", scratch / "pid", "-w", scratch, "-m", "64", "-M", "8",
-                                             "-A", f"INNER_ADDRESS={INNER}", "-A", f"CORE_ADDRESS={CORE}"], self.gw)
-        self.kamailio.wait_for(lambda: ":5060 " in self.gw.run("ss", "-Hlnu", check=False), "SIP socket", 20)
+        self.sip = SipGateway(self.gw, t.dir, INNER, CORE)
+        t.defer(self.sip.stop)
+        self.sip.start(t.log_dir)
         self.silence = t.dir / "play.wav"
         netns_wav(self.silence)
 
@@ -161,6 +159,7 @@ def test(t):
     if not fake.exists():
         skip(f"{fake} is not built: run tools/build")
     scene = Scene(t, fake)
+    scene.sip.peer(BOB)  # the trunk of SIPp and of invite_from
     alice = scene.phone("alice", scene.ue, ALICE, INNER)
     bob = scene.phone("bob", scene.core, BOB, CORE)
 

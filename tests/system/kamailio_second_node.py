@@ -15,7 +15,7 @@ import netns
 import ng
 import sip
 from harness import check, equal, main, skip, wait_until
-from programs import ROOT
+from sip_gateway import SipGateway
 
 CORE, MEDIA, OTHER = "198.51.100.1", "198.51.100.2", "198.51.100.3"
 OURS, THEIRS = "udp:127.0.0.1:2223", "udp:127.0.0.1:2222"
@@ -40,13 +40,10 @@ class Stand:
         other = netns.inside(self.net.gw.name, lambda: ng.Client(port=2222))
         check(other.await_pong() and self.ng.await_pong(), "both nodes answer")
         self.control = t.dir / "kamailio.ctl"
-        scratch = t.dir / "kamailio"
-        scratch.mkdir()
-        self.kamailio = t.start("kamailio", [
-            "kamailio", "-DD", "-E", "--loadmodule=ctl.so", f"--modparam=ctl:binrpc:s:unix:{self.control}",
-            "-f", ROOT / "packaging/kamailio/kamailio.cfg", "-Y", scratch, "-P", scratch / "pid", "-w", scratch, "-m", "64", "-M", "8",
-            "-A", f"INNER_ADDRESS={self.net.access}", "-A", f"CORE_ADDRESS={CORE}", "-A", f'NG="{OURS} {THEIRS}"'], self.net.gw)
-        self.kamailio.wait_for(lambda: ":5060 " in self.net.gw.run("ss", "-Hlnu", check=False), "SIP socket", 20)
+        self.sip = SipGateway(self.net.gw, t.dir, self.net.access, CORE, ng=f"{OURS} {THEIRS}",
+                              more=["--loadmodule=ctl.so", f"--modparam=ctl:binrpc:s:unix:{self.control}"])
+        t.defer(self.sip.stop)
+        self.kamailio = self.sip.start(t.log_dir)
         self.alice, self.bob = (sip.Agent(user, self.net.core, self.net.bob_address, port, CORE, port + 1000)
                                 for user, port in (("alice", 5070), ("bob", 5080)))
         for agent in (self.alice, self.bob):

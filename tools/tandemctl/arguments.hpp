@@ -11,6 +11,7 @@
 #include "tools/tandemctl/commands.hpp"
 #include "tools/tandemctl/policy_commands.hpp"
 #include "tools/tandemctl/sight.hpp"
+#include "tools/tandemctl/sip_commands.hpp"
 
 namespace tandem::ctl {
 
@@ -20,6 +21,7 @@ struct arguments {
     trace_options trace;
     capture_options capture;
     record_options record;
+    sip_options sip;
     std::string id, reason, call_id;
     // level, policy
     std::string name, file, caller, callee, level, keygen, path, comment, wish, dialled, prefix;
@@ -35,5 +37,8 @@ struct arguments {
 void level_verbs(CLI::App& app, arguments& a);
 void policy_verbs(CLI::App& app, arguments& a);
 void record_verbs(CLI::App& app, arguments& a);
+
+// sip_arguments.cpp
+void sip_verbs(CLI::App& app, arguments& a);
 
 } // namespace tandem::ctl

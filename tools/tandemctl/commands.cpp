@@ -72,6 +72,7 @@ const columns unit_fields{{"unit", "id"},
                           {"pre-shared key", "has_psk", form::yes_no},
                           {"created", "created"},
                           {"comment", "comment"},
+                          {"names", "names"},
                           {"session", "session/tsid"},
                           {"up", "session/up", form::yes_no},
                           {"inner", "session/inner"},
@@ -192,6 +193,23 @@ const std::map<std::string, view, std::less<>> views{
      [](const json& r) {
          return fmt::format("unit {} removed{}\n", cell(r.value("id", json()), form::text),
                             r.value("session_dropped", false) ? ", its session ended" : "");
+     }},
+    {"unit name list",
+     [](const json& r) {
+         std::string names;
+         for (const auto& name : r.value("names", json::array()))
+             names += cell(name, form::text) + "\n";
+         return names.empty() ? "no names beside its id code\n" : names;
+     }},
+    {"unit name add",
+     [](const json& r) {
+         return fmt::format("{} is a name of unit {}\n", cell(r.value("name", json()), form::text),
+                            cell(r.value("id", json()), form::text));
+     }},
+    {"unit name remove",
+     [](const json& r) {
+         return fmt::format("{} is no longer a name of unit {}\n", cell(r.value("name", json()), form::text),
+                            cell(r.value("id", json()), form::text));
      }},
     {"session list", list_of("sessions", session_columns, "no sessions")},
     {"session show", [](const json& r) { return fields(r, session_fields); }},

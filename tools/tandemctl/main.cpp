@@ -70,6 +70,24 @@ void sight_verbs(CLI::App& app, arguments& a) {
     capture->callback([&a] { a.chosen = [&a] { return tandem::ctl::capture(a.common, a.capture); }; });
 }
 
+// Names under which a unit speaks beside its id code.
+void unit_name_verbs(CLI::App& unit, arguments& a) {
+    auto* name = unit.add_subcommand("name", "names that are a unit's own, beside its id code")->require_subcommand(1);
+    auto* list = name->add_subcommand("list", "the names of a unit");
+    list->add_option("ID", a.id, "id code")->required();
+    list->callback([&a] { a.chosen = [&a] { return show(a.common, "unit name list", {{"id", a.id}}); }; });
+    for (const auto* verb : {"add", "remove"}) {
+        auto* one = name->add_subcommand(verb, std::string(verb) == "add" ? "the unit may speak as NAME" : "no longer");
+        one->add_option("ID", a.id, "id code")->required();
+        one->add_option("NAME", a.name, "as in From: a number or a name")->required();
+        one->callback([&a, verb] {
+            a.chosen = [&a, verb] {
+                return show(a.common, std::string("unit name ") + verb, {{"id", a.id}, {"name", a.name}});
+            };
+        });
+    }
+}
+
 void unit_verbs(CLI::App& app, arguments& a) {
     auto* unit = app.add_subcommand("unit", "enrolled units")->require_subcommand(1);
     auto* add = unit->add_subcommand("add", "enrols a unit");
@@ -91,6 +109,7 @@ void unit_verbs(CLI::App& app, arguments& a) {
             a.chosen = [&a, verb] { return show(a.common, std::string("unit ") + verb, {{"id", a.id}}); };
         });
     }
+    unit_name_verbs(*unit, a);
 }
 
 void session_verbs(CLI::App& app, arguments& a) {
@@ -184,6 +203,7 @@ int main(int argc, char** argv) {
     level_verbs(app, a);
     policy_verbs(app, a);
     record_verbs(app, a);
+    sip_verbs(app, a);
     try {
         app.parse(argc, argv);
         const auto done = a.chosen();

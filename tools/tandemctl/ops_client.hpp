@@ -25,6 +25,9 @@ using result = tl::expected<T, error>;
 [[nodiscard]] inline tl::unexpected<error> unreachable(std::string text) {
     return tl::unexpected(error{failure::unreachable, std::move(text)});
 }
+[[nodiscard]] inline tl::unexpected<error> failed(std::string text) {
+    return tl::unexpected(error{failure::failed, std::move(text)});
+}
 
 class ops_client {
 public:

@@ -15,10 +15,6 @@
 namespace tandem::ctl {
 namespace {
 
-tl::unexpected<error> failed(std::string text) {
-    return tl::unexpected(error{failure::failed, std::move(text)});
-}
-
 constexpr std::size_t new_key_bytes = 32, longest_hex = 128;
 
 result<psk> read_existing(int fd, const std::string& path) {

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tandemctl against a control plane of our own making: every verb, every exit status, and that no key is shown."""
 
+import hashlib
 import json
 import os
 import socket
@@ -43,6 +44,8 @@ ANSWERS = {
     "status": {"version": "0.1.0", "instance": "nosuch", "pid": 1, "uptime_s": 70, "dataplane": {"connected": True},
                "sessions": {"total": 1, "up": 1}, "levels": []},
     "unit add": UNIT, "unit list": {"units": [UNIT]}, "unit show": UNIT, "unit remove": {"id": "alice", "session_dropped": True},
+    "unit name list": {"id": "alice", "names": ["+46701", "+46702"]}, "unit name add": {"id": "alice", "name": "+46701"},
+    "unit name remove": {"id": "alice", "name": "+46701"},
     "session list": {"sessions": [SESSION]}, "session show": SESSION, "session drop": {"tsid": SESSION["tsid"], "unit": "alice"},
     "media list": {"media": [MEDIA]}, "media show": MEDIA, "media rekey": {"id": 7, "epochs": [4, None]},
     "call list": {"calls": [{"call_id": "c1", "caller": "alice", "callee": "bob", "level": "standard", "decided_by": "default",
@@ -119,6 +122,9 @@ class Tandemctl(unittest.TestCase):
         cases = [(["status"], "status", {}, "70"), (["unit", "list"], "unit list", {}, "alice"),
                  (["unit", "show", "alice"], "unit show", {"id": "alice"}, "192.0.2.10"),
                  (["unit", "remove", "alice"], "unit remove", {"id": "alice"}, "session ended"),
+                 (["unit", "name", "list", "alice"], "unit name list", {"id": "alice"}, "+46702"),
+                 (["unit", "name", "add", "alice", "+46701"], "unit name add", {"id": "alice", "name": "+46701"}, "of unit alice"),
+                 (["unit", "name", "remove", "alice", "+46701"], "unit name remove", {"id": "alice", "name": "+46701"}, "no longer"),
                  (["session", "list"], "session list", {}, "TLS_AES_256_GCM_SHA384"),
                  (["session", "show", "alice"], "session show", {"unit": "alice"}, "10.64.0.1"),
                  (["session", "show", "00112233445566aa"], "session show", {"tsid": "00112233445566aa"}, "alice"),
@@ -209,6 +215,55 @@ class Tandemctl(unittest.TestCase):
         self.assertEqual((status, out), (1, ""))
         self.assertIn("remove it first", err)
         self.assertFalse(os.path.exists(path))
+
+    def sip(self, *arguments, text=""):
+        done = subprocess.run([TOOL, "sip", *arguments, "--dir", os.path.join(self.dir, "sip")], input=text, capture_output=True, text=True,
+                              timeout=30, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def test_sip_users_are_enrolled_without_a_secret_shown(self):
+        status, said = self.sip("user", "add", "bob", text="hush\n")
+        self.assertEqual(status, 1)
+        self.assertIn("sip prepare", said)
+        self.assertEqual(self.sip("prepare")[0], 0)
+        table = os.path.join(self.dir, "sip", "subscriber")
+        times = []
+        for realm, password in (("tandem", "hush"), ("example.com", "psst"), ("tandem", "other")):
+            status, said = self.sip("user", "add", "bob", "--realm", realm, text=password + "\n")
+            self.assertEqual(status, 0, said)
+            self.assertNotIn(password, said)
+            times.append(int(os.stat(table).st_mtime))
+        self.assertEqual(times, sorted(set(times)), "the table's time rises by whole seconds")
+        with open(table) as f:
+            rows = f.read().splitlines()[1:]
+        expected = [f"bob:{realm}:{hashlib.md5(f'bob:{realm}:{password}'.encode()).hexdigest()}"
+                    for realm, password in (("example.com", "psst"), ("tandem", "other"))]
+        self.assertEqual(rows, expected)
+        self.assertEqual(stat.S_IMODE(os.stat(table).st_mode), 0o640)
+        status, said = self.sip("user", "list")
+        self.assertIn("example.com", said)
+        self.assertNotIn(expected[0][-32:], said)
+        self.assertEqual(self.sip("user", "remove", "bob", "--realm", "example.com")[0], 0)
+        self.assertEqual(self.sip("user", "remove", "bob", "--realm", "example.com")[0], 1)
+        for wrong in (("user", "add", "b:b"), ("user", "add", "bob", "--realm", 'a"'), ("peer", "add", "198.51.100.0/33"), ("peer", "add", "pbx")):
+            self.assertEqual(self.sip(*wrong, text="x\n")[0], 2, wrong)
+        self.assertEqual(self.sip("user", "add", "carol", text="\n")[0], 1, "no password")
+
+    def test_sip_prepare_keeps_what_is_there_and_puts_a_damaged_table_aside(self):
+        self.assertEqual(self.sip("prepare")[0], 0)
+        self.assertEqual(self.sip("peer", "add", "2001:db8::/64")[0], 0)
+        where = os.path.join(self.dir, "sip")
+        with open(os.path.join(where, "route_key")) as f:
+            key = f.read()
+        with open(os.path.join(where, "location"), "w"):
+            pass  # a kill while Kamailio wrote it
+        self.assertEqual(self.sip("prepare")[0], 0)
+        with open(os.path.join(where, "route_key")) as f:
+            self.assertEqual(f.read(), key)
+        with open(os.path.join(where, "location")) as f:
+            self.assertTrue(f.read().startswith("id(int,auto) ruid"))
+        self.assertTrue(os.path.exists(os.path.join(where, "location.bad")))
+        self.assertIn("2001:db8::/64", self.sip("peer", "list")[1])
 
     def test_exit_1_failed(self):
         self.gateway.override = {"ok": False, "code": "failed", "error": "no unit bob; `tandemctl unit list` tells which there are"}
