@@ -74,6 +74,8 @@ tl::expected<stats_file, std::string> stats_file::open(const std::string& path, 
     if (flock(made.fd_, LOCK_EX | LOCK_NB) != 0)
         return tl::unexpected(
             fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
+    if (const int high = fcntl(made.fd_, F_DUPFD_CLOEXEC, first_fd); high >= 0)
+        close(std::exchange(made.fd_, high));
     void* at = mmap(nullptr, s.total, PROT_READ | PROT_WRITE, MAP_SHARED, made.fd_, 0);
     if (at == MAP_FAILED)
         return tl::unexpected(fmt::format("stats segment {}: {}", path, std::strerror(errno)));
@@ -107,6 +109,10 @@ stats_file::~stats_file() {
         munmap(header_, bytes_);
     if (fd_ >= 0)
         close(fd_);
+}
+
+void stats_file::let_go() noexcept {
+    close(std::exchange(fd_, -1));
 }
 
 void stats_file::remove() noexcept {
