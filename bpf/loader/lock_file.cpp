@@ -58,6 +58,11 @@ tl::expected<lock_file, refusal> lock_file::take(std::string_view name) {
     }
 }
 
+void lock_file::renumber(int least) noexcept {
+    if (const int fd = ::fcntl(fd_.get(), F_DUPFD_CLOEXEC, least); fd >= 0)
+        fd_ = descriptor(fd);
+}
+
 lock_file& lock_file::operator=(lock_file&& other) noexcept {
     std::swap(fd_, other.fd_);
     std::swap(path_, other.path_);

@@ -24,6 +24,7 @@ public:
     lock_file(lock_file&& other) noexcept = default;
     lock_file& operator=(lock_file&& other) noexcept;
     ~lock_file();
+    void renumber(int least) noexcept; // its descriptor: the order in which the kernel closes a dead process's
 
 private:
     lock_file(descriptor fd, std::string path) noexcept : fd_(std::move(fd)), path_(std::move(path)) {}

@@ -13,6 +13,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <system_error>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 
@@ -119,9 +121,41 @@ void child::become(stage next) noexcept {
     at_ = next;
 }
 
+long child::receive(char* to, std::size_t size) {
+    iovec text{to, size};
+    alignas(cmsghdr) char control[CMSG_SPACE(words::most_sockets * sizeof(int))];
+    msghdr message{};
+    message.msg_iov = &text;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    const auto got = recvmsg(channel_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    for (cmsghdr* head = got < 0 ? nullptr : CMSG_FIRSTHDR(&message); head != nullptr;
+         head = CMSG_NXTHDR(&message, head)) {
+        const std::size_t bytes = head->cmsg_len - CMSG_LEN(0);
+        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+            continue;
+        std::vector<int> numbers(bytes / sizeof(int));
+        std::memcpy(numbers.data(), CMSG_DATA(head), numbers.size() * sizeof(int));
+        for (const int fd : numbers)
+            sockets_.emplace_back(fd);
+    }
+    return got;
+}
+
+// The kernel waits at each: at all of them at once.
+void child::let_go() {
+    for (descriptor& socket : sockets_)
+        try {
+            std::thread([fd = std::move(socket)] {}).detach();
+        } catch (const std::system_error&) { // closed all the same
+        }
+    sockets_.clear();
+}
+
 void child::listen() {
     char said[256];
-    const auto got = recv(channel_.get(), said, sizeof said, MSG_DONTWAIT);
+    const auto got = receive(said, sizeof said);
     talks_ = talks_ && (got > 0 || (got < 0 && errno != ECONNRESET));
     if (got <= 0)
         return;
@@ -132,6 +166,8 @@ void child::listen() {
     case words::forwards:
         forwarded_ = in_force_ = true;
         become(stage::forwarding);
+        if (sockets_.empty() && !std::exchange(asked_, true)) // an earlier holder has had them
+            order(words::ask);
         break;
     case words::takes_over:
         in_force_ = true;

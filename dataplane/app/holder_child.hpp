@@ -3,6 +3,7 @@
 // said. Not necessarily a child of this process: a holder that was itself replaced finds those of the one before.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <sys/types.h>
@@ -51,11 +52,16 @@ public:
     [[nodiscard]] stage at() const noexcept { return at_; }
     // Forwards, or is about to: as long as it has its end of the sockets, or ends in order.
     [[nodiscard]] bool in_force() const noexcept { return in_force_ && (talks_ || at_ == stage::ending); }
+    // One that leaves, is gone and not yet buried, or takes its place.
+    [[nodiscard]] bool changes() const noexcept {
+        return at_ == stage::taking_over || at_ == stage::leaving || (in_force_ && !talks_);
+    }
     [[nodiscard]] bool was_in_force() const noexcept { return in_force_; }
     [[nodiscard]] bool forwarded() const noexcept { return forwarded_; }
     [[nodiscard]] bool talks() const noexcept { return talks_; }
 
     void listen();                 // takes in what it said
+    void let_go();                 // of its AF_XDP sockets, of which this is the last owner, where it is gone
     void take_over();              // the one before is gone
     void leave();                  // so that the next one can
     void end() noexcept;           // SIGTERM
@@ -72,12 +78,14 @@ public:
 private:
     child(pid_t pid, descriptor handle, descriptor channel, stage at) noexcept;
     void become(stage next) noexcept;
+    [[nodiscard]] long receive(char* to, std::size_t size);
     void order(char word) noexcept;
 
     pid_t pid_;
     descriptor handle_, channel_;
+    std::vector<descriptor> sockets_;
     stage at_;
-    bool in_force_ = false, forwarded_ = false, talks_ = true;
+    bool in_force_ = false, forwarded_ = false, talks_ = true, asked_ = false;
     long heard_ms_;
     long since_ms_; // in this stage
     long killed_ms_ = 0;

@@ -95,7 +95,8 @@ int keeper::run(void (*upgrade)(const std::vector<std::pair<std::string, int>>&,
         wait();
         for (child& c : children_)
             c.listen();
-        promote(); // before anything else: media waits
+        clear_the_way(); // before anything else: media waits
+        promote();
         for (std::size_t i = 0; i < children_.size();) {
             if (const auto status = children_[i].ended()) {
                 child dead = std::move(children_[i]);
@@ -107,6 +108,7 @@ int keeper::run(void (*upgrade)(const std::vector<std::pair<std::string, int>>&,
         }
         read_signals();
         if (upgrade_wanted_ && phase_ == phase::none && !stopping_) {
+            grace_.shorten(false);
             upgrade(legacy(), given_.asked_by);
             upgrade_wanted_ = false;
             end_hand_over(false);
@@ -174,6 +176,13 @@ void keeper::start_what_is_missing() {
     }
 }
 
+void keeper::clear_the_way() {
+    grace_.shorten(!stopping_ && std::ranges::any_of(children_, &child::changes));
+    for (child& c : children_)
+        if (!c.talks())
+            c.let_go();
+}
+
 // Never two: the one before has let go of its memory and its last socket.
 void keeper::promote() {
     if (stopping_ || in_force() || any_at(stage::unknown))
@@ -238,6 +247,7 @@ void keeper::use_next_memory(child& owner) {
 }
 
 void keeper::bury(child dead, int status) {
+    dead.let_go();
     forget(name_of(dead.pid()));
     ever_forwarded_ = ever_forwarded_ || dead.forwarded();
     if (dead.was_in_force() && dead.at() == stage::ending) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "dataplane/app/holder_child.hpp"
+#include "dataplane/app/holder_grace.hpp"
 #include "dataplane/app/holder_store.hpp"
 
 namespace tandem::holder {
@@ -40,6 +41,7 @@ private:
     void start_what_is_missing();
     child* start(int state);
     void promote();
+    void clear_the_way();
     void step_hand_over();
     void end_hand_over(bool done);
     void use_next_memory(child& owner);
@@ -53,6 +55,7 @@ private:
     int signals_;
     descriptor state_, next_state_; // next: of heirs that know another layout
     std::vector<child> children_;
+    grace_periods grace_;
     phase phase_ = phase::none;
     bool stopping_ = false, ever_forwarded_ = false, spare_failed_ = false, upgrade_wanted_ = false;
     int status_ = 0;

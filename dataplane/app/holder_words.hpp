@@ -11,10 +11,14 @@ inline constexpr char waits = 'w';      // ready but for the ports; another one 
 inline constexpr char takes_over = 't'; // was told to
 inline constexpr char forwards = 'f';   // its control thread and all its workers come round
 inline constexpr char ends = 'e';       // in order, at somebody's request: nobody shall take over
+// Once, and when asked: comes with copies of its AF_XDP sockets (SCM_RIGHTS).
+inline constexpr char sockets = 's';
 // The holder, once.
 inline constexpr char take_over = 'g';
 inline constexpr char leave = 'l'; // stop forwarding, and leave the flows to the next
+inline constexpr char ask = 'a';   // for the sockets: another holder's data plane
 
 inline constexpr unsigned interval_ms = 250;
+inline constexpr unsigned most_sockets = 253; // of one letter: the kernel's SCM_MAX_FD
 
 } // namespace tandem::app::holder_words

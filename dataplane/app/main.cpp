@@ -11,6 +11,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
+#include <initializer_list>
 #include <memory>
 #include <pthread.h>
 #include <string>
@@ -92,8 +93,8 @@ bool lock_whole(int fd) {
     return fcntl(fd, F_SETLK, &all) == 0;
 }
 
-// One live data plane per run directory. The lock goes with the process, however it ends.
-void take_lock(const config& settings, bool held) {
+// One live data plane per run directory. The lock goes with the process, however it ends, and with this descriptor.
+int take_lock(const config& settings, bool held) {
     std::error_code error;
     std::filesystem::create_directories(settings.run_dir, error);
     const int fd = open(settings.lock_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -102,6 +103,7 @@ void take_lock(const config& settings, bool held) {
     if (!patiently(held, [&] { return lock_whole(fd); }))
         fail(fmt::format("another data plane runs on {}; stop it, or give this one its own run_dir and instance",
                          settings.socket_path()));
+    return fd;
 }
 
 // And one per state memory, whatever the configuration says.
@@ -192,6 +194,23 @@ std::vector<pipeline::port_use> ports_of_worker(const config& settings, const st
     return list;
 }
 
+void start_ports(std::vector<io::port>& ports, rte_mempool* pool, const perimeter& guarded, bool held) {
+    for (io::port& port : ports) {
+        take(patiently(held, [&] { return io::claim_port(port); }));
+        guarded.set_up(port); // before its first frame
+        take(io::start_port(port, pool));
+        for (const auto& note : port.notes)
+            spdlog::info("{}: {}", port.name, note);
+    }
+}
+
+std::vector<unsigned> ifindexes_of(const std::vector<io::port>& ports) {
+    std::vector<unsigned> list;
+    for (const auto& port : ports)
+        list.push_back(port.ifindex);
+    return list;
+}
+
 // What wakes a sleeping worker: the sockets of its queues. A port that has none (or hides one) makes it nap instead.
 pipeline::idle_config idle_of_worker(const config& settings, const std::vector<io::port>& ports, unsigned worker) {
     pipeline::idle_config idle(static_cast<pipeline::idle_mode>(settings.when_idle));
@@ -205,6 +224,13 @@ pipeline::idle_config idle_of_worker(const config& settings, const std::vector<i
             idle.descriptors.push_back(port.sockets[queue]);
     }
     return idle;
+}
+
+std::vector<int> sockets_of(const std::vector<io::port>& ports) {
+    std::vector<int> all;
+    for (const auto& port : ports)
+        all.insert(all.end(), port.sockets.begin(), port.sockets.end());
+    return all;
 }
 
 int worker_main(void* argument) {
@@ -244,9 +270,17 @@ private:
     std::vector<unsigned> lcores_;
 };
 
-// What is left undone the kernel does at once; XDP's program stays for the next data plane to find.
-[[noreturn]] void leave_to_next() {
+// No worker runs any more. XDP's program stays for the next data plane to find, which begins while the kernel takes
+// this one's memory away.
+[[noreturn]] void leave_to_next(std::vector<io::port>& ports, stats_file& stats, std::initializer_list<int> locked,
+                                holder_link& holder) {
     spdlog::info("another data plane takes over");
+    for (io::port& port : ports)
+        io::leave_port(port);
+    stats.let_go();
+    for (const int file : locked)
+        close(file);
+    holder.end();
     spdlog::shutdown();
     _exit(0);
 }
@@ -254,8 +288,7 @@ private:
 int serve(const options& given, const config& settings, int signals) {
     holder_link holder(given.holder_fd);
     const bool held = holder.fd() >= 0;
-    if (!held)
-        take_lock(settings, held);
+    int lock = held ? -1 : take_lock(settings, held);
     take(check_privileges());
     if (auto wrong = harden_process(); !wrong.empty())
         spdlog::warn("hardening: {}", wrong);
@@ -269,6 +302,7 @@ int serve(const options& given, const config& settings, int signals) {
     const io::eal eal =
         take(io::eal::start({settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total,
                              false, settings.cpus, node}));
+    holder.close_behind_what_follows();
     std::vector<io::port> ports;
     for (const auto& port : q.ports)
         ports.push_back(take(io::prepare_port(port, eal.pool(), settings.workers)));
@@ -276,25 +310,17 @@ int serve(const options& given, const config& settings, int signals) {
         _exit(0); // nothing of it is in force
     stopwatch watch;
     if (held)
-        take_lock(settings, held);
+        lock = take_lock(settings, held);
     take_memory_lock(given.state_fd);
     for (const auto& note : eal.notes())
         spdlog::info("{}", note);
     watch.passed("locks");
     stats_file stats = take(
         patiently(held, [&] { return stats_file::open(settings.stats_path(), settings.workers, memory.slots()); }));
-    const perimeter guarded(settings.perimeter_path());
-    std::vector<unsigned> ifindexes;
-    for (io::port& port : ports) {
-        take(patiently(held, [&] { return io::claim_port(port); }));
-        guarded.set_up(port); // before its first frame
-        take(io::start_port(port, eal.pool()));
-        ifindexes.push_back(port.ifindex);
-        for (const auto& note : port.notes)
-            spdlog::info("{}: {}", port.name, note);
-    }
+    start_ports(ports, eal.pool(), perimeter(settings.perimeter_path()), held);
+    holder.give_sockets(sockets_of(ports));
     watch.passed("ports");
-    auto resolver = take(io::nexthop_resolver::make(ifindexes));
+    auto resolver = take(io::nexthop_resolver::make(ifindexes_of(ports)));
 
     flow::port_table table(address_list(settings));
     pipeline::hop_table hops(memory.slots());
@@ -328,7 +354,7 @@ int serve(const options& given, const config& settings, int signals) {
             holder.say(holder_words::ends);
     }
     if (left)
-        leave_to_next();
+        leave_to_next(ports, stats, {lock, given.state_fd}, holder);
     stats.remove();
     return 0;
 }

@@ -58,6 +58,7 @@ tl::expected<stats_file, std::string> stats_file::open(const std::string& path, 
             fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
     if (!lock)
         return tl::unexpected(fmt::format("stats segment {}: {}", path, lock.error().text));
+    lock->renumber(first_fd);
     stats_file made(std::move(*lock));
     made.path_ = path;
     made.bytes_ = s.total;
@@ -102,6 +103,10 @@ stats_file::~stats_file() {
         munmap(header_, bytes_);
     if (fd_ >= 0)
         close(fd_);
+}
+
+void stats_file::let_go() noexcept {
+    close(std::exchange(fd_, -1));
 }
 
 void stats_file::remove() noexcept {

@@ -17,6 +17,9 @@ namespace tandem::app {
 
 class stats_file {
 public:
+    // Its lock's descriptor's least number: the kernel closes a dead process's files from the highest down, and the next one
+    // waits for the lock.
+    static constexpr int first_fd = 900; // below the usual limit of 1,024
     [[nodiscard]] static tl::expected<stats_file, std::string> open(const std::string& path, unsigned workers,
                                                                     std::uint32_t max_flows);
     stats_file(stats_file&& other) noexcept;
@@ -28,6 +31,7 @@ public:
     [[nodiscard]] std::span<api::flow_stats> flows() const noexcept { return flows_; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     void in_service() noexcept { made_here_ = false; } // from now on it outlives a crash of this process
+    void let_go() noexcept;                            // another data plane goes on with it
     void remove() noexcept;                            // clean exit
 
 private:

@@ -16,6 +16,7 @@
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_ring.h>
+#include <unistd.h>
 
 #include "bpf/loader/driver.hpp"
 #include "bpf/loader/edge.hpp"
@@ -280,6 +281,12 @@ void close_port(port& p) noexcept {
             rte_ring_free(ring);
         rings->clear();
     }
+}
+
+void leave_port(port& p) noexcept {
+    for (const int socket : std::exchange(p.sockets, {}))
+        ::close(socket);
+    p.claim.reset();
 }
 
 port::port(port&& other) noexcept {

@@ -83,6 +83,10 @@ struct port {
 
 void close_port(port& p) noexcept;
 
+// To the next process, at the end of this one: its sockets and the claim are given up, the program stays. Nothing else
+// may be done with it.
+void leave_port(port& p) noexcept;
+
 [[nodiscard]] api::port_entry describe(const port& p) noexcept;
 
 // Whether media still comes and goes by it: its interface, our program on it, a socket behind every queue. Some system

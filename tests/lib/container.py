@@ -24,7 +24,7 @@ head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$root"/etc/machine-id; ech
 rm -rf "$root"/usr/sbin/policy-rc.d "$root"/srv/tandem; mkdir -p "$root"/srv/tandem
 exec systemd-nspawn --quiet --directory="$root" --boot --register=no --keep-unit --machine="$name" --link-journal=no \
     --network-namespace-path="/run/netns/$netns" --capability=all --system-call-filter="bpf perf_event_open @memlock" \
-    --bind=/dev/net/tun --console=pipe
+    --bind=/dev/net/tun --bind=/sys/kernel/rcu_expedited --console=pipe
 """
 
 

@@ -30,6 +30,7 @@ while true; do
            if ! first && [ $mode = hangs ]; then sleep 60; fi
            note forwards; now=f ;;
         l) note leaves; exit 0 ;;
+        a) ;; # it has no AF_XDP sockets
         *) [ $now = w ] && [ -z "$word" ] && continue; note orphaned; exit 0 ;;
     esac
 done

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import netns
@@ -138,6 +139,31 @@ def missing(gaps, begin, end):
     return max((g["missing"] for g in met), default=0), max((g["ms"] for g in met), default=0)
 
 
+class Switch:
+    """Was /sys/kernel/rcu_expedited on meanwhile?"""
+
+    def __init__(self):
+        self.seen, self.over = False, threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def watch(self):
+        while not self.over.wait(0.002):
+            self.seen = self.seen or self.value() == "1"
+
+    @staticmethod
+    def value():
+        return Path("/sys/kernel/rcu_expedited").read_text().strip()
+
+    def __enter__(self):
+        self.before = self.value()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
 def test(t):
     net = t.network(ue2=False)
     try:
@@ -172,9 +198,12 @@ def test(t):
 
     wait_until(lambda: "2 ready" in box.show("tandem-dataplane", "StatusText")[0], "two data planes ready", 20)
     begin = time.monotonic()
-    said = install(box, later)
+    with Switch() as expedited:
+        said = install(box, later)
     upgraded = (begin, time.monotonic() + 0.5)
     check("goes on" not in said, f"dpkg: {said}")
+    check(expedited.seen, "the holder may shorten the kernel's grace periods under its unit")
+    equal((expedited.value(), box.path("/run/tandem/tandem-holder.rcu_expedited").exists()), (expedited.before, False), "the switch behind the upgrade, its note")
     check(in_force(box) != dataplane, "another data plane forwards after the upgrade")
     for name in ("holder", "dataplane"):
         pid = main_pid(box, "tandem-dataplane") if name == "holder" else in_force(box)
