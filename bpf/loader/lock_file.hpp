@@ -24,6 +24,7 @@ public:
     lock_file(lock_file&& other) noexcept = default;
     lock_file& operator=(lock_file&& other) noexcept;
     ~lock_file();
+    void let_go() noexcept { fd_ = descriptor(); } // another may have it; the file stays
     void renumber(int least) noexcept; // its descriptor: the order in which the kernel closes a dead process's
 
 private:

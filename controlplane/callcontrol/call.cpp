@@ -166,8 +166,15 @@ outcome<void> prepare_offer(const call& c, const sdp::media& from, const request
     return {};
 }
 
+// Keys are never saved, so those of an offer that was open when we were started again are gone. Without them either leg
+// would go on in clear.
+constexpr const char* keys_are_gone =
+    "The SDES keys of this offer are gone: the gateway was restarted before its answer. Offer again";
+
 // The answerer's leg: which of our lines it took.
 outcome<void> take_answered_keys(const sdp::media& from, leg& into) {
+    if (into.offered.empty() && into.profile.secure)
+        return refuse(keys_are_gone);
     if (into.offered.empty() && !from.profile.secure) {
         into.keys = {};
         return {};
@@ -308,6 +315,8 @@ outcome<bool> take_answer(const call& c, media_line& line, const sdp::media& fro
     if (near.where.kind == leg_kind::unit && from.profile.secure)
         return refuse("Phone behind unit \"" + near.where.unit + "\" answers " + from.proto +
                       ": its media is protected by the secondary tunnel, set it to RTP/AVP");
+    if (far.keys.suite && (far.keys.send.empty() || far.keys.receive.empty()))
+        return refuse(keys_are_gone);
     if (auto fine = take_answered_keys(from, near); !fine)
         return refuse(std::move(fine.error()));
     line.clock_rate = sdp::clock_rate(from); // of what was chosen

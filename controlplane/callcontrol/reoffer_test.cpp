@@ -157,5 +157,30 @@ TEST_F(Reoffer, OneThatIsOpenOutlivesARestart) {
     EXPECT_EQ(asked(1).legs[0].remote_rtp->port, 4400);
 }
 
+// Keys are not saved: an answer that a restart parted from its offer would put a leg in clear that asked for SRTP.
+TEST_F(Reoffer, WhoseKeysARestartTookIsRefusedInTheAnswer) {
+    const auto secure =
+        sdp("198.51.100.2", 5000,
+            "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:YUoDhXeYnfq5GHqLxAvAr5fHaKXTXPTPlLB0Hlw1\r\n", "RTP/SAVP");
+    establish("c");
+    const auto updates = relay.log.size();
+    const auto lost = [&](const bencode::value& reply) {
+        EXPECT_NE(reply.text_of("error-reason").find("SDES keys of this offer are gone"), std::string::npos)
+            << bencode::print(reply);
+    };
+    ASSERT_EQ(reoffer("b", secure).text_of("result"), "ok"); // the offerer's
+    boot();
+    lost(reanswer("b", sdp("10.64.0.2", 4000)));
+    const auto to_srtp = tags{{"transport-protocol", "RTP/SAVP"}}; // ours, to the answerer
+    ASSERT_EQ(reoffer("a", sdp("10.64.0.2", 4000), to_srtp).text_of("result"), "ok");
+    boot();
+    lost(reanswer("a", secure));
+    lost(reanswer("a", sdp("198.51.100.2", 5000)));
+    EXPECT_EQ(relay.log.size(), updates) << "no media is touched";
+    ASSERT_EQ(reoffer("b", secure).text_of("result"), "ok");
+    ASSERT_EQ(reanswer("b", sdp("10.64.0.2", 4000)).text_of("result"), "ok");
+    EXPECT_TRUE(asked(1).legs[1].srtp);
+}
+
 } // namespace
 } // namespace tandem::callcontrol

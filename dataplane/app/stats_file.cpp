@@ -106,7 +106,7 @@ stats_file::~stats_file() {
 }
 
 void stats_file::let_go() noexcept {
-    close(std::exchange(fd_, -1));
+    lock_.let_go();
 }
 
 void stats_file::remove() noexcept {

@@ -38,19 +38,29 @@ bool ledger::used(const std::string& material, std::uint32_t ssrc, bool rtcp, st
 }
 
 void receiver::expect(std::optional<srtp_key> key, bool carry) {
+    if (key)
+        check_key(*key);
     const auto known = std::ranges::find(accepted_, key, &acceptance::key);
     if (known != accepted_.end()) { // as before: its streams go on
         known->replaced.reset();
         std::rotate(known, known + 1, accepted_.end());
         return;
     }
-    accepted_.push_back({std::move(key), carry, {}, {}});
+    accepted_.push_back({std::move(key), carry, {}, false, {}});
 }
 
 void receiver::settle(moment now) {
     for (std::size_t i = 0; i + 1 < accepted_.size(); ++i)
         if (!accepted_[i].replaced)
             accepted_[i].replaced = now;
+}
+
+void receiver::begin_anew(moment now) {
+    for (auto& one : accepted_) {
+        one.past = true;
+        one.replaced = one.replaced.value_or(now);
+    }
+    highest_.clear();
 }
 
 bool receiver::in_clear(const bytes& wire) noexcept {
@@ -80,7 +90,9 @@ std::vector<bytes> receiver::waited(moment now, std::chrono::milliseconds patien
         else if (in_clear(one.wire))
             wrong_.add("in clear where SRTP was agreed", text_of(*head, head->sequence));
         else if (!force(one.wire, *head))
-            wrong_.add("authenticates under no key", text_of(*head, head->rtcp ? 0 : head->sequence));
+            wrong_.add("authenticates under no key",
+                       fmt::format("{}, {} ms ago, {}", text_of(*head, head->rtcp ? 0 : head->sequence),
+                                   (now - one.since) / std::chrono::milliseconds(1), highest_text(head->ssrc)));
         return true;
     });
     return out;
@@ -97,7 +109,8 @@ std::optional<bytes> receiver::open(const bytes& wire, moment now) {
             continue;
         if (under->replaced && now - *under->replaced > grace_)
             wrong_.add(under->key ? "a replaced key is used" : "in clear where SRTP was agreed",
-                       text_of(*head, head->sequence));
+                       fmt::format("{}, {} ms after it was replaced", text_of(*head, head->sequence),
+                                   (now - *under->replaced) / std::chrono::milliseconds(1)));
         ++opened;
         return plain;
     }
@@ -126,7 +139,7 @@ std::optional<bytes> receiver::open_rtp(acceptance& under, const bytes& bare, co
         if (plain) {
             const auto index = guess_index(found->second.highest, head.sequence);
             found->second.highest = std::max(found->second.highest, index);
-            note(*under.key, head, index);
+            note(under, head, index);
         }
         return plain;
     }
@@ -139,7 +152,7 @@ std::optional<bytes> receiver::open_rtp(acceptance& under, const bytes& bare, co
             auto& s = under.streams[head.ssrc];
             s.rtp = std::move(fresh);
             s.highest = index;
-            note(*under.key, head, index);
+            note(under, head, index);
             return plain;
         }
     }
@@ -154,17 +167,24 @@ std::optional<bytes> receiver::open_rtcp(acceptance& under, const bytes& bare, c
         return std::nullopt;
     if (fresh)
         known = std::move(fresh);
-    note(*under.key, head, srtcp_index(bare, under.key->suite));
+    note(under, head, srtcp_index(bare, under.key->suite));
     return plain;
 }
 
-void receiver::note(const srtp_key& key, const packet_head& head, std::uint64_t index) {
-    if (!book_.use(key.material, head.ssrc, head.rtcp, index))
-        wrong_.add("an index twice under one key", text_of(key) + ", " + text_of(head, index));
-    if (!head.rtcp) {
+void receiver::note(const acceptance& under, const packet_head& head, std::uint64_t index) {
+    if (!book_.use(under.key->material, head.ssrc, head.rtcp, index))
+        wrong_.add("an index twice under one key", text_of(*under.key) + ", " + text_of(head, index));
+    if (!head.rtcp && !under.past) {
         auto& highest = highest_[head.ssrc];
         highest = std::max(highest, index);
     }
+}
+
+std::string receiver::highest_text(std::uint32_t ssrc) const {
+    const auto known = highest_.find(ssrc);
+    return known == highest_.end()
+               ? "none was heard of it before"
+               : fmt::format("the highest is ROC {} sequence {}", known->second >> 16, known->second & 0xffff);
 }
 
 // Says what is wrong with a packet that a receiver refuses; false where no key of this end made it.
@@ -177,13 +197,8 @@ bool receiver::force(const bytes& wire, const packet_head& head) {
             const auto index =
                 head.rtcp ? srtcp_index(*bare, under->key->suite) : std::uint64_t{roc} << 16 | head.sequence;
             const bool twice = !book_.use(under->key->material, head.ssrc, head.rtcp, index);
-            const auto known = highest_.find(head.ssrc);
             wrong_.add(twice ? "an index twice under one key" : "not the index that a receiver expects",
-                       fmt::format("{}, {}{}", text_of(*under->key), text_of(head, index),
-                                   head.rtcp || known == highest_.end()
-                                       ? ""
-                                       : fmt::format(", highest was ROC {} sequence {}", known->second >> 16,
-                                                     known->second & 0xffff)));
+                       fmt::format("{}, {}, {}", text_of(*under->key), text_of(head, index), highest_text(head.ssrc)));
             return true;
         }
     }
