@@ -151,7 +151,7 @@ tl::expected<void, std::string> gateway::start() {
     sessions_.on_down = [this](const session::session_info& session, bool final) {
         spdlog::info("unit {} is down{}", session.unit, final ? ", its session is over" : "");
         if (final)
-            names_.changed();
+            names_.soon();
         relay_.session_down(session, final);
     };
     add_gates();

@@ -11,8 +11,8 @@ sip_names::sip_names(asio::io_context& io, const std::string& directory, records
                      const session::directory& sessions)
     : directory_(directory), store_(store), sessions_(sessions), timer_(io) {}
 
-void sip_names::changed() {
-    if (directory_.empty() || waiting_)
+void sip_names::soon() {
+    if (waiting_)
         return;
     const auto since = std::chrono::steady_clock::now() - last_;
     if (since >= rest)
@@ -26,7 +26,7 @@ void sip_names::up(const session::session_info& session) {
         return std::ranges::binary_search(written_, sip::row{address.to_string() + " " + session.unit, session.unit});
     };
     if (!was_written_ || !std::ranges::all_of(session.inner, there))
-        changed();
+        soon();
 }
 
 void sip_names::wait(std::chrono::milliseconds so_long) {
@@ -55,6 +55,8 @@ sip::table sip_names::rows() {
 }
 
 void sip_names::write() {
+    if (directory_.empty())
+        return;
     last_ = std::chrono::steady_clock::now();
     auto fresh = rows();
     if (was_written_ && fresh.rows == written_)

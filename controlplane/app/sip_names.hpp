@@ -22,8 +22,9 @@ public:
     sip_names(asio::io_context& io, const std::string& directory, records::database& store,
               const session::directory& sessions);
 
-    void changed();                                // a unit came, went, or has other names
-    void up(const session::session_info& session); // changed() unless it is in the table as it is
+    void changed() { write(); }                    // an operator gave names, or took some: in force at the next request
+    void up(const session::session_info& session); // soon() unless it is in the table as it is
+    void soon();                                   // a unit came or went
     void stop() { timer_.cancel(); }
     [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }
 

@@ -40,11 +40,12 @@ def test(t):
             check(False, f"unit name {words} is refused")
         except CtlError as refused:
             equal(refused.code, 1, f"unit name {words}: {refused}")
-    pbx.register()
-    for name in ("+46702", "+46701"):
-        call = alice.invite(name, f"to{name}")
-        equal([m.split(" ")[1].split("@")[0] for m in pbx.asked("INVITE", call.call_id)], [f"sip:{name}"], f"the PBX is called as {name}")
-        check(" 200 " in call.bye(), "BYE")
+    gw.ctl("unit", "name", "add", "pbx", "+46703")  # which it does not register
+    call = alice.invite("+46703", "by-name")
+    equal([m.split(" ")[1].split("@")[0] for m in pbx.asked("INVITE", call.call_id)], ["sip:+46703"], "the PBX is called by its name")
+    equal([(c["caller"], c["callee"]) for c in gw.ctl("call", "list")["calls"]], [("alice", "+46703")], "the call's parties")
+    equal(sorted(leg["unit"] for leg in gw.ctl.media()[0]["legs"]), ["alice", "pbx"], "both legs are units'")
+    check(" 200 " in call.bye(), "BYE")
     gw.ctl("policy", "set", "pbx", next(iter(gw.ctl("level", "list")["levels"]))["name"])
     call = pbx.invite("alice", "under-its-name", sender="+46701")
     equal([(c["caller"], c["callee"]) for c in gw.ctl("call", "list")["calls"]], [("+46701", "alice")], "the call's parties")
@@ -53,7 +54,7 @@ def test(t):
     check(" 200 " in call.bye(), "BYE")
     gw.controlplane.stop()
     gw.start_controlplane()
-    equal(gw.ctl("unit", "name", "list", "pbx"), {"id": "pbx", "names": ["+46701", "+46702"]}, "names after a restart")
+    equal(gw.ctl("unit", "name", "list", "pbx"), {"id": "pbx", "names": ["+46701", "+46702", "+46703"]}, "names after a restart")
     wait_until(lambda: all(s["up"] for s in gw.ctl.sessions()) and len(gw.ctl.sessions()) == 2, "both units are back", 20)
     equal((as_name(pbx, "+46702"), as_name(alice, "alice")), ("200", "200"), "after the control plane's restart")
     gw.ctl("unit", "name", "remove", "pbx", "+46702")
