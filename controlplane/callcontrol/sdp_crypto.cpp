@@ -8,13 +8,12 @@
 
 #include <openssl/evp.h>
 
-#include "dataplane/media/suite.hpp"
-
 namespace tandem::callcontrol::sdp {
 
 namespace {
 
 constexpr std::size_t longest_key = api::max_key_length + api::max_salt_length;
+constexpr unsigned longest_mki = 4; // in bytes: what the data plane carries
 
 // Takes the next word off the front.
 std::string_view word(std::string_view& text, char end) noexcept {
@@ -66,8 +65,8 @@ bool read_mki(std::string_view text, crypto& into) {
     if (value.empty() || !length || *length < 1 || *length > 128)
         return false;
     const auto short_value = number<std::uint32_t>(value);
-    if (*length > tandem::media::max_mki_length || !short_value ||
-        (*length < tandem::media::max_mki_length && *short_value >> 8 * *length != 0)) {
+    if (*length > longest_mki || !short_value ||
+        (*length < longest_mki && *short_value >> 8 * *length != 0)) {
         into.refused = "has an MKI of more than 4 bytes";
         return true;
     }
