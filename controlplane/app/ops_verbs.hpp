@@ -16,6 +16,7 @@
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/level_file.hpp"
 #include "controlplane/app/memory_limit.hpp"
+#include "controlplane/app/sip_names.hpp"
 #include "controlplane/callcontrol/ng_server.hpp"
 #include "controlplane/dataplane_client/client.hpp"
 #include "controlplane/dataplane_client/health.hpp"
