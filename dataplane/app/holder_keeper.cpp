@@ -22,6 +22,7 @@ namespace {
 constexpr int exit_fresh_memory = 75; // of a data plane: this memory's layout is not mine
 constexpr int first_delay_ms = 100, longest_delay_ms = 5000;
 constexpr int turn_ms = 100;
+constexpr long spare_delay_ms = 250;
 constexpr long absent_ms = 1000; // this process itself was not running for so long
 
 descriptor make_memory() {
@@ -191,8 +192,10 @@ void keeper::promote() {
     child* next = waiting(heirs_turn);
     if (next == nullptr)
         next = waiting(!heirs_turn);
-    if (next != nullptr)
-        next->take_over();
+    if (next == nullptr)
+        return;
+    next->take_over();
+    spare_from_ms_ = std::max(spare_from_ms_, now_ms() + spare_delay_ms); // the processors are its own until then
 }
 
 // The newly installed program's first data plane gets ready, then the one in force leaves, then the spares of the old

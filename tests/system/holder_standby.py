@@ -43,6 +43,9 @@ def test(t):
     at = time.monotonic()
     wait_until(lambda: forwarding(of_stopped) != was, "a stopped data plane is replaced", HEALED_S)
     t.say(f"in force stopped: replaced after {time.monotonic() - at:.1f} s")
+    turn = of_stopped.lines("told")[-1][0]
+    wait_until(lambda: of_stopped.lines("starts")[-1][0] > turn, "another one is started", 5)
+    check(of_stopped.lines("starts")[-1][0] - turn > 0.2, "not while the next one takes over, which needs the processors")
     check(not os.path.exists(f"/proc/{was}") or "Z" in open(f"/proc/{was}/stat").read(), "and it has been ended before that")
     wait_until(lambda: len(of_stopped.pids("starts")) == 4, "two are ready again", 5)
     spare = of_stopped.pids("starts")[-1]
