@@ -53,14 +53,12 @@ tl::expected<lock_file, refusal> lock_file::take(std::string_view name) {
             return tl::unexpected(refusal{false, fmt::format("{}: {}", path, std::strerror(errno))});
         if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
             return tl::unexpected(refusal{errno == EWOULDBLOCK, fmt::format("{}: {}", path, std::strerror(errno))});
-        if (has_name(fd.get(), path))
-            return lock_file(std::move(fd), std::move(path));
+        if (!has_name(fd.get(), path))
+            continue;
+        if (descriptor high(::fcntl(fd.get(), F_DUPFD_CLOEXEC, lock_file::first_descriptor)); high)
+            fd = std::move(high);
+        return lock_file(std::move(fd), std::move(path));
     }
-}
-
-void lock_file::renumber(int least) noexcept {
-    if (const int fd = ::fcntl(fd_.get(), F_DUPFD_CLOEXEC, least); fd >= 0)
-        fd_ = descriptor(fd);
 }
 
 lock_file& lock_file::operator=(lock_file&& other) noexcept {

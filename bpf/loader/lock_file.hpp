@@ -16,6 +16,9 @@ inline constexpr std::string_view lock_directory = "/run/tandem";
 
 class lock_file {
 public:
+    // Least number of a lock's descriptor: the kernel closes a dead process's files from the highest down, and the next
+    // one waits for the lock.
+    static constexpr int first_descriptor = 900; // below the usual limit of 1,024
     struct refusal {
         bool held = false; // by another process
         std::string text;  // else: why it cannot be had
@@ -24,8 +27,6 @@ public:
     lock_file(lock_file&& other) noexcept = default;
     lock_file& operator=(lock_file&& other) noexcept;
     ~lock_file();
-    void let_go() noexcept { fd_ = descriptor(); } // another may have it; the file stays
-    void renumber(int least) noexcept; // its descriptor: the order in which the kernel closes a dead process's
 
 private:
     lock_file(descriptor fd, std::string path) noexcept : fd_(std::move(fd)), path_(std::move(path)) {}

@@ -99,7 +99,7 @@ bool manager::impl::admitted(const protocol::peer_identity& peer) {
                                                         : units_.known(peer.id_code);
 }
 
-bool manager::impl::was_revoked(const channel& link) const {
+bool manager::impl::was_revoked(channel& link) const {
     const auto& certificate = link.link().peer().certificate;
     return certificate && protocol::revoked(listener->tls(), certificate.get());
 }

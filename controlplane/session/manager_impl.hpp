@@ -82,7 +82,7 @@ private:
     // manager.cpp
     [[nodiscard]] tl::expected<void, std::string> check() const;
     [[nodiscard]] bool admitted(const protocol::peer_identity&);
-    [[nodiscard]] bool was_revoked(const channel&) const;
+    [[nodiscard]] bool was_revoked(channel&) const;
     void load();
     session& insert(tsid, const std::string& unit, std::vector<asio::ip::address> inner);
     void lost(session&, std::string_view reason);

@@ -4,6 +4,7 @@
 #include "dataplane/app/stats_file.hpp"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -42,6 +43,12 @@ int open_old(const std::string& path, std::size_t bytes) {
     return -1;
 }
 
+// Whoever took it: it lies where anybody may make files. A directory is put aside.
+void clear_name(const std::string& path) {
+    if (unlink(path.c_str()) != 0 && errno == EISDIR)
+        (void)std::rename(path.c_str(), fmt::format("{}.foreign-{}", path, getpid()).c_str());
+}
+
 // Not of the segment itself, which anybody may open, and so lock.
 std::string lock_name(const std::string& path) {
     return "stats-" + path.substr(path.rfind('/') + 1);
@@ -58,13 +65,12 @@ tl::expected<stats_file, std::string> stats_file::open(const std::string& path, 
             fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
     if (!lock)
         return tl::unexpected(fmt::format("stats segment {}: {}", path, lock.error().text));
-    lock->renumber(first_fd);
     stats_file made(std::move(*lock));
     made.path_ = path;
     made.bytes_ = s.total;
     made.fd_ = open_old(path, s.total);
     if (made.fd_ < 0) {
-        unlink(path.c_str());
+        clear_name(path);
         made.fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
         made.made_here_ = made.fd_ >= 0;
         if (made.fd_ < 0 || fchmod(made.fd_, 0644) != 0 || ftruncate(made.fd_, static_cast<off_t>(s.total)) != 0)
@@ -106,7 +112,7 @@ stats_file::~stats_file() {
 }
 
 void stats_file::let_go() noexcept {
-    lock_.let_go();
+    lock_.reset();
 }
 
 void stats_file::remove() noexcept {

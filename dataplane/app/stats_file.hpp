@@ -4,6 +4,7 @@
 // name cannot share it, and nobody else can hold it. Owner: the control thread. No key is ever in it.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -17,9 +18,7 @@ namespace tandem::app {
 
 class stats_file {
 public:
-    // Its lock's descriptor's least number: the kernel closes a dead process's files from the highest down, and the next one
-    // waits for the lock.
-    static constexpr int first_fd = 900; // below the usual limit of 1,024
+    static constexpr int first_fd = bpf::lock_file::first_descriptor;
     [[nodiscard]] static tl::expected<stats_file, std::string> open(const std::string& path, unsigned workers,
                                                                     std::uint32_t max_flows);
     stats_file(stats_file&& other) noexcept;
@@ -37,7 +36,7 @@ public:
 private:
     explicit stats_file(bpf::lock_file lock) noexcept : lock_(std::move(lock)) {}
 
-    bpf::lock_file lock_;
+    std::optional<bpf::lock_file> lock_;
     std::string path_;
     int fd_ = -1;
     bool made_here_ = false; // and not in service yet: a failed start takes it away again

@@ -40,7 +40,7 @@ def test(t):
          "rtp_remote": phone, "tag": 1, "timeout": 0}])
     ear = netns.inside(net.ue.name, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     ear.bind((net.ue_address, 7000))
-    ear.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTTL, 1)
+    ear.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
     wire = netns.inside(net.core.name, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
     wire.bind(("core0", 0))
     sequence = 0

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import netns
@@ -51,8 +52,8 @@ def attack(space, to):
 def test(t):
     net = t.network()
     gw = t.gateway(net, kamailio=False, start=False)
-    config = gw.dataplane_config.read_text().replace("[edge]\n", "[edge]\nhandshakes_per_second = 0\n")  # all of it reaches the control plane
-    gw.dataplane_config.write_text(config)
+    config = Path(gw.dataplane_config)  # all of it reaches the control plane
+    config.write_text(config.read_text().replace("[edge]\n", "[edge]\nhandshakes_per_second = 0\n"))
     gw.start()
     known = t.agent(net.ue, gw, "known")
     pid = attack(net.ue2, (net.access, 4433))

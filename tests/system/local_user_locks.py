@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import netns
@@ -56,13 +57,19 @@ def test(t):
         fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return f
 
+    def take_name():
+        os.mkdir(f"/dev/shm/tandem-{gw.instance}.stats")
+        return True
+
     thieves = []
     t.defer(lambda: [os.kill(p, signal.SIGKILL) for p in thieves if p])
     thieves.append(as_nobody(net.gw, squat))
-    check(thieves[0], "anybody may bind an abstract socket")
+    thieves.append(as_nobody(net.gw, take_name))
+    t.defer(lambda: [d.rmdir() for d in Path("/dev/shm").glob(f"tandem-{gw.instance}.stats.foreign-*")])
+    check(all(thieves), "anybody may bind an abstract socket, and make a directory in /dev/shm")
     gw.start_dataplane()
     thieves.append(as_nobody(net.gw, hold))
-    t.say(f"the local user {'holds' if thieves[1] else 'cannot hold'} the stats segment")
+    t.say(f"the local user {'holds' if thieves[-1] else 'cannot hold'} the stats segment")
     os.kill(gw.dataplane_pid(), signal.SIGKILL)  # the next one takes the segment over
     gw.dataplane.wait_for_text("restart 1 on this flow state", 20)
 
