@@ -41,17 +41,14 @@ class Faults:
     def kill_dataplane(self):
         def act():
             was = self.gw.dataplane_pid()
-            os.kill(was, signal.SIGKILL)
+            self.kill(was)
             wait_until(lambda: self.gw.dataplane_pid() not in (was, 0) and self.alive(self.gw.dataplane_pid()), "another data plane in force", 15, 0.01)
         return "kill dataplane", act
 
     def kill_standby(self):
         def act():
             for pid in self.standbys():
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass  # it has just ended
+                self.kill(pid)
         return "kill standby", act
 
     def standbys(self):
@@ -74,15 +71,15 @@ class Faults:
     def kill_holder(self):
         def act():
             at = time.monotonic()
-            os.kill(self.w.holder.pid(), signal.SIGKILL)
+            self.kill(self.w.holder.pid())
             self.settled(at)
         return "kill holder", act
 
     def kill_both(self):
         def act():
             at = time.monotonic()
-            os.kill(self.w.holder.pid(), signal.SIGKILL)
-            os.kill(self.gw.dataplane_pid(), signal.SIGKILL)
+            self.kill(self.w.holder.pid())
+            self.kill(self.gw.dataplane_pid())
             self.settled(at)
         return "kill holder and dataplane", act
 
@@ -120,6 +117,13 @@ class Faults:
             agent.start()
             agent.up()
         return f"kill {name}", act
+
+    @staticmethod
+    def kill(pid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has just ended
 
     @staticmethod
     def alive(pid):

@@ -2,6 +2,8 @@
 """The oracle (tests/tools/oracle) from Python: all peers of many calls, and SDP as they write and read it."""
 
 import base64
+import collections
+import concurrent.futures
 import json
 import subprocess
 import threading
@@ -16,25 +18,44 @@ class OracleError(Exception):
 
 
 class Oracle:
-    """oracle("send", number=1, ...) gives a command and returns its answer; any thread."""
+    """oracle("send", number=1, ...) gives a command and returns its answer; any thread. Commands of many threads are under way at once and
+    are served in their order: none waits for more than its turn."""
 
     def __init__(self, t, space, seed):
         self._lock = threading.Lock()
+        self._asked = collections.deque()
         log = open(t.log_dir / "oracle.log", "wb") if t.log_dir.mkdir(exist_ok=True) is None else None
         self.process = subprocess.Popen(["ip", "netns", "exec", space.name, program("oracle"), "--seed", str(seed & 0x7fffffff)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                                         restore_signals=False)  # SIGPIPE stays ignored: a unit's primary may go at any moment
         log.close()
+        threading.Thread(target=self._read, daemon=True).start()
         t.defer(self.close)
 
-    def __call__(self, do, **arguments):
+    def _read(self):
+        for line in self.process.stdout:
+            self._asked.popleft().set_result(line)
+        self.process.wait()
         with self._lock:
-            self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
+            for answer in self._asked:
+                answer.set_result("")
+            self._asked = None
+
+    def __call__(self, do, **arguments):
+        answered = concurrent.futures.Future()
+        with self._lock:
+            if self._asked is None:
+                raise OracleError(f"oracle: {do}: it has ended with {self.process.poll()}")
+            self._asked.append(answered)
+            try:
+                self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+                self.process.stdin.flush()
+            except BrokenPipeError:
+                pass  # _read() says so to all
+        line = answered.result()
         answer = json.loads(line) if line else {"error": f"ended with {self.process.poll()}"}
         if "error" in answer:
-            raise OracleError(f"oracle: {do}: {answer['error']}")
+            raise OracleError(f"oracle: {do}{f' of end {end}' if (end := arguments.get('number')) else ''}: {answer['error']}")
         return answer
 
     def close(self):

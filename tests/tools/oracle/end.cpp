@@ -136,6 +136,8 @@ std::vector<int> end::sockets() const {
 }
 
 void end::send_under(std::optional<srtp_key> key, roc_choice roc) {
+    if (key)
+        check_key(*key);
     if (key && (!key_ || key_->material != key->material))
         follows_ = key_ && roc == roc_choice::keep ? key_->material : "";
     if (key && std::ranges::find(send_keys, key->material) == send_keys.end())

@@ -38,19 +38,29 @@ bool ledger::used(const std::string& material, std::uint32_t ssrc, bool rtcp, st
 }
 
 void receiver::expect(std::optional<srtp_key> key, bool carry) {
+    if (key)
+        check_key(*key);
     const auto known = std::ranges::find(accepted_, key, &acceptance::key);
     if (known != accepted_.end()) { // as before: its streams go on
         known->replaced.reset();
         std::rotate(known, known + 1, accepted_.end());
         return;
     }
-    accepted_.push_back({std::move(key), carry, {}, {}});
+    accepted_.push_back({std::move(key), carry, {}, false, {}});
 }
 
 void receiver::settle(moment now) {
     for (std::size_t i = 0; i + 1 < accepted_.size(); ++i)
         if (!accepted_[i].replaced)
             accepted_[i].replaced = now;
+}
+
+void receiver::begin_anew(moment now) {
+    for (auto& one : accepted_) {
+        one.past = true;
+        one.replaced = one.replaced.value_or(now);
+    }
+    highest_.clear();
 }
 
 bool receiver::in_clear(const bytes& wire) noexcept {
@@ -97,7 +107,8 @@ std::optional<bytes> receiver::open(const bytes& wire, moment now) {
             continue;
         if (under->replaced && now - *under->replaced > grace_)
             wrong_.add(under->key ? "a replaced key is used" : "in clear where SRTP was agreed",
-                       text_of(*head, head->sequence));
+                       fmt::format("{}, {} ms after it was replaced", text_of(*head, head->sequence),
+                                   (now - *under->replaced) / std::chrono::milliseconds(1)));
         ++opened;
         return plain;
     }
@@ -126,7 +137,7 @@ std::optional<bytes> receiver::open_rtp(acceptance& under, const bytes& bare, co
         if (plain) {
             const auto index = guess_index(found->second.highest, head.sequence);
             found->second.highest = std::max(found->second.highest, index);
-            note(*under.key, head, index);
+            note(under, head, index);
         }
         return plain;
     }
@@ -139,7 +150,7 @@ std::optional<bytes> receiver::open_rtp(acceptance& under, const bytes& bare, co
             auto& s = under.streams[head.ssrc];
             s.rtp = std::move(fresh);
             s.highest = index;
-            note(*under.key, head, index);
+            note(under, head, index);
             return plain;
         }
     }
@@ -154,14 +165,14 @@ std::optional<bytes> receiver::open_rtcp(acceptance& under, const bytes& bare, c
         return std::nullopt;
     if (fresh)
         known = std::move(fresh);
-    note(*under.key, head, srtcp_index(bare, under.key->suite));
+    note(under, head, srtcp_index(bare, under.key->suite));
     return plain;
 }
 
-void receiver::note(const srtp_key& key, const packet_head& head, std::uint64_t index) {
-    if (!book_.use(key.material, head.ssrc, head.rtcp, index))
-        wrong_.add("an index twice under one key", text_of(key) + ", " + text_of(head, index));
-    if (!head.rtcp) {
+void receiver::note(const acceptance& under, const packet_head& head, std::uint64_t index) {
+    if (!book_.use(under.key->material, head.ssrc, head.rtcp, index))
+        wrong_.add("an index twice under one key", text_of(*under.key) + ", " + text_of(head, index));
+    if (!head.rtcp && !under.past) {
         auto& highest = highest_[head.ssrc];
         highest = std::max(highest, index);
     }

@@ -67,8 +67,8 @@ public:
     void expect(std::optional<srtp_key> key, bool carry);
     // Only what was expected last is right, but for what is on its way.
     void settle(moment now);
-    // An end that lost its memory: no key, no index.
-    void forget() { accepted_.clear(), highest_.clear(); }
+    // An end that begins anew, at rollover counter 0. What is on its way came under the keys of its life before.
+    void begin_anew(moment now);
 
     // The packet without protection; nothing where it cannot be opened (kept for what may still be told).
     [[nodiscard]] std::optional<bytes> take(const bytes& wire, moment now);
@@ -89,6 +89,7 @@ private:
         std::optional<srtp_key> key;
         bool carry = true;
         std::optional<moment> replaced;
+        bool past = false; // of a life before
         std::map<std::uint32_t, stream> streams;
     };
     struct waiting {
@@ -102,7 +103,7 @@ private:
     [[nodiscard]] std::optional<bytes> open_rtcp(acceptance& under, const bytes& bare, const packet_head& head);
     [[nodiscard]] bool force(const bytes& wire, const packet_head& head);
     [[nodiscard]] std::optional<bytes> bare_of(const acceptance& under, const bytes& wire, bool rtcp) const;
-    void note(const srtp_key& key, const packet_head& head, std::uint64_t index);
+    void note(const acceptance& under, const packet_head& head, std::uint64_t index);
 
     ledger& book_;
     violations& wrong_;

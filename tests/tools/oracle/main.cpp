@@ -16,7 +16,9 @@
 //   inject number count [attacker]      -> sent
 //   reflect number count                -> sent
 //   progress numbers                    -> [[sent, newest heard of the far end, heard], ...]
-//   drop numbers                        -> violations: [{end, what, detail, count}]; what waits for a key is one
+//   drop numbers [unsettled]            -> violations: [{end, what, detail, count}]; what waits for a key is one, but
+//   for
+//                                          calls whose last answer never came
 //   totals                              -> violations of attackers, counts
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -35,7 +37,8 @@ using namespace tandem::oracle;
 using nlohmann::json;
 using std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds patience{2500}; // for a key that is still to be told
+constexpr std::chrono::seconds patience{
+    15}; // for a key that is still to be told: as long as a proxy waits for an answer
 
 struct unit_state {
     probing::options options;
@@ -261,7 +264,7 @@ private:
         for (const auto& number : c.at("numbers")) {
             const auto one = at(number);
             one->receive(now);
-            one->look_again(now, std::chrono::milliseconds(0));
+            one->look_again(now, c.value("unsettled", false) ? patience : std::chrono::seconds(0));
             for (const auto& [what, v] : one->wrong.list())
                 list.push_back({{"end", number}, {"what", what}, {"detail", v.detail}, {"count", v.count}});
             for (const auto& key : one->send_keys)

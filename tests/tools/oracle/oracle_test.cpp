@@ -145,6 +145,33 @@ TEST_F(judged, a_replaced_key_goes_on) {
     EXPECT_EQ(wrong(), list{"a replaced key is used"});
 }
 
+// A unit that is made again: what was on its way came under the keys of before; what comes now begins.
+TEST_F(judged, an_end_begins_anew) {
+    gateway g(key_of('a'));
+    take(g.rtp(65'535, 1));
+    take(g.rtp(0, 2));
+    here.ears.begin_anew(now);
+    here.ears.expect(key_of('b'), false);
+    take(g.rtp(1, 3));
+    gateway next(key_of('b'));
+    take(next.rtp(2, 4));
+    EXPECT_EQ(wrong(), list{});
+    here.ears.expect(key_of('c'), true); // goes on with this life's rollover counter, not with the other's
+    gateway goes_on(key_of('c'), 1);
+    take(goes_on.rtp(3, 5));
+    EXPECT_EQ(wrong(), list{"not the index that a receiver expects"});
+}
+
+TEST_F(judged, an_end_that_began_anew_is_sent_the_key_of_before) {
+    gateway g(key_of('a'));
+    take(g.rtp(1, 1));
+    here.ears.begin_anew(now);
+    here.ears.expect(key_of('b'), false);
+    now += 1s;
+    take(g.rtp(2, 2));
+    EXPECT_EQ(wrong(), list{"a replaced key is used"});
+}
+
 TEST_F(judged, a_key_that_nobody_told) {
     gateway g(key_of('x'));
     take(g.rtp(1, 1));
@@ -158,6 +185,20 @@ TEST_F(judged, a_key_that_is_told_a_moment_later) {
     here.look_again(now + 100ms, 1s);
     EXPECT_EQ(wrong(), list{});
     EXPECT_EQ(here.heard, 1U);
+}
+
+// An a=crypto line without its key, as a gateway writes it that has lost it: not the oracle's end, at its first packet.
+TEST_F(judged, a_key_of_another_length_is_refused_where_it_is_told) {
+    for (const std::size_t length : {0U, 30U, 44U}) {
+        const srtp_key wrong{api::suite::aead_aes_128_gcm, std::string(length, 'a'), {}};
+        EXPECT_THROW(here.ears.expect(wrong, true), std::invalid_argument);
+        EXPECT_THROW(here.send_under(wrong, roc_choice::keep), std::invalid_argument);
+    }
+    EXPECT_THROW(here.ears.expect(srtp_key{}, true), std::invalid_argument) << "clear has no key";
+    gateway g(key_of('a'));
+    take(g.rtp(1, 1));
+    EXPECT_EQ(wrong(), list{});
+    EXPECT_EQ(here.heard, 1U) << "under the key of before";
 }
 
 TEST_F(judged, another_calls_packet_and_nobodys) {

@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include <fmt/format.h>
 #include <srtp2/srtp.h>
 
 namespace tandem::oracle {
@@ -97,15 +98,23 @@ std::uint32_t srtcp_index(std::span<const std::uint8_t> packet, api::suite suite
     return packet.size() < behind ? 0 : get32(packet, packet.size() - behind) & 0x7fffffff;
 }
 
+void check_key(const srtp_key& key) {
+    const auto& row = api::info(key.suite);
+    const auto length = std::size_t{row.key_length} + row.salt_length;
+    if (length == 0 || key.material.size() != length)
+        throw std::invalid_argument(
+            fmt::format("a key of {} bytes is none of {}, which has {}", key.material.size(), row.name, length));
+}
+
 void srtp_stream::closer::operator()(srtp_ctx_t_* session) const noexcept {
     srtp_dealloc(session);
 }
 
 srtp_stream::srtp_stream(const srtp_key& key, std::uint32_t ssrc, std::uint32_t roc) {
     static const bool ready = srtp_init() == srtp_err_status_ok;
-    const auto& row = api::info(key.suite);
-    if (!ready || key.material.size() != std::size_t{row.key_length} + row.salt_length)
-        throw std::invalid_argument("not a key of this suite");
+    if (!ready)
+        throw std::runtime_error("srtp_init failed");
+    check_key(key);
     auto material = key.material; // libsrtp2 has no const here
     srtp_policy_t policy{};
     set_suite(policy, key.suite);

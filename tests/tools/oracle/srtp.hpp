@@ -25,6 +25,9 @@ struct srtp_key {
     std::optional<std::uint32_t> mki; // on the wire, four bytes
     friend bool operator==(const srtp_key&, const srtp_key&) = default;
 };
+// Throws where key and salt have not the suite's length: said where a key is told, since it is used at any later
+// moment.
+void check_key(const srtp_key& key);
 
 // What RTP and SRTP have in clear.
 struct packet_head {

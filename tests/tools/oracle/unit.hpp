@@ -15,7 +15,7 @@ public:
         : unit_media(open), id_(*open.get<protocol::tlv::media_id>()), tsid_(tsid),
           seed_is_key_(open.get<protocol::tlv::key_use>() == 1), phone_(std::move(phone)) {
         if (phone_)
-            phone_->ears.forget();
+            phone_->ears.begin_anew(std::chrono::steady_clock::now());
     }
     ~oracle_media() override {
         if (phone_)
