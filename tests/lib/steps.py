@@ -114,7 +114,7 @@ def refused(call, x, y, name):
     """An offer that is refused, or that nobody answers; the call must go on as it was."""
     kinds = ["bad suite", "dtls", "no answer", "no answer", "bad answer"]
     kind = call.chance.choice(kinds)
-    call.note(f"{name}: {kind}")
+    call.note(f"{name}: {kind} of {x.number}")
     call.w.add(call.w.steps, f"{name}: {kind}")
     bad = {"suite": "AES_CM_256_HMAC_SHA1_80", "hex": "00" * 46}
     change = call.chance.choice([{"mux_wish": not x.mux_wish}, {"direction": "inactive"}, {"held": x.kind == "core"}, {},

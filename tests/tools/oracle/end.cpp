@@ -20,7 +20,9 @@ namespace {
 
 constexpr std::chrono::milliseconds interval{20};
 constexpr unsigned rtcp_every = 8; // packets
-constexpr std::chrono::milliseconds sdes_grace{400}, unit_grace{6000};
+constexpr std::chrono::milliseconds sdes_grace{400};
+// A SEED's answer that a fault parts from the change is followed by the old epoch until the gateway is whole again.
+constexpr std::chrono::seconds unit_grace{20};
 constexpr std::uint64_t beyond_window = 256; // behind this many nothing may be accepted
 constexpr std::size_t reflected = 64;
 

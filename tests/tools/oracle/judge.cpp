@@ -90,7 +90,9 @@ std::vector<bytes> receiver::waited(moment now, std::chrono::milliseconds patien
         else if (in_clear(one.wire))
             wrong_.add("in clear where SRTP was agreed", text_of(*head, head->sequence));
         else if (!force(one.wire, *head))
-            wrong_.add("authenticates under no key", text_of(*head, head->rtcp ? 0 : head->sequence));
+            wrong_.add("authenticates under no key",
+                       fmt::format("{}, {} ms ago, {}", text_of(*head, head->rtcp ? 0 : head->sequence),
+                                   (now - one.since) / std::chrono::milliseconds(1), highest_text(head->ssrc)));
         return true;
     });
     return out;
@@ -178,6 +180,13 @@ void receiver::note(const acceptance& under, const packet_head& head, std::uint6
     }
 }
 
+std::string receiver::highest_text(std::uint32_t ssrc) const {
+    const auto known = highest_.find(ssrc);
+    return known == highest_.end()
+               ? "none was heard of it before"
+               : fmt::format("the highest is ROC {} sequence {}", known->second >> 16, known->second & 0xffff);
+}
+
 // Says what is wrong with a packet that a receiver refuses; false where no key of this end made it.
 bool receiver::force(const bytes& wire, const packet_head& head) {
     for (auto under = accepted_.rbegin(); under != accepted_.rend(); ++under) {
@@ -188,13 +197,8 @@ bool receiver::force(const bytes& wire, const packet_head& head) {
             const auto index =
                 head.rtcp ? srtcp_index(*bare, under->key->suite) : std::uint64_t{roc} << 16 | head.sequence;
             const bool twice = !book_.use(under->key->material, head.ssrc, head.rtcp, index);
-            const auto known = highest_.find(head.ssrc);
             wrong_.add(twice ? "an index twice under one key" : "not the index that a receiver expects",
-                       fmt::format("{}, {}{}", text_of(*under->key), text_of(head, index),
-                                   head.rtcp || known == highest_.end()
-                                       ? ""
-                                       : fmt::format(", highest was ROC {} sequence {}", known->second >> 16,
-                                                     known->second & 0xffff)));
+                       fmt::format("{}, {}, {}", text_of(*under->key), text_of(head, index), highest_text(head.ssrc)));
             return true;
         }
     }

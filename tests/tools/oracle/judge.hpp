@@ -101,6 +101,7 @@ private:
     [[nodiscard]] std::optional<bytes> open_under(acceptance& under, const bytes& wire, const packet_head& head);
     [[nodiscard]] std::optional<bytes> open_rtp(acceptance& under, const bytes& bare, const packet_head& head);
     [[nodiscard]] std::optional<bytes> open_rtcp(acceptance& under, const bytes& bare, const packet_head& head);
+    [[nodiscard]] std::string highest_text(std::uint32_t ssrc) const;
     [[nodiscard]] bool force(const bytes& wire, const packet_head& head);
     [[nodiscard]] std::optional<bytes> bare_of(const acceptance& under, const bytes& wire, bool rtcp) const;
     void note(const acceptance& under, const packet_head& head, std::uint64_t index);

@@ -37,8 +37,8 @@ using namespace tandem::oracle;
 using nlohmann::json;
 using std::chrono::steady_clock;
 
-constexpr std::chrono::seconds patience{
-    15}; // for a key that is still to be told: as long as a proxy waits for an answer
+// For a key that is still to be told: as long as a proxy waits for its answer.
+constexpr std::chrono::seconds patience{60};
 
 struct unit_state {
     probing::options options;
