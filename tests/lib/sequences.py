@@ -212,8 +212,7 @@ class Call:
         q.direction = DIRECTIONS[shown.direction] if not change_y or "direction" not in change_y else q.direction
         quiet = [leg for leg, new in ((x, p), (y, q)) if leg.gateway and bool(leg.key) != bool(new.key)]
         for leg in quiet:  # what is on its way would be taken for something else
-            self.send(leg, sends=False)
-            self.arrived(leg)
+            self.empty_way(leg)
         self.w.oracle("expect", number=y.number, key=chosen)
         if x.key and not p.key:  # who offers clear must take it at once: the answer is still on its way
             self.w.oracle("expect", number=x.number, key=None)
@@ -300,15 +299,19 @@ class Call:
                             f" arrived{', the gateway does not know the call' if self.gone() else ''}")
             time.sleep(0.04 if waited < PATIENCE else 0.5)
 
-    def arrived(self, x):
-        """Waits until all that x has sent is heard, or lost: what a killed data plane left in its queues is sent on by the next."""
-        y, now = self.other(x), time.monotonic()
+    def empty_way(self, x):
+        """Stops x, and waits until all that was sent from there is heard, replays too, or lost: what a killed data plane left in its queues
+        is sent on by the next."""
         flows = any(sender is x for sender, _ in self.expected())
-        end = now + (1.5 if flows or self.w.faults_since(now - 2) else 0.1)
-        while time.monotonic() < end:
-            sent, heard = self.w.oracle("progress", numbers=[x.number, y.number])["ends"]
-            if heard[1] >= sent[0]:
-                return
+        self.arrived(x, flows, 1)  # then what was sent before it has been there, too
+        self.send(x, sends=False)
+        self.arrived(x, flows, 0)
+
+    def arrived(self, x, flows, more):
+        numbers, begin = [x.number, self.other(x).number], time.monotonic()
+        sent = self.w.oracle("progress", numbers=numbers)["ends"][0][0] + more
+        patience = 1.5 if flows or self.w.faults_since(begin - 2) else 0.1
+        while time.monotonic() < begin + patience and self.w.oracle("progress", numbers=numbers)["ends"][1][1] < sent:
             time.sleep(0.02)
 
     def may_have_ended(self):
