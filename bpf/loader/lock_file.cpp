@@ -26,10 +26,10 @@ tl::expected<void, refusal> prepare_directory() {
     struct stat s {};
     if (::lstat(path.c_str(), &s) != 0 || !S_ISDIR(s.st_mode) || (s.st_uid != 0 && s.st_uid != ::geteuid()) ||
         (s.st_mode & S_IWOTH) != 0)
-        return tl::unexpected(refusal{
-            false, fmt::format("{} must be a directory of root's that others may not write: its locks could be "
-                               "anybody's",
-                               path)});
+        return tl::unexpected(
+            refusal{false, fmt::format("{} must be a directory of root's that others may not write: its locks could be "
+                                       "anybody's",
+                                       path)});
     return {};
 }
 

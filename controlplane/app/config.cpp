@@ -141,8 +141,8 @@ void read_media(const reader& r, const toml::table& root, media::settings& to) {
     const auto* table = r.table(root, "media");
     if (table == nullptr)
         return;
-    r.only(*table, " in [media]", {"ports", "access", "core", "timeout_s", "hold_timeout_s", "quarantine_ms",
-                               "endpoint_learning"});
+    r.only(*table, " in [media]",
+           {"ports", "access", "core", "timeout_s", "hold_timeout_s", "quarantine_ms", "endpoint_learning"});
     if (const auto* ports = r.list(*table, "ports")) {
         if (ports->size() != 2)
             r.fail(*ports, "ports holds the first and the last port: ports = [20000, 40000]");
@@ -219,7 +219,8 @@ config read_all(const reader& r, const toml::table& root) {
         r.fail(*root.get("log_level"), "log_level must be one of: debug, info, warning, error");
     read_tunnel(r, root, to.tunnel);
     if (const auto* ng = r.table(root, "ng")) {
-        r.only(*ng, " in [ng]", {"listen", "max_calls", "max_media", "offer_timeout_s", "cookie_lifetime_s", "unit_reserve_percent",
+        r.only(*ng, " in [ng]",
+               {"listen", "max_calls", "max_media", "offer_timeout_s", "cookie_lifetime_s", "unit_reserve_percent",
                 "source_share_percent", "received_from", "from"});
         read_endpoints(r, *ng, "listen", to.ng);
         r.number(*ng, "max_calls", 0, 10'000'000, to.max_calls);
@@ -230,10 +231,10 @@ config read_all(const reader& r, const toml::table& root) {
         r.number(*ng, "source_share_percent", 1, 100, to.source_share);
         if (const auto* prefixes = r.list(*ng, "from"))
             for (const auto& item : *prefixes) {
-                const auto one =
-                    item.is_string() ? callcontrol::read_network(item.as_string()->get()) : std::nullopt;
+                const auto one = item.is_string() ? callcontrol::read_network(item.as_string()->get()) : std::nullopt;
                 if (!one)
-                    r.fail(item, "from holds addresses or prefixes such as \"198.51.100.0/24\": the proxies that may ask");
+                    r.fail(item,
+                           "from holds addresses or prefixes such as \"198.51.100.0/24\": the proxies that may ask");
                 to.ng_from.push_back(*one);
             }
         std::string word = "required";

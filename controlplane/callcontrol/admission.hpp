@@ -30,8 +30,8 @@ struct refusal {
     return of.is_v4() ? of.to_string() : asio::ip::network_v6(of.to_v6(), 64).canonical().to_string();
 }
 
-// Above 80 % use nobody has more than a share of the calls: who floods does not keep the others out. A source is an IPv4
-// address or an IPv6 /64; one that is not known is not counted.
+// Above 80 % use nobody has more than a share of the calls: who floods does not keep the others out. A source is an
+// IPv4 address or an IPv6 /64; one that is not known is not counted.
 class source_shares {
 public:
     static constexpr double busy = 0.8;

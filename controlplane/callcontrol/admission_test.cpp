@@ -115,7 +115,8 @@ TEST_F(Admission, AUnitsLegIsHadOnlyFromThatUnit) {
         << "another unit";
     EXPECT_EQ(why({{"received-from", from("10.64.0.2")}}), "");
     // The answer likewise; held by address, too.
-    ASSERT_EQ(offer("in", sdp("198.51.100.1", 4000), {{"metadata", "caller=bob;callee=alice"}}).text_of("result"), "ok");
+    ASSERT_EQ(offer("in", sdp("198.51.100.1", 4000), {{"metadata", "caller=bob;callee=alice"}}).text_of("result"),
+              "ok");
     for (const auto& text : {body, sdp("0.0.0.0", 4000)}) {
         EXPECT_NE(answer("in", text).text_of("error-reason").find("received-from"), std::string::npos);
         EXPECT_NE(answer("in", text, {{"received-from", from("10.64.0.3")}}).text_of("error-reason").find("came from"),

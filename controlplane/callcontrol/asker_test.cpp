@@ -79,9 +79,13 @@ class Asker : public ng_fixture {};
 
 TEST_F(Asker, WhatIsNotDoneIsSaidAndCounted) {
     const auto body = sdp("198.51.100.1", 4000);
-    const auto warning = [&](entries more) { return std::string(offer("c", body, std::move(more)).text_of("warning")); };
+    const auto warning = [&](entries more) {
+        return std::string(offer("c", body, std::move(more)).text_of("warning"));
+    };
     EXPECT_EQ(warning({}), "");
-    EXPECT_EQ(warning({{"flags", bencode::list{"record call", "no-such_thing"}}, {"ptime", 20}, {"T.38", bencode::list{"decode"}}}),
+    EXPECT_EQ(warning({{"flags", bencode::list{"record call", "no-such_thing"}},
+                       {"ptime", 20},
+                       {"T.38", bencode::list{"decode"}}}),
               "Not supported, ignored: flag record-call, flag no-such-thing, key ptime, key T.38");
     EXPECT_EQ(warning({{"ICE", "force"}, {"replace", bencode::list{"origin", "SDP-version"}}}),
               "Not supported, ignored: key ICE=force, key replace=SDP-version");
@@ -98,10 +102,26 @@ TEST_F(Asker, WhatIsNotDoneIsSaidAndCounted) {
 TEST_F(Asker, TheHarmlessAreFewAndTheDoneOnesAreNotWarnedOf) {
     const auto body = sdp("198.51.100.1", 4000);
     bencode::value flags(bencode::list{});
-    for (const auto* one : {"symmetric", "force", "no-redis-update", "unidirectional", "debug", "debugging",
-                            "port-latching", "reset", "reject-ICE", "original-sendrecv", "trust-address",
-                            "SIP-source-address", "asymmetric", "strict source", "media_handover", "pad-crypto",
-                            "endpoint-learning-heuristic", "replace-origin", "rtcp-mux-offer", "SDES-pad"})
+    for (const auto* one : {"symmetric",
+                            "force",
+                            "no-redis-update",
+                            "unidirectional",
+                            "debug",
+                            "debugging",
+                            "port-latching",
+                            "reset",
+                            "reject-ICE",
+                            "original-sendrecv",
+                            "trust-address",
+                            "SIP-source-address",
+                            "asymmetric",
+                            "strict source",
+                            "media_handover",
+                            "pad-crypto",
+                            "endpoint-learning-heuristic",
+                            "replace-origin",
+                            "rtcp-mux-offer",
+                            "SDES-pad"})
         flags.push(one);
     const auto reply = offer("c", body,
                              {{"flags", flags},

@@ -195,8 +195,9 @@ outcome<void> take_answered_keys(const sdp::media& from, leg& into) {
         return refuse("Answer's a=crypto:" + std::to_string(chosen->tag) + " " + chosen->suite_name +
                       " is none of those offered");
     if (chosen->mki_length != ours->mki_length)
-        return refuse("Answer's a=crypto:" + std::to_string(chosen->tag) +
-                      (ours->mki_length == 0 ? " has an MKI where none was offered" : " lacks the MKI that was offered"));
+        return refuse(
+            "Answer's a=crypto:" + std::to_string(chosen->tag) +
+            (ours->mki_length == 0 ? " has an MKI where none was offered" : " lacks the MKI that was offered"));
     into.keys.tag = ours->tag;
     into.keys.suite = ours->suite;
     into.keys.send = ours->key;
@@ -395,8 +396,7 @@ sdp::media_rewrite rewrite_for_answer(const media_line& line, side to) {
     out.rtcp_mux = leg.mux;
     out.profile = leg.profile;
     if (leg.keys.suite)
-        out.cryptos.push_back(
-            {leg.keys.tag, *leg.keys.suite, leg.keys.send, leg.keys.mki_length, leg.keys.send_mki});
+        out.cryptos.push_back({leg.keys.tag, *leg.keys.suite, leg.keys.send, leg.keys.mki_length, leg.keys.send_mki});
     return out;
 }
 

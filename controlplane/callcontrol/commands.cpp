@@ -100,16 +100,18 @@ outcome<void> server::state::check_unit(const std::string& unit, const request& 
     if (!r.received_from) {
         if (settings.received_from_optional)
             return {};
-        return refuse(fmt::format("The SDP names an inner address of unit \"{}\", but the request has no received-from: "
-                                  "the proxy must tell where the SIP message came from",
-                                  unit));
+        return refuse(
+            fmt::format("The SDP names an inner address of unit \"{}\", but the request has no received-from: "
+                        "the proxy must tell where the SIP message came from",
+                        unit));
     }
     const auto from = sessions.by_inner(*r.received_from);
     if (from && from->unit == unit)
         return {};
-    return refuse(fmt::format("The SDP names an inner address of unit \"{}\", but the SIP message came from {}, which is "
-                              "none of them",
-                              unit, r.received_from->to_string()));
+    return refuse(
+        fmt::format("The SDP names an inner address of unit \"{}\", but the SIP message came from {}, which is "
+                    "none of them",
+                    unit, r.received_from->to_string()));
 }
 
 outcome<place> server::state::place_of_sender(const call& c, const media_line& line, const sdp::media& from, side s,
@@ -265,9 +267,9 @@ std::optional<refusal> server::state::count_gate(const request& r) const {
                        fmt::format("{} calls are up, [ng] max_calls allows no more", settings.max_calls)};
     if (concerns_unit(r) || sessions.all().empty())
         return std::nullopt;
-    return refusal{refusal::want::sessions,
-                   fmt::format("{} calls are up; the last {} of [ng] max_calls are for calls with a unit", calls.size(),
-                               reserve)};
+    return refusal{
+        refusal::want::sessions,
+        fmt::format("{} calls are up; the last {} of [ng] max_calls are for calls with a unit", calls.size(), reserve)};
 }
 
 std::optional<refusal> server::state::share_gate(const std::string& source) const {

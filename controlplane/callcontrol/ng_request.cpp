@@ -104,8 +104,8 @@ void ignore(std::string_view kind, std::string_view name, request& out) {
 // Not done, and nobody notices; why, says README.md.
 bool is_harmless_flag(std::string_view flag) noexcept {
     constexpr std::array<std::string_view, 10> names{
-        "symmetric",  "force",   "no-redis-update", "unidirectional", "debug",
-        "debugging", "port-latching", "reset",       "reject-ICE",     "original-sendrecv"};
+        "symmetric", "force",         "no-redis-update", "unidirectional", "debug",
+        "debugging", "port-latching", "reset",           "reject-ICE",     "original-sendrecv"};
     return std::find(names.begin(), names.end(), flag) != names.end();
 }
 bool is_harmless_key(std::string_view key, std::string_view value) noexcept {

@@ -53,7 +53,7 @@ struct request {
     bool loop_protect = false; // an SDP of ours that comes again goes on as it is
     bool fatal = false;        // delete of what is not there is an error
     bool sdes_off = false;
-    bool sdes_lifetime = false; // in our a=crypto lines
+    bool sdes_lifetime = false;    // in our a=crypto lines
     bool knows_load_limit = false; // supports: the proxy takes `result = load limit` for a word to ask another node
     std::bitset<api::suite_table.size()> sdes_suites = ~std::bitset<api::suite_table.size()>(); // may be offered
     std::uint32_t limit = 32;                                                                   // list

@@ -23,8 +23,8 @@ using asio::ip::udp;
 // A reply goes in one datagram; what does not fit is told in one that does.
 constexpr std::size_t largest_reply = 65'000;
 constexpr std::size_t small_reply = 100; // not counted: what is sent to a made-up source is no more than it sent
-constexpr std::size_t most_waiting = 64;  // commands of one call
-constexpr unsigned most_at_once = 64; // datagrams taken in one turn
+constexpr std::size_t most_waiting = 64; // commands of one call
+constexpr unsigned most_at_once = 64;    // datagrams taken in one turn
 
 std::string text_of(const udp::endpoint& e) {
     return e.address().is_v6() ? fmt::format("[{}]:{}", e.address().to_string(), e.port())

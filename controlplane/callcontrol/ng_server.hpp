@@ -29,8 +29,8 @@ namespace tandem::callcontrol {
 
 struct config {
     std::vector<asio::ip::udp::endpoint> listen;
-    std::vector<network> from; // who may ask, beside this host's own; empty: anybody but the inner network
-    std::string core_interface = "core";      // name of the address of core legs where `direction` names none
+    std::vector<network> from;           // who may ask, beside this host's own; empty: anybody but the inner network
+    std::string core_interface = "core"; // name of the address of core legs where `direction` names none
     std::chrono::seconds cookie_lifetime{20}; // how long a reply is kept for retransmissions
     std::size_t max_calls = 0; // further ones are refused; 0 = as many as there is room for (server::gates)
     std::chrono::milliseconds offer_timeout =
@@ -43,7 +43,8 @@ struct config {
     // Whether an address belongs to the units' inner network: one without a session is refused, not taken for the core
     // (RIM-02).
     std::function<bool(const asio::ip::address&)> is_inner;
-    // A unit's leg: whether received-from may be missing. Where it is given, it is an inner address of that unit, always.
+    // A unit's leg: whether received-from may be missing. Where it is given, it is an inner address of that unit,
+    // always.
     bool received_from_optional = false;
     // Whose name it is: the id code of the unit that has it as id code or as a name of its own; empty: no unit's. Left
     // out: a name is whoever's says so.

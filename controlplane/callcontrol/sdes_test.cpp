@@ -53,8 +53,9 @@ TEST_F(SdesCall, SessionParametersThatAreNotCarriedAreRefusedLineByLine) {
                              line("2 AES_CM_128_HMAC_SHA1_32 inline:" + key30 + " UNENCRYPTED_SRTCP") +
                              line("3 AES_CM_128_HMAC_SHA1_80 inline:" + key30 + " UNAUTHENTICATED_SRTP") +
                              line("4 F8_128_HMAC_SHA1_80 inline:" + key30));
-    for (const auto* part : {"1 AES_CM_128_HMAC_SHA1_80 asks for UNENCRYPTED_SRTP", "2 AES_CM_128_HMAC_SHA1_32 asks for UNENCRYPTED_SRTCP",
-                             "3 AES_CM_128_HMAC_SHA1_80 asks for UNAUTHENTICATED_SRTP", "4 F8_128_HMAC_SHA1_80 is not known here"})
+    for (const auto* part :
+         {"1 AES_CM_128_HMAC_SHA1_80 asks for UNENCRYPTED_SRTP", "2 AES_CM_128_HMAC_SHA1_32 asks for UNENCRYPTED_SRTCP",
+          "3 AES_CM_128_HMAC_SHA1_80 asks for UNAUTHENTICATED_SRTP", "4 F8_128_HMAC_SHA1_80 is not known here"})
         EXPECT_NE(why.find(part), std::string::npos) << why;
     EXPECT_EQ(why.find(key30), std::string::npos) << "no key in an error";
     const auto back = answered(line("1 AES_CM_128_HMAC_SHA1_80 inline:" + key30 + " UNENCRYPTED_SRTP") +

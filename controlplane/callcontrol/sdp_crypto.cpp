@@ -65,8 +65,7 @@ bool read_mki(std::string_view text, crypto& into) {
     if (value.empty() || !length || *length < 1 || *length > 128)
         return false;
     const auto short_value = number<std::uint32_t>(value);
-    if (*length > longest_mki || !short_value ||
-        (*length < longest_mki && *short_value >> 8 * *length != 0)) {
+    if (*length > longest_mki || !short_value || (*length < longest_mki && *short_value >> 8 * *length != 0)) {
         into.refused = "has an MKI of more than 4 bytes";
         return true;
     }

@@ -25,7 +25,7 @@ struct rewrite_options {
     bool replace_origin = false;
     bool replace_username = false;
     bool replace_session_name = false;
-    std::string mark{};         // a=tandem:..., that we wrote it; empty: none
+    std::string mark{};        // a=tandem:..., that we wrote it; empty: none
     asio::ip::address shown{}; // ours, where no stream is anchored; unspecified: not known
     bool key_lifetime = false; // |2^31 behind each key
 };

@@ -67,7 +67,8 @@ TEST_F(Shown, FaxByT38IsRefusedAndTheCallGoesOn) {
     }
     for (const auto* beside : {"m=image 0 udptl t38\r\n", "m=image 5004 udptl t38\r\n"}) {
         const auto reply = offer("c", sdp("198.51.100.2", 5000) + beside, {{"from-tag", "b"}, {"to-tag", "a"}});
-        EXPECT_NE(reply.text_of("sdp").find("m=image 0 udptl"), std::string_view::npos) << "beside audio it is rejected alone";
+        EXPECT_NE(reply.text_of("sdp").find("m=image 0 udptl"), std::string_view::npos)
+            << "beside audio it is rejected alone";
     }
 }
 

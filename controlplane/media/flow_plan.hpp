@@ -28,7 +28,7 @@ struct leg_shape {
     std::uint16_t window_ms = 0;
     std::optional<endpoint> signalled_rtp, signalled_rtcp; // clear: where its media come from, as signalled
     std::optional<asio::ip::address> received_from;        // clear: likewise
-    std::optional<endpoint> remote_rtp; // where media towards this leg goes; none = not known yet
+    std::optional<endpoint> remote_rtp;                    // where media towards this leg goes; none = not known yet
     std::optional<endpoint> remote_rtcp;
 
     [[nodiscard]] api::flow_id rtp() const noexcept { return api::make_flow_id(address_index, port); }

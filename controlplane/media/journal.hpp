@@ -30,7 +30,7 @@ struct leg_row {
     bool unroutable = false;
     std::optional<endpoint> remote_rtp, remote_rtcp;
     source_wish source{.how = learning::once}; // core legs
-    std::optional<endpoint> hint; // unit legs: outer address of MEDIA_OPEN's answer
+    std::optional<endpoint> hint;              // unit legs: outer address of MEDIA_OPEN's answer
     api::suite suite = api::suite::clear;
     std::uint32_t epoch = 0;
 };

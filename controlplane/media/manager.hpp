@@ -46,9 +46,9 @@ struct settings {
     std::chrono::milliseconds sweep{1000};        // silence check
     double unit_reserve = 0.1; // of ports and flows: for calls with a unit, while units are connected
     learning endpoint_learning = learning::once;
-    std::map<std::string, learning> learning_of;      // interfaces for which it is another
-    std::chrono::milliseconds learning_window{3000};  // from a leg's first packet on
-    std::chrono::milliseconds copy{1000};         // of SDES legs' packet counts, out of the data plane
+    std::map<std::string, learning> learning_of;     // interfaces for which it is another
+    std::chrono::milliseconds learning_window{3000}; // from a leg's first packet on
+    std::chrono::milliseconds copy{1000};            // of SDES legs' packet counts, out of the data plane
 };
 
 struct epoch_seeds;

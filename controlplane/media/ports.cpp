@@ -83,12 +83,10 @@ port_pool& port_table::pool(const asio::ip::address& address) {
     return pools_.try_emplace(address, first_, last_, quarantine_).first->second;
 }
 
-leased_port port_table::take(const asio::ip::address& address, const std::string& unit, bool running,
-                             double reserve) {
+leased_port port_table::take(const asio::ip::address& address, const std::string& unit, bool running, double reserve) {
     const auto now = port_pool::clock::now();
     auto& from = pool(address);
-    const auto kept =
-        spare_ports(from.total()) + static_cast<std::size_t>(reserve * static_cast<double>(from.total()));
+    const auto kept = spare_ports(from.total()) + static_cast<std::size_t>(reserve * static_cast<double>(from.total()));
     if (!running && from.left() <= kept)
         return nullptr;
     const auto usable = [&](std::uint16_t port) { return unit.empty() || !unit_ports_.contains({unit, port}); };

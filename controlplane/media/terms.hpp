@@ -30,7 +30,7 @@ struct leg_terms {
     bool unroutable = false;
     std::optional<endpoint> remote_rtp, remote_rtcp; // from the SDP; of a unit leg: the phone's inner address
     std::optional<endpoint> hint;                    // unit legs: where the unit says that its media comes from
-    source_wish source{.how = learning::once}; // core legs; `how` is decided
+    source_wish source{.how = learning::once};       // core legs; `how` is decided
     std::optional<sdes> srtp;
     api::suite suite = api::suite::clear;
 

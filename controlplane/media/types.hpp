@@ -43,13 +43,13 @@ struct sdes {
     friend bool operator==(const sdes&, const sdes&) = default;
 };
 
-// Where clear media of a core leg may come from (README.md): only from where signalling says; learned after each offer or
-// answer and then kept; wherever the last packet came from.
+// Where clear media of a core leg may come from (README.md): only from where signalling says; learned after each offer
+// or answer and then kept; wherever the last packet came from.
 enum class learning : std::uint8_t { off, once, always };
 
 struct source_wish {
-    std::optional<learning> how; // nothing: as configured for the interface
-    bool strict = false;         // the port counts, too
+    std::optional<learning> how;                     // nothing: as configured for the interface
+    bool strict = false;                             // the port counts, too
     std::optional<asio::ip::address> signalled = {}; // in the SDP, where `remote_rtp` is not that
     std::optional<asio::ip::address> received_from = {};
     friend bool operator==(const source_wish&, const source_wish&) = default;
@@ -106,7 +106,7 @@ struct media_change {
 struct direction_stats { // what one leg received
     std::uint64_t packets = 0, bytes = 0, lost = 0, auth_failures = 0, replays = 0, drops = 0;
     std::uint64_t wrong_source = 0; // of the drops: from somebody else
-    std::uint64_t sent_on = 0; // of these, forwarded to the other leg
+    std::uint64_t sent_on = 0;      // of these, forwarded to the other leg
     // This leg's own reports of what it hears (RTCP, RFC 3550 6.4.1).
     std::uint64_t reports = 0, reported_lost = 0;
     double jitter_ms = 0, max_jitter_ms = 0;

@@ -268,8 +268,7 @@ tl::expected<void, std::string> table::put(const std::vector<chain>& chains) {
     batch b;
     b.limit(NFNL_MSG_BATCH_BEGIN);
     const std::uint32_t flags = life_ == life::own ? NFT_TABLE_F_OWNER : 0;
-    b.change(NFT_MSG_NEWTABLE, NLM_F_CREATE,
-             attributes().text(NFTA_TABLE_NAME, name_).number(NFTA_TABLE_FLAGS, flags));
+    b.change(NFT_MSG_NEWTABLE, NLM_F_CREATE, attributes().text(NFTA_TABLE_NAME, name_).number(NFTA_TABLE_FLAGS, flags));
     for (const chain& c : chains) {
         b.change(NFT_MSG_NEWCHAIN, NLM_F_CREATE, chain_of(name_, c));
         b.change(NFT_MSG_DELRULE, 0, rule_of(name_, c, nullptr));

@@ -16,7 +16,7 @@
 namespace tandem::netfilter {
 
 enum class hook : std::uint8_t { prerouting = 0, input = 1, forward = 2 }; // NF_INET_*
-inline constexpr std::int32_t priority_raw = -300;                           // before connection tracking
+inline constexpr std::int32_t priority_raw = -300;                         // before connection tracking
 inline constexpr std::int32_t priority_filter = 0;
 
 struct prefix {

@@ -175,10 +175,9 @@ void step_2(connection& db, const std::string& instance) {
 // unit.spki: the public key that the unit's certificate must have. unit_gone: removed ones of which there may still be
 // certificates. unit_name: names under which a unit speaks beside its id code; a name is one unit's.
 void step_3(connection& db, const std::string& /*instance*/) {
-    db.run(
-        "ALTER TABLE unit ADD COLUMN spki BLOB; CREATE TABLE unit_gone (id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;"
-        "CREATE TABLE unit_name (name TEXT PRIMARY KEY, unit TEXT NOT NULL) WITHOUT ROWID;"
-        "CREATE INDEX unit_name_unit ON unit_name(unit);");
+    db.run("ALTER TABLE unit ADD COLUMN spki BLOB; CREATE TABLE unit_gone (id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;"
+           "CREATE TABLE unit_name (name TEXT PRIMARY KEY, unit TEXT NOT NULL) WITHOUT ROWID;"
+           "CREATE INDEX unit_name_unit ON unit_name(unit);");
 }
 
 constexpr std::array steps{step_1, step_2, step_3};

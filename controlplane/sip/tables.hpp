@@ -20,7 +20,8 @@ struct table {
 };
 
 // The tables that kamailio.cfg asks for. `location` and `route_key` are Kamailio's own to write and to read.
-inline constexpr std::string_view names_table = "unit_name"; // "10.64.0.2 alice", or a name alone, to the unit's id code
+inline constexpr std::string_view names_table =
+    "unit_name"; // "10.64.0.2 alice", or a name alone, to the unit's id code
 inline constexpr std::string_view users_table = "subscriber", peers_table = "trusted_peer";
 inline constexpr const char* names_columns = "own(string) unit(string)";
 inline constexpr const char* users_columns = "username(string) domain(string) ha1(string)";

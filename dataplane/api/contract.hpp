@@ -135,9 +135,9 @@ enum carries : std::uint8_t { carries_rtp = 1, carries_rtcp = 2 };
 enum class source_policy : std::uint8_t {
     authenticated, // SRTP: whoever authenticates; a new address latches (moves the reverse flow's remote)
     signalled,     // clear: only the two addresses that signalling names; media goes where signalling says
-    learned,       // clear: for `window_ms` from the first packet on, whoever is likeliest (source_rule), and media goes
-                   // there; then only that address, until a flow_update
-    followed,      // clear: whoever sends, and media goes where the last packet came from
+    learned,  // clear: for `window_ms` from the first packet on, whoever is likeliest (source_rule), and media goes
+              // there; then only that address, until a flow_update
+    followed, // clear: whoever sends, and media goes where the last packet came from
 };
 
 // Why a source was taken for the leg's. The later, the likelier: within the window it takes the place of an earlier
@@ -329,8 +329,8 @@ enum class key_choice : std::uint8_t {
 // side of another suite begins anew. Two flows are joined (mux) where one carries RTP, the other RTCP; where one is
 // named by two, each gets all of it (un-mux). Counters go along by what the flows carry.
 //
-// The source that was heard goes along where the policy stays and `anew` is not set. A remote with port 0 stays where it was, latched or not;
-// another one is in force until somebody authenticates from elsewhere.
+// The source that was heard goes along where the policy stays and `anew` is not set. A remote with port 0 stays where
+// it was, latched or not; another one is in force until somebody authenticates from elsewhere.
 struct flow_replacement {
     flow_config config;
     std::uint32_t group; // consecutive items of one group take force at once, or none does (group_refused)

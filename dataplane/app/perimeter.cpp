@@ -20,9 +20,8 @@ namespace {
 
 bool may_come_by(const api::inner_perimeter& p, std::string_view interface) {
     const auto* const end = p.from + p.ports;
-    return std::any_of(p.from, end, [&](const auto& name) {
-        return interface == std::string_view(name, strnlen(name, sizeof name));
-    });
+    return std::any_of(
+        p.from, end, [&](const auto& name) { return interface == std::string_view(name, strnlen(name, sizeof name)); });
 }
 
 bpf::result apply(const api::inner_perimeter& p, const io::port& port) {

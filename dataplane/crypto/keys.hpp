@@ -40,7 +40,8 @@ struct session_keys {
 // Bytes of a suite's expansion, of any engine: IPsec-MB's gcm_key_data, or an AES-128 schedule (the HMAC states lie in
 // the first line).
 inline constexpr std::size_t gcm_expanded_bytes = 1008, cm_expanded_bytes = 11 * 16;
-// A key of 256 bits lies in an object of the longer kind, whatever its cipher: those of AES-CM that are common stay short.
+// A key of 256 bits lies in an object of the longer kind, whatever its cipher: those of AES-CM that are common stay
+// short.
 [[nodiscard]] constexpr bool is_long(api::suite suite) noexcept {
     return api::info(suite).aead || api::info(suite).key_length > 16;
 }

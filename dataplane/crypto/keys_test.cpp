@@ -64,9 +64,9 @@ void expect_all(api::suite suite, std::mt19937& random) {
 TEST(Keys, AllLabelsInOnePassAreThoseOfCounterMode) {
     std::mt19937 random(1);
     for (unsigned round = 0; round < 200; ++round)
-        for (const auto suite : {api::suite::aes_cm_128_hmac_sha1_80, api::suite::aes_cm_128_hmac_sha1_32,
-                                 api::suite::aead_aes_128_gcm, api::suite::aead_aes_256_gcm,
-                                 api::suite::aes_256_cm_hmac_sha1_80})
+        for (const auto suite :
+             {api::suite::aes_cm_128_hmac_sha1_80, api::suite::aes_cm_128_hmac_sha1_32, api::suite::aead_aes_128_gcm,
+              api::suite::aead_aes_256_gcm, api::suite::aes_256_cm_hmac_sha1_80})
             expect_all(suite, random);
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the leg of clear media is, learned from its packets (api::source_policy::learned, followed). For `window_ms` from
-// the first packet on a likelier source takes the leg from one that is less so; then the address is the leg's only one.
-// Another port of that address is heard at once; media goes there when the present one has been silent for a moment (a
-// NAT gave the phone another), so that two ports do not throw the leg about. Asked only where a packet is not from the
-// source that the last one came from. Owner: the flow's worker. No allocation.
+// Where the leg of clear media is, learned from its packets (api::source_policy::learned, followed). For `window_ms`
+// from the first packet on a likelier source takes the leg from one that is less so; then the address is the leg's only
+// one. Another port of that address is heard at once; media goes there when the present one has been silent for a
+// moment (a NAT gave the phone another), so that two ports do not throw the leg about. Asked only where a packet is not
+// from the source that the last one came from. Owner: the flow's worker. No allocation.
 #pragma once
 
 #include "dataplane/flow/record.hpp"

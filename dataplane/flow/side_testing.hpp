@@ -149,8 +149,11 @@ inline outcome receive_one(side& in, crypto::key_pool pool, stream_pool streams,
 }
 
 inline constexpr api::suite gcm = api::suite::aead_aes_128_gcm, cm80 = api::suite::aes_cm_128_hmac_sha1_80;
-inline constexpr api::suite every_suite[] = {cm80, api::suite::aes_cm_128_hmac_sha1_32, gcm,
-                                             api::suite::aead_aes_256_gcm, api::suite::aes_256_cm_hmac_sha1_80,
+inline constexpr api::suite every_suite[] = {cm80,
+                                             api::suite::aes_cm_128_hmac_sha1_32,
+                                             gcm,
+                                             api::suite::aead_aes_256_gcm,
+                                             api::suite::aes_256_cm_hmac_sha1_80,
                                              api::suite::aes_256_cm_hmac_sha1_32};
 
 class side_fixture : public ::testing::Test {

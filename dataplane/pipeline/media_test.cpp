@@ -10,7 +10,7 @@ namespace {
 
 using api::suite;
 constexpr suite protected_suites[] = {suite::aes_cm_128_hmac_sha1_80, suite::aes_cm_128_hmac_sha1_32,
-                                      suite::aead_aes_128_gcm, suite::aead_aes_256_gcm,
+                                      suite::aead_aes_128_gcm,        suite::aead_aes_256_gcm,
                                       suite::aes_256_cm_hmac_sha1_80, suite::aes_256_cm_hmac_sha1_32};
 
 class EverySuite : public ::testing::TestWithParam<suite> {};

@@ -33,11 +33,16 @@ srtp_end::srtp_end(api::suite suite, const std::vector<key>& keys, unsigned mki_
     : state_(std::make_unique<state>()) {
     state& s = *state_;
     using set = void (*)(srtp_crypto_policy_t*);
-    constexpr set rtp_policy[] = {
-        nullptr, srtp_crypto_policy_set_rtp_default, srtp_crypto_policy_set_aes_cm_128_hmac_sha1_32,
-        srtp_crypto_policy_set_aes_gcm_128_16_auth, srtp_crypto_policy_set_aes_gcm_256_16_auth,
-        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80, srtp_crypto_policy_set_aes_cm_256_hmac_sha1_32};
-    constexpr set rtcp_policy[] = {nullptr, srtp_crypto_policy_set_rtp_default, srtp_crypto_policy_set_rtcp_default,
+    constexpr set rtp_policy[] = {nullptr,
+                                  srtp_crypto_policy_set_rtp_default,
+                                  srtp_crypto_policy_set_aes_cm_128_hmac_sha1_32,
+                                  srtp_crypto_policy_set_aes_gcm_128_16_auth,
+                                  srtp_crypto_policy_set_aes_gcm_256_16_auth,
+                                  srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80,
+                                  srtp_crypto_policy_set_aes_cm_256_hmac_sha1_32};
+    constexpr set rtcp_policy[] = {nullptr,
+                                   srtp_crypto_policy_set_rtp_default,
+                                   srtp_crypto_policy_set_rtcp_default,
                                    srtp_crypto_policy_set_aes_gcm_128_16_auth,
                                    srtp_crypto_policy_set_aes_gcm_256_16_auth,
                                    srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80,

@@ -17,7 +17,7 @@ using bytes = std::vector<std::uint8_t>;
 namespace {
 
 constexpr std::array suites{api::suite::aes_cm_128_hmac_sha1_80, api::suite::aes_cm_128_hmac_sha1_32,
-                            api::suite::aead_aes_128_gcm, api::suite::aead_aes_256_gcm,
+                            api::suite::aead_aes_128_gcm,        api::suite::aead_aes_256_gcm,
                             api::suite::aes_256_cm_hmac_sha1_80, api::suite::aes_256_cm_hmac_sha1_32};
 
 endpoint inner(std::uint8_t last, std::uint16_t port) {

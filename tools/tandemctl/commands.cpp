@@ -251,8 +251,12 @@ std::string drops_view(const json& r) {
 }
 
 const columns own_columns{{"CONTROL PLANE", "name"}, {"TOTAL", "total", form::number}};
-const columns stranger_columns{{"CALL-ID", "call_id"},   {"MEDIA", "media", form::number}, {"LEG", "leg", form::number},
-                               {"EXPECTED", "remote"},   {"LEARNED BY", "source_rule"},    {"LEARNING", "learning"},
+const columns stranger_columns{{"CALL-ID", "call_id"},
+                               {"MEDIA", "media", form::number},
+                               {"LEG", "leg", form::number},
+                               {"EXPECTED", "remote"},
+                               {"LEARNED BY", "source_rule"},
+                               {"LEARNING", "learning"},
                                {"PACKETS", "packets", form::number}};
 
 // The legs that somebody else sent to, by the control plane's list of media.

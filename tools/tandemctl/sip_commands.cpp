@@ -153,8 +153,8 @@ result<void> make_table(const sip_options& o, std::string_view name, sip::table 
     const auto there = sip::read_table(path);
     if (there && there->columns == fresh.columns) { // Kamailio may have come later than the table
         struct stat about {};
-        if (::stat(o.directory.c_str(), &about) != 0 || ::chown(path.c_str(), static_cast<uid_t>(-1), about.st_gid) != 0 ||
-            ::chmod(path.c_str(), mode) != 0)
+        if (::stat(o.directory.c_str(), &about) != 0 ||
+            ::chown(path.c_str(), static_cast<uid_t>(-1), about.st_gid) != 0 || ::chmod(path.c_str(), mode) != 0)
             return failed(fmt::format("{}: {}", path, std::strerror(errno)));
         return {};
     }
