@@ -10,8 +10,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <tl/expected.hpp>
+
+#include "bpf/loader/lock_file.hpp"
 
 namespace tandem::bpf {
 
@@ -25,8 +28,8 @@ using result = tl::expected<void, std::string>; // the error is a sentence for t
 // Path of the compiled edge: the build's where it exists, else the installed one; an error names both.
 [[nodiscard]] tl::expected<std::string, std::string> object_path();
 
-// While it lives, this process owns the interface: an abstract UNIX socket per network namespace and interface, which
-// vanishes with the process however it dies.
+// While it lives, this process owns the interface: a lock per network namespace and interface, which goes with the
+// process however it dies.
 class interface_claim {
 public:
     [[nodiscard]] static tl::expected<interface_claim, std::string> take(unsigned ifindex, std::string_view name);
@@ -35,8 +38,8 @@ public:
     ~interface_claim();
 
 private:
-    explicit interface_claim(int fd) noexcept : fd_(fd) {}
-    int fd_;
+    explicit interface_claim(lock_file lock) noexcept : lock_(std::move(lock)) {}
+    lock_file lock_;
 };
 
 // Refuses where another's program is attached. To be asked before DPDK has anything to do with the interface: when

@@ -3,9 +3,11 @@
 #include <cstdlib>
 #include <utility>
 
+#include <fcntl.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <sched.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "bpf/edge_fixture.hpp"
@@ -65,6 +67,41 @@ TEST_F(loader, OneTandemPerInterface) {
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
     EXPECT_TRUE(interface_claim::take(veth_, "tt0"));
+}
+
+// All namespaces share /run: the claim is of this one's interface.
+TEST_F(loader, AClaimIsOfItsNamespace) {
+    auto here = interface_claim::take(loopback_, "lo");
+    ASSERT_TRUE(here) << here.error();
+    const pid_t child = ::fork();
+    if (child == 0) {
+        const bool elsewhere = ::unshare(CLONE_NEWNET) == 0 && interface_claim::take(loopback_, "lo").has_value();
+        _exit(elsewhere ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0) << "another namespace's loopback of the same index";
+}
+
+// A local user neither holds a lock of ours beforehand nor keeps one.
+TEST_F(loader, NobodyElseHoldsAClaim) {
+    struct stat space {};
+    ASSERT_EQ(::stat("/proc/thread-self/ns/net", &space), 0);
+    const std::string path = std::string(lock_directory) + "/interface-" + std::to_string(space.st_ino) + "-" +
+                             std::to_string(veth_) + ".lock";
+    auto mine = interface_claim::take(veth_, "tt0");
+    ASSERT_TRUE(mine) << mine.error();
+    struct stat file {};
+    ASSERT_EQ(::stat(path.c_str(), &file), 0);
+    EXPECT_EQ(file.st_mode & 07777, 0600U);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        const bool user = ::setresgid(65534, 65534, 65534) == 0 && ::setresuid(65534, 65534, 65534) == 0;
+        _exit(user && ::open(path.c_str(), O_RDONLY) < 0 && ::unlink(path.c_str()) != 0 ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
 }
 
 TEST_F(loader, StaleProgramIsReplaced) {

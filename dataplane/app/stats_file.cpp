@@ -4,9 +4,9 @@
 #include "dataplane/app/stats_file.hpp"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,13 +43,15 @@ int open_old(const std::string& path, std::size_t bytes) {
     return -1;
 }
 
-bool in_use(const std::string& path) {
-    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return false;
-    const bool taken = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    close(fd);
-    return taken;
+// Whoever took it: it lies where anybody may make files. A directory is put aside.
+void clear_name(const std::string& path) {
+    if (unlink(path.c_str()) != 0 && errno == EISDIR)
+        (void)std::rename(path.c_str(), fmt::format("{}.foreign-{}", path, getpid()).c_str());
+}
+
+// Not of the segment itself, which anybody may open, and so lock.
+std::string lock_name(const std::string& path) {
+    return "stats-" + path.substr(path.rfind('/') + 1);
 }
 
 } // namespace
@@ -57,25 +59,23 @@ bool in_use(const std::string& path) {
 tl::expected<stats_file, std::string> stats_file::open(const std::string& path, unsigned workers,
                                                        std::uint32_t max_flows) {
     const shape s = shape_of(workers, max_flows);
-    if (in_use(path))
+    auto lock = bpf::lock_file::take(lock_name(path));
+    if (!lock && lock.error().held)
         return tl::unexpected(
             fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
-    stats_file made;
+    if (!lock)
+        return tl::unexpected(fmt::format("stats segment {}: {}", path, lock.error().text));
+    stats_file made(std::move(*lock));
     made.path_ = path;
     made.bytes_ = s.total;
     made.fd_ = open_old(path, s.total);
     if (made.fd_ < 0) {
-        unlink(path.c_str());
+        clear_name(path);
         made.fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
         made.made_here_ = made.fd_ >= 0;
         if (made.fd_ < 0 || fchmod(made.fd_, 0644) != 0 || ftruncate(made.fd_, static_cast<off_t>(s.total)) != 0)
             return tl::unexpected(fmt::format("stats segment {}: {}", path, std::strerror(errno)));
     }
-    if (flock(made.fd_, LOCK_EX | LOCK_NB) != 0)
-        return tl::unexpected(
-            fmt::format("{} belongs to a running data plane; give this one another `instance`", path));
-    if (const int high = fcntl(made.fd_, F_DUPFD_CLOEXEC, first_fd); high >= 0)
-        close(std::exchange(made.fd_, high));
     void* at = mmap(nullptr, s.total, PROT_READ | PROT_WRITE, MAP_SHARED, made.fd_, 0);
     if (at == MAP_FAILED)
         return tl::unexpected(fmt::format("stats segment {}: {}", path, std::strerror(errno)));
@@ -98,7 +98,7 @@ tl::expected<stats_file, std::string> stats_file::open(const std::string& path, 
 }
 
 stats_file::stats_file(stats_file&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)),
+    : lock_(std::move(other.lock_)), path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)),
       made_here_(std::exchange(other.made_here_, false)), bytes_(other.bytes_),
       header_(std::exchange(other.header_, nullptr)), workers_(other.workers_), flows_(other.flows_) {}
 
@@ -112,7 +112,7 @@ stats_file::~stats_file() {
 }
 
 void stats_file::let_go() noexcept {
-    close(std::exchange(fd_, -1));
+    lock_.reset();
 }
 
 void stats_file::remove() noexcept {

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stats segment's file (dataplane/api/stats.hpp): made or taken over at start, unlinked on a clean exit, left
-// behind by a crash so that the next data plane counts on. Locked while in use: two instances of one name cannot share
-// it. Owner: the control thread. No key is ever in it.
+// behind by a crash so that the next data plane counts on. A lock file beside it (/run/tandem): two instances of one
+// name cannot share it, and nobody else can hold it. Owner: the control thread. No key is ever in it.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <tl/expected.hpp>
 
+#include "bpf/loader/lock_file.hpp"
 #include "dataplane/api/stats.hpp"
 
 namespace tandem::app {
 
 class stats_file {
 public:
-    // Its descriptor's least number: the kernel closes a dead process's files from the highest down, and the next one
-    // waits for the lock.
-    static constexpr int first_fd = 900; // below the usual limit of 1,024
+    static constexpr int first_fd = bpf::lock_file::first_descriptor;
     [[nodiscard]] static tl::expected<stats_file, std::string> open(const std::string& path, unsigned workers,
                                                                     std::uint32_t max_flows);
     stats_file(stats_file&& other) noexcept;
@@ -33,8 +34,9 @@ public:
     void remove() noexcept;                            // clean exit
 
 private:
-    stats_file() = default;
+    explicit stats_file(bpf::lock_file lock) noexcept : lock_(std::move(lock)) {}
 
+    std::optional<bpf::lock_file> lock_;
     std::string path_;
     int fd_ = -1;
     bool made_here_ = false; // and not in service yet: a failed start takes it away again
