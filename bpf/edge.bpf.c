@@ -80,6 +80,18 @@ int tandem_edge(struct xdp_md* ctx) {
 
     enum parse_result parsed = parse(ctx, &p);
     if (parsed == PARSE_NOT_IP)
+/* Of the inner network, which is behind tunnels and nowhere else. */
+static __always_inline int is_inner(const struct tandem_edge_inner* inner, const struct tandem_edge_address* a) {
+    __u64 word[2];
+    __builtin_memcpy(word, a->ip, sizeof(word));
+    for (__u32 i = 0; i < TANDEM_EDGE_MAX_INNER; i++) {
+        const struct tandem_edge_network* n = &inner->network[i];
+        if (i < inner->count && (word[0] & n->mask[0]) == n->address[0] && (word[1] & n->mask[1]) == n->address[1])
+            return 1;
+    }
+    return 0;
+}
+
         return to_kernel(TANDEM_EDGE_TO_KERNEL);
 
     const __u32* media = p.mapped ? 0 : bpf_map_lookup_elem(&media_addresses, &p.destination);
@@ -89,6 +101,11 @@ int tandem_edge(struct xdp_md* ctx) {
     /* What a later fragment of IPv6 continues can hide behind more headers, which only the first one shows. */
     if (media && p.later_fragment && is_extension(p.protocol))
         return drop(DROP_edge_fragment);
+    __u32 zero = 0;
+    const struct tandem_edge_inner* inner = bpf_map_lookup_elem(&inner_networks, &zero);
+    if (inner && inner->count && (is_inner(inner, &p.destination) || is_inner(inner, &p.sender)))
+        return drop(DROP_edge_inner);
+
     if (p.protocol == IPPROTO_UDP)
         return decide_udp(ctx, &p, media, end);
     if (p.protocol == IPPROTO_TCP)

@@ -181,6 +181,54 @@ TEST_F(edge_decides, Ipv6HandshakesAreLimitedPer64) {
     EXPECT_EQ(run(syn("2001:db8:1:3::1")), handshake);
 }
 
+// An unseen prefix has a bucket of its own, and all unseen ones have one together; where a unit has come from is none.
+TEST_F(edge_decides, AllSourcesTogetherAreLimitedUnlessProven) {
+    ASSERT_TRUE(edge_->set_handshake_limit(1, 2, 1, 5));
+    int passed = 0;
+    for (int i = 0; i < 40; ++i)
+        passed += run(syn4(("10.1." + std::to_string(i) + ".1").c_str()).bytes()) == handshake ? 1 : 0;
+    EXPECT_GE(passed, 5);
+    EXPECT_LE(passed, 6);
+    EXPECT_EQ(run(syn4("10.2.0.1").bytes()), dropped(api::drop::edge_handshakes_full));
+    ASSERT_TRUE(edge_->prove(address("10.2.0.99")));
+    EXPECT_EQ(run(syn4("10.2.0.1").bytes()), handshake) << "its prefix is";
+    EXPECT_EQ(run(syn4("10.2.0.1").bytes()), handshake);
+    EXPECT_EQ(run(syn4("10.2.0.1").bytes()), dropped(api::drop::edge_handshake_limit)) << "and has its own limit";
+    const auto syn6 = [](const char* from) {
+        return packet().eth().ipv6(from, media6).tcp(50000, tunnel, 0x02).bytes();
+    };
+    EXPECT_EQ(run(syn6("2001:db8:9::1")), dropped(api::drop::edge_handshakes_full));
+    ASSERT_TRUE(edge_->prove(address("2001:db8:9::2")));
+    EXPECT_EQ(run(syn6("2001:db8:9::1")), handshake);
+}
+
+// The inner network is behind tunnels: whatever comes by a wire and says it is of it, or goes there, is dropped.
+TEST_F(edge_decides, InnerNetworksComeByNoWire) {
+    give_socket();
+    const auto v4 = [](const char* from, const char* to) { return packet().eth().ipv4(from, to); };
+    const auto v6 = [](const char* from, const char* to) { return packet().eth().ipv6(from, to); };
+    const auto inner = dropped(api::drop::edge_inner);
+    check({{"nothing set", v4(far4, "10.64.0.1").udp(5060, 5060).payload(20).bytes(), to_kernel}});
+    const edge::network both[] = {{address("10.64.0.9"), 96 + 16}, {address("fd64::9"), 64}};
+    ASSERT_TRUE(edge_->set_inner(both));
+    check({
+        {"SIP to the gateway", v4(far4, "10.64.0.1").udp(5060, 5060).payload(20).bytes(), inner},
+        {"TCP to a unit", v4(far4, "10.64.255.254").tcp(50000, tunnel, 0x02).bytes(), inner},
+        {"from a unit's address", v4("10.64.0.2", host4).udp(5060, 5060).payload(20).bytes(), inner},
+        {"from there to an open port", v4("10.64.0.2", media4).udp(5004, open_port).payload(20).bytes(), inner},
+        {"IPv6 to the gateway", v6(far6, "fd64::1").udp(5060, 5060).payload(20).bytes(), inner},
+        {"IPv6 from there", v6("fd64::1:2:3:4", media6).udp(5004, open_port).payload(20).bytes(), inner},
+        {"tagged", packet().eth().vlan(5).ipv4(far4, "10.64.0.1").udp(1, 5060).payload(9).bytes(), inner},
+        {"behind extension headers", v6(far6, "fd64::1").hop_by_hop().udp(1, 5060).payload(9).bytes(), inner},
+        {"beside it", v4("10.65.0.1", "10.63.255.255").udp(1, 5060).payload(9).bytes(), to_kernel},
+        {"IPv6 beside it", v6("fd64:0:0:1::1", host6).udp(1, 5060).payload(9).bytes(), to_kernel},
+        {"media", udp4().bytes(), to_worker},
+    });
+    ASSERT_TRUE(edge_->set_inner({}));
+    check({{"no more", v4(far4, "10.64.0.1").udp(5060, 5060).payload(20).bytes(), to_kernel}});
+    EXPECT_FALSE(edge_->set_inner(std::vector<edge::network>(TANDEM_EDGE_MAX_INNER + 1)));
+}
+
 } // namespace
 
 } // namespace tandem::bpf::testing

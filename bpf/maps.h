@@ -60,5 +60,12 @@ struct {
     __type(key, __u32);
     __type(value, __u32);
 } xsks_map SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct tandem_edge_inner);
+} inner_networks SEC(".maps");
+
 
 #endif

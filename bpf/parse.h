@@ -24,7 +24,8 @@ enum parse_result {
 
 struct packet {
     struct tandem_edge_address destination;
-    struct tandem_edge_prefix source; /* folded to its prefix */
+    struct tandem_edge_address sender;
+    struct tandem_edge_prefix source; /* the sender's, folded to its prefix */
     void* l4;
     __u32 l4_length; /* bytes from l4 to the end that the IP header tells; they are in the frame */
     __u8 protocol;
@@ -76,6 +77,9 @@ static __always_inline enum parse_result parse_ipv4(void* cursor, void* end, str
     p->destination.ip[10] = 0xff;
     p->destination.ip[11] = 0xff;
     __builtin_memcpy(p->destination.ip + 12, &ip->daddr, 4);
+    p->sender.ip[10] = 0xff;
+    p->sender.ip[11] = 0xff;
+    __builtin_memcpy(p->sender.ip + 12, &ip->saddr, 4);
     __builtin_memcpy(p->source.ip + 4, &ip->saddr, 3);
 
     __u32 header = ip->ihl * 4u;
@@ -145,6 +149,7 @@ static __always_inline enum parse_result parse_ipv6(struct xdp_md* ctx, void* cu
     if ((void*)(ip + 1) > end)
         return PARSE_NOT_IP;
     __builtin_memcpy(p->destination.ip, &ip->daddr, 16);
+    __builtin_memcpy(p->sender.ip, &ip->saddr, 16);
     __builtin_memcpy(p->source.ip, &ip->saddr, 8);
     const __u8* d = p->destination.ip;
     p->mapped =

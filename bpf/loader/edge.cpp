@@ -35,7 +35,7 @@ tl::unexpected<std::string> failed(std::string_view what, int code) {
 struct edge::maps {
     attach_mode mode = attach_mode::generic;
     std::uint32_t program_id = 0;
-    descriptor media_addresses, open_ports, tunnel_ports, settings, verdicts, xsks_map;
+    descriptor media_addresses, open_ports, tunnel_ports, settings, inner_networks, proven_sources, verdicts, xsks_map;
     std::uint64_t* ports = nullptr; // open_ports, shared with the program
     queue_seeker seeker;
 
@@ -56,6 +56,10 @@ struct edge::maps {
             tunnel_ports = std::move(fd);
         else if (name == "settings")
             settings = std::move(fd);
+        else if (name == "inner_networks")
+            inner_networks = std::move(fd);
+        else if (name == "proven_sources")
+            proven_sources = std::move(fd);
         else if (name == "verdicts")
             verdicts = std::move(fd);
         else if (name == "xsks_map")
@@ -63,7 +67,8 @@ struct edge::maps {
     }
 
     [[nodiscard]] bool complete() const {
-        return media_addresses && open_ports && tunnel_ports && settings && verdicts && xsks_map;
+        return media_addresses && open_ports && tunnel_ports && settings && inner_networks && proven_sources &&
+               verdicts && xsks_map;
     }
 
     // The word and the mask of a port's bit.
@@ -214,5 +219,25 @@ tl::expected<std::array<std::uint64_t, edge::verdict_count>, std::string> edge::
     }
     return sums;
 }
+result edge::set_inner(std::span<const network> networks) {
+    if (networks.size() > TANDEM_EDGE_MAX_INNER)
+        return tl::unexpected(fmt::format("XDP edge: at most {} inner networks", TANDEM_EDGE_MAX_INNER));
+    tandem_edge_inner value{};
+    for (const network& n : networks) {
+        address mask{}, first{};
+        for (unsigned bit = 0; bit < n.prefix_length; ++bit)
+            mask[bit / 8] = static_cast<std::uint8_t>(mask[bit / 8] | 0x80U >> bit % 8);
+        for (std::size_t i = 0; i < mask.size(); ++i)
+            first[i] = n.ip[i] & mask[i];
+        std::memcpy(value.network[value.count].address, first.data(), first.size());
+        std::memcpy(value.network[value.count].mask, mask.data(), mask.size());
+        ++value.count;
+    }
+    std::uint32_t zero = 0;
+    if (bpf_map_update_elem(maps_->inner_networks.get(), &zero, &value, BPF_ANY) != 0)
+        return failed("cannot set the inner networks", errno);
+    return {};
+}
+
 
 } // namespace tandem::bpf

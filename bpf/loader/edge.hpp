@@ -90,7 +90,18 @@ public:
 
     result add_tunnel_port(std::uint16_t port, std::uint8_t protocol, bool limited = true);
     result remove_tunnel_port(std::uint16_t port, std::uint8_t protocol);
-    result set_handshake_limit(std::uint32_t per_second, std::uint32_t burst);
+    // Of each source prefix, and of all of them that are not proven together; 0 a second = no limit.
+    result set_handshake_limit(std::uint32_t per_second, std::uint32_t burst, std::uint32_t total_per_second = 0,
+                               std::uint32_t total_burst = 0);
+    // A unit has authenticated from there: its prefix is not of the crowd any more.
+    result prove(const address& ip);
+
+    // Frames to or from these are dropped here. All of them at once, in the place of those before.
+    struct network {
+        address ip;
+        std::uint8_t prefix_length; // 0 to 128; IPv4: its own and 96
+    };
+    result set_inner(std::span<const network> networks);
 
     // Packets by verdict (drops.def, then enum tandem_edge_verdict), summed over CPUs.
     [[nodiscard]] tl::expected<std::array<std::uint64_t, verdict_count>, std::string> verdicts() const;

@@ -43,6 +43,8 @@ inline constexpr const char* carrier = "carrier";
 inline constexpr const char* ports = "ports";
 inline constexpr const char* flows = "flow-table";
 inline constexpr const char* disk = "disk";
+inline constexpr const char* revocation = "revocation";
+inline constexpr const char* perimeter = "perimeter";
 inline constexpr const char* certificate = "certificate";
 } // namespace alarms
 

@@ -41,13 +41,31 @@ void read_endpoints(const reader& r, const toml::table& table, std::string_view 
     }
 }
 
+// Who may reach the inner network.
+void read_perimeter(const reader& r, const toml::table& table, session::config& to) {
+    r.flag(table, "isolate", to.isolate);
+    r.flag(table, "nftables", to.nftables);
+    const auto* names = r.list(table, "inner_from");
+    if (names == nullptr)
+        return;
+    if (names->size() > api::max_inner_from)
+        r.fail(*names, fmt::format("inner_from names more than {} interfaces", api::max_inner_from));
+    for (const auto& name : *names) {
+        const std::string text = name.is_string() ? name.as_string()->get() : std::string();
+        if (text.empty() || text.size() > 15)
+            r.fail(name,
+                   "inner_from holds names of interfaces such as \"eth1\": `tandemctl port` lists the data plane's");
+        to.inner_from.push_back(text);
+    }
+}
+
 void read_tunnel(const reader& r, const toml::table& root, session::config& to) {
     const auto* table = r.table(root, "tunnel");
     if (table == nullptr)
         r.fail("no [tunnel] table; add: [tunnel] listen = [\"192.0.2.1:4433\"] inner4 = \"10.64.0.0/16\"");
     r.only(*table, " in [tunnel]",
            {"listen", "tun", "inner4", "inner6", "keepalive_ms", "lifetime_s", "grace_ms", "linger_ms", "mtu",
-            "certificate", "key", "ca", "servers"});
+            "certificate", "key", "ca", "crl", "servers", "inner_from", "isolate", "nftables"});
     read_endpoints(r, *table, "listen", to.listen);
     if (to.listen.empty())
         r.fail(*table, "[tunnel] needs listen = [\"192.0.2.1:4433\"]: where units connect to");
@@ -83,6 +101,10 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
     r.text(*table, "certificate", to.certificates.certificate);
     r.text(*table, "key", to.certificates.key);
     r.text(*table, "ca", to.certificates.ca);
+    r.text(*table, "crl", to.certificates.crl);
+    if (!to.certificates.crl.empty() && to.certificates.ca.empty())
+        r.fail(*table->get("crl"), "crl is for units with certificates: give certificate, key and ca, too");
+    read_perimeter(r, *table, to);
     if (const auto* servers = r.list(*table, "servers"))
         for (const auto& server : *servers) {
             if (!server.is_string() || !parse_address_port(server.as_string()->get()))

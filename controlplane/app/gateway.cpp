@@ -14,6 +14,7 @@ namespace tandem::control {
 namespace {
 
 constexpr std::chrono::milliseconds look_interval{500};
+constexpr unsigned looks_per_guard = 10;        // at the kernel's rules, which somebody may have flushed
 constexpr std::chrono::seconds first_answer{3}; // a store may take so long at start before it is an alarm
 
 callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health) {
@@ -30,6 +31,24 @@ callcontrol::config ng_settings(const config& settings, const dataplane_client::
                                     tunnel.inner6->canonical();
     };
     return ng;
+}
+
+// What the data plane's edge is told of the inner network.
+api::inner_perimeter perimeter_of(const session::config& tunnel) {
+    api::inner_perimeter p{};
+    const auto add = [&p](const asio::ip::address& first, unsigned length) {
+        auto& n = p.network[p.networks++];
+        const auto address = dataplane_client::to_net_address(first, 0);
+        std::copy(std::begin(address.ip), std::end(address.ip), n.ip);
+        n.prefix_length = static_cast<std::uint8_t>(first.is_v4() ? 96 + length : length);
+    };
+    if (tunnel.inner4)
+        add(tunnel.inner4->network(), tunnel.inner4->prefix_length());
+    if (tunnel.inner6)
+        add(tunnel.inner6->network(), tunnel.inner6->prefix_length());
+    for (const auto& name : tunnel.inner_from)
+        name.copy(p.from[p.ports++], sizeof p.from[0] - 1);
+    return p;
 }
 
 } // namespace
@@ -136,6 +155,11 @@ tl::expected<void, std::string> gateway::start_rooms() {
     protocol::spawn_contained(io_, "end of media without a call",
                               relay_.close_all_but(std::move(known), "its call is not known any more"));
     dataplane_.start();
+    dataplane_.on_connect = [this, then = std::move(dataplane_.on_connect)](const auto& greeting, bool lost) {
+        protocol::spawn_contained(io_, "the inner network's perimeter", tell_perimeter());
+        protocol::spawn_contained(io_, "units' sources", prove(sessions_.all()));
+        then(greeting, lost);
+    };
     health_.start();
     look_again();
     return {};
@@ -188,8 +212,44 @@ void gateway::look() {
                 fmt::format("{}; {}", trouble,
                             policy_.rules_known() ? "what was read of it before stays in force"
                                                   : "nothing of it is known: calls get the default level"));
+asio::awaitable<void> gateway::tell_perimeter() {
+    const auto said = co_await dataplane_.inner_set(perimeter_of(settings_.tunnel));
+    if (!said && !said.error().connected)
+        co_return; // said again when it is back
+    edge_trouble_.clear();
+    if (!said)
+        edge_trouble_ = said.error().text;
+    else if (said->front().status != api::status::ok)
+        edge_trouble_ = dataplane_client::text(said->front().status);
+}
+
+// The edge does not count their handshakes among those of the crowd. When it fails they are of the crowd.
+asio::awaitable<void> gateway::prove(std::vector<session::session_info> units) {
+    std::vector<api::proven_source> sources;
+    for (const auto& unit : units)
+        if (unit.up) {
+            api::proven_source s{};
+            const auto outer = dataplane_client::to_net_address(unit.outer, 0);
+            std::copy(std::begin(outer.ip), std::end(outer.ip), s.ip);
+            sources.push_back(s);
+        }
+    if (!sources.empty() && dataplane_.connected())
+        co_await dataplane_.source_prove(std::move(sources));
+}
+
+void gateway::look_at_perimeter() {
+    if (looks_++ % looks_per_guard != 0 && edge_trouble_.empty())
+        return;
+    auto trouble = sessions_.guard();
+    if (!edge_trouble_.empty())
+        trouble += fmt::format("{}the data plane's edge: {}", trouble.empty() ? "" : "; ", edge_trouble_);
+    alarms_.set(alarms::perimeter, !trouble.empty(),
+                fmt::format("strangers are not kept from the inner network: {}", trouble));
+}
+
     const auto waiting = shared_ ? shared_->waiting() : 0;
     alarms_.set(alarms::records_waiting, waiting > 0 && away,
+    look_at_perimeter();
                 fmt::format("{} call records wait in {} until the store is back", waiting, settings_.database));
     const auto database = local_->trouble();
     alarms_.set(alarms::database, !database.empty(), database);

@@ -44,6 +44,9 @@ private:
     [[nodiscard]] rooms parts();
     [[nodiscard]] std::string store_trouble() const;
     [[nodiscard]] nlohmann::json store_state() const;
+    asio::awaitable<void> prove(std::vector<session::session_info> units);
+    void look_at_perimeter();
+    asio::awaitable<void> tell_perimeter();
     void look(); // at what alarms depend on
     void look_again();
 
@@ -66,6 +69,8 @@ private:
     std::unique_ptr<verbs> answers_;
     std::unique_ptr<ops_server> ops_;
     asio::steady_timer look_timer_;
+    std::string edge_trouble_; // why the data plane does not keep strangers from the inner network
+    unsigned looks_ = 0;
     std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
     bool stopped_ = false;
 };

@@ -90,6 +90,8 @@ public:
     // together).
     asio::awaitable<result<std::vector<api::stream_item>>> stream_list();
     asio::awaitable<statuses> stream_put(std::span<const api::stream_item> items);
+    asio::awaitable<statuses> source_prove(std::vector<api::proven_source> items);
+    asio::awaitable<statuses> inner_set(const api::inner_perimeter& perimeter);
     asio::awaitable<result<std::vector<api::health_entry>>> health(); // see health.hpp
 
     // Called on the io_context. flows_lost: the data plane's flow memory is not the one known before.

@@ -109,6 +109,15 @@ asio::awaitable<client::statuses> client::stream_put(std::span<const api::stream
     return batch<api::message_type::stream_put>(items);
 }
 
+asio::awaitable<client::statuses> client::source_prove(std::vector<api::proven_source> items) {
+    co_return co_await batch<api::message_type::source_prove>(items);
+}
+
+asio::awaitable<client::statuses> client::inner_set(const api::inner_perimeter& perimeter) {
+    const api::inner_perimeter kept = perimeter; // the caller's may go
+    co_return co_await batch<api::message_type::inner_set>({&kept, 1});
+}
+
 // A request of one item, or of none, that is answered by a list.
 template <api::message_type type>
 asio::awaitable<result<std::vector<api::reply_of<type>>>> client::ask(std::span<const api::request_of<type>> one) {

@@ -105,7 +105,7 @@ std::uint64_t stats_reader::drops(api::drop which) const noexcept {
     std::uint64_t sum = 0;
     for (std::size_t i = 0; i < workers(); ++i)
         sum += worker(i)->drops[at];
-    if (base_ != nullptr && at < static_cast<std::size_t>(api::drop::edge_end))
+    if (base_ != nullptr && api::by_edge(which))
         sum += header()->edge[at];
     return sum;
 }

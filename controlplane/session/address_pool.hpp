@@ -30,6 +30,8 @@ public:
     bool restore(const std::string& unit, const addresses&);
     void forget(const std::string& unit);
     [[nodiscard]] std::uint32_t capacity() const noexcept { return last_ >= first ? last_ - first + 1 : 0; }
+    // One that a unit has or may get; not the gateway's own.
+    [[nodiscard]] bool is_units(const asio::ip::address& a) const { return number_of(a).has_value(); }
     [[nodiscard]] unsigned prefix_length(const asio::ip::address&) const;
 
 private:

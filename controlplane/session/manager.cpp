@@ -21,6 +21,9 @@ constexpr auto old_heard_for = std::chrono::seconds(1);
 
 std::unique_ptr<tunnel::inner_device> kernel_tun(asio::io_context& io, const config& c) {
     tunnel::tun_settings settings{.name = c.tun, .inner4 = {}, .inner6 = {}, .mtu = c.mtu};
+    settings.guarded = c.nftables;
+    settings.from = c.inner_from;
+    settings.isolate = c.isolate;
     for (const auto& own : address_pool(c.inner4, c.inner6).gateway()) {
         if (own.is_v4())
             settings.inner4 = asio::ip::network_v4(own.to_v4(), c.inner4->prefix_length());
@@ -271,6 +274,10 @@ void manager::impl::to_unit(std::span<const std::uint8_t> packet) {
     s->primary->link().send_packet(packet);
 }
 
+    if (settings.isolate && pool_.is_units(protocol::from_wire(addresses->destination))) {
+        ++count->isolated;
+        return;
+    }
 void manager::impl::arm_sweep() {
     using std::chrono::milliseconds;
     const auto shortest = std::min({settings.keepalive, settings.grace, settings.linger, settings.handshake_timeout});
@@ -292,6 +299,10 @@ void manager::impl::sweep() {
     for (const auto& link : late) {
         ++count->config_timeouts;
         link->close("no CONFIG in time");
+    }
+    if (settings.isolate && pool_.is_units(protocol::from_wire(addresses->source))) { // forwarded by the host
+        ++count->isolated;
+        return;
     }
     std::vector<tsid> ids;
     ids.reserve(sessions.size());
@@ -377,6 +388,9 @@ bool manager::drop(tsid id, const std::string& reason) {
     session* s = impl_->find(id);
     if (s == nullptr)
         return false;
+std::string manager::guard() {
+    return impl_->guard();
+}
     impl_->drop(*s, reason);
     return true;
 }

@@ -45,6 +45,9 @@ struct config {
     std::chrono::milliseconds grace{10000};    // after the lifetime, for the unit to come with a new primary by itself
     std::chrono::milliseconds linger{60000};   // how long a session waits for its unit's return
     std::uint16_t mtu = 1280;
+    std::vector<std::string> inner_from;      // interfaces by which the inner network may be reached beside the tunnels
+    bool isolate = true;                      // units do not reach each other
+    bool nftables = true;                     // the kernel's rules for both
     protocol::certificate_files certificates; // optional: units with certificates
     std::vector<std::string> servers;         // "address:port" told to units, in order of preference
 
@@ -84,6 +87,8 @@ public:
                                                                             std::chrono::milliseconds timeout) override;
 
 private:
+    // Whether strangers are kept from the inner network; else why not (tunnel::inner_device). To be asked now and then.
+    [[nodiscard]] std::string guard();
     class impl;
     std::unique_ptr<impl> impl_;
 };

@@ -53,6 +53,7 @@ public:
     [[nodiscard]] session* find_inner(const protocol::ip_address&) const;
     [[nodiscard]] session_info info(const session&) const;
 
+    [[nodiscard]] std::string guard() { return running_ ? inner_->guard() : std::string(); }
     // RELEASE to the unit where it is up; the session is over.
     void drop(session&, const std::string& reason);
 

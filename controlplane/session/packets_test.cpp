@@ -44,6 +44,48 @@ TEST_F(Packets, ASpoofedSourceIsDroppedAndCounted) {
     EXPECT_EQ(gateway_->count().link_local, 1U);
 }
 
+// Neither into the other's tunnel nor to the host, which might forward it; the gateway itself is no unit.
+TEST_F(Packets, UnitsDoNotReachEachOther) {
+    start();
+    run([this]() -> asio::awaitable<void> {
+        unit alice(io_, "alice"), bob(io_, "bob");
+        EXPECT_FALSE(co_await alice.connect(at_));
+        EXPECT_FALSE(co_await bob.connect(at_));
+        EXPECT_TRUE(co_await alice.configure());
+        EXPECT_TRUE(co_await bob.configure());
+        co_await alice.send_frame(ip_packet(alice.inner()[0], bob.inner()[0]));
+        co_await alice.send_frame(ip_packet(alice.inner()[1], bob.inner()[1]));
+        const auto to_gateway = ip_packet(alice.inner()[0], make_address("10.64.0.1"));
+        co_await alice.send_frame(to_gateway);
+        co_await alice.ask(alice.next(exchange::keepalive));
+        EXPECT_EQ(inner_->from_units, (std::vector<bytes>{to_gateway}));
+        inner_->to_units(ip_packet(alice.inner()[0], bob.inner()[0])); // the host forwarded it all the same
+        const auto from_gateway = ip_packet(make_address("10.64.0.1"), bob.inner()[0]);
+        inner_->to_units(from_gateway);
+        EXPECT_EQ(co_await bob.receive_frame(), from_gateway);
+    }());
+    EXPECT_EQ(gateway_->count().isolated, 3U);
+}
+
+TEST_F(Packets, UnitsReachEachOtherWhereIsolationIsOff) {
+    config_.isolate = false;
+    start();
+    run([this]() -> asio::awaitable<void> {
+        unit alice(io_, "alice"), bob(io_, "bob");
+        EXPECT_FALSE(co_await alice.connect(at_));
+        EXPECT_FALSE(co_await bob.connect(at_));
+        EXPECT_TRUE(co_await alice.configure());
+        EXPECT_TRUE(co_await bob.configure());
+        const auto there = ip_packet(alice.inner()[0], bob.inner()[0]);
+        co_await alice.send_frame(there);
+        co_await alice.ask(alice.next(exchange::keepalive));
+        EXPECT_EQ(inner_->from_units, (std::vector<bytes>{there})); // the host's to route
+        inner_->to_units(there);
+        EXPECT_EQ(co_await bob.receive_frame(), there);
+    }());
+    EXPECT_EQ(gateway_->count().isolated, 0U);
+}
+
 TEST_F(Packets, NoPacketPassesBeforeConfig) {
     start();
     run([this]() -> asio::awaitable<void> {

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <tl/expected.hpp>
 
@@ -27,6 +28,9 @@ public:
     // To the host's IP stack. False where it did not take the packet.
     virtual bool write(std::span<const std::uint8_t> packet) = 0;
     virtual void stop() = 0;
+    // Looks whether the host still keeps strangers from the inner network, and sees to it. Why it does not; empty =
+    // it does.
+    [[nodiscard]] virtual std::string guard() { return {}; }
 };
 
 struct tun_settings {
@@ -34,6 +38,9 @@ struct tun_settings {
     std::optional<asio::ip::network_v4> inner4; // the device's own address in its network
     std::optional<asio::ip::network_v6> inner6;
     std::uint16_t mtu = 1280;
+    bool guarded = true;             // rules of nf_tables keep the inner network apart (inner_guard.hpp)
+    std::vector<std::string> from{}; // interfaces by which it may be reached beside the TUN
+    bool isolate = true;             // no packet from one unit to another
 };
 
 // A TUN device of that name, made at start() and gone at stop(); needs CAP_NET_ADMIN.

@@ -18,6 +18,8 @@
 #include <unistd.h>
 #include <utility>
 
+#include "controlplane/tunnel/inner_guard.hpp"
+
 namespace tandem::tunnel {
 namespace {
 
@@ -64,6 +66,8 @@ public:
             return failed("make it", errno == EBUSY
                                          ? "another program has a device of that name: choose another in `tun`"
                                          : "this program needs CAP_NET_ADMIN");
+        if (auto done = keep_apart(); !done) // before it is up
+            return done;
         quiet_ipv6();
         if (auto done = set_link(); !done)
             return done;
@@ -86,7 +90,24 @@ public:
         device_.close(ignored);
     }
 
+    std::string guard() override {
+        if (!settings_.guarded || guard_.in_force(settings_))
+            return {};
+        auto done = guard_.set(settings_);
+        return done ? std::string() : done.error();
+    }
+
 private:
+    tl::expected<void, std::string> keep_apart() {
+        if (!settings_.guarded)
+            return {};
+        if (auto done = guard_.set(settings_); !done)
+            return tl::unexpected(fmt::format("{}; without its rules anybody beside this host reaches the inner "
+                                              "network: see to it yourself and say [tunnel] nftables = false",
+                                              done.error()));
+        return {};
+    }
+
     tl::unexpected<std::string> failed(const char* what, const char* remedy) const {
         return tl::unexpected(
             fmt::format("TUN device '{}': cannot {}: {}; {}", settings_.name, what, std::strerror(errno), remedy));
@@ -161,6 +182,7 @@ private:
 
     tun_settings settings_;
     asio::posix::stream_descriptor device_;
+    inner_guard guard_;
     packet_handler handler_;
     std::shared_ptr<int> alive_ = std::make_shared<int>(0); // a wake-up may already be queued when this object goes
     std::array<std::uint8_t, 65536> buffer_{};

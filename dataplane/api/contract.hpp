@@ -28,24 +28,27 @@ inline constexpr std::size_t contract_max_message = 64 * 1024;
 inline constexpr std::size_t max_addresses = 64;
 
 enum class message_type : std::uint16_t {
-    hello = 0,           // hello                -> hello_reply + address_entry[count]
-    flow_add = 2,        // flow_config[count]   -> item_status[count]   value: its slot in the stats segment
-    flow_update = 4,     // flow_update[count]   -> item_status[count]   remotes, source policy, timeout; keys untouched
-    flow_remove = 6,     // flow_ref[count]      -> item_status[count]   keys are wiped before the reply
-    flow_list = 8,       // list_request         -> flow_entry[count]    pages; the last page has count < list_page
-    epoch_install = 10,  // epoch_key[count]    -> item_status[count]   in: accepted at once; out: held ready
-    epoch_switch = 12,   // epoch_ref[count]     -> item_status[count]   out-side sends under this epoch from now on
-    epoch_retire = 14,   // epoch_ref[count]     -> item_status[count]   key wiped before the reply
-    port_list = 16,      // (none)               -> port_entry[count]
-    flow_replace = 20,   // flow_replacement[count] -> item_status[count]   value: its slot in the stats segment
-    stream_put = 22,     // stream_item[count]   -> item_status[count]   state into a side that has no key yet
-    stream_list = 24,    // list_request         -> stream_item[count]   pages; the last page has count 0
-    health = 26,         // (none)               -> health_entry[count]   every worker, then every port
-    trace_start = 64,    // trace_request        -> observe_reply + port_entry[count]   observers: sight.hpp
-    capture_start = 66,  // capture_request      -> observe_reply + port_entry[count]
-    error_reply = 255,   // contract_error       the request as a whole was refused
-    event = 256,         // flow_event[count]    data plane -> control plane, sequence 0
-    trace_records = 257, // trace_record[count]   data plane -> observer, sequence 0
+    hello = 0,          // hello                -> hello_reply + address_entry[count]
+    flow_add = 2,       // flow_config[count]   -> item_status[count]   value: its slot in the stats segment
+    flow_update = 4,    // flow_update[count]   -> item_status[count]   remotes, source policy, timeout; keys untouched
+    flow_remove = 6,    // flow_ref[count]      -> item_status[count]   keys are wiped before the reply
+    flow_list = 8,      // list_request         -> flow_entry[count]    pages; the last page has count < list_page
+    epoch_install = 10, // epoch_key[count]    -> item_status[count]   in: accepted at once; out: held ready
+    epoch_switch = 12,  // epoch_ref[count]     -> item_status[count]   out-side sends under this epoch from now on
+    epoch_retire = 14,  // epoch_ref[count]     -> item_status[count]   key wiped before the reply
+    port_list = 16,     // (none)               -> port_entry[count]
+    flow_replace = 20,  // flow_replacement[count] -> item_status[count]   value: its slot in the stats segment
+    stream_put = 22,    // stream_item[count]   -> item_status[count]   state into a side that has no key yet
+    stream_list = 24,   // list_request         -> stream_item[count]   pages; the last page has count 0
+    health = 26,        // (none)               -> health_entry[count]   every worker, then every port
+    inner_set =
+        28, // inner_perimeter[count] -> item_status[count]          value: how many of its `from` are ports here
+    source_prove = 30,  // proven_source[count] -> item_status[count]   not of the crowd whose handshakes have one limit
+    trace_start = 64,   // trace_request        -> observe_reply + port_entry[count]   observers: sight.hpp
+    capture_start = 66, // capture_request      -> observe_reply + port_entry[count]
+    error_reply = 255,  // contract_error       the request as a whole was refused
+    event = 256,        // flow_event[count]    data plane -> control plane, sequence 0
+    trace_records = 257,   // trace_record[count]   data plane -> observer, sequence 0
     capture_records = 258, // capture_record + bytes, count times
     observe_end = 259,     // observe_end
 };
@@ -356,6 +359,31 @@ struct health_entry {
 };
 static_assert(sizeof(health_entry) == 24);
 
+// Where packets of the inner network may come from, beside the tunnels: a port drops frames to or from `network`,
+// unless `from` names its interface. In force for good once it was said: also when the control plane is gone, and for
+// the data planes that follow this one.
+inline constexpr std::size_t max_inner_networks = 4, max_inner_from = 16;
+struct inner_network {
+    std::uint8_t ip[16];
+    std::uint8_t prefix_length; // 0 to 128; IPv4: its own and 96
+    std::uint8_t reserved[3];
+};
+struct inner_perimeter {
+    std::uint32_t id;       // returned
+    std::uint16_t networks; // used of `network`
+    std::uint16_t ports;    // used of `from`
+    inner_network network[max_inner_networks];
+    char from[max_inner_from][16]; // interfaces
+};
+static_assert(sizeof(inner_perimeter) == 8 + 4 * 20 + 16 * 16);
+
+// A unit has authenticated from this address.
+struct proven_source {
+    std::uint32_t id; // returned
+    std::uint8_t ip[16];
+};
+static_assert(sizeof(proven_source) == 20);
+
 struct contract_error {
     api::status status;
     std::uint16_t reserved;
@@ -418,6 +446,10 @@ template <>
 struct items_of<message_type::stream_put> : item_types<stream_item, item_status> {};
 template <>
 struct items_of<message_type::stream_list> : item_types<list_request, stream_item> {};
+template <>
+struct items_of<message_type::inner_set> : item_types<inner_perimeter, item_status> {};
+template <>
+struct items_of<message_type::source_prove> : item_types<proven_source, item_status> {};
 template <>
 struct items_of<message_type::error_reply> : item_types<contract_error, no_item> {};
 template <>

@@ -32,4 +32,9 @@ inline constexpr std::size_t drop_count = drop_table.size();
     return drop_table[static_cast<std::size_t>(reason)];
 }
 
+// Counted by the XDP edge, not by workers.
+[[nodiscard]] constexpr bool by_edge(drop reason) noexcept {
+    return info(reason).name.starts_with("edge_") && reason != drop::edge_end;
+}
+
 } // namespace tandem::api

@@ -9,6 +9,7 @@
  *   settings          array  0 -> tandem_edge_settings
  *   verdicts          per-CPU array, index = verdict (tandem_edge_verdict, drops by drops.def) -> __u64 packets
  *   xsks_map          XSKMAP receive queue -> AF_XDP socket (filled by DPDK's net_af_xdp)
+ *   inner_networks    array  0 -> tandem_edge_inner
  */
 #ifndef TANDEM_EDGE_MAPS_H
 #define TANDEM_EDGE_MAPS_H
@@ -42,6 +43,21 @@ struct tandem_edge_settings {
     __u32 handshake_burst;
 };
 
+    __u32 total_per_second; /* of all prefixes together that are not proven; 0 = no limit */
+    __u32 total_burst;
+};
+
+/* Networks whose packets may not come by this interface: the inner network, which is reached by tunnels alone. An
+ * address is of one where (address & mask) equals its own. Words as they lie in memory, IPv4 as ::ffff:a.b.c.d. */
+#define TANDEM_EDGE_MAX_INNER 4
+struct tandem_edge_network {
+    __u64 address[2];
+    __u64 mask[2];
+};
+
+struct tandem_edge_inner {
+    __u64 count;
+    struct tandem_edge_network network[TANDEM_EDGE_MAX_INNER];
 /* Verdicts that are no drop follow the drop reasons of drops.def in the verdicts array. */
 #define TANDEM_EDGE_VERDICT_BASE 128
 enum tandem_edge_verdict {

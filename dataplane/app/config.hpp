@@ -42,6 +42,7 @@ struct config {
     [[nodiscard]] std::string audit_path() const { return run_dir + "/audit.log"; }
     [[nodiscard]] std::string lock_path() const { return run_dir + "/dataplane.lock"; }
     [[nodiscard]] std::string stats_path() const { return "/dev/shm/tandem-" + instance + ".stats"; }
+    [[nodiscard]] std::string perimeter_path() const { return run_dir + "/perimeter"; }
 };
 
 // The error is one line: "file:line: what is wrong; what to do".

@@ -213,6 +213,12 @@ bool contract_server::dispatch(int fd, const api::contract_header& header, std::
         return list<type::flow_list>(fd, header, body, [&](const auto& from) { return handler_.flow_list(from); });
     case type::stream_list:
         return list<type::stream_list>(fd, header, body, [&](const auto& from) { return handler_.stream_list(from); });
+    case type::inner_set:
+        return each<type::inner_set>(fd, header, body,
+                                     [&](auto& item, auto& value) { return handler_.inner_set(item, value); });
+    case type::source_prove:
+        return each<type::source_prove>(fd, header, body,
+                                        [&](auto& item, auto&) { return handler_.source_prove(item); });
     case type::port_list:
         return tell(fd, header, handler_.port_list());
     case type::health:

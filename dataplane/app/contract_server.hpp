@@ -38,6 +38,8 @@ public:
     virtual std::vector<api::flow_entry> flow_list(const api::list_request& from) = 0;
     virtual std::vector<api::port_entry> port_list() = 0;
     virtual std::vector<api::health_entry> health() = 0;
+    virtual api::status source_prove(const api::proven_source& item) = 0;
+    virtual api::status inner_set(const api::inner_perimeter& item, std::uint32_t& ports) = 0;
     virtual void end_of_request() {} // after the last item: what can be done once for all of them
 };
 

@@ -19,6 +19,7 @@
 #include "dataplane/api/probes.hpp"
 #include "dataplane/api/service_manager.hpp"
 #include "dataplane/app/holder_words.hpp"
+#include "dataplane/app/perimeter.hpp"
 
 namespace tandem::app {
 
@@ -239,6 +240,25 @@ void control::note_epoch(api::flow_id id) {
 std::vector<api::flow_entry> control::flow_list(const api::list_request& from) {
     return flows_.list(from);
 }
+
+api::status control::inner_set(const api::inner_perimeter& item, std::uint32_t& ports) {
+    const perimeter kept(settings_.perimeter_path());
+    const auto status = kept.change(item, ports_, ports);
+    if (status != api::status::ok)
+        spdlog::error("the inner networks that the control plane named are not guarded here as it asked");
+    return status;
+}
+
+api::status control::source_prove(const api::proven_source& item) {
+    bpf::edge::address ip{};
+    std::copy(std::begin(item.ip), std::end(item.ip), ip.begin());
+    auto status = api::status::ok;
+    for (const auto& port : ports_)
+        if (port.edge && !port.edge->prove(ip))
+            status = api::status::not_possible;
+    return status;
+}
+
 
 std::vector<api::port_entry> control::port_list() {
     std::vector<api::port_entry> list;

@@ -54,6 +54,8 @@ public:
     std::vector<api::flow_entry> flow_list(const api::list_request& from) override;
     std::vector<api::port_entry> port_list() override;
     std::vector<api::health_entry> health() override;
+    api::status source_prove(const api::proven_source& item) override;
+    api::status inner_set(const api::inner_perimeter& item, std::uint32_t& ports) override;
     void end_of_request() override;
 
 private:

@@ -34,6 +34,7 @@
 #include "dataplane/app/holder_link.hpp"
 #include "dataplane/app/holder_words.hpp"
 #include "dataplane/app/privileges.hpp"
+#include "dataplane/app/perimeter.hpp"
 #include "dataplane/app/stats_file.hpp"
 #include "dataplane/app/stopwatch.hpp"
 #include "dataplane/crypto/engine.hpp"
@@ -189,9 +190,10 @@ std::vector<pipeline::port_use> ports_of_worker(const std::vector<io::port>& por
     return list;
 }
 
-void start_ports(std::vector<io::port>& ports, rte_mempool* pool, bool held) {
+void start_ports(std::vector<io::port>& ports, rte_mempool* pool, bool held, const perimeter& guarded) {
     for (io::port& port : ports) {
         take(patiently(held, [&] { return io::claim_port(port); }));
+        guarded.set_up(port); // before its first frame
         take(io::start_port(port, pool));
         for (const auto& note : port.notes)
             spdlog::info("{}: {}", port.name, note);
@@ -312,7 +314,7 @@ int serve(const options& given, const config& settings, int signals) {
     watch.passed("locks");
     stats_file stats = take(
         patiently(held, [&] { return stats_file::open(settings.stats_path(), settings.workers, memory.slots()); }));
-    start_ports(ports, eal.pool(), held);
+    start_ports(ports, eal.pool(), held, perimeter(settings.perimeter_path()));
     holder.give_sockets(sockets_of(ports));
     watch.passed("ports");
     auto resolver = take(io::nexthop_resolver::make(ifindexes_of(ports)));

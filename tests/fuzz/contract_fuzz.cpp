@@ -43,6 +43,14 @@ struct nobody final : app::contract_handler {
         for (const auto& item : items)
             sum_ += item.state.rtcp.seen[1];
     }
+    api::status source_prove(const api::proven_source& item) override {
+        sum_ += item.ip[15];
+        return api::status::ok;
+    }
+    api::status inner_set(const api::inner_perimeter& item, std::uint32_t&) override {
+        sum_ += static_cast<std::uint64_t>(item.from[api::max_inner_from - 1][15]);
+        return api::status::ok;
+    }
     std::vector<api::stream_item> stream_list(const api::list_request& from) override {
         return std::vector<api::stream_item>(from.has_after != 0 ? 0 : 3);
     }

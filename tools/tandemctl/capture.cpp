@@ -29,7 +29,7 @@ result<api::capture_request> request_of(const capture_options& o) {
         const auto reason = static_cast<std::size_t>(row - api::drop_table.data());
         if (row == end)
             return usage(fmt::format("{} is no drop reason; `tandemctl drops` lists them", o.drop));
-        if (reason <= static_cast<std::size_t>(api::drop::edge_end))
+        if (api::by_edge(static_cast<api::drop>(reason)) || reason == static_cast<std::size_t>(api::drop::edge_end))
             return usage(
                 fmt::format("{}: the XDP edge drops it before a worker sees it; `tandemctl drops` counts it", o.drop));
         r.drop = static_cast<api::drop>(reason);

@@ -120,7 +120,7 @@ json stats_view::drops() const {
     for (std::size_t i = 1; i < api::drop_count; ++i) {
         if (i == static_cast<std::size_t>(api::drop::edge_end))
             continue;
-        std::uint64_t packets = i < static_cast<std::size_t>(api::drop::edge_end) ? load(header(memory_).edge[i]) : 0;
+        std::uint64_t packets = api::by_edge(static_cast<api::drop>(i)) ? load(header(memory_).edge[i]) : 0;
         for (std::size_t w = 0; w < header(memory_).workers; ++w)
             packets += load(worker(memory_, w).drops[i]);
         reasons.push_back(
