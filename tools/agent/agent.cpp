@@ -96,6 +96,11 @@ tl::expected<void, std::string> agent::configure(const session_settings& setting
     if (!privileged_)
         return tl::unexpected(std::string("the gateway gave other inner addresses than before, and the agent has no "
                                           "privileges left to set them: start it again"));
+    if (config_.nftables) // before the addresses are there
+        if (auto done = tun_.guard(settings.addresses); !done)
+            return tl::unexpected(done.error() +
+                                  "; without its rule whoever shares a network with this device reaches the phone's "
+                                  "inner address: see to it yourself and set nftables = false");
     if (auto done = tun_.configure(settings.addresses, settings.mtu); !done)
         return done;
     privileged_ = false;

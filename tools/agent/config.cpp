@@ -24,8 +24,9 @@ namespace tandem::agent {
 namespace {
 
 using names = std::vector<std::string>;
-const names known_keys{"version", "id",      "gateway",    "psk_file",  "certificate", "key",      "ca",   "tun",
-                       "user",    "run_dir", "lifetime_s", "state_dir", "keys",        "profiles", "paths"};
+const names known_keys{"version", "id",       "gateway", "psk_file", "certificate", "key",
+                       "ca",      "tun",      "user",    "run_dir",  "lifetime_s",  "state_dir",
+                       "keys",    "profiles", "paths",   "nftables", "gateway_name"};
 const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
     known_threshold_keys{"at_least_s", "level"}, known_path_keys{"wlan", "wwan"};
 
@@ -76,6 +77,13 @@ public:
             return std::nullopt;
         }
         return value->get();
+    }
+    void flag(const char* key, bool& out) {
+        const toml::node* node = table_.get(key);
+        if (node != nullptr && !node->is_boolean())
+            return fail(node, fmt::format("{} must be true or false", key));
+        if (node != nullptr)
+            out = node->as_boolean()->get();
     }
     [[nodiscard]] const toml::node* get(const char* key) const { return table_.get(key); }
     [[nodiscard]] const std::string& error() const { return error_; }
@@ -242,6 +250,7 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     read_keys(in, config);
     in.within(in.get("profiles"), "profiles", [&config](reader& inner) { read_profiles(inner, config.profiles); });
     in.within(in.get("paths"), "paths", [&config](reader& inner) {
+    in.flag("nftables", config.nftables);
         inner.check_keys(known_path_keys);
         read_interfaces(inner, "wlan", config.paths.wlan);
         read_interfaces(inner, "wwan", config.paths.wwan);

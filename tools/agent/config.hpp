@@ -26,6 +26,7 @@ struct agent_config {
     std::string tun = "tandem0";
     std::string user = "nobody";             // dropped to after set-up; empty = stay
     std::string run_dir;                     // status socket <run_dir>/agent.sock; empty = none
+    bool nftables = true;                    // keep the device's other networks from the phone's inner address
     std::optional<std::uint32_t> lifetime_s; // wished for the primary; the gateway decides
     std::string state_dir;                   // contacts.toml, profiles.json; empty = no contacts, no lasting history
     std::optional<key_source> keys;          // who is to make the seeds: a wish; the gateway decides

@@ -128,7 +128,8 @@ tl::expected<tun_device, std::string> tun_device::open(const std::string& name) 
 }
 
 tun_device::tun_device(tun_device&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), name_(std::move(other.name_)), set_(std::move(other.set_)) {}
+    : fd_(std::exchange(other.fd_, -1)), name_(std::move(other.name_)), set_(std::move(other.set_)),
+      guard_(std::move(other.guard_)) {}
 
 tun_device::~tun_device() {
     if (fd_ >= 0)
@@ -165,6 +166,25 @@ tl::expected<void, std::string> tun_device::configure(const std::vector<inner_ad
         if (const int error = change_address(RTM_NEWADDR, index, address); error != 0)
             return failed(is_ipv4(address.ip) ? "the IPv4 address" : "the IPv6 address", error);
     set_ = addresses;
+    return {};
+}
+
+// As wg-quick has it.
+tl::expected<void, std::string> tun_device::guard(const std::vector<inner_address>& addresses) {
+    using netfilter::chain, netfilter::rule, netfilter::table;
+    chain entry{"entry", netfilter::hook::prerouting, netfilter::priority_raw};
+    for (const inner_address& address : addresses) {
+        const bool ipv4 = is_ipv4(address.ip);
+        netfilter::prefix one{{}, static_cast<std::uint8_t>(ipv4 ? 32 : 128), ipv4};
+        std::copy(address.ip.begin() + (ipv4 ? 12 : 0), address.ip.end(), one.ip.begin());
+        entry.rules.push_back(rule().not_from_interface(name_).to(one).not_from_this_host().drop());
+    }
+    auto opened = table::open("tandem-agent-" + name_, table::life::own);
+    if (!opened)
+        return tl::unexpected(opened.error());
+    if (auto done = opened->put({entry}); !done)
+        return done;
+    guard_ = std::make_unique<table>(std::move(*opened));
     return {};
 }
 

@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include <tl/expected.hpp>
 
+#include "controlplane/netfilter/table.hpp"
 #include "tools/agent/packet.hpp"
 
 namespace tandem::agent {
@@ -33,6 +35,10 @@ public:
     [[nodiscard]] tl::expected<void, std::string> configure(const std::vector<inner_address>& addresses,
                                                             std::uint16_t mtu);
 
+    // From now on packets to these addresses come from this host itself or out of the tunnel, never from a network that
+    // the device is in: rules of nf_tables that go with this process. Needs CAP_NET_ADMIN.
+    [[nodiscard]] tl::expected<void, std::string> guard(const std::vector<inner_address>& addresses);
+
     [[nodiscard]] int fd() const noexcept { return fd_; }
     // Gives the descriptor away (to asio); the device lives as long as it does.
     [[nodiscard]] int release() noexcept;
@@ -43,6 +49,7 @@ private:
     int fd_ = -1;
     std::string name_;
     std::vector<inner_address> set_;
+    std::unique_ptr<netfilter::table> guard_;
 };
 
 } // namespace tandem::agent
