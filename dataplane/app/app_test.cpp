@@ -28,7 +28,8 @@ TEST(Config, DefaultsAndEverything) {
         "version = 1\ninstance = \"b\"\nrun_dir = \"/tmp/r\"\nworkers = 2\ncpus = [3, 2]\nhugepages = \"never\"\n"
         "engine = \"openssl\"\nidle = \"poll\"\ncontroller_uid = 0\nmax_flows = 9\n"
         "[[address]]\nname = \"six\"\nip = \"2001:db8::1\"\n[[port]]\ninterface = \"a\"\n"
-        "[[port]]\ninterface = \"b\"\n[edge]\ntunnel_tcp = [4433, 4434]\nhandshakes_per_second = 5\n"
+        "[[port]]\ninterface = \"b\"\nverify_checksum = true\n[edge]\ntunnel_tcp = [4433, 4434]\nhandshakes_per_second "
+        "= 5\n"
         "handshake_burst = 6\n",
         "x.toml");
     ASSERT_TRUE(full.has_value()) << full.error();
@@ -38,6 +39,8 @@ TEST(Config, DefaultsAndEverything) {
     EXPECT_EQ(full->cpus, (std::vector<unsigned>{3, 2}));
     EXPECT_EQ(full->tunnel_tcp, (std::vector<std::uint16_t>{4433, 4434}));
     EXPECT_EQ(full->ports.size(), 2u);
+    EXPECT_EQ(full->checked_ports, std::vector<std::string>{"b"});
+    EXPECT_EQ(full->total_handshakes_per_second, 20'000u);
 }
 
 TEST(Config, ErrorsNameFileLineAndRemedy) {

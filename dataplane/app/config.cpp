@@ -52,6 +52,14 @@ public:
         }
     }
 
+    void flag(const toml::table& table, std::string_view key, bool& to) const {
+        if (const toml::node* node = table.get(key)) {
+            if (!node->is_boolean())
+                fail(*node, fmt::format("{} must be true or false", key));
+            to = node->as_boolean()->get();
+        }
+    }
+
     template <class T>
     void number(const toml::table& table, std::string_view key, std::int64_t low, std::int64_t high, T& to) const {
         if (const toml::node* node = table.get(key))
@@ -127,13 +135,17 @@ void read_ports(const reader& r, const toml::table& root, config& c) {
     if (list == nullptr || list->empty())
         r.fail("no port; add: [[port]] interface=\"eth1\"");
     for (const toml::node& node : *list) {
-        r.only(*node.as_table(), " in [[port]]", {"interface"});
+        r.only(*node.as_table(), " in [[port]]", {"interface", "verify_checksum"});
         std::string name;
+        bool checked = false;
+        r.flag(*node.as_table(), "verify_checksum", checked);
         r.text(*node.as_table(), "interface", name);
         if (name.empty() || name.size() > 15)
             r.fail(node, "[[port]] needs interface = \"a network interface's name\"");
         if (std::find(c.ports.begin(), c.ports.end(), name) != c.ports.end())
             r.fail(node, fmt::format("interface {} is given twice", name));
+        if (checked)
+            c.checked_ports.push_back(name);
         c.ports.push_back(std::move(name));
     }
 }

@@ -33,7 +33,8 @@ struct config {
     std::vector<unsigned> cpus; // of the workers, in their order; empty = chosen
     std::optional<std::uint32_t> controller_uid;
     std::vector<address> addresses;
-    std::vector<std::string> ports; // interfaces
+    std::vector<std::string> ports;         // interfaces
+    std::vector<std::string> checked_ports; // of them: verify_checksum
     std::vector<std::uint16_t> tunnel_tcp;
     std::uint32_t handshakes_per_second = 100;
     std::uint32_t handshake_burst = 200;

@@ -64,6 +64,7 @@ control::control(const config& settings, flow::store& flows, pipeline::shared_st
 }
 
 tl::expected<void, std::string> control::set_up_edge() {
+    place_addresses();
     for (const auto& port : ports_) {
         if (!port.edge)
             continue;
@@ -82,6 +83,18 @@ tl::expected<void, std::string> control::set_up_edge() {
 
 void control::recover() {
     flow::memory_header& h = shared_.memory.header();
+// Frames of another VLAN than an address's are no media of ours.
+void control::place_addresses() {
+    if (placed_ == resolver_.generation())
+        return;
+    placed_ = resolver_.generation();
+    const auto& addresses = shared_.table.addresses();
+    for (std::uint32_t i = 0; i < addresses.size(); ++i) {
+        const auto vlan = resolver_.vlan_of(addresses[i]);
+        shared_.table.set_vlan(i, !vlan ? flow::port_table::any_vlan : *vlan == 0 ? flow::port_table::untagged : *vlan);
+    }
+}
+
     routes_until_ns_ = pipeline::monotonic_ns() + recovery_routes_ns;
     recovered_ = flows_.recover();
     routes_until_ns_ = 0;
@@ -354,6 +367,7 @@ control::end control::run(contract_server& server, int signals) {
             routes_.process();
         if (const auto order = polled[2].revents != 0 ? holder_.heard() : holder_link::order::none;
             order != holder_link::order::none) {
+        place_addresses();
             sight_.end();
             if (order == holder_link::order::leave)
                 return end::leave;

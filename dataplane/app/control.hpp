@@ -66,6 +66,7 @@ private:
     void followed(const api::flow_event& latched);
     void age(contract_server& server, std::uint64_t now_ns);
     void each_second(std::uint64_t now_ns);
+    void place_addresses();
     void note_epoch(api::flow_id id);
 
     const config& settings_;
@@ -83,6 +84,7 @@ private:
     io::ring_drop_counters ring_drops_;
     std::uint64_t started_ns_;
     std::array<std::uint64_t, 256> edge_before_{}; // verdicts that a predecessor counted
+    std::uint64_t placed_ = 0; // the resolver's generation in which the addresses' VLANs were asked for
     std::uint64_t next_second_ns_ = 0;
     std::uint64_t routes_until_ns_ = 0; // at a recovery: later flows' ways are found once the workers run; 0 = no limit
     std::uint64_t next_age_ns_ = 0;

@@ -5,6 +5,7 @@
 // Under its holder (--holder-fd) it waits between EAL and ports until it is its turn, and takes the locks after it.
 // Exit: 0 after SIGTERM/SIGINT, 1 where it could not start, 2 wrong usage, 75 where the holder's memory has another
 // layout.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -33,8 +34,8 @@
 #include "dataplane/app/control.hpp"
 #include "dataplane/app/holder_link.hpp"
 #include "dataplane/app/holder_words.hpp"
-#include "dataplane/app/privileges.hpp"
 #include "dataplane/app/perimeter.hpp"
+#include "dataplane/app/privileges.hpp"
 #include "dataplane/app/stats_file.hpp"
 #include "dataplane/app/stopwatch.hpp"
 #include "dataplane/crypto/engine.hpp"
@@ -174,17 +175,20 @@ queues prepare_queues(const config& settings) {
     return q;
 }
 
-std::vector<pipeline::port_use> ports_of_worker(const std::vector<io::port>& ports, unsigned worker, unsigned workers) {
+std::vector<pipeline::port_use> ports_of_worker(const config& settings, const std::vector<io::port>& ports,
+                                                unsigned worker) {
+    const auto& checked = settings.checked_ports;
     std::vector<pipeline::port_use> list;
     for (const auto& port : ports) {
         pipeline::port_use use;
         use.id = port.id;
         use.first_rx = static_cast<std::uint16_t>(worker);
-        use.rx_step = static_cast<std::uint16_t>(workers);
+        use.rx_step = static_cast<std::uint16_t>(settings.workers);
         use.rx_queues = port.rx_queues;
         use.tx_queue = static_cast<std::uint16_t>(worker);
         use.mtu = port.mtu;
         use.mac = port.mac;
+        use.verify_checksum = std::find(checked.begin(), checked.end(), port.name) != checked.end();
         list.push_back(use);
     }
     return list;
@@ -240,9 +244,8 @@ public:
     running_workers(const config& settings, pipeline::shared_state& shared, const std::vector<io::port>& ports) {
         for (unsigned i = 0; i < settings.workers; ++i) {
             auto engine = take(crypto::make_engine(engine_name(settings.crypto)));
-            workers_.push_back(std::make_unique<pipeline::worker>(i, shared, std::move(engine),
-                                                                  ports_of_worker(ports, i, settings.workers),
-                                                                  idle_of_worker(settings, ports, i)));
+            workers_.push_back(std::make_unique<pipeline::worker>(
+                i, shared, std::move(engine), ports_of_worker(settings, ports, i), idle_of_worker(settings, ports, i)));
             shared.workers.push_back(workers_.back().get());
         }
     }

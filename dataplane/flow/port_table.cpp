@@ -7,10 +7,12 @@
 namespace tandem::flow {
 
 port_table::port_table(std::vector<ip_bytes> addresses)
-    : addresses_(std::move(addresses)), slots_(addresses_.size() << 16) {
+    : addresses_(std::move(addresses)), locals_(addresses_.size()), slots_(addresses_.size() << 16) {
     for (auto& slot : slots_)
         slot.store(no_slot, std::memory_order_relaxed);
     static_assert(api::max_addresses <= 256);
+    for (std::size_t i = 0; i < locals_.size(); ++i)
+        locals_[i].ip = addresses_[i];
     for (std::size_t i = addresses_.size(); i-- > 0;)
         by_last_byte_[addresses_[i][15]] = static_cast<std::uint8_t>(i);
 }

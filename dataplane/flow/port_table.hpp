@@ -30,10 +30,10 @@ public:
     // there are few of them.
     [[nodiscard]] std::optional<std::uint32_t> address_index(const std::uint8_t (&ip)[16]) const noexcept {
         const std::uint32_t likely = by_last_byte_[ip[15]];
-        if (likely < addresses_.size() && std::memcmp(addresses_[likely].data(), ip, sizeof ip) == 0) [[likely]]
+        if (likely < locals_.size() && std::memcmp(locals_[likely].ip.data(), ip, sizeof ip) == 0) [[likely]]
             return likely;
-        for (std::uint32_t i = 0; i < addresses_.size(); ++i)
-            if (std::memcmp(addresses_[i].data(), ip, sizeof ip) == 0)
+        for (std::uint32_t i = 0; i < locals_.size(); ++i)
+            if (std::memcmp(locals_[i].ip.data(), ip, sizeof ip) == 0)
                 return i;
         return std::nullopt;
     }
@@ -45,9 +45,20 @@ public:
         return address_index(ip);
     }
 
+    // A frame with this tag (or `untagged`) is of another VLAN than the one that the address is on. Beside the address,
+    // which was just compared.
+    static constexpr std::uint16_t untagged = 0xffff, any_vlan = 0xfffe;
+    [[nodiscard]] bool of_other_vlan(std::uint32_t address, std::uint16_t tag) const noexcept {
+        const std::uint16_t own = locals_[address].vlan.load(std::memory_order_relaxed);
+        return own != tag && own != any_vlan;
+    }
+    void set_vlan(std::uint32_t address, std::uint16_t vlan) noexcept {
+        locals_[address].vlan.store(vlan, std::memory_order_relaxed);
+    }
+
     [[nodiscard]] slot_index find(api::flow_id id) const noexcept {
         const std::uint32_t address = id >> 16;
-        if (address >= addresses_.size())
+        if (address >= locals_.size())
             return no_slot;
         return slots_[id].load(std::memory_order_acquire);
     }
@@ -62,7 +73,12 @@ public:
     [[nodiscard]] const std::vector<ip_bytes>& addresses() const noexcept { return addresses_; }
 
 private:
+    struct alignas(32) local {
+        ip_bytes ip;
+        std::atomic<std::uint16_t> vlan{any_vlan}; // not known: an address that is on no port of ours
+    };
     std::vector<ip_bytes> addresses_;
+    std::vector<local> locals_; // the same, for workers
     std::array<std::uint8_t, 256> by_last_byte_{};
     std::vector<std::atomic<slot_index>, huge_allocator<std::atomic<slot_index>>> slots_;
 };

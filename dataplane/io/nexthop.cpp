@@ -119,6 +119,7 @@ public:
     int read_all();
 
     hop_result resolve(const api::net_address& local, const api::net_address& remote) override;
+    [[nodiscard]] std::optional<std::uint16_t> vlan_of(const ip_bytes& ip) const override;
     [[nodiscard]] int fd() const noexcept override { return news_.fd(); }
     bool process() override;
     [[nodiscard]] std::uint64_t generation() const noexcept override { return generation_; }
@@ -174,6 +175,17 @@ int kernel_resolver::read_all() {
 bool kernel_resolver::is_local(const ip_bytes& ip) const {
     auto at = addresses_.lower_bound({ip, 0});
     return at != addresses_.end() && at->first == ip;
+}
+
+std::optional<std::uint16_t> kernel_resolver::vlan_of(const ip_bytes& ip) const {
+    std::optional<std::uint16_t> found;
+    for (auto at = addresses_.lower_bound({ip, 0}); at != addresses_.end() && at->first == ip; ++at) {
+        const auto l = links_.find(at->second);
+        if (l == links_.end() || (found && *found != l->second.vlan))
+            return std::nullopt;
+        found = l->second.vlan;
+    }
+    return found;
 }
 
 int kernel_resolver::find_route(const pair_key& pair, route& found) {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -53,6 +54,11 @@ public:
     // Call it again for every pair in use after generation() moved, and at least every few minutes (a repeated
     // call is a hash lookup): neighbours not asked for within `use_timeout_s` are no longer refreshed.
     [[nodiscard]] virtual hop_result resolve(const api::net_address& local, const api::net_address& remote) = 0;
+
+    // The VLAN that the kernel has the address on, 0 = untagged; nothing where it is on no port, or on several.
+    [[nodiscard]] virtual std::optional<std::uint16_t> vlan_of(const std::array<std::uint8_t, 16>& /*ip*/) const {
+        return std::nullopt;
+    }
 
     // Readable when the kernel has news: then call process().
     [[nodiscard]] virtual int fd() const noexcept = 0;

@@ -78,6 +78,21 @@ protected:
     std::unique_ptr<nexthop_resolver> resolver_;
 };
 
+TEST_F(nexthop, AnAddressIsOnItsPortsVlan) {
+    const auto vlan_of = [&](const char* text) {
+        const api::net_address a = address(text);
+        std::array<std::uint8_t, 16> ip{};
+        std::copy(std::begin(a.ip), std::end(a.ip), ip.begin());
+        return resolver_->vlan_of(ip);
+    };
+    EXPECT_EQ(vlan_of("192.0.2.1"), 0) << "untagged";
+    EXPECT_EQ(vlan_of("203.0.113.1"), std::nullopt) << "on no port of ours";
+    EXPECT_EQ(vlan_of("192.0.2.99"), std::nullopt) << "on nothing";
+    net_.here("ip addr add 192.0.2.1/32 dev tt2");
+    settle();
+    EXPECT_EQ(vlan_of("192.0.2.1"), std::nullopt) << "on two, of which one is none of ours";
+}
+
 TEST_F(nexthop, OnLinkNeighbourIsFound) {
     for (const char* remote : {"192.0.2.9", "2001:db8::9"}) {
         EXPECT_EQ(resolve(remote).state, hop_state::pending) << remote << ": nobody spoke to it before";

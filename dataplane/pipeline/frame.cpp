@@ -18,7 +18,6 @@ using bytes = std::span<const std::uint8_t>;
 
 constexpr std::uint16_t ether_ipv4 = 0x0800, ether_ipv6 = 0x86dd, ether_vlan = 0x8100;
 constexpr std::uint8_t protocol_udp = 17, protocol_fragment = 44;
-constexpr std::uint8_t hop_limit = 64;
 
 std::uint16_t get16(const std::uint8_t* at) noexcept {
     return static_cast<std::uint16_t>(at[0] << 8 | at[1]);
@@ -53,6 +52,8 @@ api::drop parse_ipv4(bytes frame, std::size_t at, udp_frame& out, ip_part& part)
         return api::drop::fragment;
     if (ip[9] != protocol_udp)
         return api::drop::bad_udp;
+    if ((out.hops = ip[8]) <= 1)
+        return api::drop::hops_over;
     set_ipv4(out.source, ip + 12);
     set_ipv4(out.destination, ip + 16);
     part = {at + header, at + total};
@@ -70,6 +71,8 @@ api::drop parse_ipv6(bytes frame, std::size_t at, udp_frame& out, ip_part& part)
         return api::drop::fragment;
     if (ip[6] != protocol_udp) // other extension headers have no place in front of media
         return api::drop::bad_udp;
+    if ((out.hops = ip[7]) <= 1)
+        return api::drop::hops_over;
     std::memcpy(out.source.ip, ip + 8, 16);
     std::memcpy(out.destination.ip, ip + 24, 16);
     if (flow::is_ipv4(out.source.ip) || flow::is_ipv4(out.destination.ip))
@@ -91,7 +94,8 @@ api::drop parse_frame(bytes frame, udp_frame& out) noexcept {
     if (type == ether_vlan) {
         if (frame.size() < 18)
             return api::drop::not_ip;
-        out.link.vlan = get16(frame.data() + 14) & 0x0fff;
+        const std::uint16_t id = get16(frame.data() + 14) & 0x0fff;
+        out.link.vlan = id != 0 ? id : no_vlan;
         type = get16(frame.data() + 16);
         at = 18;
     }
@@ -206,15 +210,15 @@ std::uint32_t get32(const std::uint8_t* at) noexcept {
 }
 
 // The IPv4 header, from whole words; returns the sum over its addresses.
-std::uint64_t write_ipv4(std::uint8_t* ip, std::uint16_t udp_length, const endpoints& ends,
-                         std::uint8_t dscp) noexcept {
+std::uint64_t write_ipv4(std::uint8_t* ip, std::uint16_t udp_length, const endpoints& ends, std::uint8_t dscp,
+                         std::uint8_t hops) noexcept {
     const std::uint32_t source = get32(ends.local_ip + 12), destination = get32(ends.remote_ip + 12);
     const std::uint64_t addresses = std::uint64_t{source} + destination;
     const std::uint32_t first =
         0x45u | static_cast<std::uint32_t>(dscp) << 10 |
         static_cast<std::uint32_t>(__builtin_bswap16(static_cast<std::uint16_t>(udp_length + 20))) << 16;
     constexpr std::uint32_t second = 0x0040u << 16; // do not fragment: an atomic datagram, its ID means nothing
-    constexpr std::uint32_t third = hop_limit | std::uint32_t{protocol_udp} << 8;
+    const std::uint32_t third = hops | std::uint32_t{protocol_udp} << 8;
     const std::uint32_t checksum = checksum_fold(addresses + first + second + third);
     const std::uint64_t head[2] = {first | std::uint64_t{second} << 32,
                                    (third | checksum << 16) | std::uint64_t{source} << 32};
@@ -223,14 +227,14 @@ std::uint64_t write_ipv4(std::uint8_t* ip, std::uint16_t udp_length, const endpo
     return addresses;
 }
 
-std::uint64_t write_ipv6(std::uint8_t* ip, std::uint16_t udp_length, const endpoints& ends,
-                         std::uint8_t dscp) noexcept {
+std::uint64_t write_ipv6(std::uint8_t* ip, std::uint16_t udp_length, const endpoints& ends, std::uint8_t dscp,
+                         std::uint8_t hops) noexcept {
     const std::uint32_t first = 0x60000000u | static_cast<std::uint32_t>(dscp) << 22;
     put16(ip, static_cast<std::uint16_t>(first >> 16));
     put16(ip + 2, static_cast<std::uint16_t>(first));
     put16(ip + 4, udp_length);
     ip[6] = protocol_udp;
-    ip[7] = hop_limit;
+    ip[7] = hops;
     std::memcpy(ip + 8, ends.local_ip, 16);
     std::memcpy(ip + 24, ends.remote_ip, 16);
     return checksum_words(ip + 8, 32, 0);
@@ -239,12 +243,13 @@ std::uint64_t write_ipv6(std::uint8_t* ip, std::uint16_t udp_length, const endpo
 } // namespace
 
 void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link, const endpoints& ends,
-                   std::uint8_t dscp) noexcept {
+                   std::uint8_t dscp, std::uint8_t hops) noexcept {
     const bool ipv4 = ends.ipv4 != 0;
     const auto udp_length = static_cast<std::uint16_t>(payload_length + 8);
     std::uint8_t* udp = payload - 8;
     std::uint8_t* ip = udp - (ipv4 ? 20 : 40);
-    std::uint64_t sum = ipv4 ? write_ipv4(ip, udp_length, ends, dscp) : write_ipv6(ip, udp_length, ends, dscp);
+    std::uint64_t sum =
+        ipv4 ? write_ipv4(ip, udp_length, ends, dscp, hops) : write_ipv6(ip, udp_length, ends, dscp, hops);
 
     const std::uint32_t ports = std::uint32_t{__builtin_bswap16(ends.local_port)} |
                                 static_cast<std::uint32_t>(__builtin_bswap16(ends.remote_port)) << 16;
@@ -265,6 +270,19 @@ void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const li
         put16(ether + 14, link.vlan);
     }
     put16(ip - 2, ipv4 ? ether_ipv4 : ether_ipv6);
+}
+
+bool checksum_holds(const std::uint8_t* payload, std::size_t length, const std::uint8_t (&source_ip)[16],
+                    const std::uint8_t* destination_ip) noexcept {
+    const std::uint8_t* udp = payload - 8;
+    const bool ipv4 = flow::is_ipv4(source_ip);
+    if (get16(udp + 6) == 0)
+        return ipv4;
+    const std::size_t skipped = ipv4 ? 12 : 0, datagram = length + 8;
+    std::uint64_t sum = checksum_words(source_ip + skipped, 16 - skipped, 0);
+    sum = checksum_words(destination_ip + skipped, 16 - skipped, sum);
+    sum += __builtin_bswap16(static_cast<std::uint16_t>(datagram)) + (std::uint32_t{protocol_udp} << 8);
+    return checksum_fold(checksum_add(udp, datagram, sum)) == 0;
 }
 
 } // namespace tandem::pipeline

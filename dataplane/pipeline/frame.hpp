@@ -15,6 +15,7 @@
 namespace tandem::pipeline {
 
 inline constexpr std::uint16_t no_vlan = 0xffff;
+inline constexpr std::uint8_t own_hops = 64; // of what begins here
 
 // Layer 2 as seen in a received frame.
 struct link_seen {
@@ -26,7 +27,8 @@ struct link_seen {
 struct udp_frame {
     api::net_address source;
     api::net_address destination;
-    link_seen link;
+    link_seen link;               // a priority tag (VLAN 0) is none
+    std::uint8_t hops;            // TTL or hop limit, 2 or more
     std::uint16_t payload_offset; // from the frame's start
     std::uint16_t payload_length;
 };
@@ -39,6 +41,7 @@ struct plain_frame {
     std::uint32_t source_ip, destination_ip; // as in memory
     std::uint16_t source_port, destination_port;
     std::uint16_t payload_length;
+    std::uint8_t hops;
 };
 inline constexpr std::size_t plain_headers = 14 + 20 + 8;
 
@@ -65,9 +68,10 @@ inline constexpr std::size_t plain_headers = 14 + 20 + 8;
     out.source_port = __builtin_bswap16(static_cast<std::uint16_t>(udp));
     out.destination_port = __builtin_bswap16(static_cast<std::uint16_t>(udp >> 16));
     out.payload_length = static_cast<std::uint16_t>(datagram - 8);
+    out.hops = static_cast<std::uint8_t>(second);
     const bool plain = (type & 0xffffff) == 0x450008 && (first >> 48 & 0xff3f) == 0; // no part of a fragmented one
     return plain && (second >> 8 & 0xff) == 17 && sum == 0xffff && total <= length - 14 && datagram >= 8 &&
-           datagram + 20 <= total && out.source_port != 0 && out.destination_port != 0;
+           datagram + 20 <= total && out.source_port != 0 && out.destination_port != 0 && out.hops > 1;
 }
 
 // How a frame leaves.
@@ -95,9 +99,14 @@ struct endpoints {
 };
 
 // Writes Ethernet, VLAN, IP and UDP headers into the header_bytes() before `payload`, checksums computed in full.
-// Both addresses are of the same family.
+// Both addresses are of the same family. `hops`: TTL or hop limit.
 void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link, const endpoints& ends,
-                   std::uint8_t dscp) noexcept;
+                   std::uint8_t dscp, std::uint8_t hops = own_hops) noexcept;
+
+// Whether the UDP checksum in front of the payload is right. IPv4 may be without one (RFC 768), IPv6 not (RFC
+// 8200 8.1).
+[[nodiscard]] bool checksum_holds(const std::uint8_t* payload, std::size_t length, const std::uint8_t (&source_ip)[16],
+                                  const std::uint8_t* destination_ip) noexcept;
 
 [[nodiscard]] endpoints make_endpoints(const api::net_address& local, const api::net_address& remote) noexcept;
 

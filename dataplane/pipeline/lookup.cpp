@@ -32,6 +32,8 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     const auto address = shared_.table.address_index(plain.destination_ip);
     if (!address)
         return api::drop::no_flow;
+    if (shared_.table.of_other_vlan(*address, no_vlan)) [[unlikely]]
+        return api::drop::wrong_vlan;
     to = api::make_flow_id(*address, plain.destination_port);
     shared_.table.prefetch(to);
     p.payload = frame + plain_headers;
@@ -43,6 +45,7 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     std::memcpy(reinterpret_cast<std::uint8_t*>(&p.source) + offsetof(api::net_address, port), &port, sizeof port);
     std::memcpy(&p.link, frame, 12);
     p.link.vlan = no_vlan;
+    p.hops = plain.hops;
     return api::drop::none;
 }
 
@@ -54,11 +57,14 @@ api::drop worker::parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) 
     const auto address = shared_.table.address_index(seen.destination.ip);
     if (!address)
         return api::drop::no_flow;
+    if (shared_.table.of_other_vlan(*address, seen.link.vlan))
+        return api::drop::wrong_vlan;
     to = api::make_flow_id(*address, seen.destination.port);
     p.payload = frame + seen.payload_offset;
     p.length = p.received_length = seen.payload_length;
     p.source = seen.source;
     p.link = seen.link;
+    p.hops = seen.hops;
     return api::drop::none;
 }
 
@@ -102,6 +108,10 @@ flow::record* worker::look_again(packet& p, api::flow_id to) const noexcept {
     return flow::load_state(found) == flow::state::active ? &found : nullptr;
 }
 
+bool worker::intact(const packet& p) const noexcept {
+    return checksum_holds(p.payload, p.length, p.source.ip, shared_.table.addresses()[p.flow->id >> 16].data());
+}
+
 // Each step for the whole burst before the next, so that one packet's memory comes while another is worked on.
 void worker::lookup() noexcept {
     std::array<api::flow_id, burst_size> ids;
@@ -133,6 +143,10 @@ void worker::lookup() noexcept {
             }
         }
         p.flow = found;
+        if (ports_[p.port].verify_checksum && found->in.suite == api::suite::clear && !intact(p)) [[unlikely]] {
+            drop(p, api::drop::udp_checksum); // SRTP has its tag for that
+            continue;
+        }
         if (found->out.suite != api::suite::clear)
             flow::prefetch(shared_.memory.outs()[p.slot]);
     }

@@ -28,11 +28,12 @@ struct packet {
     flow::record* flow;
     std::uint8_t port; // index of the port it came by
     bool rtcp;
-    bool accepted;    // authenticated and from a permitted source
-    bool newest;      // highest index of its SSRC so far: may move the leg
-    bool latched;     // moved the leg
-    bool handed;      // left the burst for the worker that owns its flow; `reason` only says that it is gone
-    api::drop reason; // none while it is in the burst
+    bool accepted;     // authenticated and from a permitted source
+    bool newest;       // highest index of its SSRC so far: may move the leg
+    bool latched;      // moved the leg
+    bool handed;       // left the burst for the worker that owns its flow; `reason` only says that it is gone
+    api::drop reason;  // none while it is in the burst
+    std::uint8_t hops; // TTL or hop limit as it came, 2 or more
     api::net_address source;
     link_seen link;
     std::uint8_t out_port;

@@ -140,7 +140,7 @@ std::string probe::set_up() {
 
 // RTP number `count_` under the key, by the judge, with headers around it.
 probe::frame probe::make_frame(const crypto::key_object& key, const endpoints& ends, const link_out& link,
-                               std::uint8_t class_) const {
+                               std::uint8_t class_, std::uint8_t hops) const {
     frame f{};
     const std::size_t headers = header_bytes(true, false);
     std::uint8_t* const packet = f.bytes.data() + headers;
@@ -161,7 +161,7 @@ probe::frame probe::make_frame(const crypto::key_object& key, const endpoints& e
     op.header = rtp_header;
     op.sequence = static_cast<std::uint16_t>(count_);
     judge_.protect({&op, 1});
-    write_headers(packet, static_cast<std::uint16_t>(op.length), link, ends, class_);
+    write_headers(packet, static_cast<std::uint16_t>(op.length), link, ends, class_, hops);
     f.length = static_cast<std::uint16_t>(headers + op.length);
     return f;
 }
@@ -171,8 +171,9 @@ bool probe::inject() {
     if (m == nullptr)
         return false;
     ++count_;
-    const frame in = make_frame(in_key_, make_endpoints(far_sender, loopback(1, near_in)), link_in, 0);
-    expected_ = make_frame(out_key_, make_endpoints(loopback(1, near_out), far_receiver), link_away, dscp_of_it);
+    const frame in = make_frame(in_key_, make_endpoints(far_sender, loopback(1, near_in)), link_in, 0, own_hops);
+    expected_ =
+        make_frame(out_key_, make_endpoints(loopback(1, near_out), far_receiver), link_away, dscp_of_it, own_hops - 1);
     takes(m);
     std::memcpy(rte_pktmbuf_append(m, in.length), in.bytes.data(), in.length);
     gives(m);

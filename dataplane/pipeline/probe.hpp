@@ -63,7 +63,7 @@ private:
     [[nodiscard]] std::string set_up();
     [[nodiscard]] bool make_key(api::suite suite, api::epoch_key& master, crypto::key_object& expanded) const;
     [[nodiscard]] frame make_frame(const crypto::key_object& key, const endpoints& ends, const link_out& link,
-                                   std::uint8_t dscp) const;
+                                   std::uint8_t dscp, std::uint8_t hops) const;
     [[nodiscard]] bool inject();
     void take_back();
     [[nodiscard]] api::drop take_drop() noexcept;

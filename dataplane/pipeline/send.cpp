@@ -17,7 +17,8 @@ api::drop worker::finish_headers(packet& p) noexcept {
         return api::drop::too_big;
     if (room_before(p) < headers)
         return api::drop::no_room;
-    write_headers(p.payload, static_cast<std::uint16_t>(p.length), way.link, way.ends, p.flow->dscp);
+    write_headers(p.payload, static_cast<std::uint16_t>(p.length), way.link, way.ends, p.flow->dscp,
+                  static_cast<std::uint8_t>(p.hops - 1));
     p.mbuf->data_off = static_cast<std::uint16_t>(room_before(p) - headers);
     p.mbuf->data_len = static_cast<std::uint16_t>(p.length + headers);
     p.mbuf->pkt_len = p.mbuf->data_len;

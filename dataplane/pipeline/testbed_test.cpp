@@ -200,7 +200,7 @@ std::optional<opened> open_frame(const bytes& f) {
     return o;
 }
 
-testbed::testbed(unsigned workers, std::optional<flow::memory> memory, idle_mode idle)
+testbed::testbed(unsigned workers, std::optional<flow::memory> memory, idle_mode idle, bool verify_checksum)
     : memory_(memory ? std::move(*memory) : std::move(*flow::memory::make(64))), hops_(memory_.slots()),
       worker_stats_(workers), flow_stats_(memory_.slots()) {
     world& w = world::get();
@@ -241,7 +241,7 @@ testbed::testbed(unsigned workers, std::optional<flow::memory> memory, idle_mode
         std::vector<port_use> use;
         for (const auto& p : w.ports)
             use.push_back({p.id, static_cast<std::uint16_t>(i), static_cast<std::uint16_t>(workers), queues,
-                           static_cast<std::uint16_t>(i), 1500, p.mac});
+                           static_cast<std::uint16_t>(i), 1500, p.mac, verify_checksum});
         bells_.push_back(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
         idle_config waits(idle);
         waits.descriptors = {bells_.back()};

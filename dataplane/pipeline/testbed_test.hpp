@@ -81,7 +81,7 @@ class testbed {
 public:
     // At most 4 workers; queue q is worker q % workers' own.
     explicit testbed(unsigned workers = 1, std::optional<flow::memory> memory = std::nullopt,
-                     idle_mode idle = idle_mode::adaptive);
+                     idle_mode idle = idle_mode::adaptive, bool verify_checksum = false);
     ~testbed();
 
     [[nodiscard]] flow::store& flows() noexcept { return *store_; }
@@ -94,6 +94,7 @@ public:
     [[nodiscard]] const std::vector<api::flow_stats>& flow_stats() const noexcept { return flow_stats_; }
     [[nodiscard]] std::vector<api::flow_event> events();
     [[nodiscard]] hop_table& hops() noexcept { return hops_; }
+    [[nodiscard]] flow::port_table& table() noexcept { return *table_; }
     [[nodiscard]] flow::memory take_memory(); // ends the workers, as a kill does: nothing is tidied up
 
     void inject(unsigned port, const bytes& frame, unsigned queue = 0);

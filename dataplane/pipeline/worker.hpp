@@ -43,6 +43,7 @@ struct port_use {
     std::uint16_t tx_queue = 0;
     std::uint16_t mtu = 1500;
     std::array<std::uint8_t, 6> mac{};
+    bool verify_checksum = false; // UDP's, of clear legs
 };
 
 class worker;
@@ -105,6 +106,7 @@ private:
     api::drop parse(packet& p, api::flow_id& to) noexcept;
     api::drop parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) const noexcept;
     [[nodiscard]] flow::record* look_again(packet& p, api::flow_id to) const noexcept;
+    [[nodiscard]] bool intact(const packet& p) const noexcept;
     void hand_over(unsigned to) noexcept;
     void unprotect() noexcept; // unprotect.cpp
     void prefetch_in_keys() const noexcept;

@@ -25,7 +25,8 @@ def key_of(suite, seed):
 class Dataplane:
     """tandem-dataplane, by its holder unless holder=False, with addresses access and core (and more)."""
 
-    def __init__(self, t, net, name="dp", addresses=None, ports=None, holder=True, edge=None, **settings):
+    def __init__(self, t, net, name="dp", addresses=None, ports=None, holder=True, edge=None, port_keys=None,
+                 **settings):
         self.t, self.net, self.name, self.holder = t, net, name, holder
         self.dir = t.dir / name
         self.dir.mkdir(parents=True, exist_ok=True)
@@ -35,7 +36,7 @@ class Dataplane:
         self.config = write_toml(self.dir / "dataplane.toml",
                                  {"instance": self.instance, "run_dir": self.run_dir, "hugepages": "never", **settings},
                                  [*[("[[address]]", {"name": n, "ip": a}) for n, a in addresses.items()],
-                                  *[("[[port]]", {"interface": p}) for p in (ports or net.ports)],
+                                  *[("[[port]]", {"interface": p, **(port_keys or {})}) for p in (ports or net.ports)],
                                   *([("[edge]", edge)] if edge else [])])
         self.process = None
 
