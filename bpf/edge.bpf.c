@@ -37,7 +37,14 @@ static __always_inline int is_dtls_client_hello(const __u8* payload, const void*
 }
 
 static __always_inline int handshake(const struct packet* p) {
-    return take_handshake(&p->source) ? to_kernel(TANDEM_EDGE_HANDSHAKE) : drop(DROP_edge_handshake_limit);
+    switch (take_handshake(&p->source)) {
+    case HANDSHAKE_OF_ONE:
+        return drop(DROP_edge_handshake_limit);
+    case HANDSHAKE_OF_ALL:
+        return drop(DROP_edge_handshakes_full);
+    default:
+        return to_kernel(TANDEM_EDGE_HANDSHAKE);
+    }
 }
 
 static __always_inline int decide_tcp(const struct packet* p, const void* end) {
@@ -73,13 +80,6 @@ static __always_inline int decide_udp(struct xdp_md* ctx, const struct packet* p
     return to_kernel(TANDEM_EDGE_TO_KERNEL);
 }
 
-SEC("xdp")
-int tandem_edge(struct xdp_md* ctx) {
-    const void* end = (const void*)(long)ctx->data_end;
-    struct packet p = {};
-
-    enum parse_result parsed = parse(ctx, &p);
-    if (parsed == PARSE_NOT_IP)
 /* Of the inner network, which is behind tunnels and nowhere else. */
 static __always_inline int is_inner(const struct tandem_edge_inner* inner, const struct tandem_edge_address* a) {
     __u64 word[2];
@@ -92,7 +92,19 @@ static __always_inline int is_inner(const struct tandem_edge_inner* inner, const
     return 0;
 }
 
+SEC("xdp")
+int tandem_edge(struct xdp_md* ctx) {
+    const void* end = (const void*)(long)ctx->data_end;
+    struct packet p = {};
+
+    enum parse_result parsed = parse(ctx, &p);
+    if (parsed == PARSE_NOT_IP)
         return to_kernel(TANDEM_EDGE_TO_KERNEL);
+
+    __u32 zero = 0;
+    const struct tandem_edge_inner* inner = bpf_map_lookup_elem(&inner_networks, &zero);
+    if (inner && inner->count && (is_inner(inner, &p.destination) || is_inner(inner, &p.sender)))
+        return drop(DROP_edge_inner);
 
     const __u32* media = p.mapped ? 0 : bpf_map_lookup_elem(&media_addresses, &p.destination);
     if (parsed == PARSE_BAD_IP)
@@ -101,11 +113,6 @@ static __always_inline int is_inner(const struct tandem_edge_inner* inner, const
     /* What a later fragment of IPv6 continues can hide behind more headers, which only the first one shows. */
     if (media && p.later_fragment && is_extension(p.protocol))
         return drop(DROP_edge_fragment);
-    __u32 zero = 0;
-    const struct tandem_edge_inner* inner = bpf_map_lookup_elem(&inner_networks, &zero);
-    if (inner && inner->count && (is_inner(inner, &p.destination) || is_inner(inner, &p.sender)))
-        return drop(DROP_edge_inner);
-
     if (p.protocol == IPPROTO_UDP)
         return decide_udp(ctx, &p, media, end);
     if (p.protocol == IPPROTO_TCP)

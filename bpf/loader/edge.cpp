@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The edge's maps, found from the attached program: program id -> map ids -> names -> file descriptors.
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -22,7 +23,6 @@ namespace tandem::bpf {
 
 namespace {
 
-constexpr auto edge_reasons = static_cast<std::uint32_t>(api::drop::edge_end);
 constexpr std::size_t port_words = std::size_t{TANDEM_EDGE_MAX_ADDRESSES} * TANDEM_EDGE_PORT_WORDS;
 constexpr std::size_t port_bytes = port_words * sizeof(std::uint64_t);
 
@@ -197,28 +197,28 @@ result edge::remove_tunnel_port(std::uint16_t port, std::uint8_t protocol) {
     return {};
 }
 
-result edge::set_handshake_limit(std::uint32_t per_second, std::uint32_t burst) {
+result edge::prove(const address& ip) {
+    static constexpr std::array<std::uint8_t, 12> mapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    tandem_edge_prefix prefix{};
+    if (std::equal(mapped.begin(), mapped.end(), ip.begin()))
+        std::copy_n(ip.begin() + 12, 3, prefix.ip + 4);
+    else
+        std::copy_n(ip.begin(), sizeof prefix.ip, prefix.ip);
+    const std::uint8_t yes = 1;
+    if (bpf_map_update_elem(maps_->proven_sources.get(), &prefix, &yes, BPF_ANY) != 0)
+        return failed("cannot note a unit's source", errno);
+    return {};
+}
+
+result edge::set_handshake_limit(std::uint32_t per_second, std::uint32_t burst, std::uint32_t total_per_second,
+                                 std::uint32_t total_burst) {
     std::uint32_t zero = 0;
-    tandem_edge_settings value{per_second, burst};
+    tandem_edge_settings value{per_second, burst, total_per_second, total_burst};
     if (bpf_map_update_elem(maps_->settings.get(), &zero, &value, BPF_ANY) != 0)
         return failed("cannot set the handshake limit", errno);
     return {};
 }
 
-tl::expected<std::array<std::uint64_t, edge::verdict_count>, std::string> edge::verdicts() const {
-    static const auto cpus = static_cast<std::size_t>(libbpf_num_possible_cpus());
-    std::vector<std::uint64_t> per_cpu(cpus);
-    std::array<std::uint64_t, verdict_count> sums{};
-    for (std::uint32_t verdict = 0; verdict < verdict_count; ++verdict) {
-        if (verdict >= edge_reasons && (verdict < TANDEM_EDGE_VERDICT_BASE || verdict >= TANDEM_EDGE_VERDICTS))
-            continue; // the edge never gives these
-        if (bpf_map_lookup_elem(maps_->verdicts.get(), &verdict, per_cpu.data()) != 0)
-            return failed("cannot read the verdicts", errno);
-        for (std::uint64_t n : per_cpu)
-            sums[verdict] += n;
-    }
-    return sums;
-}
 result edge::set_inner(std::span<const network> networks) {
     if (networks.size() > TANDEM_EDGE_MAX_INNER)
         return tl::unexpected(fmt::format("XDP edge: at most {} inner networks", TANDEM_EDGE_MAX_INNER));
@@ -239,5 +239,20 @@ result edge::set_inner(std::span<const network> networks) {
     return {};
 }
 
+tl::expected<std::array<std::uint64_t, edge::verdict_count>, std::string> edge::verdicts() const {
+    static const auto cpus = static_cast<std::size_t>(libbpf_num_possible_cpus());
+    std::vector<std::uint64_t> per_cpu(cpus);
+    std::array<std::uint64_t, verdict_count> sums{};
+    for (std::uint32_t verdict = 0; verdict < verdict_count; ++verdict) {
+        if (verdict < api::drop_count ? !api::by_edge(static_cast<api::drop>(verdict))
+                                      : verdict < TANDEM_EDGE_VERDICT_BASE || verdict >= TANDEM_EDGE_VERDICTS)
+            continue; // the edge never gives these
+        if (bpf_map_lookup_elem(maps_->verdicts.get(), &verdict, per_cpu.data()) != 0)
+            return failed("cannot read the verdicts", errno);
+        for (std::uint64_t n : per_cpu)
+            sums[verdict] += n;
+    }
+    return sums;
+}
 
 } // namespace tandem::bpf

@@ -33,9 +33,6 @@ using result = tl::expected<void, std::string>; // the error is a sentence for t
 class interface_claim {
 public:
     [[nodiscard]] static tl::expected<interface_claim, std::string> take(unsigned ifindex, std::string_view name);
-    interface_claim(interface_claim&& other) noexcept;
-    interface_claim& operator=(interface_claim&& other) noexcept;
-    ~interface_claim();
 
 private:
     explicit interface_claim(lock_file lock) noexcept : lock_(std::move(lock)) {}

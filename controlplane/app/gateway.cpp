@@ -127,6 +127,7 @@ tl::expected<void, std::string> gateway::start() {
         spdlog::info("unit {} is up from {}:{} ({})", session.unit, session.outer.to_string(), session.outer_port,
                      session.cipher);
         relay_.session_up(session);
+        protocol::spawn_contained(io_, "a unit's source", prove({session}));
     };
     sessions_.on_down = [this](const session::session_info& session, bool final) {
         spdlog::info("unit {} is down{}", session.unit, final ? ", its session is over" : "");

@@ -80,9 +80,9 @@ tl::expected<void, std::string> manager::impl::start() {
         return ok;
     listener = std::make_shared<tunnel::listener>(
         io_, std::move(*context),
-        tunnel::limits{settings.handshake_timeout, settings.max_half_open, settings.max_connections,
-                       settings.queue_bytes},
-        count, [this](const protocol::peer_identity& peer) { return units_.known(peer.id_code); },
+        tunnel::limits{settings.first_byte, settings.handshake_timeout, settings.max_silent, settings.max_half_open,
+                       settings.max_connections, settings.queue_bytes},
+        count, [this](const protocol::peer_identity& peer) { return admitted(peer); },
         [this](std::shared_ptr<tunnel::connection> c) { on_connection(std::move(c)); });
     if (auto ok = listener->start(settings.listen); !ok) {
         inner_->stop();

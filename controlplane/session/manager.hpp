@@ -52,7 +52,9 @@ struct config {
     std::vector<std::string> servers;         // "address:port" told to units, in order of preference
 
     std::chrono::milliseconds handshake_timeout{5000}; // TLS, and again for the CONFIG after it
-    std::size_t max_half_open = 256;
+    std::chrono::milliseconds first_byte{1000};        // before it
+    std::size_t max_silent = 8192;                     // connections without a ClientHello; the oldest go first
+    std::size_t max_half_open = 256;                   // handshakes under way
     std::size_t max_connections = 4096;
     std::size_t queue_bytes = 256 * 1024; // inner packets waiting per unit; the oldest go first
 };

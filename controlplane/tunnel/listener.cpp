@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 
 #include "controlplane/protocol/spawn.hpp"
+#include "controlplane/tunnel/client_hello.hpp"
 #include "controlplane/tunnel/with.hpp"
 
 namespace tandem::tunnel {
@@ -26,15 +27,19 @@ std::string text(const asio::ip::tcp::endpoint& e) {
 }
 
 // A unit costs a descriptor; Debian's soft limit of 1,024 is for programs that use select().
-void raise_descriptor_limit(std::size_t connections) {
+// How many connections without a ClientHello there is room for beside them.
+std::size_t raise_descriptor_limit(std::size_t connections, std::size_t silent) {
+    constexpr std::size_t others = 256, least = 64;
     rlimit limit{};
-    const rlim_t wanted = connections + 256;
+    const rlim_t wanted = connections + others + silent;
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
-        return;
+        return silent;
     limit.rlim_cur = std::min(wanted, limit.rlim_max);
-    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted)
-        spdlog::warn("tunnel: {} descriptors allowed, {} wanted for {} units: raise LimitNOFILE", limit.rlim_cur,
-                     wanted, connections);
+    if (::setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted)
+        return silent;
+    spdlog::warn("tunnel: {} descriptors allowed, {} wanted for {} units: raise LimitNOFILE", limit.rlim_cur, wanted,
+                 connections);
+    return std::max(least, limit.rlim_cur > connections + others ? limit.rlim_cur - connections - others : 0);
 }
 
 // One handshake among those under way, however it ends.
@@ -48,7 +53,34 @@ private:
     std::size_t& n_;
 };
 
+using receive_low_water = asio::detail::socket_option::integer<SOL_SOCKET, SO_RCVLOWAT>;
+
 } // namespace
+
+// One connection among those that have said nothing yet, until it has, or its place is needed.
+struct listener::silent_place {
+    silent_place(std::list<silent_place*>& all, asio::ip::tcp::socket& socket)
+        : socket_(socket), all_(all), at_(all.insert(all.end(), this)) {}
+    ~silent_place() {
+        if (listed_)
+            all_.erase(at_);
+    }
+    silent_place(const silent_place&) = delete;
+    silent_place& operator=(const silent_place&) = delete;
+    void give_up() {
+        all_.erase(at_);
+        listed_ = false;
+        std::error_code ignored;
+        socket_.close(ignored);
+    }
+    std::shared_ptr<int> alive = std::make_shared<int>(0);
+
+private:
+    asio::ip::tcp::socket& socket_;
+    std::list<silent_place*>& all_;
+    std::list<silent_place*>::iterator at_;
+    bool listed_ = true;
+};
 
 listener::listener(asio::io_context& io, protocol::ssl_context context, limits l, std::shared_ptr<counters> count,
                    admission admitted, ready_handler ready)
@@ -56,7 +88,7 @@ listener::listener(asio::io_context& io, protocol::ssl_context context, limits l
       ready_(std::move(ready)) {}
 
 tl::expected<void, std::string> listener::start(const std::vector<asio::ip::tcp::endpoint>& endpoints) {
-    raise_descriptor_limit(limits_.connections);
+    limits_.silent = raise_descriptor_limit(limits_.connections, limits_.silent);
     for (const auto& endpoint : endpoints) {
         auto& acceptor = acceptors_.emplace_back(io_);
         std::error_code error;
@@ -126,8 +158,52 @@ asio::awaitable<void> listener::accept_loop(std::shared_ptr<listener> self, asio
             continue;
         }
         ++count_->connections;
-        if (admit())
-            protocol::spawn_contained(io_, "handshake", handshake(self, std::move(socket)));
+        make_room();
+        protocol::spawn_contained(io_, "handshake", handshake(self, std::move(socket)));
+    }
+}
+
+// Who has said nothing for longest goes first.
+void listener::make_room() {
+    if (silent_.size() < limits_.silent || silent_.empty())
+        return;
+    ++count_->silent_displaced;
+    silent_.front()->give_up();
+}
+
+// Waits for a whole ClientHello, which TLS then reads. False: none came in time, or others needed the place.
+asio::awaitable<bool> listener::greeted(asio::ip::tcp::socket& socket) {
+    const silent_place place(silent_, socket);
+    bool timed_out = false;
+    asio::steady_timer deadline(io_);
+    const auto expire = [&](std::chrono::milliseconds after) {
+        deadline.expires_after(after);
+        deadline.async_wait([&timed_out, &socket, open = std::weak_ptr(place.alive)](std::error_code cancelled) {
+            std::error_code ignored;
+            if (cancelled || open.expired())
+                return;
+            timed_out = true;
+            socket.close(ignored);
+        });
+    };
+    expire(limits_.first_byte);
+    for (std::size_t before = 0;;) {
+        std::error_code error;
+        co_await socket.async_wait(asio::ip::tcp::socket::wait_read, with(error));
+        if (error || !socket.is_open()) {
+            count_->silent_closed += timed_out ? 1 : 0;
+            co_return false;
+        }
+        const auto seen = look_for_hello(socket.native_handle());
+        if (seen.there == 0)
+            co_return false;
+        const bool whole = seen.there >= seen.needed || seen.there == before; // the same again: the peer has closed
+        socket.set_option(receive_low_water(whole ? 1 : static_cast<int>(seen.needed)), error);
+        if (whole)
+            co_return true;
+        if (before == 0)
+            expire(limits_.handshake);
+        before = seen.there;
     }
 }
 
@@ -137,6 +213,9 @@ asio::awaitable<void> listener::handshake([[maybe_unused]] std::shared_ptr<liste
     const auto remote = socket.remote_endpoint(error);
     if (error)
         co_return; // gone already
+    const bool spoke = co_await greeted(socket);
+    if (!spoke || stopped_ || !admit())
+        co_return;
     std::optional<counted> half_open(half_open_);
     auto stream = std::make_unique<tls_stream>(std::move(socket), context_);
     bool timed_out = false;

@@ -22,8 +22,10 @@
 namespace tandem::tunnel {
 
 struct limits {
-    std::chrono::milliseconds handshake{5000};
-    std::size_t half_open = 256;
+    std::chrono::milliseconds first_byte{1000}; // of a connection
+    std::chrono::milliseconds handshake{5000};  // from then on
+    std::size_t silent = 8192;                  // connections without a ClientHello; the oldest go for newer ones
+    std::size_t half_open = 256;                // handshakes after it
     std::size_t connections = 4096;
     std::size_t queue_bytes = 256 * 1024;
 };
@@ -44,6 +46,8 @@ private:
     asio::awaitable<void> accept_loop(std::shared_ptr<listener> self, asio::ip::tcp::acceptor& acceptor);
     asio::awaitable<void> handshake(std::shared_ptr<listener> self, asio::ip::tcp::socket socket);
     [[nodiscard]] bool admit();
+    [[nodiscard]] asio::awaitable<bool> greeted(asio::ip::tcp::socket& socket);
+    void make_room();
     void failed(SSL*, const asio::ip::tcp::endpoint& remote, const std::error_code&, bool timed_out);
     void audit(const std::string& line);
 
@@ -55,6 +59,8 @@ private:
     ready_handler ready_;
     std::list<asio::ip::tcp::acceptor> acceptors_;
     std::size_t half_open_ = 0;
+    struct silent_place;
+    std::list<silent_place*> silent_; // connections without a ClientHello, oldest first
     std::list<std::weak_ptr<connection>> connections_; // swept when the limit is near
     bool stopped_ = false;
     std::chrono::steady_clock::time_point audit_second_{};

@@ -6,10 +6,12 @@
  *   open_ports        array  index * 1024 + port / 64 -> __u64, bit port % 64 set while a flow is open
  *   tunnel_ports      hash   tandem_edge_service -> __u32 (1 = rate limited)
  *   handshake_buckets LRU    tandem_edge_prefix  -> tandem_edge_bucket
+ *   handshake_total   array  0 -> tandem_edge_bucket, of all sources that are not proven
+ *   proven_sources    LRU    tandem_edge_prefix  -> __u8, from where a unit has authenticated
  *   settings          array  0 -> tandem_edge_settings
+ *   inner_networks    array  0 -> tandem_edge_inner
  *   verdicts          per-CPU array, index = verdict (tandem_edge_verdict, drops by drops.def) -> __u64 packets
  *   xsks_map          XSKMAP receive queue -> AF_XDP socket (filled by DPDK's net_af_xdp)
- *   inner_networks    array  0 -> tandem_edge_inner
  */
 #ifndef TANDEM_EDGE_MAPS_H
 #define TANDEM_EDGE_MAPS_H
@@ -41,8 +43,6 @@ struct tandem_edge_bucket {
 struct tandem_edge_settings {
     __u32 handshakes_per_second; /* per source prefix; 0 = no limit */
     __u32 handshake_burst;
-};
-
     __u32 total_per_second; /* of all prefixes together that are not proven; 0 = no limit */
     __u32 total_burst;
 };
@@ -58,6 +58,8 @@ struct tandem_edge_network {
 struct tandem_edge_inner {
     __u64 count;
     struct tandem_edge_network network[TANDEM_EDGE_MAX_INNER];
+};
+
 /* Verdicts that are no drop follow the drop reasons of drops.def in the verdicts array. */
 #define TANDEM_EDGE_VERDICT_BASE 128
 enum tandem_edge_verdict {

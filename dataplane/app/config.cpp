@@ -157,9 +157,13 @@ void read_edge(const reader& r, const toml::table& root, config& c) {
     if (!node->is_table())
         r.fail(*node, "edge must be a table: [edge]");
     const toml::table& table = *node->as_table();
-    r.only(table, " in [edge]", {"tunnel_tcp", "handshakes_per_second", "handshake_burst"});
+    r.only(table, " in [edge]",
+           {"tunnel_tcp", "handshakes_per_second", "handshake_burst", "total_handshakes_per_second",
+            "total_handshake_burst"});
     r.number(table, "handshakes_per_second", 0, 1'000'000, c.handshakes_per_second);
     r.number(table, "handshake_burst", 1, 1'000'000, c.handshake_burst);
+    r.number(table, "total_handshakes_per_second", 0, 10'000'000, c.total_handshakes_per_second);
+    r.number(table, "total_handshake_burst", 1, 10'000'000, c.total_handshake_burst);
     if (const toml::node* list = table.get("tunnel_tcp")) {
         if (!list->is_array())
             r.fail(*list, "tunnel_tcp must be a list of ports: tunnel_tcp = [4433]");

@@ -38,12 +38,14 @@ struct config {
     std::vector<std::uint16_t> tunnel_tcp;
     std::uint32_t handshakes_per_second = 100;
     std::uint32_t handshake_burst = 200;
+    std::uint32_t total_handshakes_per_second = 20'000; // of all sources that no unit has come from
+    std::uint32_t total_handshake_burst = 20'000;
 
     [[nodiscard]] std::string socket_path() const { return run_dir + "/dataplane.sock"; }
+    [[nodiscard]] std::string perimeter_path() const { return run_dir + "/perimeter"; }
     [[nodiscard]] std::string audit_path() const { return run_dir + "/audit.log"; }
     [[nodiscard]] std::string lock_path() const { return run_dir + "/dataplane.lock"; }
     [[nodiscard]] std::string stats_path() const { return "/dev/shm/tandem-" + instance + ".stats"; }
-    [[nodiscard]] std::string perimeter_path() const { return run_dir + "/perimeter"; }
 };
 
 // The error is one line: "file:line: what is wrong; what to do".

@@ -74,15 +74,15 @@ tl::expected<void, std::string> control::set_up_edge() {
         for (const std::uint16_t tunnel : settings_.tunnel_tcp)
             if (auto done = port.edge->add_tunnel_port(tunnel, IPPROTO_TCP); !done)
                 return done;
-        if (auto done = port.edge->set_handshake_limit(settings_.handshakes_per_second, settings_.handshake_burst);
+        if (auto done =
+                port.edge->set_handshake_limit(settings_.handshakes_per_second, settings_.handshake_burst,
+                                               settings_.total_handshakes_per_second, settings_.total_handshake_burst);
             !done)
             return done;
     }
     return {};
 }
 
-void control::recover() {
-    flow::memory_header& h = shared_.memory.header();
 // Frames of another VLAN than an address's are no media of ours.
 void control::place_addresses() {
     if (placed_ == resolver_.generation())
@@ -95,6 +95,8 @@ void control::place_addresses() {
     }
 }
 
+void control::recover() {
+    flow::memory_header& h = shared_.memory.header();
     routes_until_ns_ = pipeline::monotonic_ns() + recovery_routes_ns;
     recovered_ = flows_.recover();
     routes_until_ns_ = 0;
@@ -238,21 +240,6 @@ api::status control::epoch_retire(const api::epoch_ref& item) {
         api::probe_rekey(item.id, item.side, item.epoch, api::rekey_step::retired);
     return status;
 }
-void control::end_of_request() {
-    flows_.finish();
-    routes_.follow(moved_);
-    moved_.clear();
-}
-
-void control::note_epoch(api::flow_id id) {
-    const flow::slot_index slot = flows_.find(id);
-    if (slot != flow::no_slot)
-        stats_.flows()[slot].epoch_out = flow::sending_epoch(shared_.memory.outs()[slot]);
-}
-
-std::vector<api::flow_entry> control::flow_list(const api::list_request& from) {
-    return flows_.list(from);
-}
 
 api::status control::inner_set(const api::inner_perimeter& item, std::uint32_t& ports) {
     const perimeter kept(settings_.perimeter_path());
@@ -272,6 +259,21 @@ api::status control::source_prove(const api::proven_source& item) {
     return status;
 }
 
+void control::end_of_request() {
+    flows_.finish();
+    routes_.follow(moved_);
+    moved_.clear();
+}
+
+void control::note_epoch(api::flow_id id) {
+    const flow::slot_index slot = flows_.find(id);
+    if (slot != flow::no_slot)
+        stats_.flows()[slot].epoch_out = flow::sending_epoch(shared_.memory.outs()[slot]);
+}
+
+std::vector<api::flow_entry> control::flow_list(const api::list_request& from) {
+    return flows_.list(from);
+}
 
 std::vector<api::port_entry> control::port_list() {
     std::vector<api::port_entry> list;
@@ -365,9 +367,9 @@ control::end control::run(contract_server& server, int signals) {
         }
         if (polled[1].revents != 0)
             routes_.process();
+        place_addresses();
         if (const auto order = polled[2].revents != 0 ? holder_.heard() : holder_link::order::none;
             order != holder_link::order::none) {
-        place_addresses();
             sight_.end();
             if (order == holder_link::order::leave)
                 return end::leave;
