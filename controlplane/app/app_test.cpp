@@ -40,9 +40,12 @@ TEST(Config, DefaultsAndEverythingGiven) {
     EXPECT_EQ(plain->policy.default_level, "standard");
     EXPECT_EQ(plain->policy.levels.rows().size(), 4u);
     EXPECT_FALSE(plain->store.shared);
+    EXPECT_TRUE(plain->tunnel.isolate && plain->tunnel.nftables && plain->tunnel.inner_from.empty());
 
     const auto full = parse_config("default_level = \"fast\"\n" + base + R"(keepalive_ms = 1000
 lifetime_s = 3600
+inner_from = ["eth1", "eth2"]
+isolate = false
 [ng]
 listen = ["127.0.0.1:2300"]
 [media]
@@ -57,6 +60,8 @@ overlap_s = 0.5
                                    "c.toml");
     ASSERT_TRUE(full) << full.error();
     EXPECT_EQ(full->tunnel.keepalive.count(), 1000);
+    EXPECT_EQ(full->tunnel.inner_from, (std::vector<std::string>{"eth1", "eth2"}));
+    EXPECT_FALSE(full->tunnel.isolate);
     EXPECT_EQ(full->media.first_port, 30000);
     const auto* fast = full->policy.levels.find("fast");
     ASSERT_NE(fast, nullptr);
@@ -76,6 +81,8 @@ testing::AssertionResult refused(const std::string& text, int line, const std::s
 
 TEST(Config, RefusalsNameFileLineAndRemedy) {
     EXPECT_TRUE(refused(base + "colour = 3\n", 7, "unknown key \"colour\" in [tunnel]; known here: "));
+    EXPECT_TRUE(refused(base + "inner_from = [\"\"]\n", 7, "names of interfaces"));
+    EXPECT_TRUE(refused(base + "crl = \"/x\"\n", 7, "certificate, key and ca"));
     EXPECT_NE(error_of("run_dir = \"/x\"\n").find("version = 1"), std::string::npos);
     EXPECT_NE(error_of("version = 1\n").find("no [tunnel] table"), std::string::npos);
     EXPECT_TRUE(refused(base + "[media]\nports = [30000, 30000]\n", 8, ""));

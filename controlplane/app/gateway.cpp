@@ -155,12 +155,12 @@ tl::expected<void, std::string> gateway::start_rooms() {
         known.insert(known.end(), call.media.begin(), call.media.end());
     protocol::spawn_contained(io_, "end of media without a call",
                               relay_.close_all_but(std::move(known), "its call is not known any more"));
-    dataplane_.start();
     dataplane_.on_connect = [this, then = std::move(dataplane_.on_connect)](const auto& greeting, bool lost) {
         protocol::spawn_contained(io_, "the inner network's perimeter", tell_perimeter());
         protocol::spawn_contained(io_, "units' sources", prove(sessions_.all()));
         then(greeting, lost);
     };
+    dataplane_.start();
     health_.start();
     look_again();
     return {};
@@ -182,9 +182,17 @@ void gateway::stop() {
     local_->stop();
 }
 
-void gateway::reload_levels(const std::string& who) {
+void gateway::reload(const std::string& who) {
     if (auto done = levels_.reload(who); !done)
         spdlog::error("levels are not reloaded: {}", done.error());
+    bool stale = false;
+    const auto done = sessions_.renew_trust(stale);
+    alarms_.set(alarms::revocation, !done || stale,
+                done ? fmt::format("{} is past its next update: what it names stays revoked, later ones are not known; "
+                                   "fetch a new one and reload",
+                                   settings_.tunnel.certificates.crl)
+                     : fmt::format("revoked certificates were not read again: {}; what was read before stays in force",
+                                   done.error()));
 }
 
 std::string gateway::store_trouble() const {
@@ -204,15 +212,6 @@ nlohmann::json gateway::store_state() const {
         {"rules", policy_.rules().size()},           {"profiles", policy_.profiles()}, {"records_waiting", waiting}};
 }
 
-void gateway::look() {
-    watch_.look();
-    const bool young = std::chrono::steady_clock::now() - started_ < first_answer;
-    const auto trouble = store_trouble();
-    const bool away = !trouble.empty() && !(young && !policy_.rules_known());
-    alarms_.set(alarms::store, away,
-                fmt::format("{}; {}", trouble,
-                            policy_.rules_known() ? "what was read of it before stays in force"
-                                                  : "nothing of it is known: calls get the default level"));
 asio::awaitable<void> gateway::tell_perimeter() {
     const auto said = co_await dataplane_.inner_set(perimeter_of(settings_.tunnel));
     if (!said && !said.error().connected)
@@ -248,9 +247,18 @@ void gateway::look_at_perimeter() {
                 fmt::format("strangers are not kept from the inner network: {}", trouble));
 }
 
+void gateway::look() {
+    watch_.look();
+    look_at_perimeter();
+    const bool young = std::chrono::steady_clock::now() - started_ < first_answer;
+    const auto trouble = store_trouble();
+    const bool away = !trouble.empty() && !(young && !policy_.rules_known());
+    alarms_.set(alarms::store, away,
+                fmt::format("{}; {}", trouble,
+                            policy_.rules_known() ? "what was read of it before stays in force"
+                                                  : "nothing of it is known: calls get the default level"));
     const auto waiting = shared_ ? shared_->waiting() : 0;
     alarms_.set(alarms::records_waiting, waiting > 0 && away,
-    look_at_perimeter();
                 fmt::format("{} call records wait in {} until the store is back", waiting, settings_.database));
     const auto database = local_->trouble();
     alarms_.set(alarms::database, !database.empty(), database);

@@ -33,8 +33,8 @@ public:
     gateway& operator=(const gateway&) = delete;
 
     [[nodiscard]] tl::expected<void, std::string> start();
-    void stop(); // calls stay in the data plane
-    void reload_levels(const std::string& who);
+    void stop();                         // calls stay in the data plane
+    void reload(const std::string& who); // levels, revoked certificates
 
 private:
     gateway(asio::io_context& io, const config& settings, std::unique_ptr<records::database> local);

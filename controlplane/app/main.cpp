@@ -127,7 +127,7 @@ int run(const config& settings) {
     std::function<void(const asio::error_code&, int)> again = [&](const asio::error_code& error, int) {
         if (error)
             return;
-        rooms.reload_levels("SIGHUP");
+        rooms.reload("SIGHUP");
         reload.async_wait(again);
     };
     reload.async_wait(again);

@@ -52,7 +52,10 @@ verb_result verbs::unit_add(json& args) {
     }
     if (!psk)
         return usage("psk must be hex digits, 16 to 64 bytes");
-    if (auto added = rooms_.store.add_unit(id, psk->view(), text_arg(args, "comment")); !added)
+    const auto spki = from_hex(text_arg(args, "spki"));
+    if (!spki)
+        return usage("spki must be hex digits: the SHA-256 of the public key of the unit's certificate");
+    if (auto added = rooms_.store.add_unit(id, psk->view(), text_arg(args, "comment"), spki->view()); !added)
         return failed(added.error());
     spdlog::info("unit {} added", id);
     return unit_show(args);

@@ -7,7 +7,9 @@
 #include <cstring>
 
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/rand.h>
+#include <openssl/sha.h>
 #include <openssl/x509v3.h>
 
 #include "controlplane/protocol/message.hpp"
@@ -136,6 +138,60 @@ int verify_gateway(int ok, X509_STORE_CTX* store) {
     return 0;
 }
 
+// A list that was not renewed in time revokes what it names, and locks nobody else out.
+int verify_unit(int ok, X509_STORE_CTX* store) {
+    if (ok == 1 || X509_STORE_CTX_get_error(store) != X509_V_ERR_CRL_HAS_EXPIRED)
+        return ok;
+    X509_STORE_CTX_set_error(store, X509_V_OK);
+    return 1;
+}
+
+struct store_free {
+    void operator()(X509_STORE* store) const noexcept { X509_STORE_free(store); }
+};
+using trust = std::unique_ptr<X509_STORE, store_free>;
+
+struct crl_free {
+    void operator()(X509_CRL* crl) const noexcept { X509_CRL_free(crl); }
+};
+
+// Whether one of the store's CAs signed it. Another's would refuse every unit.
+bool signed_by(X509_STORE* store, X509_CRL* crl) {
+    const STACK_OF(X509_OBJECT)* all = X509_STORE_get0_objects(store);
+    for (int i = 0; i < sk_X509_OBJECT_num(all); ++i) {
+        X509* ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i));
+        if (ca != nullptr && X509_NAME_cmp(X509_get_subject_name(ca), X509_CRL_get_issuer(crl)) == 0 &&
+            X509_CRL_verify(crl, X509_get0_pubkey(ca)) == 1)
+            return true;
+    }
+    return false;
+}
+
+tl::expected<void, std::string> add_crls(X509_STORE* store, const std::string& file, bool& stale) {
+    const std::unique_ptr<BIO, int (*)(BIO*)> in(BIO_new_file(file.c_str(), "r"), &BIO_free);
+    const auto failed = [&](const char* what) { return tl::unexpected("crl '" + file + "': " + what); };
+    if (!in)
+        return failed("it cannot be read");
+    std::size_t count = 0;
+    for (;; ++count) {
+        const std::unique_ptr<X509_CRL, crl_free> crl(PEM_read_bio_X509_CRL(in.get(), nullptr, nullptr, nullptr));
+        if (!crl)
+            break;
+        if (!signed_by(store, crl.get()))
+            return failed("a list in it is not signed by a CA of `ca`: every unit would be refused");
+        const ASN1_TIME* next = X509_CRL_get0_nextUpdate(crl.get());
+        stale |= next != nullptr && X509_cmp_current_time(next) < 0;
+        if (X509_STORE_add_crl(store, crl.get()) != 1)
+            return failed("OpenSSL does not take it");
+    }
+    const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    ERR_clear_error();
+    if (count == 0 || !at_end)
+        return failed("it holds something else than PEM lists of revoked certificates");
+    X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+    return {};
+}
+
 tl::expected<ssl_context, std::string> make_context(const SSL_METHOD* method) {
     ERR_clear_error();
     ssl_context context(SSL_CTX_new(method));
@@ -185,7 +241,45 @@ std::optional<std::string> common_name(X509* certificate) {
     return name;
 }
 
+public_key_digest digest_of_key(X509* certificate) {
+    public_key_digest digest{};
+    unsigned char* der = nullptr;
+    const int length = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+    if (length > 0)
+        SHA256(der, static_cast<std::size_t>(length), digest.data());
+    OPENSSL_free(der);
+    return digest;
+}
+
 } // namespace
+
+tl::expected<void, std::string> renew_trust(SSL_CTX* context, const certificate_files& files, bool* stale) {
+    ERR_clear_error();
+    trust store(X509_STORE_new());
+    if (!store || X509_STORE_load_file(store.get(), files.ca.c_str()) != 1)
+        return tl::unexpected("cannot use ca '" + files.ca + "': " + openssl_reason() +
+                              "; give a PEM file that this program may read");
+    bool old = false;
+    if (!files.crl.empty())
+        if (auto added = add_crls(store.get(), files.crl, old); !added)
+            return added;
+    if (stale != nullptr)
+        *stale = old;
+    SSL_CTX_set_cert_store(context, store.release()); // which owns it now
+    return {};
+}
+
+bool revoked(SSL_CTX* context, X509* certificate) {
+    const STACK_OF(X509_OBJECT)* all = X509_STORE_get0_objects(SSL_CTX_get_cert_store(context));
+    for (int i = 0; i < sk_X509_OBJECT_num(all); ++i) {
+        X509_CRL* crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(all, i));
+        X509_REVOKED* entry = nullptr;
+        if (crl != nullptr && X509_NAME_cmp(X509_CRL_get_issuer(crl), X509_get_issuer_name(certificate)) == 0 &&
+            X509_CRL_get0_by_cert(crl, &entry, certificate) == 1)
+            return true;
+    }
+    return false;
+}
 
 tl::expected<ssl_context, std::string> make_server_context(psk_lookup lookup, const certificate_files& files) {
     auto context = make_context(TLS_server_method());
@@ -204,7 +298,9 @@ tl::expected<ssl_context, std::string> make_server_context(psk_lookup lookup, co
     if (!files.empty()) {
         if (auto loaded = load(context->get(), files); !loaded)
             return tl::unexpected(loaded.error());
-        SSL_CTX_set_verify(context->get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+        if (auto trusted = renew_trust(context->get(), files); !trusted)
+            return tl::unexpected(trusted.error());
+        SSL_CTX_set_verify(context->get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, &verify_unit);
     }
     return context;
 }
@@ -226,12 +322,22 @@ tl::expected<ssl_context, std::string> make_client_context(std::string id_code, 
     return context;
 }
 
-tl::expected<ssl_context, std::string> make_client_context(const certificate_files& files) {
+tl::expected<ssl_context, std::string> make_client_context(const certificate_files& files,
+                                                           const std::string& gateway_name) {
     auto context = make_context(TLS_client_method());
     if (!context)
         return context;
     if (auto loaded = load(context->get(), files); !loaded)
         return tl::unexpected(loaded.error());
+    if (!gateway_name.empty()) {
+        X509_VERIFY_PARAM* check = SSL_CTX_get0_param(context->get());
+        X509_VERIFY_PARAM_set_hostflags(check,
+                                        X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        if (X509_VERIFY_PARAM_set1_ip_asc(check, gateway_name.c_str()) != 1 &&
+            X509_VERIFY_PARAM_set1_host(check, gateway_name.c_str(), gateway_name.size()) != 1)
+            return tl::unexpected("gateway_name '" + gateway_name + "' is neither a host name nor an address");
+        ERR_clear_error();
+    }
     SSL_CTX_set_verify(context->get(), SSL_VERIFY_PEER, &verify_gateway);
     return context;
 }
@@ -249,7 +355,9 @@ std::optional<peer_identity> authenticated_peer(SSL* ssl) {
     auto name = common_name(certificate);
     if (!name)
         return std::nullopt;
-    return peer_identity{std::move(*name), credential::certificate};
+    X509_up_ref(certificate);
+    return peer_identity{std::move(*name), credential::certificate, std::shared_ptr<X509>(certificate, &X509_free),
+                         digest_of_key(certificate)};
 }
 
 std::optional<offered_identity> offered_peer(const SSL* ssl) {

@@ -4,6 +4,8 @@
 // early data: a removed unit cannot resume. OpenSSL contexts; no socket here. Use from one thread.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -26,7 +28,8 @@ using ssl_context = std::unique_ptr<SSL_CTX, ssl_ctx_free>; // asio::ssl::contex
 struct certificate_files {
     std::string certificate; // own chain
     std::string key;
-    std::string ca; // who signs the peer's
+    std::string ca;    // who signs the peer's
+    std::string crl{}; // whose certificates are revoked; several of a PEM file, all signed by `ca`. Empty = nobody's
     [[nodiscard]] bool empty() const { return certificate.empty() && key.empty() && ca.empty(); }
 };
 
@@ -41,12 +44,22 @@ using psk_lookup = std::function<std::optional<secret>(std::string_view id_code)
 [[nodiscard]] tl::expected<ssl_context, std::string> make_client_context(std::string id_code, secret psk);
 // Certificate client: the gateway's must be signed by the CA and be for servers (extendedKeyUsage serverAuth), so that
 // a unit's certificate cannot play the gateway.
-[[nodiscard]] tl::expected<ssl_context, std::string> make_client_context(const certificate_files&);
+// `gateway_name`: a name or address that its subjectAltName must have; empty = any gateway of that CA.
+[[nodiscard]] tl::expected<ssl_context, std::string> make_client_context(const certificate_files&,
+                                                                         const std::string& gateway_name = {});
+
+// Server: reads ca and crl again, for handshakes from now on; an error leaves all as it was. A CRL that is past its
+// next update still revokes what it names: `stale` then says so.
+[[nodiscard]] tl::expected<void, std::string> renew_trust(SSL_CTX*, const certificate_files&, bool* stale = nullptr);
+[[nodiscard]] bool revoked(SSL_CTX*, X509* certificate);
 
 enum class credential { psk, certificate };
+using public_key_digest = std::array<std::uint8_t, 32>; // SHA-256 of the SubjectPublicKeyInfo, as pins are (RFC 7469)
 struct peer_identity {
     std::string id_code;
     credential by;
+    std::shared_ptr<X509> certificate{};
+    public_key_digest key{}; // the certificate's
 };
 // Server, after the handshake: who the unit has proved to be. Nothing = refuse the connection.
 [[nodiscard]] std::optional<peer_identity> authenticated_peer(SSL*);

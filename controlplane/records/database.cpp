@@ -290,8 +290,8 @@ void database::stop() {
 }
 
 tl::expected<void, std::string> database::add_unit(const std::string& id, std::span<const std::uint8_t> psk,
-                                                   const std::string& comment) {
-    return impl_->units.add(id, psk, comment);
+                                                   const std::string& comment, std::span<const std::uint8_t> spki) {
+    return impl_->units.add(id, psk, comment, spki);
 }
 bool database::remove_unit(const std::string& id) {
     return impl_->units.remove(id);

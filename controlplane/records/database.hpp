@@ -26,7 +26,7 @@
 
 namespace tandem::records {
 
-inline constexpr int schema_version = 2;
+inline constexpr int schema_version = 3;
 
 struct unit {
     std::string id;
@@ -67,9 +67,10 @@ public:
     void start(asio::io_context& io);
     void stop();
 
-    // Units. An empty PSK: certificate only. The error is a sentence.
+    // Units. An empty PSK: certificate only, of any public key, or of one (SHA-256 of its SubjectPublicKeyInfo), which
+    // a unit that was removed before must name. The error is a sentence.
     tl::expected<void, std::string> add_unit(const std::string& id, std::span<const std::uint8_t> psk,
-                                             const std::string& comment);
+                                             const std::string& comment, std::span<const std::uint8_t> spki = {});
     bool remove_unit(const std::string& id);
     [[nodiscard]] std::vector<unit> units();
     [[nodiscard]] std::optional<unit> find_unit(const std::string& id);

@@ -66,6 +66,36 @@ TEST_F(store_test, Rim04_UnitsSurviveAndTheirKeysAreSealed) {
     EXPECT_FALSE(db->identities().psk("alice"));
 }
 
+TEST_F(store_test, TheKindOfCredentialIsTheUnits) {
+    const std::vector<std::uint8_t> key(32, 5), other(32, 6), cut(31, 5);
+    ASSERT_TRUE(db->add_unit("alice", psk, ""));
+    ASSERT_TRUE(db->add_unit("dave", {}, ""));
+    ASSERT_TRUE(db->add_unit("erin", {}, "", key));
+    EXPECT_FALSE(db->add_unit("both", psk, "", key));
+    EXPECT_FALSE(db->add_unit("short", {}, "", cut));
+    open();
+    EXPECT_FALSE(db->identities().by_certificate("alice", key)) << "she has a key";
+    EXPECT_FALSE(db->identities().by_certificate("nobody", key));
+    EXPECT_TRUE(db->identities().by_certificate("dave", key) && db->identities().by_certificate("dave", other));
+    EXPECT_TRUE(db->identities().by_certificate("erin", key));
+    EXPECT_FALSE(db->identities().by_certificate("erin", other));
+}
+
+TEST_F(store_test, ARemovedUnitComesBackWithANewKeyAlone) {
+    const std::vector<std::uint8_t> key(32, 5), old(32, 6);
+    ASSERT_TRUE(db->add_unit("dave", {}, ""));
+    ASSERT_TRUE(db->remove_unit("dave"));
+    open();
+    const auto again = db->add_unit("dave", {}, "");
+    ASSERT_FALSE(again);
+    EXPECT_NE(again.error().find("spki"), std::string::npos) << again.error();
+    ASSERT_TRUE(db->add_unit("dave", {}, "", key));
+    EXPECT_TRUE(db->identities().by_certificate("dave", key));
+    EXPECT_FALSE(db->identities().by_certificate("dave", old));
+    ASSERT_TRUE(db->remove_unit("dave"));
+    EXPECT_TRUE(db->add_unit("dave", psk, "")) << "a pre-shared key is new by itself";
+}
+
 TEST_F(store_test, BadUnitsAreRefusedWithWords) {
     const std::vector<std::uint8_t> shorty(15, 1), lengthy(65, 1);
     EXPECT_FALSE(db->add_unit("", psk, ""));

@@ -172,7 +172,14 @@ void step_2(connection& db, const std::string& instance) {
     db.run("DROP TABLE call_1; DROP TABLE media_1; DROP TABLE record_1;");
 }
 
-constexpr std::array steps{step_1, step_2};
+// unit.spki: the public key that the unit's certificate must have. unit_gone: removed ones of which there may still be
+// certificates.
+void step_3(connection& db, const std::string& /*instance*/) {
+    db.run(
+        "ALTER TABLE unit ADD COLUMN spki BLOB; CREATE TABLE unit_gone (id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;");
+}
+
+constexpr std::array steps{step_1, step_2, step_3};
 static_assert(steps.size() == schema_version);
 
 } // namespace

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "controlplane/protocol/tls.hpp"
 #include "controlplane/records/rows_left.hpp"
 
 namespace tandem::records {
@@ -62,16 +63,40 @@ bool unit_rows::known(std::string_view id_code) {
     return guarded("reading a unit", [&] { return known_.begin().bind(id_code).step(); });
 }
 
-tl::expected<void, std::string> unit_rows::add(const std::string& id, std::span<const std::uint8_t> psk,
-                                               const std::string& comment) {
-    if (!valid_id(id))
-        return tl::unexpected(std::string("a unit's id has 1 to 64 letters, digits or . _ - + @ :"));
+bool unit_rows::by_certificate(std::string_view id_code, std::span<const std::uint8_t> key) {
+    return guarded("reading a unit", [&] { return by_certificate_.begin().bind(id_code).bind(key).step(); });
+}
+
+// A certificate of a removed unit is still the CA's: under the same id it would be let in again.
+tl::expected<void, std::string> unit_rows::check_credential(const std::string& id, std::span<const std::uint8_t> psk,
+                                                            std::span<const std::uint8_t> spki) {
     if (!psk.empty() && (psk.size() < 16 || psk.size() > 64))
         return tl::unexpected(fmt::format("a pre-shared key has 16 to 64 bytes, not {}", psk.size()));
+    if (!psk.empty() && !spki.empty())
+        return tl::unexpected(std::string("a unit has a pre-shared key or a certificate, not both"));
+    if (!spki.empty() && spki.size() != std::tuple_size_v<protocol::public_key_digest>)
+        return tl::unexpected(std::string("spki is the SHA-256 of the certificate's public key: 64 hex digits"));
+    if (!psk.empty() || !spki.empty())
+        return {};
+    const bool gone = guarded("reading a removed unit",
+                              [&] { return once(db_, "SELECT 1 FROM unit_gone WHERE id = ?").bind(id).step(); });
+    if (gone)
+        return tl::unexpected(fmt::format("unit {} was removed before, and its old certificate would be let in again: "
+                                          "name the public key of its new one (spki)",
+                                          id));
+    return {};
+}
+
+tl::expected<void, std::string> unit_rows::add(const std::string& id, std::span<const std::uint8_t> psk,
+                                               const std::string& comment, std::span<const std::uint8_t> spki) {
+    if (!valid_id(id))
+        return tl::unexpected(std::string("a unit's id has 1 to 64 letters, digits or . _ - + @ :"));
     if (comment.size() > 200)
         return tl::unexpected(std::string("a comment has at most 200 bytes"));
     if (find(id))
         return tl::unexpected(fmt::format("unit {} is there already: remove it first, or choose another id", id));
+    if (auto fine = check_credential(id, psk, spki); !fine)
+        return fine;
     std::vector<std::uint8_t> sealed;
     if (!psk.empty()) {
         sealed = keys_.seal(psk, psk_context(id));
@@ -81,11 +106,12 @@ tl::expected<void, std::string> unit_rows::add(const std::string& id, std::span<
     const auto now =
         std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
     const bool done = guarded("adding a unit", [&] {
-        once(db_, "INSERT INTO unit(id, psk, comment, created) VALUES(?, ?, ?, ?)")
+        once(db_, "INSERT INTO unit(id, psk, comment, created, spki) VALUES(?, ?, ?, ?, ?)")
             .bind(id)
             .bind(std::span<const std::uint8_t>(sealed))
             .bind(comment)
             .bind(std::int64_t{now})
+            .bind(spki)
             .step();
         return true;
     });
@@ -96,6 +122,9 @@ tl::expected<void, std::string> unit_rows::add(const std::string& id, std::span<
 
 bool unit_rows::remove(const std::string& id) {
     return guarded("removing a unit", [&] {
+        once(db_, "INSERT OR IGNORE INTO unit_gone(id) SELECT id FROM unit WHERE id = ? AND psk IS NULL")
+            .bind(id)
+            .step();
         once(db_, "DELETE FROM unit WHERE id = ?").bind(id).step();
         const bool removed = sqlite3_changes(db_.get()) == 1;
         once(db_, "DELETE FROM session WHERE unit = ?").bind(id).step();

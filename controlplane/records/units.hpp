@@ -20,24 +20,28 @@ class unit_rows final : public identity::psk_store {
 public:
     unit_rows(connection& db, std::uint64_t& failures, identity::sealer& keys)
         : db_(db), failures_(failures), keys_(keys), psk_(db, "SELECT psk FROM unit WHERE id = ?"),
-          known_(db, "SELECT 1 FROM unit WHERE id = ?") {}
+          known_(db, "SELECT 1 FROM unit WHERE id = ?"),
+          by_certificate_(db, "SELECT 1 FROM unit WHERE id = ? AND psk IS NULL AND (spki IS NULL OR spki = ?)") {}
     std::optional<protocol::secret> psk(std::string_view id_code) override;
     bool known(std::string_view id_code) override;
+    bool by_certificate(std::string_view id_code, std::span<const std::uint8_t> key) override;
 
     tl::expected<void, std::string> add(const std::string& id, std::span<const std::uint8_t> psk,
-                                        const std::string& comment);
+                                        const std::string& comment, std::span<const std::uint8_t> spki);
     bool remove(const std::string& id);
     [[nodiscard]] std::vector<unit> all();
     [[nodiscard]] std::optional<unit> find(const std::string& id);
     [[nodiscard]] std::size_t count();
 
 private:
+    [[nodiscard]] tl::expected<void, std::string>
+    check_credential(const std::string& id, std::span<const std::uint8_t> psk, std::span<const std::uint8_t> spki);
     template <class Work>
     auto guarded(const char* what, Work&& work) -> decltype(work());
     connection& db_;
     std::uint64_t& failures_;
     identity::sealer& keys_;
-    statement psk_, known_;
+    statement psk_, known_, by_certificate_;
 };
 
 class session_rows final : public session::session_store {

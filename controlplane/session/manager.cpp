@@ -93,6 +93,38 @@ tl::expected<void, std::string> manager::impl::start() {
     return {};
 }
 
+// The kind of credential is the unit's.
+bool manager::impl::admitted(const protocol::peer_identity& peer) {
+    return peer.by == protocol::credential::certificate ? units_.by_certificate(peer.id_code, peer.key)
+                                                        : units_.known(peer.id_code);
+}
+
+bool manager::impl::was_revoked(channel& link) const {
+    const auto& certificate = link.link().peer().certificate;
+    return certificate && protocol::revoked(listener->tls(), certificate.get());
+}
+
+tl::expected<void, std::string> manager::impl::renew_trust(bool& stale) {
+    if (!running_ || settings.certificates.empty())
+        return {};
+    if (auto done = protocol::renew_trust(listener->tls(), settings.certificates, &stale); !done)
+        return tl::unexpected("[tunnel] " + done.error());
+    std::vector<std::shared_ptr<channel>> late;
+    for (const auto& n : newcomers_)
+        if (was_revoked(*n.link))
+            late.push_back(n.link);
+    for (const auto& link : late)
+        link->close("its certificate was revoked");
+    std::vector<tsid> over;
+    for (const auto& [id, s] : sessions)
+        if (s->primary && was_revoked(*s->primary))
+            over.push_back(id);
+    for (const auto id : over) // a callback may end any session
+        if (session* s = find(id); s != nullptr)
+            drop(*s, "the unit's certificate was revoked");
+    return {};
+}
+
 void manager::impl::stop() {
     if (!running_)
         return;
@@ -242,6 +274,10 @@ void manager::impl::from_unit(session& s, std::span<const std::uint8_t> packet) 
         ++count->spoofed;
         return;
     }
+    if (settings.isolate && pool_.is_units(protocol::from_wire(addresses->destination))) {
+        ++count->isolated;
+        return;
+    }
     ++count->packets_from_units;
     ++s.info.rx_packets;
     s.info.rx_bytes += packet.size();
@@ -264,6 +300,10 @@ void manager::impl::to_unit(std::span<const std::uint8_t> packet) {
         ++count->no_session;
         return;
     }
+    if (settings.isolate && pool_.is_units(protocol::from_wire(addresses->source))) { // forwarded by the host
+        ++count->isolated;
+        return;
+    }
     if (!s->primary) {
         ++count->unit_down;
         return;
@@ -274,10 +314,6 @@ void manager::impl::to_unit(std::span<const std::uint8_t> packet) {
     s->primary->link().send_packet(packet);
 }
 
-    if (settings.isolate && pool_.is_units(protocol::from_wire(addresses->destination))) {
-        ++count->isolated;
-        return;
-    }
 void manager::impl::arm_sweep() {
     using std::chrono::milliseconds;
     const auto shortest = std::min({settings.keepalive, settings.grace, settings.linger, settings.handshake_timeout});
@@ -299,10 +335,6 @@ void manager::impl::sweep() {
     for (const auto& link : late) {
         ++count->config_timeouts;
         link->close("no CONFIG in time");
-    }
-    if (settings.isolate && pool_.is_units(protocol::from_wire(addresses->source))) { // forwarded by the host
-        ++count->isolated;
-        return;
     }
     std::vector<tsid> ids;
     ids.reserve(sessions.size());
@@ -350,8 +382,14 @@ tl::expected<void, std::string> manager::start() {
 void manager::stop() {
     impl_->stop();
 }
+tl::expected<void, std::string> manager::renew_trust(bool& stale) {
+    return impl_->renew_trust(stale);
+}
 void manager::forget(const std::string& unit) {
     impl_->forget(unit);
+}
+std::string manager::guard() {
+    return impl_->guard();
 }
 const counters& manager::count() const noexcept {
     return *impl_->count;
@@ -388,9 +426,6 @@ bool manager::drop(tsid id, const std::string& reason) {
     session* s = impl_->find(id);
     if (s == nullptr)
         return false;
-std::string manager::guard() {
-    return impl_->guard();
-}
     impl_->drop(*s, reason);
     return true;
 }

@@ -71,6 +71,10 @@ public:
     // Closes every connection in order; sessions stay in the store. No on_down is called.
     void stop();
 
+    // Reads the CA's and the revoked certificates again; sessions of the revoked ones end. `stale`: the list is past
+    // its next update. An error leaves all as it was.
+    [[nodiscard]] tl::expected<void, std::string> renew_trust(bool& stale);
+
     // The unit was removed: its session ends, its inner addresses are free again.
     void forget(const std::string& unit);
 
@@ -83,14 +87,14 @@ public:
     [[nodiscard]] std::optional<session_info> by_inner(const asio::ip::address&) const override;
     [[nodiscard]] std::vector<session_info> all() const override;
     bool drop(tsid, const std::string& reason) override;
+    // Whether strangers are kept from the inner network; else why not (tunnel::inner_device). To be asked now and then.
+    [[nodiscard]] std::string guard();
     // `refused` = the unit answered with a status other than ok (logged); `not_up` = no primary now, or lost meanwhile.
     // Up to 32 are outstanding per unit; more wait their turn within their timeout.
     asio::awaitable<tl::expected<protocol::message, request_error>> request(tsid, protocol::message,
                                                                             std::chrono::milliseconds timeout) override;
 
 private:
-    // Whether strangers are kept from the inner network; else why not (tunnel::inner_device). To be asked now and then.
-    [[nodiscard]] std::string guard();
     class impl;
     std::unique_ptr<impl> impl_;
 };

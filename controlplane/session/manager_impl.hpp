@@ -48,12 +48,13 @@ public:
     tl::expected<void, std::string> start();
     void stop();
     void forget(const std::string& unit);
+    tl::expected<void, std::string> renew_trust(bool& stale);
     [[nodiscard]] session* find(tsid) const;
     [[nodiscard]] session* find_unit(const std::string&) const;
     [[nodiscard]] session* find_inner(const protocol::ip_address&) const;
     [[nodiscard]] session_info info(const session&) const;
-
     [[nodiscard]] std::string guard() { return running_ ? inner_->guard() : std::string(); }
+
     // RELEASE to the unit where it is up; the session is over.
     void drop(session&, const std::string& reason);
 
@@ -80,6 +81,8 @@ private:
 
     // manager.cpp
     [[nodiscard]] tl::expected<void, std::string> check() const;
+    [[nodiscard]] bool admitted(const protocol::peer_identity&);
+    [[nodiscard]] bool was_revoked(channel&) const;
     void load();
     session& insert(tsid, const std::string& unit, std::vector<asio::ip::address> inner);
     void lost(session&, std::string_view reason);

@@ -10,6 +10,7 @@
 
 #include "controlplane/session/test_ca.hpp"
 #include "controlplane/session/test_unit.hpp"
+#include "controlplane/tunnel/client_hello.hpp"
 
 namespace tandem::session::testing {
 namespace {
@@ -160,8 +161,138 @@ TEST_F(Security, AUnitsCertificateCannotPlayTheGateway) {
     }());
 }
 
+// Who was enrolled with a key does not come with a certificate, though the CA signed one.
+TEST_F(Security, TheKindOfCredentialIsTheUnits) {
+    test_ca ca;
+    config_.certificates = ca.issue("gateway", "serverAuth");
+    start();
+    run([&, this]() -> asio::awaitable<void> {
+        co_await alert("alice", protocol::make_client_context(ca.issue("alice", "clientAuth")));
+        EXPECT_EQ(gateway_->count().unauthenticated, 1U);
+        EXPECT_FALSE(gateway_->by_unit("alice"));
+        unit alice(io_, "alice");
+        EXPECT_FALSE(co_await alice.connect(at_));
+        EXPECT_TRUE(co_await alice.configure());
+    }());
+    EXPECT_NE(log_.str().find("no unit of this id code that may come by this certificate"), std::string::npos);
+}
+
+TEST_F(Security, APinnedUnitComesWithThatPublicKeyAlone) {
+    test_ca ca;
+    config_.certificates = ca.issue("gateway", "serverAuth");
+    units_.without_psk = {"dave"};
+    const auto old = ca.issue("dave", "clientAuth");
+    auto first = protocol::make_client_context(old);
+    units_.pins["dave"] = bytes(32, 7);
+    start();
+    run([&, this]() -> asio::awaitable<void> {
+        co_await alert("dave", std::move(first));
+        EXPECT_EQ(gateway_->count().unauthenticated, 1U);
+        const auto now = protocol::make_client_context(old);
+        SSL* ssl = SSL_new(now->get());
+        X509* certificate = SSL_get_certificate(ssl);
+        bytes der(static_cast<std::size_t>(i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), nullptr)));
+        auto* at = der.data();
+        i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &at);
+        bytes digest(32);
+        EVP_Digest(der.data(), der.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+        SSL_free(ssl);
+        units_.pins["dave"] = digest;
+        unit dave(io_, "dave", protocol::make_client_context(old));
+        EXPECT_FALSE(co_await dave.connect(at_));
+        EXPECT_TRUE(co_await dave.configure());
+    }());
+}
+
+TEST_F(Security, ARevokedCertificateIsRefusedAndItsSessionEnds) {
+    test_ca ca, other;
+    config_.certificates = ca.issue("gateway", "serverAuth");
+    config_.certificates.crl = ca.crl("");
+    units_.without_psk = {"dave", "erin"};
+    const auto files = ca.issue("dave", "clientAuth"), erins = ca.issue("erin", "clientAuth");
+    start();
+    run([&, this]() -> asio::awaitable<void> {
+        unit dave(io_, "dave", protocol::make_client_context(files)),
+            erin(io_, "erin", protocol::make_client_context(erins));
+        EXPECT_FALSE(co_await dave.connect(at_));
+        EXPECT_TRUE(co_await dave.configure());
+        EXPECT_FALSE(co_await erin.connect(at_));
+        EXPECT_TRUE(co_await erin.configure());
+
+        bool stale = false;
+        config_.certificates.crl = other.crl(files.certificate); // another CA's says nothing of ours
+        std::filesystem::copy_file(config_.certificates.crl, std::filesystem::path(ca.ca()).replace_filename("crl.pem"),
+                                   std::filesystem::copy_options::overwrite_existing);
+        EXPECT_FALSE(gateway_->renew_trust(stale)) << "it would lock out every unit";
+        EXPECT_TRUE(gateway_->by_unit("dave")->up);
+
+        ca.crl(files.certificate, -3600); // should have been renewed an hour ago
+        EXPECT_TRUE(gateway_->renew_trust(stale));
+        EXPECT_TRUE(stale);
+        EXPECT_TRUE(co_await dave.closed_by_gateway());
+        EXPECT_FALSE(gateway_->by_unit("dave"));
+        EXPECT_NE((co_await alert("dave", protocol::make_client_context(files))).find("alert"), std::string::npos);
+        EXPECT_TRUE(gateway_->by_unit("erin")->up);
+        unit again(io_, "erin", protocol::make_client_context(erins));
+        EXPECT_FALSE(co_await again.connect(at_)) << "a list that was not renewed locks nobody else out";
+    }());
+}
+
+TEST_F(Security, AUnitKnowsItsGatewayByName) {
+    test_ca ca;
+    config_.certificates = ca.issue("gateway", "serverAuth", "DNS:gw.example,IP:127.0.0.1");
+    units_.without_psk = {"dave"};
+    start();
+    run([&, this]() -> asio::awaitable<void> {
+        for (const char* name : {"gw.example", "127.0.0.1"}) {
+            unit dave(io_, "dave", protocol::make_client_context(ca.issue("dave", "clientAuth"), name));
+            EXPECT_FALSE(co_await dave.connect(at_)) << name;
+        }
+        for (const char* name : {"gateway", "other.example", "127.0.0.2"}) {
+            unit dave(io_, "dave", protocol::make_client_context(ca.issue("dave", "clientAuth"), name));
+            EXPECT_TRUE(co_await dave.connect(at_)) << name;
+        }
+    }());
+}
+
+// Who says nothing, or only a part of a ClientHello, holds a place that the next one gets.
+TEST_F(Security, SilentConnectionsKeepNobodyOut) {
+    config_.max_silent = 4;
+    config_.max_half_open = 1;
+    config_.first_byte = 10s;
+    start();
+    run([this]() -> asio::awaitable<void> {
+        std::vector<asio::ip::tcp::socket> silent;
+        for (int i = 0; i < 20; ++i) {
+            silent.emplace_back(io_);
+            co_await silent.back().async_connect(at_, asio::use_awaitable);
+            const bytes part{22, 3, 1, 1, 0, 1, 0};
+            co_await asio::async_write(silent.back(), asio::buffer(part.data(), static_cast<std::size_t>(i % 8)),
+                                       asio::use_awaitable);
+        }
+        co_await pause(50ms);
+        for (const char* name : {"alice", "bob"}) {
+            unit one(io_, name);
+            EXPECT_FALSE(co_await one.connect(at_)) << name;
+            EXPECT_TRUE(co_await one.configure());
+        }
+        EXPECT_EQ(gateway_->count().half_open_refused, 0U);
+        EXPECT_GE(gateway_->count().silent_displaced, 16U);
+    }());
+}
+
+// Sent in pieces, it is a ClientHello all the same.
+TEST_F(Security, AClientHelloMayComeInPieces) {
+    EXPECT_EQ(tunnel::hello_needs(bytes{}), 6U);
+    EXPECT_EQ(tunnel::hello_needs(bytes{22, 3, 1}), 6U);
+    EXPECT_EQ(tunnel::hello_needs(bytes{22, 3, 1, 1, 0, 1}), 5U + 256U);
+    EXPECT_LE(tunnel::hello_needs(bytes{'G'}), 1U) << "no TLS: it is TLS that says so";
+    EXPECT_LE(tunnel::hello_needs(bytes{22, 3, 1, 1, 0, 2}), 6U) << "no ClientHello";
+}
+
 TEST_F(Security, HalfOpenConnectionsAreLimitedInNumberAndTime) {
-    config_.max_half_open = 3;
+    config_.max_silent = 3;
+    config_.first_byte = 250ms;
     config_.handshake_timeout = 300ms;
     start();
     run([this]() -> asio::awaitable<void> {
@@ -171,9 +302,9 @@ TEST_F(Security, HalfOpenConnectionsAreLimitedInNumberAndTime) {
             co_await silent.back().async_connect(at_, asio::use_awaitable);
         }
         co_await pause(100ms);
-        EXPECT_EQ(gateway_->count().half_open_refused, 2U);
+        EXPECT_EQ(gateway_->count().silent_displaced, 2U) << "the oldest went";
         co_await pause(400ms);
-        EXPECT_EQ(gateway_->count().handshakes_timed_out, 3U);
+        EXPECT_EQ(gateway_->count().silent_closed, 3U);
         unit alice(io_, "alice"); // there is room again
         EXPECT_FALSE(co_await alice.connect(at_));
         EXPECT_TRUE(co_await alice.closed_by_gateway()); // authenticated, but no CONFIG in time

@@ -47,6 +47,11 @@ struct fake_units : identity::psk_store {
     std::optional<protocol::secret> psk(std::string_view id) override {
         return ids.contains(id) ? std::optional(key_of(std::string(id))) : std::nullopt;
     }
+    std::map<std::string, bytes, std::less<>> pins;
+    bool by_certificate(std::string_view id, std::span<const std::uint8_t> key) override {
+        const auto pin = pins.find(id);
+        return without_psk.contains(id) && (pin == pins.end() || std::ranges::equal(pin->second, key));
+    }
     bool known(std::string_view id) override { return ids.contains(id) || without_psk.contains(id); }
 };
 

@@ -241,8 +241,9 @@ asio::awaitable<void> listener::handshake([[maybe_unused]] std::shared_ptr<liste
     auto peer = protocol::authenticated_peer(stream->native_handle());
     if (!peer || !admitted_(*peer)) {
         ++count_->unauthenticated;
-        audit(fmt::format("authentication failed: '{}' from {}: no unit of this id code",
-                          peer ? peer->id_code : "(no id code)", text(remote)));
+        audit(fmt::format("authentication failed: '{}' from {}: no unit of this id code that may come by {}",
+                          peer ? peer->id_code : "(no id code)", text(remote),
+                          peer && peer->by == protocol::credential::certificate ? "this certificate" : "this key"));
         co_return;
     }
     ++count_->handshakes;

@@ -41,13 +41,14 @@ public:
     [[nodiscard]] tl::expected<void, std::string> start(const std::vector<asio::ip::tcp::endpoint>&);
     void stop();
     [[nodiscard]] std::vector<asio::ip::tcp::endpoint> endpoints() const;
+    [[nodiscard]] SSL_CTX* tls() { return context_.native_handle(); }
 
 private:
     asio::awaitable<void> accept_loop(std::shared_ptr<listener> self, asio::ip::tcp::acceptor& acceptor);
     asio::awaitable<void> handshake(std::shared_ptr<listener> self, asio::ip::tcp::socket socket);
-    [[nodiscard]] bool admit();
     [[nodiscard]] asio::awaitable<bool> greeted(asio::ip::tcp::socket& socket);
     void make_room();
+    [[nodiscard]] bool admit();
     void failed(SSL*, const asio::ip::tcp::endpoint& remote, const std::error_code&, bool timed_out);
     void audit(const std::string& line);
 
@@ -58,9 +59,9 @@ private:
     admission admitted_;
     ready_handler ready_;
     std::list<asio::ip::tcp::acceptor> acceptors_;
-    std::size_t half_open_ = 0;
     struct silent_place;
     std::list<silent_place*> silent_; // connections without a ClientHello, oldest first
+    std::size_t half_open_ = 0;
     std::list<std::weak_ptr<connection>> connections_; // swept when the limit is near
     bool stopped_ = false;
     std::chrono::steady_clock::time_point audit_second_{};

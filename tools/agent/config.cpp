@@ -184,6 +184,10 @@ void check_credentials(reader& in, const agent_config& config) {
         in.fail(in.get("psk_file"), "psk_file and certificate/key/ca exclude each other; keep one of the two");
     else if (!config.uses_psk() && !any_certificate)
         in.fail(nullptr, "no credentials; set psk_file, or certificate, key and ca");
+    else if (config.uses_psk() && !config.gateway_name.empty())
+        in.fail(in.get("gateway_name"),
+                "gateway_name is for certificates: with psk_file the gateway proves that it has "
+                "the key; leave it out");
     else if (any_certificate && !all_certificate)
         in.fail(nullptr, "certificate, key and ca belong together; set all three");
 }
@@ -243,14 +247,15 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     in.text("certificate", config.certificate);
     in.text("key", config.key);
     in.text("ca", config.ca);
+    in.text("gateway_name", config.gateway_name);
     in.text("tun", config.tun);
     in.text("user", config.user);
+    in.flag("nftables", config.nftables);
     in.text("run_dir", config.run_dir);
     in.text("state_dir", config.state_dir);
     read_keys(in, config);
     in.within(in.get("profiles"), "profiles", [&config](reader& inner) { read_profiles(inner, config.profiles); });
     in.within(in.get("paths"), "paths", [&config](reader& inner) {
-    in.flag("nftables", config.nftables);
         inner.check_keys(known_path_keys);
         read_interfaces(inner, "wlan", config.paths.wlan);
         read_interfaces(inner, "wwan", config.paths.wwan);

@@ -23,10 +23,11 @@ struct agent_config {
     std::vector<asio::ip::tcp::endpoint> gateways; // in order of preference
     std::string psk_file;                          // or the three below
     std::string certificate, key, ca;
+    std::string gateway_name; // that its certificate's subjectAltName must have; empty = any gateway of that CA
     std::string tun = "tandem0";
     std::string user = "nobody";             // dropped to after set-up; empty = stay
-    std::string run_dir;                     // status socket <run_dir>/agent.sock; empty = none
     bool nftables = true;                    // keep the device's other networks from the phone's inner address
+    std::string run_dir;                     // status socket <run_dir>/agent.sock; empty = none
     std::optional<std::uint32_t> lifetime_s; // wished for the primary; the gateway decides
     std::string state_dir;                   // contacts.toml, profiles.json; empty = no contacts, no lasting history
     std::optional<key_source> keys;          // who is to make the seeds: a wish; the gateway decides

@@ -36,7 +36,7 @@ int show_status(const std::string& directory) {
 
 tl::expected<protocol::ssl_context, std::string> make_tls(const agent_config& config) {
     if (!config.uses_psk())
-        return protocol::make_client_context({config.certificate, config.key, config.ca});
+        return protocol::make_client_context({config.certificate, config.key, config.ca}, config.gateway_name);
     auto psk = read_psk(config.psk_file);
     if (!psk)
         return tl::unexpected(psk.error());

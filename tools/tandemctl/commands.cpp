@@ -273,6 +273,8 @@ result<void> unit_add(const settings& s, const unit_options& o) {
     json plain{{"id", o.id}};
     if (!o.comment.empty())
         plain["comment"] = o.comment;
+    if (!o.spki.empty())
+        plain["spki"] = o.spki;
     psk key;
     if (!o.certificate) {
         auto read = read_or_make_psk(o.psk_file);

@@ -24,6 +24,7 @@ struct settings {
 struct unit_options {
     std::string id, psk_file, comment;
     bool certificate = false;
+    std::string spki{}; // of that certificate, in hex
 };
 [[nodiscard]] result<void> unit_add(const settings&, const unit_options&);
 [[nodiscard]] result<void> drops(const settings&);

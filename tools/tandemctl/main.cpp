@@ -77,6 +77,7 @@ void unit_verbs(CLI::App& app, arguments& a) {
     add->add_option("--psk-file", a.unit.psk_file,
                     "file of its pre-shared key (hex); made with a new key where it does not exist");
     add->add_flag("--certificate", a.unit.certificate, "it authenticates by a certificate only");
+    add->add_option("--spki", a.unit.spki, "SHA-256 (hex) of the public key that its certificate must have");
     add->add_option("--comment", a.unit.comment, "for people");
     add->callback([&a] { a.chosen = [&a] { return unit_add(a.common, a.unit); }; });
     unit->add_subcommand("list", "all units")->callback([&a] {
