@@ -30,7 +30,7 @@ TEST_P(EverySuite, SrtpToRtpAndBack) {
             EXPECT_TRUE(flow::same_address(up[0].source, local(core4, 5000)));
             EXPECT_TRUE(flow::same_address(up[0].destination, phone4));
             EXPECT_EQ(up[0].dscp, 46);
-            EXPECT_EQ(up[0].ttl, 64);
+            EXPECT_EQ(up[0].ttl, 59); // it came with 60
             auto down = t.pass(1, {frame(rtp(n, 0x99), phone4, local(core4, 5000))});
             ASSERT_EQ(down.size(), 1u);
             EXPECT_TRUE(flow::same_address(down[0].destination, unit4)); // latched
