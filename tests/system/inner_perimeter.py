@@ -96,6 +96,7 @@ def strangers(t, net, other):
     gw.stop()
 
     net.gw.ip("address", "del", f"{INNER}/32", "dev", "lo")
+    alice.stop(), bob.stop()
     friend = t.gateway(net, kamailio=False, tunnel={"inner_from": ["core0"]})
     alice = t.agent(net.ue, friend, "alice")
     unit = Ear(net.ue, alice.up(), 5062)
@@ -106,7 +107,7 @@ def strangers(t, net, other):
 
 def stats(gw):
     """The edge's own count, without a control plane."""
-    return {d["reason"]: d["packets"] for d in gw.ctl("drops")["drops"]}["edge_inner"]
+    return {d["reason"]: d["packets"] for d in gw.ctl("--instance", gw.instance, "drops")["drops"]}["edge_inner"]
 
 
 main(test, "the inner network is reached by tunnels alone")
