@@ -32,7 +32,7 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     const auto address = shared_.table.address_index(plain.destination_ip);
     if (!address)
         return api::drop::no_flow;
-    if (shared_.table.of_other_vlan(*address, no_vlan)) [[unlikely]]
+    if (shared_.table.of_other_vlan(*address, no_vlan) && p.mbuf->hash.usr == 0) [[unlikely]] // not turned back
         return api::drop::wrong_vlan;
     to = api::make_flow_id(*address, plain.destination_port);
     shared_.table.prefetch(to);
@@ -57,7 +57,7 @@ api::drop worker::parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) 
     const auto address = shared_.table.address_index(seen.destination.ip);
     if (!address)
         return api::drop::no_flow;
-    if (shared_.table.of_other_vlan(*address, seen.link.vlan))
+    if (shared_.table.of_other_vlan(*address, seen.link.vlan) && p.mbuf->hash.usr == 0)
         return api::drop::wrong_vlan;
     to = api::make_flow_id(*address, seen.destination.port);
     p.payload = frame + seen.payload_offset;

@@ -56,6 +56,16 @@ TEST_F(Turns, TwoCallsThatNameEachOthersPorts) {
     EXPECT_EQ(t.stats(id(core4, 6000)).rx_packets, 70u);
 }
 
+// Turned back, a frame has no VLAN's tag: it was on no wire.
+TEST_F(Turns, AnAddressOfAVlanIsOursToo) {
+    add(id(access4, 4000), unit4, id(core4, 5000), local(core4, 6000));
+    add(id(core4, 6000), local(core4, 5000), id(core4, 6002), phone4);
+    turn(id(access4, 4000));
+    t.table().set_vlan(core4, 7);
+    EXPECT_EQ(t.pass(0, {frame(rtp(1), unit4, local(access4, 4000))}).size(), 1u);
+    EXPECT_EQ(t.drops(api::drop::wrong_vlan), 0u);
+}
+
 TEST_F(Turns, ARingEnds) {
     add(id(core4, 5000), local(core4, 6000), id(core4, 6000), local(core4, 5000)); // each is the other's peer
     add(id(core4, 6000), local(core4, 5000), id(core4, 5000), local(core4, 6000));
