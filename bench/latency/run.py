@@ -31,7 +31,7 @@ def row(direction, value, unit, note, **more):
 
 def measure(args, t):
     net = t.network(ue2=False)
-    gw = t.gateway(net, kamailio=False, dataplane={"idle": args.idle} if args.idle else None)
+    gw = t.gateway(net, kamailio=False, tunnel={"inner_from": ["core0"]}, dataplane={"idle": args.idle} if args.idle else None)
     alice = t.agent(net.ue, gw, "alice")
     ways = Ways(t, net, gw, alice)
     t.defer(ways.close)

@@ -27,6 +27,12 @@ void set_policy(srtp_suite suite, srtp_crypto_policy_t* p) {
     case srtp_suite::gcm_256:
         srtp_crypto_policy_set_aes_gcm_256_16_auth(p);
         break;
+    case srtp_suite::cm_256_80:
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(p);
+        break;
+    case srtp_suite::cm_256_32:
+        srtp_crypto_policy_set_aes_cm_256_hmac_sha1_32(p);
+        break;
     default:
         srtp_crypto_policy_set_aes_cm_128_hmac_sha1_80(p);
     }

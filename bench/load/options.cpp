@@ -22,11 +22,13 @@ struct suite_row {
     std::string_view name;
     std::size_t bytes;
 };
-constexpr std::array<suite_row, 5> suites{{{"clear", 0},
+constexpr std::array<suite_row, 7> suites{{{"clear", 0},
                                            {"AES_CM_128_HMAC_SHA1_80", 30},
                                            {"AES_CM_128_HMAC_SHA1_32", 30},
                                            {"AEAD_AES_128_GCM", 28},
-                                           {"AEAD_AES_256_GCM", 44}}};
+                                           {"AEAD_AES_256_GCM", 44},
+                                           {"AES_256_CM_HMAC_SHA1_80", 46},
+                                           {"AES_256_CM_HMAC_SHA1_32", 46}}};
 
 unsigned number(std::string_view text, std::string_view option, unsigned low, unsigned high) {
     unsigned value = 0;

@@ -30,7 +30,7 @@ struct port_range {
 };
 [[nodiscard]] port_range parse_range(std::string_view text, std::string_view option);
 
-enum class srtp_suite : std::uint8_t { clear, cm_80, cm_32, gcm_128, gcm_256 };
+enum class srtp_suite : std::uint8_t { clear, cm_80, cm_32, gcm_128, gcm_256, cm_256_80, cm_256_32 };
 [[nodiscard]] srtp_suite parse_suite(const std::string& name);
 [[nodiscard]] std::size_t key_bytes(srtp_suite s) noexcept; // master key and salt together
 

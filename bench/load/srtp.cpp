@@ -52,9 +52,9 @@ std::size_t rtp_header(const std::uint8_t* p, std::size_t length) noexcept {
 
 srtp_session::srtp_session(srtp_suite suite, const secret& master)
     : suite_(suite), gcm_(suite == srtp_suite::gcm_128 || suite == srtp_suite::gcm_256),
-      tag_(gcm_                         ? 16
-           : suite == srtp_suite::cm_32 ? 4
-                                        : 10),
+      tag_(gcm_                                                           ? 16
+           : suite == srtp_suite::cm_32 || suite == srtp_suite::cm_256_32 ? 4
+                                                                          : 10),
       cipher_(EVP_CIPHER_CTX_new()) {
     derive(master, master.size() - (gcm_ ? 12 : 14));
 }
@@ -63,7 +63,9 @@ void srtp_session::derive(const secret& master, std::size_t key_length) {
     std::array<std::uint8_t, 32> key{};
     derive_key(master, key_length, 0, key.data(), key_length);
     derive_key(master, key_length, 2, salt_.data(), gcm_ ? 12 : 14);
-    const EVP_CIPHER* kind = !gcm_ ? EVP_aes_128_ctr() : key_length == 32 ? EVP_aes_256_gcm() : EVP_aes_128_gcm();
+    const EVP_CIPHER* kind = key_length == 32 ? gcm_ ? EVP_aes_256_gcm() : EVP_aes_256_ctr()
+                             : gcm_ ? EVP_aes_128_gcm()
+                                              : EVP_aes_128_ctr();
     must(EVP_CipherInit_ex(cipher_.get(), kind, nullptr, key.data(), nullptr, 1));
     OPENSSL_cleanse(key.data(), key.size());
     if (gcm_)

@@ -18,6 +18,7 @@ using clock = health_report::clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds ask_interval{500}, ask_again{250}, first_ask{20};
+constexpr milliseconds runs_out{2 * ask_interval}; // what holds no longer than this is asked about sooner
 
 clock::time_point last_well(const health_report& said, const api::health_entry& part) {
     return said.at - milliseconds(part.age_ms);
@@ -95,7 +96,7 @@ std::string judge(const std::optional<health_report>& last, const std::string& c
         return connection;
     return fmt::format("data plane does not answer since {:.1f} s: it is stopped, or its control thread hangs; restart "
                        "tandem-dataplane",
-                       seconds(now - last->at));
+                       seconds(now - since));
 }
 
 health_watch::health_watch(asio::io_context& io, client& of) : io_(io), client_(of), next_(io) {}
@@ -120,11 +121,17 @@ std::string health_watch::trouble() const {
     return judge(last_, client_.trouble(), clock::now());
 }
 
+// One that was stopped and goes on says first how it was before: an ill one is not well by what runs out at once, or it
+// would be well, ill and well again.
 void health_watch::take(std::vector<api::health_entry> parts) {
-    last_ = {clock::now(), std::move(parts)};
-    well_until_ = last_->at + health_limit;
-    for (const auto& part : last_->parts)
-        well_until_ = std::min(well_until_, last_well(*last_, part) + health_limit);
+    health_report said{clock::now(), std::move(parts)};
+    auto until = said.at + health_limit;
+    for (const auto& part : said.parts)
+        until = std::min(until, last_well(said, part) + health_limit);
+    if (last_ && !well() && until > said.at && until <= said.at + runs_out)
+        return;
+    last_ = std::move(said);
+    well_until_ = until;
 }
 
 asio::awaitable<void> health_watch::run() {
@@ -137,7 +144,7 @@ asio::awaitable<void> health_watch::run() {
             if (said)
                 take(std::move(*said));
         }
-        next_.expires_after(!last_ ? first_ask : well() ? ask_interval : ask_again);
+        next_.expires_after(!last_ ? first_ask : clock::now() + runs_out < well_until_ ? ask_interval : ask_again);
         asio::error_code ignored;
         co_await next_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
         if (!*alive)

@@ -31,7 +31,7 @@ TEST(Judge, WellUntilItIsSilentForTheLimit) {
     const std::optional<health_report> said{{at, {worker(state::ok, 250), port(state::ok, 0)}}};
     EXPECT_EQ(judge(said, "", at), "");
     EXPECT_EQ(judge(said, "", at + health_limit - 250ms), "");
-    EXPECT_EQ(judge(said, "", at + health_limit),
+    EXPECT_EQ(judge(said, "", at + health_limit - 249ms),
               "data plane does not answer since 2.5 s: it is stopped, or its control "
               "thread hangs; restart tandem-dataplane");
     // A restart is shorter than the limit; then the connection's own words are said.
@@ -107,6 +107,36 @@ TEST_F(watch_test, FollowsWhatTheDataPlaneSays) {
     dataplane.stop();
     ASSERT_TRUE(until([&] { return !to.connected(); }));
     EXPECT_TRUE(under.well()) << "a restart is no illness";
+}
+
+// Stopped and going on, it tells ages from before it was stopped: first that it was well 2.3 s ago.
+TEST_F(watch_test, IsNotWellForAMomentByWhatIsAlmostTooOld) {
+    to.start();
+    under.start();
+    ASSERT_TRUE(until([&] { return under.last().has_value(); }));
+    say({worker(state::ok, 5000)});
+    ASSERT_TRUE(until([&] { return !under.well(); }));
+    EXPECT_TRUE(under.trouble().starts_with("data plane does not answer since 5.")) << under.trouble();
+    say({worker(state::ok, 2300)});
+    bool seen_well = false;
+    const auto end = clock::now() + 800ms; // three questions
+    until([&] { return (seen_well = under.well()) || clock::now() > end; });
+    EXPECT_FALSE(seen_well);
+    say({worker(state::ok, 100)});
+    EXPECT_TRUE(until([&] { return under.well(); }));
+    EXPECT_EQ(under.trouble(), "");
+}
+
+TEST_F(watch_test, AsksSoonerWhereWhatItKnowsRunsOut) {
+    to.start();
+    under.start();
+    say({worker(state::ok, 1800)});
+    ASSERT_TRUE(until([&] { return under.last() && under.last()->parts[0].age_ms == 1800; }));
+    const auto first = under.last()->at;
+    say({worker(state::ok, 0)});
+    ASSERT_TRUE(until([&] { return under.last()->at != first; }));
+    EXPECT_LT(under.last()->at - first, 480ms) << "250 ms, not 500";
+    EXPECT_TRUE(under.well());
 }
 
 } // namespace

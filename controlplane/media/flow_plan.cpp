@@ -46,8 +46,11 @@ api::source_config source_of(const leg_shape& in, const std::optional<endpoint>&
     out.signalled = wire(signalled);
     if (in.source == api::source_policy::signalled && !in.strict_port)
         out.signalled.port = 0;
-    if (in.received_from && !in.received_from->is_unspecified())
-        out.received_from = dataplane_client::to_net_address(*in.received_from, 0);
+    // SIP names no port of media: where the port counts it is the SDP's; without one received-from lets nobody in.
+    const bool exact = in.source == api::source_policy::signalled && in.strict_port;
+    if (in.received_from && !in.received_from->is_unspecified() && (!exact || out.signalled.port != 0))
+        out.received_from =
+            dataplane_client::to_net_address(*in.received_from, exact ? out.signalled.port : std::uint16_t{0});
     return out;
 }
 

@@ -66,6 +66,42 @@ TEST_F(learning_test, FlagsAndInterfacesChooseAnother) {
     EXPECT_TRUE(is(source(other, 0).signalled, "198.51.100.77", 0)) << "any port of the address";
 }
 
+TEST_F(learning_test, StrictReceivedFromIsNoWayAroundThePort) {
+    options.endpoint_learning = learning::off;
+    restart();
+    auto same = core_leg(); // a phone that is where it says: both addresses of signalling are one
+    same.source.strict = true;
+    same.source.received_from = asio::ip::make_address("198.51.100.77");
+    auto nat = from_nat();
+    nat.source.strict = true;
+    const auto id = set_up(call(same, nat));
+    ASSERT_NE(id, 0u) << last_error;
+    EXPECT_TRUE(is(source(id, 0).received_from, "198.51.100.77", 7000));
+    EXPECT_TRUE(is(source(id, 0, true).received_from, "198.51.100.77", 7001));
+    EXPECT_TRUE(is(source(id, 1).received_from, "100.64.7.7", 7000));
+    same.source.strict = false;
+    ASSERT_TRUE(now->update(id, call(same, nat)));
+    EXPECT_TRUE(is(source(id, 0).received_from, "198.51.100.77", 0)) << "an update carries it";
+    same.source.strict = true;
+    ASSERT_TRUE(now->update(id, call(same, nat)));
+    EXPECT_TRUE(is(source(id, 0).received_from, "198.51.100.77", 7000));
+    EXPECT_EQ(log.count("replace"), 0u);
+}
+
+TEST_F(learning_test, ALegOfWhichOnlyRtcpIsKnown) {
+    auto leg = from_nat();
+    leg.remote_rtp.reset();
+    leg.source.how = learning::off;
+    leg.source.strict = true;
+    auto request = call(core_leg(), std::move(leg));
+    request.early = true;
+    const auto opened = now->wait(now->relay.open(request));
+    ASSERT_TRUE(opened) << opened.error().text;
+    const auto rtp = source(opened->id, 1), rtcp = source(opened->id, 1, true);
+    EXPECT_TRUE(is(rtp.received_from, "::", 0)) << "strict, and no port: nobody";
+    EXPECT_TRUE(is(rtcp.signalled, "100.64.7.7", 7001));
+}
+
 TEST_F(learning_test, OffSendsWhereSignallingSaysBehindANat) {
     options.endpoint_learning = learning::off;
     restart();

@@ -61,7 +61,7 @@ leg_shape leg_terms::shape() const {
     out.signalled_rtp = out.remote_rtp;
     out.signalled_rtcp = out.remote_rtcp;
     for (auto* at : {&out.signalled_rtp, &out.signalled_rtcp})
-        if (*at && source.signalled && (*at)->address == remote_rtp->address)
+        if (*at && remote_rtp && source.signalled && (*at)->address == remote_rtp->address)
             (*at)->address = *source.signalled;
     out.received_from = source.received_from;
     if (unroutable && out.source != api::source_policy::signalled)

@@ -83,6 +83,22 @@ TEST_F(Policy, EitherAddressOfSignallingMaySpeakWithoutMovingTheLeg) {
     EXPECT_TRUE(flow::same_address(t.pass(0, {up(2, unit4)}).at(0).destination, phone4));
 }
 
+TEST_F(Policy, WherePortsAreSignalledTheyCountAtBothAddresses) {
+    t.pass(0, {up(1, unit4)});
+    EXPECT_EQ(t.pass(1, {down(1)}).size(), 1u); // heard before the policy changes: that does not count any more
+    auto u = change(p.core, api::update_source);
+    u.source.policy = api::source_policy::signalled;
+    u.source.signalled = address("198.51.100.9", 4444);
+    u.source.received_from = address("203.0.113.1", 4444);
+    ASSERT_EQ(t.flows().update(u), api::status::ok);
+    std::uint16_t sequence = 100;
+    for (const auto* ip : {"198.51.100.9", "203.0.113.1"}) {
+        EXPECT_TRUE(t.pass(1, {frame(rtp(++sequence, 8), address(ip, 6000), local(core4, 5000))}).empty());
+        EXPECT_EQ(t.pass(1, {frame(rtp(++sequence, 8), address(ip, 4444), local(core4, 5000))}).size(), 1u);
+    }
+    EXPECT_EQ(t.stats(p.core).wrong_source, 2u);
+}
+
 struct LearnedSource : Policy {
     LearnedSource() { t.pass(0, {up(1, unit4)}); }
     void arm(std::uint16_t window_ms) {

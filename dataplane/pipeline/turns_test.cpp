@@ -99,7 +99,7 @@ TEST_F(Turns, ALegThatIsLearnedMayBeOurs) {
     api::flow_update u{};
     u.id = id(core4, 6000);
     u.mask = api::update_source;
-    u.source.policy = api::source_policy::first;
+    u.source.policy = api::source_policy::followed;
     ASSERT_EQ(t.flows().update(u), api::status::ok);
     add(id(access4, 4000), unit4, id(core4, 5000), local(core4, 6000));
     turn(id(access4, 4000));

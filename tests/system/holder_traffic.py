@@ -18,7 +18,7 @@ from load import CORE_PORT, FIRST_PORT, UNIT_PORT, Load, Pinned, key_lines
 from programs import program
 from service_manager import Service
 
-CALLS, RATE, SUITE, SECONDS, PATIENCE = 40, 50, "AEAD_AES_128_GCM", 16, 20
+CALLS, RATE, SUITE, SECONDS, PATIENCE = 40, 50, "AEAD_AES_128_GCM", 24, 20
 MOST_LOST = 3
 
 

@@ -47,6 +47,7 @@ def test(t):
     gws = [t.gateway(net, kamailio=False, levels=LEVELS, tables=shared_store(server), instance=f"{t.prefix}-gw{i + 1}") for i, net in enumerate(nets)]
     phones = [t.agent(net.ue, gw, unit).inner() for net, gw, unit in zip(nets, gws, ("alice", "carol"))]
     one, two = gws
+    two.ctl("unit", "name", "add", "carol", "alice")  # the one caller, wherever
     for gw in gws:
         wait_until(lambda g=gw: g.ctl.ops("status")["store"]["connected"], "the shared store is connected", 10)
 

@@ -21,7 +21,7 @@ def say(t, what, measured):
 
 def test(t):
     net = t.network(ue2=False)
-    gw = t.gateway(net, kamailio=False)
+    gw = t.gateway(net, kamailio=False, tunnel={"inner_from": ["core0"]})  # the core's end sends into the inner network, too
     alice = t.agent(net.ue, gw, "alice")
     ways = Ways(t, net, gw, alice)
     t.defer(ways.close)

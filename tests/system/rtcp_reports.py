@@ -39,7 +39,9 @@ def test(t):
         sockets[0].sendto(report(1, 2, 10, lost, jitter), towards[0])
         sockets[1].sendto(report(2, 1, 10, lost + 100, 2 * jitter), towards[1])
         time.sleep(0.3)
+    net.core.address("core0", "198.51.100.66/32")
     stranger = netns.inside(net.core.name, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    stranger.bind(("198.51.100.66", 0))  # another port of the phone's own address would be the phone
     stranger.sendto(report(3, 1, 255, 9999, 80000), towards[1])
 
     expected = {"unit": (2, 5, 20.0, 50.0), "core": (2, 105, 40.0, 100.0)}
