@@ -46,6 +46,9 @@ public:
         co_await pass();
         co_await inner.close(id, kept);
     }
+    [[nodiscard]] std::optional<asio::ip::address> address_named(const std::string& name, bool ipv6) const override {
+        return inner.address_named(name, ipv6);
+    }
     [[nodiscard]] std::optional<media::media_info> info(media::media_id id) const override { return inner.info(id); }
     [[nodiscard]] std::vector<media::media_info> all() const override { return inner.all(); }
 
