@@ -99,7 +99,8 @@ TEST_F(Admission, ManyRequestsOfOneCallWaitForItsTurnButNotAnyNumber) {
         busy += reply->find("Too many requests of this call") != std::string::npos;
         relay.delay = std::chrono::milliseconds(0);
     }
-    EXPECT_EQ(busy, 100u - 1 - 64);
+    EXPECT_LE(busy, 100u - 1 - 64);
+    EXPECT_GE(busy, 100u - 1 - 64 - 5) << "a turn may have ended meanwhile";
 }
 
 TEST_F(Admission, AUnitsLegIsHadOnlyFromThatUnit) {

@@ -67,8 +67,7 @@ TEST_F(Forks, KeysBelongToTheirBranch) {
 TEST_F(Forks, WhicheverAnswersIsTakenByItsOwnTransport) {
     for (const auto& [one, two] : {std::pair{"RTP/AVP", "RTP/SAVP"}, {"RTP/SAVP", "RTP/AVP"}})
         for (const auto* who : {"br.0", "br.1"}) {
-            const auto text0 = branch("br.0", {{"transport-protocol", one}}).text_of("sdp");
-            const std::string sdp0(text0);
+            const std::string sdp0(branch("br.0", {{"transport-protocol", one}}).text_of("sdp"));
             const std::string sdp1(branch("br.1", {{"transport-protocol", two}}).text_of("sdp"));
             const auto& heard = who == std::string("br.0") ? sdp0 : sdp1;
             const bool secure = heard.find("RTP/SAVP") != std::string::npos;

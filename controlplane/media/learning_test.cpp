@@ -159,7 +159,7 @@ TEST_F(learning_test, WhatWasLearnedIsShownAndOutlivesTheControlPlane) {
     EXPECT_LT(leg.source_seconds, 5);
     const auto before = source(id, 1);
     restart();
-    ASSERT_TRUE(now->until([&] { return log.count("list") > 0 && now->relay.info(id).has_value(); }));
+    ASSERT_TRUE(now->until([&] { return now->relay.ready() && now->relay.info(id).has_value(); }));
     ASSERT_TRUE(now->update(id, call(core_leg(), from_nat())));
     const auto after = source(id, 1);
     EXPECT_TRUE(is(after.received_from, "100.64.7.7", 0));

@@ -116,7 +116,7 @@ TEST(FlowPlan, HoldPausesOnlyTheDirectionThatIsOff) {
 TEST(FlowPlan, UpdatesNameOnlyWhatChanged) {
     auto before = std::array{unit(), core()};
     auto after = before;
-    after[1].remote_rtp = at("198.51.100.8", 7100);
+    after[1].remote_rtp = after[1].signalled_rtp = at("198.51.100.8", 7100);
     const auto a = plan_flows(before, {}), b = plan_flows(after, {});
     ASSERT_TRUE(same_structure(a, b));
     EXPECT_TRUE(plan_updates(a, a).empty());
