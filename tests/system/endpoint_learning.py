@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Where a core leg's clear media come from is learned as [media] endpoint_learning and the flags say: a phone behind NAT, an SBC's sibling,
 a carrier's NAT are heard; whoever came first gives way to the right party and comes back by no packet; a re-offer brings a lost leg back;
 `media show` and `drops wrong_source` tell it."""
