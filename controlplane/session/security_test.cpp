@@ -60,7 +60,7 @@ TEST_F(Security, Rim04AFlippedByteIsAnAlertAndAnAuditLine) {
     EXPECT_NE(log.find("audit: authentication failed: 'alice' from 127.0.0.1:"), std::string::npos) << log;
     EXPECT_NE(log.find("wrong PSK"), std::string::npos) << log;
     EXPECT_EQ(log.find("42424242"), std::string::npos); // the key's filling, in hex; a port may be 42424
-    EXPECT_EQ(log.find("BBBB"), std::string::npos); // and as characters
+    EXPECT_EQ(log.find("BBBB"), std::string::npos);     // and as characters
 }
 
 // Nobody learns from outside which id codes exist; the audit line says it to the operator.
