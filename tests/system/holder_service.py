@@ -126,7 +126,7 @@ def test(t):
     equal(take_over(holder, holder_pid).returncode, 0, "--take-over with another layout")
     other = memory_of(holder_pid)
     check(other != memory and fake.pids("forwards")[-1] != heir, "a fresh memory and a new data plane")
-    equal(len([e for e in service.events("stored") if e["name"] == "state"]), 2, "memories that the service manager was given")
+    wait_until(lambda: len([e for e in service.events("stored") if e["name"] == "state"]) == 2, "two memories were given to the service manager", 5)
     wait_until(lambda: "2 ready" in service.events("told")[-1].get("status", ""), "two behind it again", PATIENCE)
 
     equal(service.process.stop(10), 0, "exit status, told to end")
