@@ -207,7 +207,7 @@ void server::state::media_ended(media::media_id id, const std::string& call_id, 
     }
     for (const auto branch : over)
         forget_branch(live, branch, cause.empty() ? "media ended" : cause);
-    if (over.empty() && !live->gone)
+    if (over.empty() && !live->gone && !live->branches.empty()) // none: its first offer is under way
         put(*live);
 }
 
