@@ -17,6 +17,7 @@ constexpr std::uint64_t bytes_of_a_call = 24U << 10; // a standing one; bench/ng
 constexpr std::uint64_t enough_for_a_machine = 256U << 20;
 constexpr auto look_every = std::chrono::milliseconds(100), look_again = std::chrono::milliseconds(10);
 constexpr auto trim_every = std::chrono::seconds(10);
+constexpr std::uint64_t near = 80; // of 100: from here on a look asks for what is dear, too: the files' share and the heap
 
 std::string file_text(const std::string& path) {
     std::ifstream file(path);
@@ -123,7 +124,7 @@ std::optional<memory_limit::state> memory_limit::look_at(const group& one) const
     if (!limit || !used || *limit == 0)
         return std::nullopt;
     state now{*limit, *used, 0};
-    if (tight(now, 0)) { // the files' share is dear to ask for
+    if (now.used >= percent(now, near)) {
         const auto text = file_text(one.statistics);
         now.used -= std::min(now.used, value_of(text, one.inactive) + value_of(text, one.active));
     }
@@ -149,7 +150,7 @@ memory_limit::state memory_limit::look() {
                 tightest = *now;
     if (tightest.limit == 0)
         tightest = machine();
-    if (tight(tightest, 0))
+    if (tightest.used >= percent(tightest, near))
         tightest.heap_free = ::mallinfo2().fordblks;
     looked_ = std::chrono::steady_clock::now();
     if (tightest.used > percent(tightest, 85) && tightest.heap_free > percent(tightest, 15) &&
@@ -178,7 +179,8 @@ bool memory_limit::tight(const state& now, std::uint64_t begun) {
 
 std::optional<std::string> memory_limit::no_room() {
     const auto age = std::chrono::steady_clock::now() - looked_;
-    if (age > look_every || (tight(last_, begun_) && age > look_again))
+    const bool rough = last_.heap_free == 0; // those begun since led it past the mark: what is free was not looked at
+    if (age > look_every || (tight(last_, begun_) && (rough || age > look_again)))
         last_ = look();
     if (!tight(last_, begun_)) {
         ++begun_;

@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <memory>
 #include <unistd.h>
+#include <vector>
 
 namespace tandem::control {
 namespace {
@@ -97,6 +99,20 @@ TEST_F(memory_test, CallsThatBeginBetweenTwoLooksAreCounted) {
     while (begun < 10'000 && !memory.no_room())
         ++begun;
     EXPECT_LT(begun, 10'000);
+}
+
+TEST_F(memory_test, BelowTheMarkThatCallsLeadPastTheHeapsFreeMemoryCountsAtOnce) {
+    second_version();
+    number("/cg/system.slice/tandem.service/memory.max", 64 * mib);
+    number("/cg/system.slice/tandem.service/memory.current", 54 * mib); // 84 of 100
+    std::vector<std::unique_ptr<char[]>> blocks(40'000);
+    for (auto& block : blocks)
+        block = std::make_unique<char[]>(1000);
+    for (std::size_t n = 0; n < blocks.size(); n += 2)
+        blocks[n].reset(); // calls that ended
+    memory_limit memory(root);
+    for (int begun = 0; begun < 200; ++begun)
+        ASSERT_FALSE(memory.no_room()) << begun;
 }
 
 TEST_F(memory_test, WithoutControlGroupsOnlyAMachineThatHasNothingLeftRefuses) {

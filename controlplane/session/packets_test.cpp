@@ -117,7 +117,8 @@ TEST_F(Packets, DestinationDecidesTheTunnel) {
         EXPECT_EQ(co_await bob.receive_frame(), to_bob);
         EXPECT_EQ(gateway_->by_unit("bob")->tx_packets, 1U);
         bob.cut();
-        co_await pause(100ms);
+        const bool down = co_await within(10s, [&] { return !gateway_->by_unit("bob")->up; });
+        EXPECT_TRUE(down);
         inner_->to_units(to_bob);
     }());
     EXPECT_EQ(gateway_->count().no_session, 1U);

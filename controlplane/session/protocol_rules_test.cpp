@@ -264,7 +264,8 @@ TEST_F(Ora, Ora15ParallelRequestsAreMatched) {
             co_await alice.send(answer); // a second answer matches nothing
             ++answered;
         }
-        co_await pause(50ms);
+        const bool all_in = co_await within(10s, [&] { return gateway_->count().unmatched_response >= total; });
+        EXPECT_TRUE(all_in);
         EXPECT_EQ(matched, total);
         EXPECT_EQ(gateway_->count().unmatched_response, total);
     }());

@@ -275,6 +275,15 @@ protected:
         asio::steady_timer timer(io_, time);
         co_await timer.async_wait(asio::use_awaitable);
     }
+    asio::awaitable<bool> within(std::chrono::milliseconds limit, std::function<bool()> condition) {
+        const auto end = std::chrono::steady_clock::now() + limit;
+        while (!condition()) {
+            if (std::chrono::steady_clock::now() > end)
+                co_return false;
+            co_await pause(5ms);
+        }
+        co_return true;
+    }
 
     asio::io_context io_;
     fake_units units_;
