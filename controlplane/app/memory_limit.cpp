@@ -17,7 +17,8 @@ constexpr std::uint64_t bytes_of_a_call = 24U << 10; // a standing one; bench/ng
 constexpr std::uint64_t enough_for_a_machine = 256U << 20;
 constexpr auto look_every = std::chrono::milliseconds(100), look_again = std::chrono::milliseconds(10);
 constexpr auto trim_every = std::chrono::seconds(10);
-constexpr std::uint64_t near = 80; // of 100: from here on a look asks for what is dear, too: the files' share and the heap
+constexpr std::uint64_t near =
+    80; // of 100: from here on a look asks for what is dear, too: the files' share and the heap
 
 std::string file_text(const std::string& path) {
     std::ifstream file(path);
