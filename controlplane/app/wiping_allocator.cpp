@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every block that this process frees is zeroed first: operator delete in all its forms, and OpenSSL's allocator. So no
-// seed, SDES line, JSON request or TLS buffer outlives its use, whichever library held it (reliability goal 4: keys
-// gone in 1 s). Linked into tandem-controlplane only. The C library's own malloc users (SQLite) never see a key in
-// clear. Any thread.
+// seed, SDES line, JSON request or TLS buffer outlives its use, whichever library held it (keys are gone in 1 s).
+// Linked into tandem-controlplane only. The C library's own malloc users (SQLite) never see a key in clear. Any thread.
 #include <cstdlib>
 #include <cstring>
 #include <malloc.h>

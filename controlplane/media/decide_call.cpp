@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which level a call's media has (design section 9): at the offer what the gateway alone knows, shown until the answer;
-// each unit of the call is asked meanwhile for its advice (CONTACT, RIM-23); at the answer the decision for good. It
-// stays with the media, whatever is reloaded later (RIM-15), and is the same for all media of a call.
-// Owner thread: io_context.
+// Which level a call's media has (policy/decide.hpp): at the offer what the gateway alone knows, shown until the
+// answer; each unit of the call is asked meanwhile for its advice (CONTACT, RIM-23); at the answer the decision for
+// good. It stays with the media, whatever is reloaded later (RIM-15), and is the same for all media of a call. Owner
+// thread: io_context.
 #include <algorithm>
 
 #include "controlplane/media/state.hpp"

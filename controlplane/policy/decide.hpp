@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which level a call gets, and why (design section 9):
+// Which level a call gets, and why:
 //   level = clamp(floor, max(security database by either address, device contacts, call profile, caller's wish),
 //   ceiling)
 // Nothing known: the default. The caller's wish may raise, never lower. A store that fails gives the default, never a

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The decision (design section 9): every rule is asked, the strongest stands, the operator's bounds have the last word.
+// The decision (decide.hpp): every rule is asked, the strongest stands, the operator's bounds have the last word.
 #include "controlplane/policy/engine.hpp"
 
 #include <fmt/format.h>

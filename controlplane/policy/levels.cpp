@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Levels: the built-in table and the checks at load (RIM-30, design section 9).
+// Levels: the built-in table and the checks at load (RIM-30).
 #include "controlplane/policy/levels.hpp"
 
 #include <algorithm>

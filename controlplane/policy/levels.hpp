@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Security levels: suite, seed length, re-key interval, overlap. The built-in table is design section 9's; a
+// Security levels: suite, seed length, re-key interval, overlap. The built-in table is in levels.cpp; a
 // configuration's [levels.NAME] overrides or adds rows. Checked at load, so that a running call never meets an
 // impossible level.
 #pragma once

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Levels: the built-in table is design section 9's and passes its own checks; impossible levels are refused with words.
+// Levels: the built-in table passes its own checks; impossible levels are refused with words.
 #include "controlplane/policy/decide.hpp"
 #include "controlplane/policy/engine.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One control message: header and TLVs (design section 8, ORA-04 to ORA-16).
+// One control message: header and TLVs (messages.def, ORA-04 to ORA-16).
 //
 //   auto m = message::request(exchange::seed).add<tlv::media_id>(7).add<tlv::epoch>(2).add<tlv::seed>(bytes);
 //   auto wire = m.encode();                                   // wiped when it goes out of scope

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Seed -> SRTP master key and salt (seed_keys.hpp, design section 7): HKDF-SHA256 (RFC 5869) by OpenSSL's EVP_KDF. Any
+// Seed -> SRTP master key and salt (seed_keys.hpp): HKDF-SHA256 (RFC 5869) by OpenSSL's EVP_KDF. Any
 // thread.
 #include "controlplane/protocol/seed_keys.hpp"
 

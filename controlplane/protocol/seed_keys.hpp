@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Seed -> SRTP master key and salt (design section 7), the same function on gateway and unit.
+// Seed -> SRTP master key and salt, the same function on gateway and unit.
 //
 //   PRK = HKDF-Extract(salt = "tandem media seed v1", IKM = seed)                       (RFC 5869, SHA-256)
 //   key || salt = HKDF-Expand(PRK, info, key_length + salt_length)

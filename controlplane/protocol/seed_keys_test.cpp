@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HKDF against RFC 5869's vectors, and the binding of seed keys: each part of it changes the key (design section 7).
+// HKDF against RFC 5869's vectors, and the binding of seed keys: each part of it changes the key.
 #include "controlplane/protocol/seed_keys.hpp"
 
 #include <fstream>

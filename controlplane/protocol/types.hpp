@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Types, TLVs and status codes of the control protocol, generated from messages.def (design section 8).
+// Types, TLVs and status codes of the control protocol, generated from messages.def.
 // Pure: no socket, no asio, no allocation; shared by gateway and agent.
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // (local address, UDP port) -> flow slot, without a hash: the gateway owns its media addresses and ports, so a small
-// list of addresses and 65,536 entries for each replace the lookup (design section 5).
+// list of addresses and 65,536 entries for each replace the lookup.
 //
 // Owner: the control thread writes (release), every worker reads (acquire). Process-local: rebuilt after a restart.
 #pragma once

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One side of a flow: what it takes to receive (in) or send (out) RTP and RTCP under a suite. Plain data without a
 // pointer, in memory that survives the process; every function here keeps it safe against `kill -9` between any two
-// stores. Sources: RFC 3711 3.3, 3.4, 9.2; RFC 5761; design sections 5 and 7; reliability goal 1.
+// stores. Sources: RFC 3711 3.3, 3.4, 9.2; RFC 5761.
 //
 // Threads: the worker that owns the flow calls prepare_*/commit_*; the control thread init_side, install, switch_to,
 // retire and recover. What the control thread publishes to a live side is one 64-bit (epochs) or 8-bit (sending) store;

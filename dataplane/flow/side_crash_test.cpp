@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// kill -9 at any instruction (reliability goal 1). The worker's part runs in a child over shared memory and notes every
+// kill -9 at any instruction. The worker's part runs in a child over shared memory and notes every
 // packet that it hands on. Two ways to stop it:
 //   single-stepped by ptrace, the state examined after every instruction of a short, nasty sequence;
 //   SIGKILLed at random points of a long run, thousands of times, sequence numbers near 65,535.

@@ -2,8 +2,8 @@
 // One secondary: the media of one call between the phone behind the agent and the gateway, RTP and RTCP.
 //
 // Inner UDP payload <-> SRTP datagram, with epochs, counters and the times that keepalives need. No socket and no TUN
-// in here: two of these back to back are a test. Keys are derived here (design section 7) and wiped with it. Owner: the
-// agent's only thread.
+// in here: two of these back to back are a test. Keys are derived here (controlplane/protocol/seed_keys.hpp) and wiped
+// with it. Owner: the agent's only thread.
 #pragma once
 
 #include <array>

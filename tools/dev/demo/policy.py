@@ -9,7 +9,7 @@ import time
 from programs import program
 from scene import Demo, DemoError
 
-# The built-in names and suites (design section 9), re-keyed faster, so that a short call shows it.
+# The built-in names and suites, re-keyed faster, so that a short call shows it.
 LEVELS = {
     "standard": {"suite": "AES_CM_128_HMAC_SHA1_80", "seed_bytes": 16, "rekey_s": 6, "overlap_s": 1},
     "elevated": {"suite": "AEAD_AES_128_GCM", "seed_bytes": 32, "rekey_s": 4, "overlap_s": 1},
