@@ -41,30 +41,60 @@ asio::awaitable<verb_result> verbs::media_rekey(json args) {
     co_return json{{"id", *id}, {"epochs", epochs}};
 }
 
+json verbs::call_json(const callcontrol::call_summary& call) const {
+    std::optional<media::media_info> first; // the level is the call's, so every media's
+    bool active = false;
+    for (const auto id : call.media)
+        if (auto media = rooms_.relay.info(id)) {
+            active |= media->active;
+            if (!first)
+                first = std::move(media);
+        }
+    json one{
+        {"call_id", call.call_id},
+        {"caller", call.caller},
+        {"callee", call.callee},
+        {"seconds", std::chrono::duration<double>(protocol::between(call.created, protocol::moment::now())).count()},
+        {"active", active},
+        {"media", call.media}};
+    const auto told = first ? to_json(*first) : json::object();
+    for (const auto* key : {"level", "decided_by", "why", "seed_bytes", "interval_s", "key_source", "path"})
+        one[key] = told.contains(key) ? told[key] : json();
+    return one;
+}
+
 verb_result verbs::call_list() const {
     json calls = json::array();
-    for (const auto& call : rooms_.calls.calls()) {
-        std::optional<media::media_info> first; // the level is the call's, so every media's
-        bool active = false;
-        for (const auto id : call.media)
-            if (auto media = rooms_.relay.info(id)) {
-                active |= media->active;
-                if (!first)
-                    first = std::move(media);
-            }
-        json one{{"call_id", call.call_id},
-                 {"caller", call.caller},
-                 {"callee", call.callee},
-                 {"seconds",
-                  std::chrono::duration<double>(protocol::between(call.created, protocol::moment::now())).count()},
-                 {"active", active},
-                 {"media", call.media}};
-        const auto told = first ? to_json(*first) : json::object();
-        for (const auto* key : {"level", "decided_by", "why", "seed_bytes", "interval_s", "key_source", "path"})
-            one[key] = told.contains(key) ? told[key] : json();
-        calls.push_back(std::move(one));
-    }
+    for (const auto& call : rooms_.calls.calls())
+        calls.push_back(call_json(call));
     return json{{"calls", calls}};
+}
+
+verb_result verbs::call_show(const json& args) const {
+    const auto id = text_arg(args, "call_id");
+    if (id.empty())
+        return usage("name the call by its Call-ID: see `tandemctl call list`");
+    const auto calls = rooms_.calls.calls();
+    const auto call = std::ranges::find(calls, id, &callcontrol::call_summary::call_id);
+    if (call == calls.end())
+        return failed(fmt::format("there is no call {}: see `tandemctl call list`", id));
+    auto shown = call_json(*call);
+    shown["media"] = json::array();
+    for (const auto media : call->media)
+        if (const auto info = rooms_.relay.info(media))
+            shown["media"].push_back(to_json(*info));
+    return shown;
+}
+
+// As `delete` of the proxy: the phones are not told, they hear nothing any more.
+verb_result verbs::call_drop(const json& args, const std::string& who) {
+    const auto id = text_arg(args, "call_id");
+    if (id.empty())
+        return usage("name the call by its Call-ID: see `tandemctl call list`");
+    if (!rooms_.calls.end_call(id, "ended by the operator"))
+        return failed(fmt::format("there is no call {}: see `tandemctl call list`", id));
+    spdlog::info("call {} was ended by {}", id, who);
+    return json{{"call_id", id}};
 }
 
 } // namespace tandem::control

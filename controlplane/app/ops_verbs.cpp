@@ -9,7 +9,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "controlplane/app/near_name.hpp"
 #include "controlplane/app/ops_protocol.hpp"
+#include "controlplane/app/verb_table.hpp"
 #include "controlplane/app/verb_tools.hpp"
 
 namespace tandem::control {
@@ -53,74 +55,119 @@ asio::awaitable<json> verbs::answer(json request, std::string who) {
     }
 }
 
-// Verbs that wait for nobody.
-std::optional<verb_result> verbs::run_at_once(const std::string& verb, json& args, const std::string& who) {
-    using at_once = std::function<verb_result(verbs&, json&, const std::string&)>;
-    static const std::map<std::string, at_once, std::less<>> known{
-        {"version", [](verbs& v, json&, const std::string&) { return v.version(); }},
-        {"status", [](verbs& v, json&, const std::string&) { return v.status(); }},
-        {"unit add", [](verbs& v, json& a, const std::string&) { return v.unit_add(a); }},
-        {"unit list", [](verbs& v, json&, const std::string&) { return v.unit_list(); }},
-        {"unit show", [](verbs& v, json& a, const std::string&) { return v.unit_show(a); }},
-        {"unit remove", [](verbs& v, json& a, const std::string&) { return v.unit_remove(a); }},
-        {"unit name list", [](verbs& v, json& a, const std::string&) { return v.unit_name_list(a); }},
-        {"unit name add", [](verbs& v, json& a, const std::string&) { return v.unit_name_add(a); }},
-        {"unit name remove", [](verbs& v, json& a, const std::string&) { return v.unit_name_remove(a); }},
-        {"session list", [](verbs& v, json&, const std::string&) { return v.session_list(); }},
-        {"session show", [](verbs& v, json& a, const std::string&) { return v.session_show(a); }},
-        {"session drop", [](verbs& v, json& a, const std::string&) { return v.session_drop(a); }},
-        {"media list", [](verbs& v, json& a, const std::string&) { return v.media_list(a); }},
-        {"media show", [](verbs& v, json& a, const std::string&) { return v.media_show(a); }},
-        {"call list", [](verbs& v, json&, const std::string&) { return v.call_list(); }},
-        {"counters", [](verbs& v, json&, const std::string&) { return v.counters(); }},
-        {"drops", [](verbs& v, json&, const std::string&) { return v.drops(); }},
-        {"level list", [](verbs& v, json&, const std::string&) { return v.level_list(); }},
-        {"level reload", [](verbs& v, json&, const std::string& w) { return v.level_reload(w); }},
-        {"level check", [](verbs& v, json& a, const std::string&) { return v.level_check(a); }},
-        {"level set", [](verbs& v, json& a, const std::string& w) { return v.level_set(a, w); }},
-        {"policy list", [](verbs& v, json& a, const std::string&) { return v.policy_list(a); }},
-        {"policy show", [](verbs& v, json& a, const std::string&) { return v.policy_show(a); }},
-        {"policy export", [](verbs& v, json& a, const std::string&) { return v.policy_export(a); }},
-        {"policy profile", [](verbs& v, json& a, const std::string&) { return v.policy_profile(a); }},
-        {"clock accept", [](verbs& v, json&, const std::string& who) { return v.clock_accept(who); }},
-        {"alarm list", [](verbs& v, json&, const std::string&) { return v.alarm_list(); }},
+// One row: what is told of a verb, and what runs it: at once, or after it waited for somebody.
+struct verbs::entry : verb_row {
+    using who = const std::string&;
+    std::function<verb_result(verbs&, json&, who)> at_once{};
+    std::function<asio::awaitable<verb_result>(verbs&, json, std::string)> later{};
+};
+
+const std::vector<verbs::entry>& verbs::table() {
+    using who = entry::who;
+    static constexpr std::string_view query = "party call_id since until limit:number format",
+                                      rule = "address level keygen path comment";
+    static const std::vector<entry> all{
+        {{"help", "", "the verbs, their arguments and what they do"}, [](verbs& v, json&, who) { return v.help(); }},
+        {{"version", "", "of the control plane and of the contract"}, [](verbs& v, json&, who) { return v.version(); }},
+        {{"status", "", "the gateway at a glance"}, [](verbs& v, json&, who) { return v.status(); }},
+        {{"unit add", "id psk comment spki", "enrols a unit"}, [](verbs& v, json& a, who) { return v.unit_add(a); }},
+        {{"unit list", "", "all units"}, [](verbs& v, json&, who) { return v.unit_list(); }},
+        {{"unit show", "id", "one unit"}, [](verbs& v, json& a, who) { return v.unit_show(a); }},
+        {{"unit remove", "id", "ends its session and forgets it"},
+         [](verbs& v, json& a, who) { return v.unit_remove(a); }},
+        {{"unit name list", "id", "names that are its own, beside its id code"},
+         [](verbs& v, json& a, who) { return v.unit_name_list(a); }},
+        {{"unit name add", "id name", "the unit may speak as this"},
+         [](verbs& v, json& a, who) { return v.unit_name_add(a); }},
+        {{"unit name remove", "id name", "no longer"}, [](verbs& v, json& a, who) { return v.unit_name_remove(a); }},
+        {{"session list", "", "units that are connected"}, [](verbs& v, json&, who) { return v.session_list(); }},
+        {{"session show", "unit tsid", "one session"}, [](verbs& v, json& a, who) { return v.session_show(a); }},
+        {{"session drop", "unit tsid reason", "ends it and its calls"},
+         [](verbs& v, json& a, who) { return v.session_drop(a); }},
+        {{"call list", "", "all calls"}, [](verbs& v, json&, who) { return v.call_list(); }},
+        {{"call show", "call_id", "one call with its media"}, [](verbs& v, json& a, who) { return v.call_show(a); }},
+        {{"call drop", "call_id", "ends its media, as a delete by the proxy does"},
+         [](verbs& v, json& a, who w) { return v.call_drop(a, w); }},
+        {{"media list", "call_id", "all media, or a call's"}, [](verbs& v, json& a, who) { return v.media_list(a); }},
+        {{"media show", "id:number", "one media with both legs"},
+         [](verbs& v, json& a, who) { return v.media_show(a); }},
+        {{"media rekey", "id:number", "gives it new keys now"},
+         {},
+         [](verbs& v, json a, std::string) { return v.media_rekey(std::move(a)); }},
+        {{"counters", "", "of the workers and of the control plane"},
+         [](verbs& v, json&, who) { return v.counters(); }},
+        {{"drops", "", "dropped packets by reason"}, [](verbs& v, json&, who) { return v.drops(); }},
+        {{"port", "", "network ports of the data plane"}, {}, [](verbs& v, json, std::string) { return v.port(); }},
+        {{"level list", "", "security levels"}, [](verbs& v, json&, who) { return v.level_list(); }},
+        {{"level reload", "", "reads them from their file again"},
+         [](verbs& v, json&, who w) { return v.level_reload(w); }},
+        {{"level check", "text file", "whether a file of levels is right"},
+         [](verbs& v, json& a, who) { return v.level_check(a); }},
+        {{"level set", "name key value:any values:object", "sets keys of one in their file"},
+         [](verbs& v, json& a, who w) { return v.level_set(a, w); }},
+        {{"policy list", "prefix after limit:number", "the security database, a page"},
+         [](verbs& v, json& a, who) { return v.policy_list(a); }},
+        {{"policy show", "address", "a row of it"}, [](verbs& v, json& a, who) { return v.policy_show(a); }},
+        {{"policy set", rule, "writes a row"},
+         {},
+         [](verbs& v, json a, std::string w) { return v.policy_set(std::move(a), std::move(w)); }},
+        {{"policy unset", "address", "removes a row"},
+         {},
+         [](verbs& v, json a, std::string w) { return v.policy_unset(std::move(a), std::move(w)); }},
+        {{"policy import", "csv file rules:list", "writes many rows, or none"},
+         {},
+         [](verbs& v, json a, std::string w) { return v.policy_import(std::move(a), std::move(w)); }},
+        {{"policy export", "after limit:number", "the rows as CSV, a page"},
+         [](verbs& v, json& a, who) { return v.policy_export(a); }},
+        {{"policy explain", "caller caller_domain callee callee_domain wish dialled", "which level a call would get"},
+         {},
+         [](verbs& v, json a, std::string) { return v.policy_explain(std::move(a)); }},
+        {{"policy log", "limit:number", "who changed what"},
+         {},
+         [](verbs& v, json a, std::string) { return v.policy_log(std::move(a)); }},
+        {{"policy profile", "a b", "the history of a pair"},
+         [](verbs& v, json& a, who) { return v.policy_profile(a); }},
+        {{"policy forget", "a b all:flag", "forgets a pair's history, or all"},
+         {},
+         [](verbs& v, json a, std::string w) { return v.policy_forget(std::move(a), std::move(w)); }},
+        {{"record list", query, "call records"},
+         {},
+         [](verbs& v, json a, std::string) { return v.record_list(std::move(a), usual_records, most_records); }},
+        {{"record export", query, "many of them"},
+         {},
+         [](verbs& v, json a, std::string) { return v.record_list(std::move(a), most_records, most_records); }},
+        {{"record show", "id", "one call record"},
+         {},
+         [](verbs& v, json a, std::string) { return v.record_show(std::move(a)); }},
+        {{"alarm list", "", "what needs somebody now"}, [](verbs& v, json&, who) { return v.alarm_list(); }},
+        {{"clock accept", "", "the clock is right: records go by their age again"},
+         [](verbs& v, json&, who w) { return v.clock_accept(w); }},
     };
-    const auto found = known.find(verb);
-    return found == known.end() ? std::nullopt : std::optional(found->second(*this, args, who));
+    return all;
 }
 
 asio::awaitable<verb_result> verbs::run(std::string verb, json args, std::string who) {
-    if (auto done = run_at_once(verb, args, who))
-        co_return std::move(*done);
-    if (verb == "media rekey")
-        co_return co_await media_rekey(std::move(args));
-    if (verb == "port")
-        co_return co_await port();
-    if (verb == "policy set")
-        co_return co_await policy_set(std::move(args), std::move(who));
-    if (verb == "policy unset")
-        co_return co_await policy_unset(std::move(args), std::move(who));
-    if (verb == "policy import")
-        co_return co_await policy_import(std::move(args), std::move(who));
-    if (verb == "policy log")
-        co_return co_await policy_log(std::move(args));
-    if (verb == "policy explain")
-        co_return co_await policy_explain(std::move(args));
-    if (verb == "policy forget")
-        co_return co_await policy_forget(std::move(args), std::move(who));
-    if (verb == "record list")
-        co_return co_await record_list(std::move(args), usual_records, most_records);
-    if (verb == "record export")
-        co_return co_await record_list(std::move(args), most_records, most_records);
-    if (verb == "record show")
-        co_return co_await record_show(std::move(args));
-    co_return usage(
-        fmt::format("unknown verb \"{}\"; known: version, status, unit add|list|show|remove, unit name "
-                    "add|list|remove, session list|show|drop, "
-                    "media list|show|rekey, call list, counters, drops, port, level list|reload|check|set, policy "
-                    "list|show|set|unset|import|export|explain|log|profile|forget, record list|show|export, alarm "
-                    "list, clock accept",
-                    verb));
+    const auto row = std::ranges::find(table(), std::string_view(verb), &entry::name);
+    if (row == table().end()) {
+        std::vector<std::string_view> names;
+        for (const auto& one : table())
+            names.push_back(one.name);
+        const auto near = ops::near_name(verb, names);
+        co_return usage(near.empty() ? fmt::format("unknown verb \"{}\"; known: {}", verb, fmt::join(names, ", "))
+                                     : fmt::format("unknown verb \"{}\": did you mean \"{}\"?", verb, near));
+    }
+    if (auto wrong = wrong_argument(*row, args))
+        co_return usage(std::move(*wrong));
+    if (row->at_once)
+        co_return row->at_once(*this, args, who);
+    co_return co_await row->later(*this, std::move(args), std::move(who));
+}
+
+verb_result verbs::help() const {
+    json all = json::array();
+    for (const auto& row : table())
+        all.push_back(to_json(row));
+    return json{{"verbs", std::move(all)}};
 }
 
 verb_result verbs::version() const {

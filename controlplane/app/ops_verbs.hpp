@@ -65,9 +65,10 @@ public:
 
 private:
     asio::awaitable<verb_result> run(std::string verb, nlohmann::json args, std::string who);
-    [[nodiscard]] std::optional<verb_result> run_at_once(const std::string& verb, nlohmann::json& args,
-                                                         const std::string& who);
+    struct entry;
+    [[nodiscard]] static const std::vector<entry>& table();
     // ops_verbs.cpp
+    [[nodiscard]] verb_result help() const;
     [[nodiscard]] verb_result version() const;
     [[nodiscard]] verb_result status();
     [[nodiscard]] nlohmann::json max_calls() const;
@@ -90,6 +91,9 @@ private:
     [[nodiscard]] verb_result media_show(const nlohmann::json& args) const;
     asio::awaitable<verb_result> media_rekey(nlohmann::json args);
     [[nodiscard]] verb_result call_list() const;
+    [[nodiscard]] verb_result call_show(const nlohmann::json& args) const;
+    [[nodiscard]] verb_result call_drop(const nlohmann::json& args, const std::string& who);
+    [[nodiscard]] nlohmann::json call_json(const callcontrol::call_summary& call) const;
     // counter_verbs.cpp
     [[nodiscard]] verb_result counters() const;
     [[nodiscard]] nlohmann::json own_counters() const;

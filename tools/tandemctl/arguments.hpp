@@ -29,11 +29,18 @@ struct arguments {
     unsigned limit = 0;
     bool all = false;
     unsigned media = 0;
-    bool watch = false;
     std::function<result<void>()> chosen;
 };
 
 // policy_arguments.cpp
+// A verb that shows something can show it again and again.
+inline CLI::App* watchable(CLI::App* verb, arguments& a) {
+    verb->add_flag("--watch", a.common.watch, "again and again, until interrupted");
+    verb->add_option("--interval", a.common.interval_s, "seconds between two looks")->check(CLI::Range(0.1, 3600.0));
+    verb->add_option("--count", a.common.rounds, "end after so many looks");
+    return verb;
+}
+
 void level_verbs(CLI::App& app, arguments& a);
 void policy_verbs(CLI::App& app, arguments& a);
 void record_verbs(CLI::App& app, arguments& a);

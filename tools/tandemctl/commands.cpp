@@ -2,18 +2,17 @@
 // What each verb shows. A view is data: columns over the ops socket's results (controlplane/app/README.md).
 #include "tools/tandemctl/commands.hpp"
 
-#include <csignal>
 #include <cstdio>
 #include <fmt/core.h>
 #include <functional>
 #include <map>
-#include <time.h>
 #include <unistd.h>
 #include <vector>
 
 #include "controlplane/app/ops_protocol.hpp"
 #include "dataplane/api/drops.hpp"
 #include "tools/tandemctl/display.hpp"
+#include "tools/tandemctl/observer_link.hpp"
 #include "tools/tandemctl/policy_commands.hpp"
 #include "tools/tandemctl/psk_file.hpp"
 #include "tools/tandemctl/stats_view.hpp"
@@ -146,6 +145,13 @@ const columns call_columns{{"CALL-ID", "call_id"},
                            {"ACTIVE", "active", form::yes_no},
                            {"TIME", "seconds", form::duration},
                            {"MEDIA", "media"}};
+const columns call_fields{{"call-id", "call_id"},
+                          {"caller", "caller"},
+                          {"callee", "callee"},
+                          {"level", "level"},
+                          {"decided by", "decided_by"},
+                          {"active", "active", form::yes_no},
+                          {"time", "seconds", form::duration}};
 const columns leg_columns{{"LEG", "kind"},
                           {"UNIT", "unit"},
                           {"LOCAL RTP", "local_rtp"},
@@ -230,12 +236,23 @@ const std::map<std::string, view, std::less<>> views{
                             cell(r.value("epochs", json()), form::text));
      }},
     {"call list", list_of("calls", call_columns, "no calls")},
+    {"call show",
+     [](const json& r) {
+         std::string text = fields(r, call_fields);
+         for (const auto& media : r.value("media", json::array()))
+             text +=
+                 "\n" + fields(media, media_fields) + table(media.value("legs", json::array()), leg_columns, "no legs");
+         return text;
+     }},
+    {"call drop",
+     [](const json& r) { return fmt::format("call {} ended\n", cell(r.value("call_id", json()), form::text)); }},
     {"port", list_of("ports", port_columns, "no ports: the data plane is not connected")},
     {"counters", list_of("counters", counter_columns, "no counters")},
 };
 
 void print(const settings& s, const json& r, const view& as) {
-    const auto text = s.as_json ? r.dump(2, ' ', false, json::error_handler_t::replace) + "\n" : as(r);
+    const int indent = s.watch ? -1 : 2; // a line a look
+    const auto text = s.as_json ? r.dump(indent, ' ', false, json::error_handler_t::replace) + "\n" : as(r);
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
 }
@@ -277,8 +294,6 @@ json strangers(const json& media) {
     return out;
 }
 
-volatile std::sig_atomic_t interrupted = 0;
-
 // Adds "rate" to each counter.
 void add_rates(json& now, const json& before, double seconds) {
     for (std::size_t i = 0; i < now["counters"].size(); ++i) {
@@ -306,13 +321,31 @@ std::string instance_of(const settings& s) {
     return status && status->contains("instance") ? status->value("instance", "main") : "main";
 }
 
-result<void> show(const settings& s, const std::string& verb, const json& arguments) {
-    const auto answer = ops_client(s.run_dir, s.patience).request(verb, arguments);
-    if (!answer)
-        return tl::unexpected(answer.error());
-    const auto here = views.find(verb);
-    print(s, *answer, here != views.end() ? here->second : policy_views().at(verb));
+result<void> repeat(const settings& s, const std::function<result<void>()>& look) {
+    if (!s.watch)
+        return look();
+    end_by_signal();
+    const bool screen = !s.as_json && isatty(STDOUT_FILENO) == 1;
+    for (unsigned round = 0; !signalled() && (s.rounds == 0 || round < s.rounds); ++round) {
+        if (round > 0)
+            usleep(static_cast<useconds_t>(s.interval_s * 1e6)); // a signal ends it
+        if (screen)
+            fmt::print("\033[H\033[2J");
+        if (auto done = look(); !done)
+            return done;
+    }
     return {};
+}
+
+result<void> show(const settings& s, const std::string& verb, const json& arguments) {
+    return repeat(s, [&]() -> result<void> {
+        const auto answer = ops_client(s.run_dir, s.patience).request(verb, arguments);
+        if (!answer)
+            return tl::unexpected(answer.error());
+        const auto here = views.find(verb);
+        print(s, *answer, here != views.end() ? here->second : policy_views().at(verb));
+        return {};
+    });
 }
 
 result<void> unit_add(const settings& s, const unit_options& o) {
@@ -359,11 +392,10 @@ result<void> unit_add(const settings& s, const unit_options& o) {
     return {};
 }
 
-result<void> drops(const settings& s, const std::string& reason) {
-    const auto segment = stats_view::open(stats_view::path_of(instance_of(s)));
-    if (!segment)
-        return tl::unexpected(segment.error());
-    auto all = segment->drops();
+namespace {
+
+result<void> drops_now(const settings& s, const stats_view& segment, const std::string& reason) {
+    auto all = segment.drops();
     if (reason.empty()) {
         print(s, all, drops_view);
         return {};
@@ -388,47 +420,39 @@ result<void> drops(const settings& s, const std::string& reason) {
     return {};
 }
 
-result<void> counters(const settings& s, bool watch) {
+} // namespace
+
+result<void> drops(const settings& s, const std::string& reason) {
     const auto segment = stats_view::open(stats_view::path_of(instance_of(s)));
     if (!segment)
         return tl::unexpected(segment.error());
-    if (!watch) {
-        auto all = segment->counters();
+    return repeat(s, [&] { return drops_now(s, *segment, reason); });
+}
+
+result<void> counters(const settings& s) {
+    const auto segment = stats_view::open(stats_view::path_of(instance_of(s)));
+    if (!segment)
+        return tl::unexpected(segment.error());
+    json before;
+    return repeat(s, [&]() -> result<void> {
+        auto now = segment->counters();
         // The control plane's own, where it answers; the workers' do not need it.
         if (const auto own = ops_client(s.run_dir, std::chrono::seconds(2)).request("counters", json::object());
             own && own->contains("control"))
-            all["control"] = (*own)["control"];
-        print(s, all, [](const json& r) {
+            now["control"] = (*own)["control"];
+        if (s.watch)
+            add_rates(now, before, s.interval_s);
+        print(s, now, [&](const json& r) {
             json happened = json::array();
             for (const auto& row : r.value("control", json::array()))
                 if (row.value("total", 0ULL) != 0)
                     happened.push_back(row);
-            return views.at("counters")(r) +
+            return (s.watch ? watch_view(r) : views.at("counters")(r)) +
                    (r.contains("control") ? "\n" + table(happened, own_columns, "nothing was counted") : std::string());
         });
-        return {};
-    }
-    std::signal(SIGINT, [](int) { interrupted = 1; });
-    std::signal(SIGTERM, [](int) { interrupted = 1; });
-    const bool screen = !s.as_json && isatty(STDOUT_FILENO) == 1;
-    json before;
-    for (unsigned round = 0; interrupted == 0 && (s.rounds == 0 || round < s.rounds); ++round) {
-        auto now = segment->counters();
-        add_rates(now, before, s.interval_s);
-        if (s.as_json)
-            fmt::print("{}\n", now.dump());
-        else
-            fmt::print("{}{}\n", screen ? "\033[H\033[2J" : "", watch_view(now));
-        std::fflush(stdout);
         before = std::move(now);
-        if (s.rounds != 0 && round + 1 == s.rounds)
-            break;
-        const timespec pause{
-            static_cast<time_t>(s.interval_s),
-            static_cast<long>((s.interval_s - static_cast<double>(static_cast<time_t>(s.interval_s))) * 1e9)};
-        nanosleep(&pause, nullptr);
-    }
-    return {};
+        return {};
+    });
 }
 
 result<void> version(const settings& s) {

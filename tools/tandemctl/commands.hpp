@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string>
 
 #include "tools/tandemctl/ops_client.hpp"
@@ -14,11 +15,14 @@ struct settings {
     std::string instance; // empty: the control plane's, else "main"
     bool as_json = false;
     double interval_s = 1.0;
+    bool watch = false;                                            // again and again
     unsigned rounds = 0;                                           // of --watch; 0 = until interrupted
     std::chrono::milliseconds patience = std::chrono::seconds(15); // for an answer
 };
 
 // A verb of the ops socket that needs no more than its arguments; `view` names how it is shown (commands.cpp).
+// Once, or with --watch again and again, until interrupted or something fails.
+[[nodiscard]] result<void> repeat(const settings&, const std::function<result<void>()>& look);
 [[nodiscard]] result<void> show(const settings&, const std::string& verb, const json& arguments);
 
 struct unit_options {
@@ -28,7 +32,7 @@ struct unit_options {
 };
 [[nodiscard]] result<void> unit_add(const settings&, const unit_options&);
 [[nodiscard]] result<void> drops(const settings&, const std::string& reason);
-[[nodiscard]] result<void> counters(const settings&, bool watch);
+[[nodiscard]] result<void> counters(const settings&);
 [[nodiscard]] result<void> version(const settings&);
 // The data plane's instance: given, or the control plane's, else "main".
 [[nodiscard]] std::string instance_of(const settings&);

@@ -6,8 +6,9 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
+#include "controlplane/app/near_name.hpp"
 #include "tools/tandemctl/arguments.hpp"
 
 namespace {
@@ -31,11 +32,8 @@ void plain_verbs(CLI::App& app, arguments& a) {
     dropped->add_option("reason", a.reason, "only this one; wrong_source: by call, too");
     dropped->callback([&a] { a.chosen = [&a] { return drops(a.common, a.reason); }; });
     auto* counting = app.add_subcommand("counters", "the workers' counters, from the stats segment");
-    counting->add_flag("--watch", a.watch, "again and again, with rates, until interrupted");
-    counting->add_option("--interval", a.common.interval_s, "seconds between two looks")
-        ->check(CLI::Range(0.1, 3600.0));
-    counting->add_option("--count", a.common.rounds, "end after so many looks");
-    counting->callback([&a] { a.chosen = [&a] { return counters(a.common, a.watch); }; });
+    watchable(counting, a);
+    counting->callback([&a] { a.chosen = [&a] { return counters(a.common); }; });
     app.add_subcommand("version", "of the tool and of what it reaches")->callback([&a] {
         a.chosen = [&a] { return version(a.common); };
     });
@@ -43,10 +41,8 @@ void plain_verbs(CLI::App& app, arguments& a) {
 
 void sight_verbs(CLI::App& app, arguments& a) {
     auto* worker = app.add_subcommand("worker", "how each worker spends its time: busy share, cycles, bursts");
-    worker->add_flag("--watch", a.watch, "again and again, over each interval, until interrupted");
-    worker->add_option("--interval", a.common.interval_s, "seconds between two looks")->check(CLI::Range(0.1, 3600.0));
-    worker->add_option("--count", a.common.rounds, "end after so many looks");
-    worker->callback([&a] { a.chosen = [&a] { return tandem::ctl::worker(a.common, a.watch); }; });
+    watchable(worker, a);
+    worker->callback([&a] { a.chosen = [&a] { return tandem::ctl::worker(a.common, a.common.watch); }; });
 
     auto* trace = app.add_subcommand("trace", "the next packets' way through the stages, with verdicts; no payload");
     trace->add_option("N", a.trace.packets, "packets")
@@ -157,6 +153,15 @@ void call_verbs(CLI::App& app, arguments& a) {
     call->add_subcommand("list", "all calls")->callback([&a] {
         a.chosen = [&a] { return show(a.common, "call list", json::object()); };
     });
+    for (const auto* verb : {"show", "drop"}) {
+        auto* one = call->add_subcommand(verb, std::string(verb) == "show"
+                                                   ? "one call with its media"
+                                                   : "ends its media, as a delete by the SIP proxy does");
+        one->add_option("CALL-ID", a.call_id, "as `call list` says it")->required();
+        one->callback([&a, verb] {
+            a.chosen = [&a, verb] { return show(a.common, std::string("call ") + verb, {{"call_id", a.call_id}}); };
+        });
+    }
     auto* alarm = app.add_subcommand("alarm", "what needs somebody now")->require_subcommand(1);
     alarm->add_subcommand("list", "alarms that stand")->callback([&a] {
         a.chosen = [&a] { return show(a.common, "alarm list", json::object()); };
@@ -164,6 +169,46 @@ void call_verbs(CLI::App& app, arguments& a) {
     auto* clock = app.add_subcommand("clock", "the gateway's clock")->require_subcommand(1);
     clock->add_subcommand("accept", "it is right, whatever alarm `clock` says: records go by their age again")
         ->callback([&a] { a.chosen = [&a] { return show(a.common, "clock accept", json::object()); }; });
+}
+
+// Every verb that only shows a table.
+void watch_tables(CLI::App& at, arguments& a) {
+    for (auto* one : at.get_subcommands([](const CLI::App*) { return true; })) {
+        const auto name = one->get_name();
+        if (name == "list" || name == "show" || name == "status" || name == "port" || name == "drops")
+            watchable(one, a);
+        else
+            watch_tables(*one, a);
+    }
+}
+
+// What was typed where a verb should be, and the verb that is likely meant or those there are.
+std::string suggestion(const CLI::App& app, int argc, char** argv) {
+    const auto* at = &app;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view word = argv[i];
+        if (word.starts_with('-')) {
+            const auto* option = app.get_option_no_throw(argv[i]);
+            i += option != nullptr && option->get_expected_max() > 0 ? 1 : 0; // its value
+            continue;
+        }
+        std::vector<std::string_view> names;
+        const CLI::App* next = nullptr;
+        for (const auto* one : at->get_subcommands([](const CLI::App*) { return true; })) {
+            names.push_back(one->get_name());
+            if (word == one->get_name())
+                next = one;
+        }
+        if (names.empty()) // a verb's arguments
+            break;
+        if (next == nullptr) {
+            const auto near = tandem::ops::near_name(word, names);
+            return near.empty() ? fmt::format("unknown verb '{}'; there are {}", word, fmt::join(names, ", "))
+                                : fmt::format("unknown verb '{}': did you mean '{}'?", word, near);
+        }
+        at = next;
+    }
+    return {};
 }
 
 int report(const error& e, bool as_json) {
@@ -203,6 +248,7 @@ int main(int argc, char** argv) {
     level_verbs(app, a);
     policy_verbs(app, a);
     record_verbs(app, a);
+    watch_tables(app, a);
     sip_verbs(app, a);
     try {
         app.parse(argc, argv);
@@ -211,7 +257,9 @@ int main(int argc, char** argv) {
     } catch (const CLI::Success& e) { // --help
         return app.exit(e);
     } catch (const CLI::ParseError& e) {
-        return report({failure::usage, std::string(e.what()) + " (see tandemctl --help)"}, a.common.as_json);
+        const auto meant = suggestion(app, argc, argv);
+        return report({failure::usage, (meant.empty() ? e.what() : meant) + " (see tandemctl --help)"},
+                      a.common.as_json);
     } catch (const std::exception& e) {
         return report({failure::failed, e.what()}, a.common.as_json);
     }
