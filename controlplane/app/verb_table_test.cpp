@@ -27,7 +27,7 @@ TEST(VerbTable, ArgumentsAreThoseOfTheRowAndOfItsTypes) {
 TEST(VerbTable, ANameThatIsNearIsMeant) {
     const std::vector<std::string_view> names{"status", "unit show", "unit add", "call list"};
     EXPECT_EQ(ops::near_name("stauts", names), "status");
-    EXPECT_EQ(ops::near_name("unit shwo", names), "unit show");
+    EXPECT_EQ(ops::near_name("unit shown", names), "unit show");
     EXPECT_EQ(ops::near_name("calls list", names), "call list");
     EXPECT_EQ(ops::near_name("frobnicate", names), "");
     EXPECT_EQ(ops::near_name("", names), "");

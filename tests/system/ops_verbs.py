@@ -52,7 +52,7 @@ def refused(gw, words, text, status=2):
 
 
 def wrong_over_the_socket(gw):
-    for verb, args, text in (("media shwo", {}, 'did you mean "media show"?'), ("nonsense", {}, "known: help, version, status"),
+    for verb, args, text in (("media shown", {}, 'did you mean "media show"?'), ("nonsense", {}, "known: help, version, status"),
                              ("media show", {"idd": 1}, 'media show takes no argument "idd"; it takes id'),
                              ("media show", {"id": "x"}, '"id" must be a number')):
         try:
