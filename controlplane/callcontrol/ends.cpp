@@ -120,6 +120,20 @@ void server::state::forget_branch(const std::shared_ptr<live_call>& live, std::u
     put(*live);
 }
 
+// Lines of a first offer that none of those who answered took: nobody answers so late.
+void server::state::release_rejected(live_call& live, std::chrono::steady_clock::time_point offered_before) {
+    std::vector<media::media_id> over;
+    for (auto& c : live.branches)
+        for (auto& line : c.lines)
+            if (c.answered && c.opening && !c.reoffered && c.offered < offered_before && line.id != 0 && !line.answered)
+                over.push_back(std::exchange(line.id, 0));
+    if (over.empty())
+        return;
+    live.ended.insert(live.ended.end(), over.begin(), over.end()); // for whom has the call's turn
+    close_media(over, "rejected in the answer");
+    put(live);
+}
+
 void server::state::put(const live_call& live) {
     store.put(live.call_id, save(live.branches));
 }

@@ -64,6 +64,30 @@ TEST_F(Forks, KeysBelongToTheirBranch) {
     EXPECT_FALSE(asked(2).legs[1].remote_rtp) << "the other one still rings";
 }
 
+// Who answers first, a fork or an announcement, may have no use for a line that the next one takes.
+TEST_F(Forks, ALineThatTheFirstAnswerRejectsIsStillThere) {
+    const std::string video = "m=video 4002 RTP/AVP 96\r\n", none = "m=video 0 RTP/AVP 96\r\n";
+    more_settings.offer_timeout = std::chrono::milliseconds(100);
+    boot();
+    ASSERT_EQ(offer("c", caller + video).text_of("result"), "ok");
+    ASSERT_EQ(answered("t0", sdp("198.51.100.4", 6000) + none).text_of("result"), "ok");
+    const auto taken = answered("t1", sdp("198.51.100.3", 5000) + video);
+    EXPECT_EQ(taken.text_of("sdp").find("m=video 0"), std::string_view::npos) << taken.text_of("sdp");
+    EXPECT_EQ(asked(2).legs[1].remote_rtp->port, 4002);
+    ASSERT_EQ(answered("t0", sdp("198.51.100.4", 6000) + none).text_of("result"), "ok");
+    receive(std::chrono::milliseconds(5));
+    EXPECT_FALSE(relay.open_media.contains(2)) << "it was taken, and is no more";
+    end({});
+
+    ASSERT_EQ(offer("c", caller + video).text_of("result"), "ok");
+    ASSERT_EQ(answered("t0", sdp("198.51.100.4", 6000) + none).text_of("result"), "ok");
+    for (int tries = 0; tries < 200 && relay.open_media.contains(4); ++tries)
+        receive(std::chrono::milliseconds(20));
+    EXPECT_FALSE(relay.open_media.contains(4)) << "nobody answers any more";
+    EXPECT_TRUE(alive());
+    EXPECT_TRUE(relay.open_media.contains(3));
+}
+
 TEST_F(Forks, WhicheverAnswersIsTakenByItsOwnTransport) {
     for (const auto& [one, two] : {std::pair{"RTP/AVP", "RTP/SAVP"}, {"RTP/SAVP", "RTP/AVP"}})
         for (const auto* who : {"br.0", "br.1"}) {

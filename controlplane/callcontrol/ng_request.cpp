@@ -176,6 +176,10 @@ bool read_replace(std::string_view word, request& out) {
         out.replace_username = true;
     else if (what == "session-name")
         out.replace_session_name = true;
+    else if (what == "sdp-version" || what == "SDP-version")
+        out.replace_version = true;
+    else if (what == "zero-address")
+        out.replace_zero_address = true;
     else
         return what == "session-connection"; // always replaced
     return true;
@@ -272,6 +276,12 @@ private:
             out_.fatal = true;
         else if (flag == "loop-protect")
             out_.loop_protect = true;
+        else if (flag == "no-rtcp-attribute")
+            out_.rtcp_attribute = false;
+        else if (flag == "full-rtcp-attribute")
+            out_.full_rtcp_attribute = true;
+        else if (flag == "strip-extmap")
+            out_.strip_extmap = true;
         else if (flag == "asymmetric")
             out_.learning = media::learning::off;
         else if (flag == "strict-source")
