@@ -89,6 +89,8 @@ TEST_F(Asker, WhatIsNotDoneIsSaidAndCounted) {
               "Not supported, ignored: flag record-call, flag no-such-thing, key ptime, key T.38");
     EXPECT_EQ(warning({{"ICE", "force"}, {"replace", bencode::list{"origin", "no-such"}}}),
               "Not supported, ignored: key ICE=force, key replace=no-such");
+    EXPECT_EQ(warning({{"delete-delay", 0}}), "");
+    EXPECT_EQ(warning({{"delete delay", "30"}}), "Not supported, ignored: key delete-delay=30");
     EXPECT_EQ(warning({{"transport-protocol", "UDP/X"}, {"SDES", bencode::list{"nonew"}}}),
               "Not supported, ignored: key transport-protocol=UDP/X, key SDES=nonew");
     const auto& counts = server->ignored().each();

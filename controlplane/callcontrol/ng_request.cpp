@@ -191,6 +191,12 @@ std::optional<asio::ip::address> address(std::string_view text) {
     return fault ? std::nullopt : std::optional(sdp::plain(found));
 }
 
+bool is_zero(const value& item) noexcept {
+    const auto* number = item.integer();
+    const auto* text = item.text();
+    return number != nullptr ? *number == 0 : text != nullptr && *text == "0";
+}
+
 class request_reader {
 public:
     explicit request_reader(request& out) : out_(out) {}
@@ -217,6 +223,8 @@ public:
             });
         else if (key == "limit")
             take_limit(item);
+        else if (key == "delete-delay" && is_zero(item))
+            return; // a call ends at once, always
         else if (text != nullptr) {
             if (!take_text(key, *text) && !is_harmless_key(key, *text))
                 ignore("key", key.size() + text->size() < 40 ? key + '=' + *text : key, out_);
