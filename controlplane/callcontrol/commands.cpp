@@ -262,6 +262,8 @@ asio::awaitable<bencode::value> server::state::offer_in(std::shared_ptr<live_cal
             take_back(*open, known);
         before = known;
     }
+    if (in.from == 0 && !(in.at && live->branches[*in.at].answered))
+        r.callee_offers = is_callees_offer(r);
     auto c = in.at ? before : begin_branch(*live); // all of it or nothing
     if (in.new_tag)
         c.tags[0].clear();

@@ -47,6 +47,28 @@ void server::state::settle_addresses(sdp::session& said, const request& r) const
     }
 }
 
+// Metadata names who called; an offer within a dialogue that begins the call here came in a 200 to an INVITE without
+// SDP. Then it is the callee's where it came from the callee's unit, or not from the caller's.
+bool server::state::is_callees_offer(const request& r) const {
+    if (r.to_tag.empty() || r.callee_offers)
+        return r.callee_offers;
+    const auto unit_of = [&](const std::string& name) {
+        const auto unit = settings.unit_of ? settings.unit_of(name) : name;
+        const auto session = unit.empty() ? std::nullopt : sessions.by_unit(unit);
+        return session && session->up ? session->unit : std::string();
+    };
+    const auto caller = unit_of(r.caller), callee = unit_of(r.callee);
+    if (caller == callee)
+        return false;
+    auto from = r.received_from;
+    if (!from)
+        if (const auto said = sdp::parse(r.sdp))
+            for (const auto& line : said->m_lines)
+                from = line.address;
+    const auto sender = from ? sessions.by_inner(*from) : std::nullopt;
+    return from && (caller.empty() ? sender && sender->unit == callee : !sender || sender->unit != caller);
+}
+
 // Whoever says a unit's address speaks for it only from the unit: an SDP is anybody's to write.
 outcome<void> server::state::check_unit(const std::string& unit, const request& r) const {
     if (!r.received_from) {

@@ -147,6 +147,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
 
 private:
     // places.cpp
+    [[nodiscard]] bool is_callees_offer(const request&) const;
     void settle_addresses(sdp::session& said, const request&) const;
     [[nodiscard]] outcome<void> check_unit(const std::string& unit, const request&) const;
     [[nodiscard]] outcome<place> place_of_sender(const call&, const media_line&, const sdp::media&, side,
