@@ -68,14 +68,13 @@ void turnstile::leave() {
 }
 
 asio::awaitable<std::optional<held_call>> server::state::hold(const std::string& call_id) {
-    const auto at = calls.find(call_id);
-    if (at == calls.end())
-        co_return std::nullopt;
-    auto live = at->second;
-    auto turn = co_await live->turns.enter();
-    if (live->gone)
-        co_return std::nullopt;
-    co_return held_call{std::move(live), std::move(turn)};
+    for (auto at = calls.find(call_id); at != calls.end(); at = calls.find(call_id)) {
+        auto live = at->second;
+        auto turn = co_await live->turns.enter();
+        if (!live->gone)
+            co_return held_call{std::move(live), std::move(turn)};
+    } // it ended meanwhile; an offer that waited with us may have begun it again
+    co_return std::nullopt;
 }
 
 // What was taken for lines that come to nothing: media of their own end, what was taken beside others is given back.
