@@ -26,6 +26,7 @@
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/gateway.hpp"
 #include "controlplane/app/wiping_allocator.hpp"
+#include "controlplane/protocol/one_line_log.hpp"
 #include "controlplane/records/postgres.hpp"
 #include "dataplane/api/service_manager.hpp"
 
@@ -155,7 +156,7 @@ int main(int argc, char** argv) {
         return arguments.exit(error) == 0 ? 0 : 2;
     }
     spdlog::set_default_logger(std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_sink_st>()));
-    spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+    spdlog::set_formatter(std::make_unique<tandem::protocol::one_line_log>("%Y-%m-%dT%H:%M:%S.%e %l %v"));
     const auto settings = tandem::control::load_config(file);
     if (!settings)
         return tandem::control::fail(settings.error());

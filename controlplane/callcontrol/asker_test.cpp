@@ -87,8 +87,19 @@ TEST_F(Asker, WhatIsNotDoneIsSaidAndCounted) {
                        {"ptime", 20},
                        {"T.38", bencode::list{"decode"}}}),
               "Not supported, ignored: flag record-call, flag no-such-thing, key ptime, key T.38");
-    EXPECT_EQ(warning({{"ICE", "force"}, {"replace", bencode::list{"origin", "SDP-version"}}}),
-              "Not supported, ignored: key ICE=force, key replace=SDP-version");
+    EXPECT_EQ(warning({{"ICE", "force"}, {"replace", bencode::list{"origin", "no-such"}}}),
+              "Not supported, ignored: key ICE=force, key replace=no-such");
+    EXPECT_EQ(warning({{"delete-delay", 0}}), "");
+    EXPECT_EQ(
+        warning({{"flags", bencode::dict{{"a", "b"}}},
+                 {"rtcp-mux", bencode::list{bencode::list{"offer"}}},
+                 {"replace", 5},
+                 {"direction", bencode::list{"core"}},
+                 {"received-from", bencode::list{"IP4"}},
+                 {"limit", "x"}}),
+        "Not supported, ignored: key flags, key rtcp-mux, key replace, key direction, key received-from, key limit")
+        << "values that such a key cannot have";
+    EXPECT_EQ(warning({{"delete delay", "30"}}), "Not supported, ignored: key delete-delay=30");
     EXPECT_EQ(warning({{"transport-protocol", "UDP/X"}, {"SDES", bencode::list{"nonew"}}}),
               "Not supported, ignored: key transport-protocol=UDP/X, key SDES=nonew");
     const auto& counts = server->ignored().each();

@@ -29,6 +29,61 @@ bool between(const call& c, const request& r) {
     return from && to && *from != *to;
 }
 
+bool owns(const call& c, const media::endpoint& where) {
+    for (const auto* some : {&c.lines, c.reoffered ? &*c.reoffered : &c.lines})
+        for (const auto& line : *some)
+            for (const auto& local : line.local)
+                if (line.id != 0 && local.rtp == where)
+                    return true;
+    return false;
+}
+
+// Whether it is a port of ours, on whichever branch.
+bool is_own(const std::vector<call>& all, const media::endpoint& where) {
+    return std::any_of(all.begin(), all.end(), [&](const call& c) { return owns(c, where); });
+}
+
+// Where the media of this message's sender are.
+std::optional<media::endpoint> place_in(const request& r) {
+    if (const auto said = sdp::parse(r.sdp))
+        for (const auto& line : said->m_lines)
+            if (!line.rejected())
+                return media::endpoint{line.address, line.port};
+    return {};
+}
+
+// The dialogue between these two, said by who has this tag. Where it passes us more than once (a spiral), in the pass
+// whose party was where this one is; who moved is none of our own ports.
+template <class F>
+spot in_pass(const std::vector<call>& all, const request& r, const std::string& sender, F fits) {
+    const auto fit = [&](const call& c) { return between(c, r) && fits(c); };
+    const auto at = newest(all, fit);
+    if (std::count_if(all.begin(), all.end(), fit) < 2)
+        return at;
+    const auto here = place_in(r);
+    if (!here)
+        return at;
+    const auto was_there = [&](const call& c, auto right) {
+        const auto s = c.side_of(sender).value_or(0);
+        return fit(c) && std::any_of(c.lines.begin(), c.lines.end(), [&](const media_line& line) {
+                   const auto& leg = line.legs[s];
+                   return leg.rtp && right(leg.rtp->port, leg.source.signalled.value_or(leg.rtp->address));
+               });
+    };
+    if (const auto same = newest(all, [&](const call& c) {
+            return was_there(c, [&](auto port, const auto& address) {
+                return media::endpoint{address, port} == *here;
+            });
+        }))
+        return same;
+    if (!is_own(all, *here))
+        if (const auto outside = newest(all, [&](const call& c) {
+                return was_there(c, [&](auto port, const auto& address) { return !is_own(all, {address, port}); });
+            }))
+            return outside;
+    return at;
+}
+
 bool same_branch(const call& c, const request& r) {
     return !r.via_branch.empty() && c.via_branch == r.via_branch;
 }
@@ -42,7 +97,7 @@ tl::unexpected<reason> stranger() {
 }
 
 outcome<offered_place> in_dialogue(const std::vector<call>& all, const request& r) {
-    if (const auto at = newest(all, [&](const call& c) { return between(c, r); }))
+    if (const auto at = in_pass(all, r, r.from_tag, [](const call&) { return true; }))
         return offered_place{at, *all[*at].side_of(r.from_tag)};
     // Its first word to us in this dialogue: a callee whose offer comes before an answer, or came in a 200.
     if (const auto known = newest(all, [&](const call& c) { return has(c, r.to_tag); })) {
@@ -69,6 +124,8 @@ offered_place of_caller(const std::vector<call>& all, const request& r) {
     auto at = newest(all, [&](const call& c) { return c.via_branch == r.via_branch; });
     if (!at && r.via_branch.empty())
         at = newest(all, [&](const call& c) { return &c == &chief(all); });
+    if (const auto here = at ? place_in(r) : std::nullopt; here && is_own(all, *here))
+        return {std::nullopt, 0, true}; // a spiral: what we offered comes by again
     const bool elsewhere = at && all[*at].answered && !r.callee.empty() && r.callee != all[*at].callee;
     if (elsewhere)
         at.reset(); // the next one has a level, and maybe a unit, of its own
@@ -84,15 +141,7 @@ const call& chief(const std::vector<call>& all) {
 }
 
 bool is_ours(const std::vector<call>& all, const sdp::session& said) {
-    const auto own = [&](const sdp::media& m) {
-        for (const auto& c : all)
-            for (const auto* some : {&c.lines, c.reoffered ? &*c.reoffered : &c.lines})
-                for (const auto& line : *some)
-                    for (const auto& local : line.local)
-                        if (line.id != 0 && local.rtp == media::endpoint{m.address, m.port})
-                            return true;
-        return false;
-    };
+    const auto own = [&](const sdp::media& m) { return is_own(all, {m.address, m.port}); };
     const auto active = [](const sdp::media& m) { return !m.rejected(); };
     return std::any_of(said.m_lines.begin(), said.m_lines.end(), active) &&
            std::all_of(said.m_lines.begin(), said.m_lines.end(),
@@ -126,12 +175,26 @@ outcome<offered_place> find_offered(const std::vector<call>& all, const request&
     return offered_place{again, 0, true, true};
 }
 
+namespace {
+
+// What one pass of a spiral answered comes by at the one before it.
+spot earlier_pass(const std::vector<call>& all, const request& r) {
+    const auto here = all.size() > 1 ? place_in(r) : std::nullopt;
+    if (!here || !is_own(all, *here))
+        return {};
+    const auto is_before = [&](const call& c) { return has(c, r.from_tag) && waits(c) && !owns(c, *here); };
+    return newest(all, is_before);
+}
+
+} // namespace
+
 outcome<std::size_t> find_answered(const std::vector<call>& all, const request& r) {
     const auto knows = [&](const call& c) { return has(c, r.from_tag) || has(c, r.to_tag); };
     const auto mine = [&](const call& c) { return same_branch(c, r) && knows(c); };
+    const auto any = [](const call&) { return true; };
     for (const auto& at : {newest(all, [&](const call& c) { return mine(c) && has(c, r.to_tag); }),
                            newest(all, [&](const call& c) { return mine(c) && waits(c); }), newest(all, mine),
-                           newest(all, [&](const call& c) { return between(c, r); }),
+                           in_pass(all, r, r.to_tag, waits), earlier_pass(all, r), in_pass(all, r, r.to_tag, any),
                            newest(all, [&](const call& c) { return has(c, r.from_tag) && waits(c); }),
                            newest(all, [&](const call& c) { return has(c, r.from_tag); }), newest(all, knows)})
         if (at)

@@ -37,17 +37,6 @@ std::uint16_t next_port(std::uint16_t port) noexcept {
     return static_cast<std::uint16_t>(port == 65'535 ? port : port + 1);
 }
 
-bool is_private(const asio::ip::address& address) {
-    if (address.is_v6())
-        return (address.to_v6().to_bytes()[0] & 0xfe) == 0xfc;
-    const auto ip = address.to_v4().to_uint();
-    return ip >> 24 == 10 || ip >> 20 == 0xac1 || ip >> 16 == 0xc0a8 || ip >> 22 == 0x191; // 100.64.0.0/10
-}
-
-bool is_link_local(const asio::ip::address& address) {
-    return address.is_v6() ? address.to_v6().is_link_local() : address.to_v4().to_uint() >> 16 == 0xa9fe;
-}
-
 // Where the peer receives, and whether that can be believed.
 void read_remote(const sdp::media& from, const request& r, leg& into) {
     into.held = from.held_by_address();
@@ -65,7 +54,7 @@ void read_remote(const sdp::media& from, const request& r, leg& into) {
         into.source.signalled = std::exchange(address, *r.received_from);
         into.learn = true; // the port behind a NAT is not the one in the SDP
     }
-    if (into.where.kind == leg_kind::core && is_link_local(address))
+    if (into.where.kind == leg_kind::core && is_local_only(address))
         into.learn = true;
     into.rtp = media::endpoint{address, from.port};
     // One of another family cannot be reached from this leg's port.
@@ -228,6 +217,18 @@ media::leg_request leg_wish(const leg& from, bool complete) {
 }
 
 } // namespace
+
+bool is_private(const asio::ip::address& address) {
+    if (address.is_v6())
+        return (address.to_v6().to_bytes()[0] & 0xfe) == 0xfc;
+    const auto ip = address.to_v4().to_uint();
+    return ip >> 24 == 10 || ip >> 20 == 0xac1 || ip >> 16 == 0xc0a8 || ip >> 22 == 0x191; // 100.64.0.0/10
+}
+
+bool is_local_only(const asio::ip::address& address) {
+    return address.is_loopback() ||
+           (address.is_v6() ? address.to_v6().is_link_local() : address.to_v4().to_uint() >> 16 == 0xa9fe);
+}
 
 std::optional<side> call::side_of(const std::string& tag) const {
     for (const side s : {0U, 1U})
@@ -405,6 +406,10 @@ sdp::rewrite_options rewrite_options_of(const request& r) {
     out.replace_origin = r.replace_origin;
     out.replace_username = r.replace_username;
     out.replace_session_name = r.replace_session_name;
+    out.zero_address = r.replace_zero_address;
+    out.rtcp_attribute = r.rtcp_attribute;
+    out.full_rtcp_attribute = r.full_rtcp_attribute;
+    out.strip_extmap = r.strip_extmap;
     out.key_lifetime = r.sdes_lifetime;
     return out;
 }

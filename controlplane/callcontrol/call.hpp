@@ -71,6 +71,12 @@ struct media_line {
     std::array<media::leg_local, 2> local;
 };
 
+// The version in the o= that a side was shown, where we count it (replace: sdp-version), and of what.
+struct shown_version {
+    std::optional<std::uint64_t> number;
+    std::size_t of = 0; // a hash of that SDP without its version; not saved: after a restart it counts on
+};
+
 // A call, or one branch of it where it forked (branches.hpp).
 struct call {
     std::string call_id;
@@ -92,6 +98,7 @@ struct call {
     side offerer = 0;                                  // of the last offer
     bool opening = false;                              // that had no to-tag: who answers it need not be who did before
     bool answered = false;
+    std::array<shown_version, 2> versions;
     // Of the last offer: what to tell its sender in the answer.
     bool accept_mux = false, refuse_mux = false;
 
@@ -128,6 +135,11 @@ struct line_plan {
                                             const place& from_where, const place& to_where, const request&);
 // Reads one m= line of the answer. False = rejected.
 [[nodiscard]] outcome<bool> take_answer(const call&, media_line&, const sdp::media&, side from, const request&);
+
+// An address of a private network (RFC 1918, 6598, 4193).
+[[nodiscard]] bool is_private(const asio::ip::address&);
+// An address that nobody beyond the sender's own link or host can send to.
+[[nodiscard]] bool is_local_only(const asio::ip::address&);
 
 // For the relay, from what the line knows; remotes and keys only where `complete`.
 [[nodiscard]] media::media_request relay_request(const call&, const media_line&, bool complete);

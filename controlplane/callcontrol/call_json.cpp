@@ -196,7 +196,11 @@ void write(json_out& to, const call& c) {
         .field("answered", c.answered)
         .field("accept_mux", c.accept_mux)
         .field("refuse_mux", c.refuse_mux)
-        .key("lines");
+        .key("versions")
+        .open('[');
+    for (const auto& one : c.versions)
+        to.value(one.number ? std::to_string(*one.number) : std::string());
+    to.close(']').key("lines");
     write(to, c.lines);
     if (c.reoffered) {
         to.key("reoffered");
@@ -233,6 +237,10 @@ call to_call(const json& from) {
     c.answered = from.at("answered").get<bool>();
     c.accept_mux = from.at("accept_mux").get<bool>();
     c.refuse_mux = from.at("refuse_mux").get<bool>();
+    if (const auto kept = from.find("versions"); kept != from.end())
+        for (const side s : {0U, 1U})
+            if (const auto text = kept->at(s).get<std::string>(); !text.empty())
+                c.versions[s].number = std::stoull(text);
     c.lines = to_lines(from.at("lines"));
     if (const auto wanted = from.find("reoffered"); wanted != from.end())
         c.reoffered = to_lines(*wanted);

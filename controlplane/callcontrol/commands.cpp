@@ -19,15 +19,6 @@ using media::leg_kind;
 
 constexpr auto say_refusals_every = std::chrono::seconds(10);
 
-// Logical interface names that mean "behind an agent".
-bool names_unit(std::string_view interface) {
-    return interface == "unit" || interface == "inner" || interface == "access";
-}
-
-tl::unexpected<reason> refuse(reason why) {
-    return tl::unexpected(std::move(why));
-}
-
 bencode::value sdp_reply(std::string body) {
     auto reply = ok_reply();
     reply.add("sdp", std::move(body));
@@ -95,104 +86,6 @@ call server::state::begin_branch(const live_call& live) const {
     return c;
 }
 
-// Whoever says a unit's address speaks for it only from the unit: an SDP is anybody's to write.
-outcome<void> server::state::check_unit(const std::string& unit, const request& r) const {
-    if (!r.received_from) {
-        if (settings.received_from_optional)
-            return {};
-        return refuse(
-            fmt::format("The SDP names an inner address of unit \"{}\", but the request has no received-from: "
-                        "the proxy must tell where the SIP message came from",
-                        unit));
-    }
-    const auto from = sessions.by_inner(*r.received_from);
-    if (from && from->unit == unit)
-        return {};
-    return refuse(
-        fmt::format("The SDP names an inner address of unit \"{}\", but the SIP message came from {}, which is "
-                    "none of them",
-                    unit, r.received_from->to_string()));
-}
-
-outcome<place> server::state::place_of_sender(const call& c, const media_line& line, const sdp::media& from, side s,
-                                              const request& r) const {
-    auto session = sessions.by_inner(from.address);
-    if (!session && from.held_by_address()) {
-        if (line.id != 0) {
-            const auto& where = line.legs[s].where;
-            if (where.kind == leg_kind::unit)
-                if (auto fine = check_unit(where.unit, r); !fine)
-                    return tl::unexpected(std::move(fine.error()));
-            return where;
-        }
-        if (r.received_from)
-            session = sessions.by_inner(*r.received_from);
-    }
-    if (session) {
-        if (auto fine = check_unit(session->unit, r); !fine)
-            return tl::unexpected(std::move(fine.error()));
-        const bool ipv6 = from.held_by_address() && r.received_from ? r.received_from->is_v6() : from.address.is_v6();
-        return place{leg_kind::unit, session->unit, {}, ipv6};
-    }
-    if (names_unit(c.interfaces[s]))
-        return refuse(
-            fmt::format("direction says \"{}\", but {} is no session's inner address: is the agent up, and does "
-                        "the phone put its inner address into the SDP?",
-                        c.interfaces[s], from.address.to_string()));
-    if (settings.is_inner && settings.is_inner(from.address))
-        return refuse(fmt::format("{} is an inner address of a unit without a session: its primary must be up first",
-                                  from.address.to_string()));
-    return place{
-        leg_kind::core, {}, c.interfaces[s].empty() ? settings.core_interface : c.interfaces[s], from.address.is_v6()};
-}
-
-outcome<place> server::state::place_of_other(const call& c, const media_line& line, const sdp::media& from, side sender,
-                                             const request& r) const {
-    const side s = other(sender);
-    if (line.answered && line.id != 0 && !c.opening)
-        return line.legs[s].where;
-    for (const auto& sibling : c.lines) // a line added to a running call goes where the others go
-        if (sibling.answered && sibling.id != 0 && !c.opening)
-            return sibling.legs[s].where;
-    const auto& id = c.id_of(s);
-    const auto& name = c.interfaces[s];
-    const bool want_v6 = r.ipv6.value_or(from.address.is_v6());
-    if (name.empty() || names_unit(name)) {
-        const auto unit = settings.unit_of ? settings.unit_of(id) : id;
-        const auto session = unit.empty() ? std::nullopt : sessions.by_unit(unit);
-        if (session && session->up && !session->inner.empty()) {
-            const bool have = std::any_of(session->inner.begin(), session->inner.end(),
-                                          [&](const auto& address) { return address.is_v6() == want_v6; });
-            return place{leg_kind::unit, session->unit, {}, have ? want_v6 : session->inner.front().is_v6()};
-        }
-        if (!name.empty())
-            return refuse(fmt::format("direction says \"{}\", but unit \"{}\" has no session that is up", name, id));
-    }
-    return place{leg_kind::core, {}, name.empty() ? settings.core_interface : name, want_v6};
-}
-
-// The address that the call shows to that side, anchored or not: within a dialogue it stays (RFC 3264 8).
-asio::ip::address server::state::shown_to(const call& c, side s, const request& r) const {
-    for (const auto* some : {&c.lines, c.reoffered ? &*c.reoffered : &c.lines})
-        for (const auto& line : *some)
-            if (line.local[s].rtp.port != 0)
-                return line.local[s].rtp.address;
-    const auto& name = c.interfaces[s];
-    if (name.empty() || names_unit(name))
-        if (const auto session = sessions.by_unit(c.id_of(s)); session && session->up)
-            return session->inner_gateway;
-    const auto& address = names_unit(name) || name.empty() ? settings.core_interface : name;
-    return relay.address_named(address, r.ipv6.value_or(false)).value_or(asio::ip::address());
-}
-
-sdp::rewrite_options server::state::rewriting(const call& c, side to, const request& r) const {
-    auto options = rewrite_options_of(r);
-    options.shown = shown_to(c, to, r);
-    if (r.loop_protect)
-        options.mark = fmt::format("{:016x}", instance);
-    return options;
-}
-
 // Ports for a line whose legs are new or move.
 asio::awaitable<outcome<void>> server::state::take_ports(const call& c, media_line& line) {
     auto opened = co_await relay.open(relay_request(c, line, false));
@@ -210,6 +103,7 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
         co_return refuse(std::move(offered.error()));
     if (auto fine = can_carry(*offered); !fine)
         co_return refuse(std::move(fine.error()));
+    settle_addresses(*offered, r);
     c.offerer = from;
     c.accept_mux = r.mux.demux || r.mux.accept;
     c.refuse_mux = r.mux.reject;
@@ -245,7 +139,7 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const re
         }
         out.push_back(rewrite_for_offer(line, other(from)));
     }
-    co_return sdp::rewrite(*offered, out, rewriting(c, other(from), r));
+    co_return write(c, other(from), r, *offered, out);
 }
 
 // From, or for, a unit that is connected.
@@ -341,7 +235,13 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
         co_return error_reply(found ? fmt::format("Call has {} branches already, no more are taken", most_branches)
                                     : found.error().text);
     }
-    co_return co_await offer_in(live, std::move(r), *found);
+    try {
+        co_return co_await offer_in(live, std::move(r), *found);
+    } catch (...) {
+        if (live->branches.empty()) // the call never began: nobody may find it
+            forget(live, "offer failed");
+        throw;
+    }
 }
 
 // The call passes two proxies that share this gateway (flag loop-protect): what is anchored once is anchored.
@@ -362,6 +262,8 @@ asio::awaitable<bencode::value> server::state::offer_in(std::shared_ptr<live_cal
             take_back(*open, known);
         before = known;
     }
+    if (in.from == 0 && !(in.at && live->branches[*in.at].answered))
+        r.callee_offers = is_callees_offer(r);
     auto c = in.at ? before : begin_branch(*live); // all of it or nothing
     if (in.new_tag)
         c.tags[0].clear();
@@ -427,6 +329,7 @@ asio::awaitable<outcome<std::string>> server::state::run_answer(const live_call&
     auto answered = sdp::parse(r.sdp);
     if (!answered)
         co_return refuse(std::move(answered.error()));
+    settle_addresses(*answered, r);
     const auto& m_lines = answered->m_lines;
     std::vector<sdp::media_rewrite> out(m_lines.size());
     for (auto& one : out)
@@ -448,10 +351,11 @@ asio::awaitable<outcome<std::string>> server::state::run_answer(const live_call&
     for (std::size_t i = 0; i < out.size() && i < taken.size(); ++i)
         if (taken[i])
             out[i] = rewrite_for_answer(c.lines[i], other(from));
-    co_return sdp::rewrite(*answered, out, rewriting(c, other(from), r));
+    co_return write(c, other(from), r, *answered, out);
 }
 
-// All lines that were taken, or none; only then the others end.
+// All lines that were taken, or none; only then the others end. One of a first offer that was never taken keeps its
+// ports: who answers next, a fork or the callee after its announcement, may take it (release_rejected).
 asio::awaitable<outcome<void>> server::state::apply(const live_call& live, call& c, std::vector<bool>& taken) {
     std::vector<media::media_change> changes;
     for (std::size_t i = 0; i < c.lines.size(); ++i)
@@ -468,7 +372,7 @@ asio::awaitable<outcome<void>> server::state::apply(const live_call& live, call&
         auto& line = c.lines[i];
         if (taken[i])
             line.local = (*updated)[n++].legs;
-        else if (line.id != 0)
+        else if (line.id != 0 && (line.answered || !c.opening))
             over.push_back(std::exchange(line.id, 0));
         line.answered = taken[i] = taken[i] && line.id != 0; // one that ended meanwhile is as one that was rejected
     }

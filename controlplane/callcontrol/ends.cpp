@@ -68,14 +68,13 @@ void turnstile::leave() {
 }
 
 asio::awaitable<std::optional<held_call>> server::state::hold(const std::string& call_id) {
-    const auto at = calls.find(call_id);
-    if (at == calls.end())
-        co_return std::nullopt;
-    auto live = at->second;
-    auto turn = co_await live->turns.enter();
-    if (live->gone)
-        co_return std::nullopt;
-    co_return held_call{std::move(live), std::move(turn)};
+    for (auto at = calls.find(call_id); at != calls.end(); at = calls.find(call_id)) {
+        auto live = at->second;
+        auto turn = co_await live->turns.enter();
+        if (!live->gone)
+            co_return held_call{std::move(live), std::move(turn)};
+    } // it ended meanwhile; an offer that waited with us may have begun it again
+    co_return std::nullopt;
 }
 
 // What was taken for lines that come to nothing: media of their own end, what was taken beside others is given back.
@@ -118,6 +117,20 @@ void server::state::forget_branch(const std::shared_ptr<live_call>& live, std::u
     close_media(c->media(), cause);
     std::erase_if(live->branches, [&](const call& one) { return one.branch == branch; });
     put(*live);
+}
+
+// Lines of a first offer that none of those who answered took: nobody answers so late.
+void server::state::release_rejected(live_call& live, std::chrono::steady_clock::time_point offered_before) {
+    std::vector<media::media_id> over;
+    for (auto& c : live.branches)
+        for (auto& line : c.lines)
+            if (c.answered && c.opening && !c.reoffered && c.offered < offered_before && line.id != 0 && !line.answered)
+                over.push_back(std::exchange(line.id, 0));
+    if (over.empty())
+        return;
+    live.ended.insert(live.ended.end(), over.begin(), over.end()); // for whom has the call's turn
+    close_media(over, "rejected in the answer");
+    put(live);
 }
 
 void server::state::put(const live_call& live) {

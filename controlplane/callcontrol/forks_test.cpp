@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "controlplane/callcontrol/ng_fixture.hpp"
+#include "controlplane/callcontrol/sdp.hpp"
 #include "controlplane/callcontrol/sdp_crypto.hpp"
 
 namespace tandem::callcontrol {
@@ -62,6 +63,73 @@ TEST_F(Forks, KeysBelongToTheirBranch) {
     EXPECT_NE(sent_key(asked(1)).find(first.second), std::string::npos);
     EXPECT_EQ(asked(1).legs[1].remote_rtp->address.to_string(), "198.51.100.3");
     EXPECT_FALSE(asked(2).legs[1].remote_rtp) << "the other one still rings";
+}
+
+// The dialogue passes the gateway twice, with what it offered first: each pass has ports of its own, whatever the
+// proxy says of branches, and each change finds its own pass.
+TEST_F(Forks, ASpiralIsTwoPassesOfOneDialogue) {
+    for (const auto& via : {std::string(), std::string("z")}) {
+        const auto pass = [&](const char* which, entries more) {
+            if (!via.empty())
+                more.emplace_back("via-branch", via + which);
+            return more;
+        };
+        const auto text = [](const bencode::value& reply) { return std::string(reply.text_of("sdp")); };
+        const auto at = [](const std::string& body) { // its audio
+            const auto parsed = callcontrol::sdp::parse(body);
+            EXPECT_TRUE(parsed);
+            return parsed ? media::endpoint{parsed->m_lines.at(0).address, parsed->m_lines.at(0).port}
+                          : media::endpoint{};
+        };
+        const auto first = relay.next, second = first + 1;
+        const auto check = [&](const media::endpoint& caller_at, const media::endpoint& callee_at) {
+            EXPECT_EQ(asked(first).legs[0].remote_rtp, caller_at);
+            EXPECT_EQ(asked(first).legs[1].remote_rtp, relay.open_media.at(second).locals.legs[0].rtp);
+            EXPECT_EQ(asked(second).legs[0].remote_rtp, relay.open_media.at(first).locals.legs[1].rtp);
+            EXPECT_EQ(asked(second).legs[1].remote_rtp, callee_at);
+        };
+        const auto callee = sdp("198.51.100.3", 5000), moved = sdp("198.51.100.2", 4040),
+                   away = sdp("198.51.100.7", 5050);
+        const auto one = text(offer("c", caller, pass("1", {})));
+        ASSERT_EQ(offer("c", one, pass("2", {})).text_of("result"), "ok");
+        EXPECT_EQ(relay.open_media.size(), 2U);
+        ASSERT_EQ(answer("c", text(answer("c", callee, pass("2", {}))), pass("1", {})).text_of("result"), "ok");
+        check(at(caller), at(callee));
+        // The caller changes, then the callee, then both are where they were.
+        offer("c", text(offer("c", moved, pass("3", {{"to-tag", "b"}}))), pass("4", {{"to-tag", "b"}}));
+        answer("c", text(answer("c", callee, pass("4", {}))), pass("3", {}));
+        check(at(moved), at(callee));
+        const entries back{{"from-tag", "b"}, {"to-tag", "a"}};
+        offer("c", text(offer("c", away, back)), back);
+        signal("answer", "c", text(signal("answer", "c", moved, back)), back);
+        check(at(moved), at(away));
+        end({});
+        EXPECT_FALSE(alive());
+    }
+}
+
+// Who answers first, a fork or an announcement, may have no use for a line that the next one takes.
+TEST_F(Forks, ALineThatTheFirstAnswerRejectsIsStillThere) {
+    const std::string video = "m=video 4002 RTP/AVP 96\r\n", none = "m=video 0 RTP/AVP 96\r\n";
+    more_settings.offer_timeout = std::chrono::milliseconds(100);
+    boot();
+    ASSERT_EQ(offer("c", caller + video).text_of("result"), "ok");
+    ASSERT_EQ(answered("t0", sdp("198.51.100.4", 6000) + none).text_of("result"), "ok");
+    const auto taken = answered("t1", sdp("198.51.100.3", 5000) + video);
+    EXPECT_EQ(taken.text_of("sdp").find("m=video 0"), std::string_view::npos) << taken.text_of("sdp");
+    EXPECT_EQ(asked(2).legs[1].remote_rtp->port, 4002);
+    ASSERT_EQ(answered("t0", sdp("198.51.100.4", 6000) + none).text_of("result"), "ok");
+    receive(std::chrono::milliseconds(5));
+    EXPECT_FALSE(relay.open_media.contains(2)) << "it was taken, and is no more";
+    end({});
+
+    ASSERT_EQ(offer("c", caller + video).text_of("result"), "ok");
+    ASSERT_EQ(answered("t0", sdp("198.51.100.4", 6000) + none).text_of("result"), "ok");
+    for (int tries = 0; tries < 200 && relay.open_media.contains(4); ++tries)
+        receive(std::chrono::milliseconds(20));
+    EXPECT_FALSE(relay.open_media.contains(4)) << "nobody answers any more";
+    EXPECT_TRUE(alive());
+    EXPECT_TRUE(relay.open_media.contains(3));
 }
 
 TEST_F(Forks, WhicheverAnswersIsTakenByItsOwnTransport) {

@@ -33,6 +33,36 @@ TEST_F(Metadata, Rim16WishReachesTheRelayAndSurvivesARestart) {
     EXPECT_EQ(server->count().metadata_ignored, 0U);
 }
 
+// An INVITE without SDP (RFC 3261 13.2.1): the 200 has the offer, and nobody need say `offerer=callee`.
+TEST_F(Metadata, AnOfferInA200IsTheCalleesByWhereItComesFrom) {
+    const auto in = [](const char* address) { return std::pair{"received-from", bencode::list{"IP4", address}}; };
+    const auto late = [&](const std::string& id, const std::string& who, const char* callee_at, const char* caller_at) {
+        const entries tags{{"from-tag", "b"}, {"to-tag", "a"}};
+        auto more = tags;
+        more.insert(more.end(), {{"metadata", who}, in(callee_at)});
+        for (int copies = 0; copies < 2; ++copies) { // the 200 comes again
+            const auto offered = offer(id, sdp(callee_at, 5000), more);
+            EXPECT_EQ(offered.text_of("result"), "ok") << offered.text_of("error-reason");
+        }
+        more = tags;
+        more.emplace_back(in(caller_at));
+        const auto taken = signal("answer", id, sdp(caller_at, 4000), more);
+        EXPECT_EQ(taken.text_of("result"), "ok") << taken.text_of("error-reason");
+        const auto& m = asked(relay.next - 1);
+        return fake_relay::text(m.legs[0]) + " " + fake_relay::text(m.legs[1]) + " " + m.caller_unit + ">" +
+               m.callee_unit;
+    };
+    EXPECT_EQ(late("u1", "caller=alice;callee=bob", "198.51.100.2", "10.64.0.2"), "core:core unit:alice alice>");
+    EXPECT_EQ(late("u2", "caller=bob;callee=alice", "10.64.0.2", "198.51.100.2"), "unit:alice core:core >alice");
+    EXPECT_EQ(late("u3", "caller=alice;callee=carol", "10.64.0.3", "10.64.0.2"), "unit:carol unit:alice alice>carol");
+    EXPECT_EQ(late("u4", "caller=zoe;callee=bob", "198.51.100.2", "198.51.100.3"), "core:core core:core >");
+    // An INVITE with SDP says who called, whatever name it has.
+    ASSERT_EQ(offer("s", sdp("198.51.100.9", 4000), {{"metadata", "caller=alice;callee=bob"}, in("198.51.100.9")})
+                  .text_of("result"),
+              "ok");
+    EXPECT_EQ(fake_relay::text(asked(relay.next - 1).legs[1]), "core:core");
+}
+
 TEST_F(Metadata, WhatCannotBeIsIgnoredAndCounted) {
     const auto bad =
         "caller=alice;callee=bob;level=hi gh;dialled=*77\x01x;caller-domain=a/b;callee-domain=" + std::string(300, 'x');

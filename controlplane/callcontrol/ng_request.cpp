@@ -18,14 +18,20 @@ std::string normal(std::string_view name) {
     return out;
 }
 
-// Calls `use` with each string of a list, or with each word of a string (both are sent in the field).
+// Calls `use` with each string of a list, or with each word of a string (both are sent in the field). False where there
+// was something else.
 template <class F>
-void each_word(const value& from, F use) {
+bool each_word(const value& from, F use) {
     if (const auto* items = from.items()) {
+        bool only_texts = true;
         for (const auto& item : *items)
             if (const auto* text = item.text())
                 use(std::string_view(*text));
-    } else if (const auto* text = from.text()) {
+            else
+                only_texts = false;
+        return only_texts;
+    }
+    if (const auto* text = from.text()) {
         std::string_view rest = *text;
         while (!rest.empty()) {
             const auto stop = std::min(rest.find(' '), rest.size());
@@ -33,7 +39,9 @@ void each_word(const value& from, F use) {
                 use(rest.substr(0, stop));
             rest.remove_prefix(std::min(stop + 1, rest.size()));
         }
+        return true;
     }
+    return false;
 }
 
 bool plain(char c) noexcept {
@@ -176,6 +184,10 @@ bool read_replace(std::string_view word, request& out) {
         out.replace_username = true;
     else if (what == "session-name")
         out.replace_session_name = true;
+    else if (what == "sdp-version" || what == "SDP-version")
+        out.replace_version = true;
+    else if (what == "zero-address")
+        out.replace_zero_address = true;
     else
         return what == "session-connection"; // always replaced
     return true;
@@ -187,41 +199,65 @@ std::optional<asio::ip::address> address(std::string_view text) {
     return fault ? std::nullopt : std::optional(sdp::plain(found));
 }
 
+bool is_zero(const value& item) noexcept {
+    const auto* number = item.integer();
+    const auto* text = item.text();
+    return number != nullptr ? *number == 0 : text != nullptr && *text == "0";
+}
+
 class request_reader {
 public:
     explicit request_reader(request& out) : out_(out) {}
 
     void take(std::string_view raw_key, const value& item) {
         const auto key = normal(raw_key);
+        if (!take_list(key, item))
+            return;
         const auto* text = item.text();
-        if (key == "flags")
-            each_word(item, [&](std::string_view word) { take_flag(normal(word)); });
-        else if (key == "replace")
-            each_word(item, [&](std::string_view word) { noted("replace=", word, read_replace(word, out_)); });
-        else if (key == "rtcp-mux")
-            each_word(item, [&](std::string_view word) { noted("rtcp-mux=", word, read_mux(word, out_)); });
-        else if (key == "SDES")
-            each_word(item, [&](std::string_view word) { noted("SDES=", word, read_sdes(word, out_, only_seen_)); });
-        else if (key == "supports")
-            take_supports(item);
-        else if (key == "direction")
-            take_direction(item);
-        else if (key == "received-from")
-            each_word(item, [&](std::string_view word) {
-                if (const auto found = address(word))
-                    out_.received_from = found;
-            });
-        else if (key == "limit")
-            take_limit(item);
-        else if (text != nullptr) {
-            if (!take_text(key, *text) && !is_harmless_key(key, *text))
-                ignore("key", key.size() + text->size() < 40 ? key + '=' + *text : key, out_);
-        } else {
+        if (key == "delete-delay" && is_zero(item))
+            return; // a call ends at once, always
+        if (text == nullptr)
             ignore("key", key, out_);
-        }
+        else if (!take_text(key, *text) && !is_harmless_key(key, *text))
+            ignore("key", key.size() + text->size() < 40 ? key + '=' + *text : key, out_);
     }
 
 private:
+    // What has several values. True where it is none of these.
+    bool take_list(const std::string& key, const value& item) {
+        bool fine = true;
+        if (key == "flags")
+            fine = each_word(item, [&](std::string_view word) { take_flag(normal(word)); });
+        else if (key == "replace")
+            fine = each_word(item, [&](std::string_view word) { noted("replace=", word, read_replace(word, out_)); });
+        else if (key == "rtcp-mux")
+            fine = each_word(item, [&](std::string_view word) { noted("rtcp-mux=", word, read_mux(word, out_)); });
+        else if (key == "SDES")
+            fine = each_word(item,
+                             [&](std::string_view word) { noted("SDES=", word, read_sdes(word, out_, only_seen_)); });
+        else if (key == "supports")
+            take_supports(item);
+        else if (key == "direction")
+            fine = take_direction(item);
+        else if (key == "received-from")
+            fine = take_source(item);
+        else if (key == "limit")
+            fine = take_limit(item);
+        else
+            return true;
+        if (!fine) // it is not what such a key holds
+            ignore("key", key, out_);
+        return false;
+    }
+
+    bool take_source(const value& item) {
+        each_word(item, [&](std::string_view word) {
+            if (const auto found = address(word))
+                out_.received_from = found;
+        });
+        return out_.received_from.has_value();
+    }
+
     void noted(const char* key, std::string_view word, bool done) {
         if (!done)
             ignore("key", key + std::string(word), out_);
@@ -272,6 +308,12 @@ private:
             out_.fatal = true;
         else if (flag == "loop-protect")
             out_.loop_protect = true;
+        else if (flag == "no-rtcp-attribute")
+            out_.rtcp_attribute = false;
+        else if (flag == "full-rtcp-attribute")
+            out_.full_rtcp_attribute = true;
+        else if (flag == "strip-extmap")
+            out_.strip_extmap = true;
         else if (flag == "asymmetric")
             out_.learning = media::learning::off;
         else if (flag == "strict-source")
@@ -303,7 +345,7 @@ private:
         return true;
     }
 
-    void take_direction(const value& item) {
+    bool take_direction(const value& item) {
         std::array<std::string, 2> names;
         std::size_t count = 0;
         each_word(item, [&](std::string_view word) {
@@ -312,6 +354,7 @@ private:
         });
         if (count == 2)
             out_.direction = names;
+        return count == 2;
     }
 
     void take_supports(const value& item) {
@@ -320,11 +363,14 @@ private:
                 out_.knows_load_limit |= one.text() != nullptr && normal(*one.text()) == "load-limit";
     }
 
-    void take_limit(const value& item) {
-        if (const auto* number = item.integer(); number != nullptr && *number >= 0)
+    bool take_limit(const value& item) {
+        if (const auto* number = item.integer(); number != nullptr && *number >= 0) {
             out_.limit = static_cast<std::uint32_t>(std::min<std::int64_t>(*number, 1'000'000));
-        else if (const auto* text = item.text())
-            std::from_chars(text->data(), text->data() + text->size(), out_.limit);
+            return true;
+        }
+        const auto* text = item.text();
+        return text != nullptr &&
+               std::from_chars(text->data(), text->data() + text->size(), out_.limit).ec == std::errc{};
     }
 
     request& out_;

@@ -50,6 +50,10 @@ struct request {
     std::optional<media::learning> learning;        // of where this side's media come from
     bool strict_source = false;                     // likewise: the port counts, too
     bool replace_origin = false, replace_username = false, replace_session_name = false;
+    bool replace_version = false;                            // o= counts what we wrote, up by one where it differs
+    bool replace_zero_address = false;                       // hold by c=0.0.0.0 goes on as a direction
+    bool rtcp_attribute = true, full_rtcp_attribute = false; // a=rtcp in what we write; with the address
+    bool strip_extmap = false;
     bool loop_protect = false; // an SDP of ours that comes again goes on as it is
     bool fatal = false;        // delete of what is not there is an error
     bool sdes_off = false;

@@ -172,6 +172,8 @@ asio::awaitable<void> server::state::sweep() {
             for (const auto& c : live->branches)
                 if (!c.answered && c.offered < limit && !speaks(c))
                     old.emplace_back(live, c.branch);
+        for (const auto& [id, live] : calls)
+            release_rejected(*live, limit);
         for (const auto& [live, branch] : old)
             if (!stopped)
                 forget_branch(live, branch, "offer was never answered");

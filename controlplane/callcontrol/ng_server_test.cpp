@@ -253,6 +253,25 @@ TEST_F(Ng, ABurstOfOffersBesideADelete) {
     }
 }
 
+// A proxy that does not wait for replies: what follows a delete under the same Call-ID is of the next call.
+TEST_F(Ng, ACallThatBeginsAgainBehindItsDeleteIsAnswered) {
+    relay.delay = std::chrono::milliseconds(20);
+    for (const std::string round : {"1", "2"})
+        for (const std::string name : {"offer", "answer", "delete"})
+            send(name + round + " " +
+                 bencode::print(entries{{"command", name},
+                                        {"call-id", "c"},
+                                        {"from-tag", "a"},
+                                        {"to-tag", name == "answer" ? "b" : ""},
+                                        {"sdp", sdp("198.51.100.3", 5000)}}));
+    for (unsigned n = 0; n < 6; ++n) {
+        const auto reply = receive().value_or("(no reply)");
+        EXPECT_NE(reply.find("6:result2:ok"), std::string::npos) << reply;
+        EXPECT_EQ(reply.find("not found"), std::string::npos) << reply;
+    }
+    EXPECT_EQ(server->count().calls_ended, 2U);
+}
+
 TEST_F(Ng, RetransmissionDuringWorkIsNotStartedAgain) {
     ASSERT_EQ(offer("c", sdp("198.51.100.2", 4000)).text_of("result"), "ok");
     relay.delay = std::chrono::milliseconds(60);

@@ -51,9 +51,7 @@ bool read_media_line(std::string_view text, media& into) {
     const auto number = port_number(port);
     into.proto = word(text);
     into.formats = text;
-    if (into.kind.empty() || !number || into.proto.empty())
-        return false;
-    if (into.formats.empty() && *number != 0) // a rejected line may have lost them
+    if (into.kind.empty() || !number || into.proto.empty()) // some leave the formats out; the codecs are not ours
         return false;
     into.port = *number;
     into.profile = parse_transport(into.proto);
@@ -65,8 +63,9 @@ void read_rtcp(std::string_view text, media& into) {
     into.rtcp_port = port_number(word(text));
     if (into.rtcp_port == std::uint16_t{0})
         into.rtcp_port.reset();
-    if (!text.empty())
-        into.rtcp_address = parse_connection(text);
+    into.rtcp_address = text.empty() ? std::nullopt : parse_connection(text);
+    if (into.rtcp_address && !is_one_host(*into.rtcp_address))
+        into.rtcp_address.reset();
 }
 
 struct session_level {
@@ -75,19 +74,27 @@ struct session_level {
     bool fingerprint = false;
 };
 
-// Attributes that carry a key, or an offer of one: a=crypto where it has no place, a=key-mgmt (RFC 4567), capabilities
-// and potential configurations (RFC 5939, 6871, 7006), whose answer we would refuse. The key's own mark counts under
-// any name.
+char lower(char c) noexcept {
+    return static_cast<char>(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+}
+
+constexpr std::string_view key_mark = "inline:"; // RFC 4568 6.1
+
+bool has_key_mark(std::string_view text) noexcept {
+    const auto same = [](char a, char b) { return lower(a) == b; };
+    return std::search(text.begin(), text.end(), key_mark.begin(), key_mark.end(), same) != text.end();
+}
+
+// Attributes that carry a key, or an offer of one: a=crypto where it has no place, a=key-mgmt (RFC 4567), a=ekt,
+// capabilities and potential configurations (RFC 5939, 6871, 7006), whose answer we would refuse. The key's own mark
+// counts under any name.
 bool may_carry_key(std::string_view text) noexcept {
-    static constexpr std::array<std::string_view, 17> names{"crypto", "key-mgmt", "csup",  "creq",  "acap",  "tcap",
+    static constexpr std::array<std::string_view, 18> names{"crypto", "key-mgmt", "csup",  "creq",  "acap",  "tcap",
                                                             "pcfg",   "acfg",     "rmcap", "omcap", "mfcap", "mscap",
-                                                            "lcfg",   "sescap",   "bcap",  "ccap",  "icap"};
+                                                            "lcfg",   "sescap",   "bcap",  "ccap",  "icap",  "ekt"};
     const auto name = split_attribute(text).name;
-    if (std::find(names.begin(), names.end(), name) != names.end())
-        return true;
-    constexpr std::string_view mark = "inline:"; // RFC 4568 6.1
-    const auto same = [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + ('a' - 'A') : a) == b; };
-    return std::search(text.begin(), text.end(), mark.begin(), mark.end(), same) != text.end();
+    return std::any_of(names.begin(), names.end(), [&](auto one) { return passes_for(name, one); }) ||
+           has_key_mark(text);
 }
 
 // One line of a media section. False = not to be kept (keys are never kept as text).
@@ -150,12 +157,48 @@ public:
     }
 
 private:
+    // As it is written in base64: no other line may say it again.
+    void note_keys(std::string_view text) {
+        constexpr std::size_t shortest = 16, most = 64;
+        for (auto at = text.find(key_mark); at != std::string_view::npos; at = text.find(key_mark, at)) {
+            at += key_mark.size();
+            const auto key = text.substr(at, text.find_first_of("|; ", at) - at);
+            if (key.size() >= shortest && keys_.size() < most)
+                keys_.emplace_back(key);
+        }
+    }
+
+    void drop_lines_with_keys() {
+        const auto says_key = [&](line& one) {
+            for (const auto& key : keys_)
+                if (one.text.find(key) != std::string::npos) {
+                    wipe(one.text);
+                    return one.type != 's'; // that has to be there
+                }
+            return false;
+        };
+        if (!keys_.empty()) {
+            std::erase_if(out_.lines, says_key);
+            for (auto& one : out_.m_lines)
+                std::erase_if(one.lines, says_key);
+        }
+        for (auto& key : keys_)
+            wipe(key);
+    }
+
     std::optional<std::string> take(std::string_view one) {
         if (++lines_ > max_lines)
             return "it has more than 2000 lines";
         if (one.size() < 2 || one[1] != '=' || one[0] < 'a' || one[0] > 'z')
             return "line " + std::to_string(lines_) + " is not <letter>=<value>";
         line here{one[0], std::string(one.substr(2))};
+        if (has_key_mark(here.text)) {
+            note_keys(here.text);
+            if (here.type != 'a' && here.type != 's' && here.type != 'o' && here.type != 'm' && here.type != 'c') {
+                wipe(here.text);
+                return {};
+            }
+        }
         if (here.type == 'm')
             return take_media(here.text);
         if (out_.m_lines.empty())
@@ -221,15 +264,21 @@ private:
             const auto address = own_address_[i] ? own_address_[i] : level_.address;
             if (!address && !out_.m_lines[i].rejected())
                 return bad("m= line " + std::to_string(i + 1) + " has no c= line");
-            if (address)
-                out_.m_lines[i].address = *address;
+            if (!address)
+                continue;
+            if (!is_one_host(*address) && !out_.m_lines[i].rejected())
+                return bad("the address of m= line " + std::to_string(i + 1) + ", " + address->to_string() +
+                           ", is not one host's");
+            out_.m_lines[i].address = *address;
         }
+        drop_lines_with_keys();
         return std::move(out_);
     }
 
     session out_;
     session_level level_;
     std::vector<std::optional<asio::ip::address>> own_address_;
+    std::vector<std::string> keys_;
     std::size_t lines_ = 0;
 };
 
@@ -241,18 +290,15 @@ std::string_view name(way w) noexcept {
 }
 
 transport parse_transport(std::string_view proto) noexcept {
-    if (proto == "RTP/AVP")
-        return {.rtp = true};
-    if (proto == "RTP/AVPF")
-        return {.rtp = true, .feedback = true};
-    if (proto == "RTP/SAVP")
-        return {.rtp = true, .secure = true};
-    if (proto == "RTP/SAVPF")
-        return {.rtp = true, .secure = true, .feedback = true};
-    if (proto == "UDP/TLS/RTP/SAVP")
-        return {.rtp = true, .secure = true, .dtls = true};
-    if (proto == "UDP/TLS/RTP/SAVPF")
-        return {.rtp = true, .secure = true, .feedback = true, .dtls = true};
+    static constexpr std::array<transport, 6> known{{{.rtp = true},
+                                                     {.rtp = true, .feedback = true},
+                                                     {.rtp = true, .secure = true},
+                                                     {.rtp = true, .secure = true, .feedback = true},
+                                                     {.rtp = true, .secure = true, .dtls = true},
+                                                     {.rtp = true, .secure = true, .feedback = true, .dtls = true}}};
+    for (const auto& one : known)
+        if (passes_for(proto, name(one)))
+            return one;
     return {};
 }
 
@@ -340,6 +386,22 @@ std::array<std::uint8_t, 3> retransmissions(const media& line) noexcept {
             }
     }
     return found;
+}
+
+bool passes_for(std::string_view name, std::string_view word) noexcept {
+    const auto blank = [](char c) { return c == ' ' || c == '\t'; };
+    while (!name.empty() && blank(name.front()))
+        name.remove_prefix(1);
+    while (!name.empty() && blank(name.back()))
+        name.remove_suffix(1);
+    return std::ranges::equal(name, word, [](char a, char b) { return lower(a) == lower(b); });
+}
+
+bool is_one_host(const asio::ip::address& address) noexcept {
+    if (address.is_v6())
+        return !address.to_v6().is_multicast();
+    const auto first = address.to_v4().to_bytes()[0];
+    return first < 224 && (first != 0 || address.is_unspecified());
 }
 
 attribute_view split_attribute(std::string_view text) noexcept {

@@ -93,5 +93,10 @@ struct attribute_view {
     std::string_view name, value;
 };
 [[nodiscard]] attribute_view split_attribute(std::string_view text) noexcept;
+// Whether a lenient reader takes it for that word: letters of either case, blanks around. For what must not go on; what
+// we act on is written as RFC 8866 says.
+[[nodiscard]] bool passes_for(std::string_view name, std::string_view word) noexcept;
+// Whether media can be sent to that address at all: not to many at once (multicast, broadcast), not to no network.
+[[nodiscard]] bool is_one_host(const asio::ip::address&) noexcept;
 
 } // namespace tandem::callcontrol::sdp

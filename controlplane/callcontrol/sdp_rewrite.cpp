@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "controlplane/protocol/address_text.hpp"
 
@@ -11,10 +12,14 @@ namespace tandem::callcontrol::sdp {
 
 namespace {
 
-// ICE (RFC 8839), DTLS-SRTP (RFC 5763, 8122, 8842) and what we write ourselves. a=crypto never gets this far (sdp.cpp).
-constexpr std::array<std::string_view, 14> removed_attributes{
-    "candidate",         "remote-candidates", "ice-ufrag",   "ice-pwd", "ice-options", "ice-lite", "ice-mismatch",
-    "end-of-candidates", "ice-pacing",        "fingerprint", "setup",   "tls-id",      "rtcp",     "rtcp-mux"};
+// ICE (RFC 8839), DTLS-SRTP (RFC 5763, 8122, 8842), what we write ourselves, other ways to the caller that go around us
+// (RFC 6947 and its draft, 3GPP TS 29.079), and the filter that lets the caller's packets alone in (RFC 4570): ours
+// come. a=crypto never gets this far (sdp.cpp).
+constexpr std::array<std::string_view, 21> removed_attributes{
+    "candidate",     "remote-candidates", "ice-ufrag",     "ice-pwd",     "ice-options", "ice-lite",
+    "ice-mismatch",  "end-of-candidates", "ice-pacing",    "fingerprint", "setup",       "tls-id",
+    "rtcp",          "rtcp-mux",          "rtcp-mux-only", "bundle-only", "altc",        "alt",
+    "visited-realm", "secondary-realm",   "source-filter"};
 
 constexpr std::string_view mark_name = "tandem";
 
@@ -25,8 +30,9 @@ bool is_removed(const line& one) {
     if (name == mark_name) // of an earlier pass
         return true;
     // Bundled lines share a port (RFC 9143); ours each have their own.
-    return name == "rtcp-mux-only" || name == "bundle-only" || (name == "group" && value.starts_with("BUNDLE")) ||
-           std::find(removed_attributes.begin(), removed_attributes.end(), name) != removed_attributes.end();
+    return (name == "group" && value.starts_with("BUNDLE")) ||
+           std::any_of(removed_attributes.begin(), removed_attributes.end(),
+                       [name = name](auto removed) { return passes_for(name, removed); });
 }
 
 std::string connection(const asio::ip::address& address) {
@@ -39,9 +45,9 @@ asio::ip::address unspecified(const asio::ip::address& like) {
     return asio::ip::address_v4::any();
 }
 
-// c=0.0.0.0 is old-style hold (RFC 3264 8.4): the other side must see it.
-asio::ip::address shown(const media& from, const media_rewrite& to) {
-    return from.held_by_address() && !from.rejected() ? unspecified(to.address) : to.address;
+bool is_way(std::string_view text) {
+    return text == name(way::sendrecv) || text == name(way::sendonly) || text == name(way::recvonly) ||
+           text == name(way::inactive);
 }
 
 // By the session's own c=.
@@ -72,7 +78,7 @@ public:
             }
         if (!ours_) { // the caller's addresses are nobody's business there either
             ours_ = options.shown;
-            session_shown_ = is_held(from) ? unspecified(options.shown) : options.shown;
+            session_shown_ = is_held(from) && !options.zero_address ? unspecified(options.shown) : options.shown;
         }
     }
 
@@ -94,6 +100,15 @@ private:
         out_ += from_.newline;
     }
 
+    // c=0.0.0.0 is old-style hold (RFC 3264 8.4): the other side must see it, there or as a direction.
+    [[nodiscard]] bool zero(const media& from) const { return from.held_by_address() && !from.rejected(); }
+    [[nodiscard]] asio::ip::address shown(const media& from, const media_rewrite& to) const {
+        return zero(from) && !options_.zero_address ? unspecified(to.address) : to.address;
+    }
+    [[nodiscard]] bool goes_on(const line& one) const {
+        return !is_removed(one) && !(options_.strip_extmap && one.type == 'a' && one.text.starts_with("extmap"));
+    }
+
     // o=<username> <id> <version> IN IP4 <address>
     [[nodiscard]] std::string origin(const std::string& text) const {
         std::vector<std::string_view> words;
@@ -106,7 +121,7 @@ private:
         if (words.size() < 3)
             return text;
         return std::string(options_.replace_username ? "-" : words[0]) + ' ' + std::string(words[1]) + ' ' +
-               std::string(words[2]) + ' ' +
+               (options_.version ? std::to_string(*options_.version) : std::string(words[2])) + ' ' +
                (options_.replace_origin && ours_ ? connection(*ours_) : std::string(rest));
     }
 
@@ -117,7 +132,7 @@ private:
             put('s', "-");
         else if (one.type == 'c' && session_shown_)
             put('c', connection(*session_shown_));
-        else if (!is_removed(one))
+        else if (goes_on(one))
             put(one.type, one.text);
     }
 
@@ -126,6 +141,7 @@ private:
         put('m', from.kind + ' ' + std::to_string(reject ? 0 : to.port) + ' ' +
                      (reject ? from.proto : std::string(name(to.profile))) + (from.formats.empty() ? "" : " ") +
                      from.formats);
+        const bool said_here = !reject && options_.zero_address && zero(from);
         bool have_connection = false;
         const auto session_connection =
             std::any_of(from_.lines.begin(), from_.lines.end(), [](const line& one) { return one.type == 'c'; });
@@ -145,16 +161,20 @@ private:
             }
             if (one.type != 'i')
                 put_connection();
-            if (!is_removed(one))
+            if (goes_on(one) && !(said_here && one.type == 'a' && is_way(one.text)))
                 put(one.type, one.text);
         }
         put_connection();
+        if (said_here)
+            put('a', sends(from.direction) ? name(way::sendonly) : name(way::inactive));
         if (!reject)
             write_ours(to);
     }
 
     void write_ours(const media_rewrite& to) {
-        put('a', "rtcp:" + std::to_string(to.rtcp_port));
+        if (options_.rtcp_attribute)
+            put('a', "rtcp:" + std::to_string(to.rtcp_port) +
+                         (options_.full_rtcp_attribute ? ' ' + connection(to.address) : std::string()));
         if (to.rtcp_mux)
             put('a', "rtcp-mux");
         for (const auto& one : to.cryptos) {
@@ -172,6 +192,19 @@ private:
 };
 
 } // namespace
+
+std::uint64_t version_of(const session& said) noexcept {
+    std::uint64_t number = 1;
+    for (const auto& one : said.lines) {
+        if (one.type != 'o')
+            continue;
+        const auto id = one.text.find(' ');
+        const auto at = id == std::string::npos ? id : one.text.find(' ', id + 1);
+        if (at != std::string::npos)
+            std::from_chars(one.text.data() + at + 1, one.text.data() + one.text.size(), number);
+    }
+    return number;
+}
 
 std::string rewrite(const session& from, const std::vector<media_rewrite>& to, const rewrite_options& options) {
     if (from.m_lines.size() != to.size())

@@ -25,10 +25,17 @@ struct rewrite_options {
     bool replace_origin = false;
     bool replace_username = false;
     bool replace_session_name = false;
-    std::string mark{};        // a=tandem:..., that we wrote it; empty: none
-    asio::ip::address shown{}; // ours, where no stream is anchored; unspecified: not known
-    bool key_lifetime = false; // |2^31 behind each key
+    bool zero_address = false; // c=0.0.0.0 is not shown: the direction says it
+    bool rtcp_attribute = true, full_rtcp_attribute = false;
+    bool strip_extmap = false;
+    std::optional<std::uint64_t> version{}; // in o=; nothing: as it came
+    std::string mark{};                     // a=tandem:..., that we wrote it; empty: none
+    asio::ip::address shown{};              // ours, where no stream is anchored; unspecified: not known
+    bool key_lifetime = false;              // |2^31 behind each key
 };
+
+// The version in o=; 1 where there is none.
+[[nodiscard]] std::uint64_t version_of(const session&) noexcept;
 
 // One entry per m= line, same order. The result holds keys where cryptos are given: wipe it when sent.
 [[nodiscard]] std::string rewrite(const session&, const std::vector<media_rewrite>&, const rewrite_options&);

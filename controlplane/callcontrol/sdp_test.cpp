@@ -67,12 +67,52 @@ TEST(Sdp, ControlCharactersAreRefused) {
     EXPECT_EQ(why(head + "a=x:\t\xc3\xa4\r\n"), "(accepted)") << "a tab, and what is not ASCII, are text";
 }
 
-TEST(Sdp, ARejectedLineMayHaveNoFormats) {
-    const auto parsed = parse(head + "m=video 0 RTP/AVP\r\nm=audio 0 RTP/AVP 0\r\n");
+TEST(Sdp, ALineMayHaveNoFormats) {
+    const auto parsed = parse(head + "m=video 0 RTP/AVP\r\nm=audio 4000 rtp/AVP\r\n");
     ASSERT_TRUE(parsed) << parsed.error();
-    const auto out = rewrite(*parsed, std::vector<media_rewrite>(2), {});
+    EXPECT_EQ(parsed->m_lines[1].profile, transport{.rtp = true}) << "letters of either case";
+    auto lines = std::vector<media_rewrite>(2);
+    lines[1].port = 5000;
+    lines[1].profile = parsed->m_lines[1].profile;
+    const auto out = rewrite(*parsed, lines, {});
     EXPECT_NE(out.find("m=video 0 RTP/AVP\r\n"), std::string::npos) << out;
-    EXPECT_FALSE(parse(head + "m=video 4000 RTP/AVP\r\n"));
+    EXPECT_NE(out.find("m=audio 5000 RTP/AVP\r\n"), std::string::npos) << out;
+}
+
+TEST(Sdp, AnAddressIsOneHosts) {
+    const auto why = [](const std::string& address, int port = 4000) {
+        const auto parsed =
+            parse("v=0\r\ns=-\r\nc=IN " + address + "\r\nm=audio " + std::to_string(port) + " RTP/AVP 0\r\n");
+        return parsed ? "" : parsed.error();
+    };
+    for (const auto* many : {"IP4 224.2.1.1/127/3", "IP4 239.1.1.1", "IP4 255.255.255.255", "IP4 240.0.0.1",
+                             "IP4 0.0.0.1", "IP6 ff02::1", "IP6 ::ffff:224.0.0.1"})
+        EXPECT_TRUE(why(many).ends_with("is not one host's")) << many << why(many);
+    EXPECT_EQ(why("IP4 224.2.1.1"), "Failed to parse SDP: the address of m= line 1, 224.2.1.1, is not one host's");
+    for (const auto* one : {"IP4 0.0.0.0", "IP6 ::", "IP4 223.1.1.1", "IP4 127.0.0.1", "IP6 fe80::1"})
+        EXPECT_EQ(why(one), "");
+    EXPECT_EQ(why("IP4 224.2.1.1", 0), "") << "nothing is sent there";
+}
+
+// What a lenient phone would read as a way around us.
+TEST(Sdp, NoOtherWayToTheCallerGoesOn) {
+    std::string others;
+    for (const auto* one :
+         {"candidate:1 1 UDP 1 192.0.2.7 4000 typ host", "Candidate:1 1 UDP 1 192.0.2.7 4000 typ host",
+          " candidate :1 1 UDP 1 192.0.2.7 4000 typ host", "RTCP:4001 IN IP4 192.0.2.7", "altc:1 IP4 192.0.2.7 4000",
+          "alt:1 1.0 : a b 192.0.2.7 4000", "visited-realm:1 x IN IP4 192.0.2.7 4000",
+          "source-filter: incl IN IP4 * 192.0.2.7", "Fingerprint:sha-256 AA", "ICE-ufrag:abcd"})
+        others += std::string("a=") + one + "\r\n";
+    const auto parsed = parse(head + others + "m=audio 4000 RTP/AVP 8\r\n" + others + "a=altcx:1\r\n");
+    ASSERT_TRUE(parsed) << parsed.error();
+    auto lines = std::vector<media_rewrite>(1);
+    lines[0].address = asio::ip::make_address("192.0.2.9");
+    lines[0].port = lines[0].rtcp_port = 5000;
+    lines[0].profile = {.rtp = true};
+    EXPECT_EQ(rewrite(*parsed, lines, {.replace_origin = true}),
+              "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 5000 RTP/AVP "
+              "8\r\na=altcx:1\r\n"
+              "a=rtcp:5000\r\n");
 }
 
 TEST(Sdp, RetransmissionsAreTheFormatsThatSaySo) {
@@ -176,7 +216,9 @@ TEST(Sdes, NoKeyIsKeptUnderAnotherName) {
     const std::string crypto = "crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + key_sha1 + "|2^20";
     const std::string key_lines = "a=tcap:1 RTP/SAVP\r\na=acap:1 " + crypto +
                                   "\r\na=pcfg:1 t=1 a=1\r\na=key-mgmt:mikey " + key_sha1 + "\r\na=x-vendor " + crypto +
-                                  "\r\na=x:INLINE:" + key_sha1 + "\r\n";
+                                  "\r\na=x:INLINE:" + key_sha1 + "\r\na=CRYPTO:1 s " + key_sha1 +
+                                  "\r\na=crypto\t:1 s " + key_sha1 + "\r\na=ekt:1 " + key_sha1 +
+                                  "\r\na=x-again:" + key_sha1 + "\r\nb=X:" + key_sha1 + "\r\ni=" + crypto + "\r\n";
     const auto parsed = parse(head + "a=" + crypto + "\r\n" + key_lines + "a=x-kept\r\nm=audio 4000 RTP/AVP 8\r\n" +
                               key_lines + "a=x-kept\r\n");
     ASSERT_TRUE(parsed) << parsed.error();

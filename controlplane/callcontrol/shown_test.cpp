@@ -39,6 +39,54 @@ TEST_F(Shown, WithoutAnAnchoredStreamTheCallersAddressIsHidden) {
     EXPECT_EQ(origin(six), "o=- 1 1 IN IP6 2001:db8::1");
 }
 
+// replace: sdp-version (RFC 3264 8): one up where what that side is shown differs, over a restart too.
+TEST_F(Shown, TheVersionIsCountedWhereThatIsAsked) {
+    const entries counted{{"replace", bencode::list{"origin", "sdp-version"}}};
+    const auto version = [](const bencode::value& reply) {
+        const auto line = origin(std::string(reply.text_of("sdp")));
+        return line.substr(4, line.find(" IN") - 4);
+    };
+    const auto said = [&](const std::string& way, const std::string& number) {
+        auto body = sdp("198.51.100.2", 4000, "a=x-" + way + "\r\n");
+        return body.replace(body.find("1 1 IN"), 6, "1 " + number + " IN");
+    };
+    EXPECT_EQ(version(offer("c", said("one", "7"), counted)), "1 7");
+    EXPECT_EQ(version(answer("c", sdp("198.51.100.3", 5000), counted)), "1 1") << "each side's own";
+    EXPECT_EQ(version(offer("c", said("one", "9"), counted)), "1 7") << "nothing else differs";
+    EXPECT_EQ(version(offer("c", said("two", "9"), counted)), "1 8");
+    EXPECT_EQ(version(offer("c", said("one", "2"), counted)), "1 9");
+    boot();
+    EXPECT_EQ(version(offer("c", said("one", "2"), counted)), "1 10");
+    EXPECT_EQ(version(answer("c", sdp("198.51.100.3", 5000), counted)), "1 2");
+    EXPECT_EQ(version(offer("c", said("one", "2"))), "1 2") << "as it came where nobody asks";
+}
+
+TEST_F(Shown, HoldByAddressGoesOnAsADirectionWhereThatIsAsked) {
+    const auto held = [&](const std::string& id, const std::string& way) {
+        return std::string(offer(id, head("0.0.0.0") + "m=audio 4000 RTP/AVP 0\r\na=" + way + "\r\n",
+                                 {{"replace", bencode::list{"zero-address"}}})
+                               .text_of("sdp"));
+    };
+    const auto text = held("c", "sendrecv");
+    EXPECT_EQ(text.find("0.0.0.0"), text.rfind("0.0.0.0")) << "in o= alone: " << text;
+    EXPECT_NE(text.find("c=IN IP4 198.51.100.1\r\n"), std::string::npos) << text;
+    EXPECT_NE(text.find("a=sendonly\r\n"), std::string::npos) << text;
+    EXPECT_EQ(text.find("a=sendrecv"), std::string::npos) << text;
+    EXPECT_NE(held("d", "recvonly").find("a=inactive\r\n"), std::string::npos);
+}
+
+TEST_F(Shown, LinesThatFlagsAskFor) {
+    const auto with = [&](const std::string& flag) {
+        return std::string(
+            offer("c" + flag, sdp("198.51.100.2", 4000, "a=extmap:1 urn:x\r\n"), {{"flags", bencode::list{flag}}})
+                .text_of("sdp"));
+    };
+    EXPECT_EQ(with("no-rtcp-attribute").find("a=rtcp"), std::string::npos);
+    EXPECT_NE(with("full-rtcp-attribute").find(" IN IP4 198.51.100.1\r\n", with("x").find("a=rtcp:")),
+              std::string::npos);
+    EXPECT_EQ(with("strip-extmap").find("a=extmap"), std::string::npos);
+}
+
 TEST_F(Shown, TowardsAUnitItIsTheInnerOne) {
     const auto text = offered("c", head("198.51.100.9"), {{"metadata", "caller=bob;callee=alice"}});
     EXPECT_EQ(origin(text), "o=- 1 1 IN IP4 10.64.0.1");

@@ -72,6 +72,59 @@ TEST_F(Sources, ARunningCallLearnsAnewWithItsOfferAlready) {
     EXPECT_EQ(relay.learnt_anew, std::vector<media::media_id>{1});
 }
 
+// A phone behind an agent that knows its LAN's address alone would else be taken for one in the core.
+TEST_F(Sources, AUnitsPhoneUnderItsLansAddressIsReachedAtItsInnerOne) {
+    received_from_required = true;
+    boot();
+    const bencode::value inner(bencode::list{"IP4", "10.64.0.2"});
+    unsigned n = 0;
+    for (const auto& [address, flags] : {std::pair{"192.168.7.7", bencode::list{}},
+                                         {"127.0.0.1", bencode::list{}},
+                                         {"169.254.3.4", bencode::list{}},
+                                         {"203.0.113.9", bencode::list{"SIP-source-address"}}}) {
+        const auto id = "u" + std::to_string(++n);
+        const auto offered =
+            offer(id, sdp(address, 4000, std::string("a=rtcp:4001 IN IP4 ") + address + "\r\n"),
+                  {{"metadata", "caller=alice;callee=bob"}, {"received-from", inner}, {"flags", flags}});
+        ASSERT_EQ(offered.text_of("result"), "ok") << offered.text_of("error-reason");
+        ASSERT_EQ(answer(id, sdp("198.51.100.2", 5000)).text_of("result"), "ok");
+        const auto& leg = asked(n).legs[0];
+        EXPECT_EQ(fake_relay::text(leg), "unit:alice") << address;
+        EXPECT_EQ(leg.remote_rtp, (media::endpoint{asio::ip::make_address("10.64.0.2"), 4000}));
+        EXPECT_EQ(leg.remote_rtcp, (media::endpoint{asio::ip::make_address("10.64.0.2"), 4001}));
+    }
+    ASSERT_EQ(offer("called", sdp("198.51.100.2", 4000), {{"metadata", "caller=bob;callee=alice"}}).text_of("result"),
+              "ok");
+    const auto taken = answer("called", sdp("192.168.7.7", 5000), {{"received-from", inner}});
+    EXPECT_EQ(taken.text_of("result"), "ok") << taken.text_of("error-reason");
+    more_settings.is_inner = [](const auto& where) { return where.to_string().starts_with("10.64."); };
+    boot();
+    const auto own = offer("own", sdp("10.64.0.1", 4000), {{"received-from", inner}});
+    EXPECT_NE(own.text_of("error-reason").find("inner address of a unit without a session"), std::string_view::npos);
+    relay.core4 = asio::ip::make_address("192.168.1.1"); // then it may well be in the core
+    ASSERT_EQ(offer("private", sdp("192.168.7.7", 4000), {{"received-from", inner}}).text_of("result"), "ok");
+    EXPECT_EQ(fake_relay::text(asked(n + 2).legs[0]), "core:core");
+}
+
+TEST_F(Sources, ReportsDoNotGoIntoTheInnerNetworkNorOutOfIt) {
+    unsigned n = 0;
+    for (const auto& [address, rtcp] : {std::pair{"198.51.100.9", "10.64.0.2"},
+                                        {"10.64.0.2", "198.51.100.9"},
+                                        {"10.64.0.2", "10.64.0.3"},
+                                        {"198.51.100.9", "224.0.0.1"}}) {
+        const auto id = "r" + std::to_string(++n);
+        offer(id, sdp(address, 4000, std::string("a=rtcp:4009 IN IP4 ") + rtcp + "\r\n"));
+        answer(id, sdp("198.51.100.2", 5000));
+        EXPECT_EQ(asked(n).legs[0].remote_rtcp, (media::endpoint{asio::ip::make_address(address), 4009})) << rtcp;
+    }
+}
+
+TEST_F(Sources, WhoNamesItsOwnHostIsLearned) {
+    ASSERT_EQ(offer("c", sdp("127.0.0.1", 4000)).text_of("result"), "ok");
+    ASSERT_EQ(answer("c", sdp("198.51.100.2", 5000)).text_of("result"), "ok");
+    EXPECT_TRUE(asked(1).legs[0].remote_unroutable);
+}
+
 TEST_F(Sources, OutliveTheProcess) {
     const auto told = after({{"received-from", bencode::list{"IP4", "203.0.113.7"}}, {"flags", one("media-handover")}},
                             "192.168.1.2");

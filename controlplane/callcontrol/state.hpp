@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ng server's inside, shared by ng_server.cpp (sockets, cookies, dispatch) and commands.cpp (offer, answer, delete,
-// query, list). Not for other rooms. One thread: the control plane's io_context.
+// The ng server's inside, shared by ng_server.cpp (sockets, cookies, dispatch), commands.cpp (offer, answer), ends.cpp
+// (delete, query, list), places.cpp, names.cpp. Not for other rooms. One thread: the control plane's io_context.
 #pragma once
 
 #include <array>
@@ -17,6 +17,10 @@
 #include "controlplane/callcontrol/ng_server.hpp"
 
 namespace tandem::callcontrol {
+
+inline tl::unexpected<reason> refuse(reason why) {
+    return tl::unexpected(std::move(why));
+}
 
 // A call's turn: its commands run one after the other, in the order in which they came.
 class turnstile {
@@ -117,6 +121,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     asio::awaitable<bencode::value> run(request);
     [[nodiscard]] bencode::value pong();
     asio::awaitable<void> sweep();
+    void release_rejected(live_call&, std::chrono::steady_clock::time_point offered_before);
     [[nodiscard]] bool speaks(const call&) const;
     void recover();
     [[nodiscard]] bool take_up(call&) const;
@@ -141,6 +146,19 @@ struct server::state : std::enable_shared_from_this<server::state> {
     void media_ended(media::media_id, const std::string& call_id, const std::string& cause);
 
 private:
+    // places.cpp
+    [[nodiscard]] bool is_callees_offer(const request&) const;
+    void settle_addresses(sdp::session& said, const request&) const;
+    [[nodiscard]] outcome<void> check_unit(const std::string& unit, const request&) const;
+    [[nodiscard]] outcome<place> place_of_sender(const call&, const media_line&, const sdp::media&, side,
+                                                 const request&) const;
+    [[nodiscard]] outcome<place> place_of_other(const call&, const media_line&, const sdp::media&, side,
+                                                const request&) const;
+    [[nodiscard]] asio::ip::address shown_to(const call&, side, const request&) const;
+    [[nodiscard]] sdp::rewrite_options rewriting(const call&, side to, const request&) const;
+    [[nodiscard]] std::string write(call& draft, side to, const request&, const sdp::session& said,
+                                    const std::vector<sdp::media_rewrite>&) const;
+
     // names.cpp
     [[nodiscard]] outcome<void> settle_name(call& draft, side, const place&);
 
@@ -154,14 +172,7 @@ private:
     [[nodiscard]] bool comes_again(const live_call&, const request&) const;
     void put(const live_call&);
     [[nodiscard]] call begin_branch(const live_call&) const;
-    [[nodiscard]] outcome<place> place_of_sender(const call&, const media_line&, const sdp::media&, side,
-                                                 const request&) const;
-    [[nodiscard]] outcome<place> place_of_other(const call&, const media_line&, const sdp::media&, side,
-                                                const request&) const;
-    [[nodiscard]] asio::ip::address shown_to(const call&, side, const request&) const;
-    [[nodiscard]] sdp::rewrite_options rewriting(const call&, side to, const request&) const;
     [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side, const request&) const;
-    [[nodiscard]] outcome<void> check_unit(const std::string& unit, const request&) const;
 };
 
 } // namespace tandem::callcontrol
