@@ -40,6 +40,10 @@ callcontrol::config ng_settings(const config& settings, const dataplane_client::
     ng.unit_reserve = settings.unit_reserve / 100.0;
     ng.source_share = settings.source_share / 100.0;
     ng.from = settings.ng_from;
+    if (const auto& inner = settings.tunnel.inner4)
+        ng.inner.push_back({inner->address(), inner->prefix_length()});
+    if (const auto& inner = settings.tunnel.inner6)
+        ng.inner.push_back({inner->address(), inner->prefix_length()});
     ng.received_from_optional = settings.received_from_optional;
     ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
         if (address.is_v4())
