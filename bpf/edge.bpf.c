@@ -105,6 +105,8 @@ int tandem_edge(struct xdp_md* ctx) {
     const struct tandem_edge_inner* inner = bpf_map_lookup_elem(&inner_networks, &zero);
     if (inner && inner->count && (is_inner(inner, &p.destination) || is_inner(inner, &p.sender)))
         return drop(DROP_edge_inner);
+    if (parsed == PARSE_ARP)
+        return to_kernel(TANDEM_EDGE_TO_KERNEL);
 
     const __u32* media = p.mapped ? 0 : bpf_map_lookup_elem(&media_addresses, &p.destination);
     if (parsed == PARSE_BAD_IP)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Reading a frame: Ethernet, at most one VLAN tag, IPv4 or IPv6 with its extension headers.
+/* Reading a frame: Ethernet, at most one VLAN tag, ARP, IPv4 or IPv6 with its extension headers.
  * RFC 791, RFC 8200, RFC 5722 and 8021 (IPv6 fragments), IEEE 802.1Q / 802.1ad. Never reads beyond data_end.
  */
 #ifndef TANDEM_BPF_PARSE_H
@@ -18,6 +18,7 @@
 
 enum parse_result {
     PARSED,       /* `packet` is filled in, packet->l4 is where the transport header should be */
+    PARSE_ARP,    /* sender and destination are who asks and who is asked for */
     PARSE_NOT_IP, /* or so short that its destination cannot be read */
     PARSE_BAD_IP, /* the destination is known, the rest makes no sense */
 };
@@ -70,16 +71,41 @@ static __always_inline __u16 parse_ethernet(void** cursor, void* end) {
     return bpf_ntohs(tag->inner_type);
 }
 
+/* RFC 826, of IPv4 on Ethernet. */
+struct arp_packet {
+    __be16 hardware;
+    __be16 protocol;
+    __u8 hardware_length;
+    __u8 protocol_length;
+    __be16 operation;
+    __u8 sender_mac[6];
+    __u8 sender[4];
+    __u8 target_mac[6];
+    __u8 target[4];
+};
+
+static __always_inline void set_ipv4(struct tandem_edge_address* to, const void* address) {
+    to->ip[10] = 0xff;
+    to->ip[11] = 0xff;
+    __builtin_memcpy(to->ip + 12, address, 4);
+}
+
+static __always_inline enum parse_result parse_arp(void* cursor, void* end, struct packet* p) {
+    struct arp_packet* arp = cursor;
+    if ((void*)(arp + 1) > end || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_length != 6 ||
+        arp->protocol_length != 4)
+        return PARSE_NOT_IP;
+    set_ipv4(&p->sender, arp->sender);
+    set_ipv4(&p->destination, arp->target);
+    return PARSE_ARP;
+}
+
 static __always_inline enum parse_result parse_ipv4(void* cursor, void* end, struct packet* p) {
     struct iphdr* ip = cursor;
     if ((void*)(ip + 1) > end)
         return PARSE_NOT_IP;
-    p->destination.ip[10] = 0xff;
-    p->destination.ip[11] = 0xff;
-    __builtin_memcpy(p->destination.ip + 12, &ip->daddr, 4);
-    p->sender.ip[10] = 0xff;
-    p->sender.ip[11] = 0xff;
-    __builtin_memcpy(p->sender.ip + 12, &ip->saddr, 4);
+    set_ipv4(&p->destination, &ip->daddr);
+    set_ipv4(&p->sender, &ip->saddr);
     __builtin_memcpy(p->source.ip + 4, &ip->saddr, 3);
 
     __u32 header = ip->ihl * 4u;
@@ -181,6 +207,8 @@ static __always_inline enum parse_result parse(struct xdp_md* ctx, struct packet
         return parse_ipv4(cursor, end, p);
     if (type == ETH_P_IPV6)
         return parse_ipv6(ctx, cursor, p);
+    if (type == ETH_P_ARP)
+        return parse_arp(cursor, end, p);
     return PARSE_NOT_IP;
 }
 

@@ -63,6 +63,7 @@ json verbs::own_counters() const {
     const auto& ng = rooms_.calls.count();
     count("ng_datagrams", ng.datagrams);
     count("ng_strangers", ng.strangers);
+    count("ng_queue_full", ng.queue_full);
     count("ng_malformed", ng.malformed);
     count("ng_replies_limited", ng.replies_limited);
     count("ng_retransmissions", ng.retransmissions);

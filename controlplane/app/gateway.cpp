@@ -3,6 +3,7 @@
 #include "controlplane/app/gateway.hpp"
 
 #include <fmt/format.h>
+#include <net/if.h>
 #include <spdlog/spdlog.h>
 
 #include "controlplane/identity/seal.hpp"
@@ -40,6 +41,10 @@ callcontrol::config ng_settings(const config& settings, const dataplane_client::
     ng.unit_reserve = settings.unit_reserve / 100.0;
     ng.source_share = settings.source_share / 100.0;
     ng.from = settings.ng_from;
+    if (const auto& inner = settings.tunnel.inner4)
+        ng.inner.push_back({inner->address(), inner->prefix_length()});
+    if (const auto& inner = settings.tunnel.inner6)
+        ng.inner.push_back({inner->address(), inner->prefix_length()});
     ng.received_from_optional = settings.received_from_optional;
     ng.is_inner = [&tunnel = settings.tunnel](const asio::ip::address& address) {
         if (address.is_v4())
@@ -266,8 +271,14 @@ void gateway::look_at_perimeter() {
     auto trouble = sessions_.guard();
     if (!edge_trouble_.empty())
         trouble += fmt::format("{}the data plane's edge: {}", trouble.empty() ? "" : "; ", edge_trouble_);
-    alarms_.set(alarms::perimeter, !trouble.empty(),
-                fmt::format("strangers are not kept from the inner network: {}", trouble));
+    if (!trouble.empty())
+        trouble = fmt::format("strangers are not kept from the inner network: {}", trouble);
+    for (const auto& name : settings_.tunnel.inner_from)
+        if (::if_nametoindex(name.c_str()) == 0)
+            trouble += fmt::format("{}[tunnel] inner_from names {}, which is no interface here: what is behind it does "
+                                   "not reach the inner network",
+                                   trouble.empty() ? "" : "; ", name);
+    alarms_.set(alarms::perimeter, !trouble.empty(), trouble);
 }
 
 void gateway::look() {

@@ -3,7 +3,6 @@
 #include "controlplane/callcontrol/ng_server.hpp"
 
 #include <algorithm>
-#include <asio/ip/v6_only.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
@@ -11,6 +10,7 @@
 #include <spdlog/spdlog.h>
 
 #include "controlplane/callcontrol/ng_reply.hpp"
+#include "controlplane/callcontrol/source_queues.hpp"
 #include "controlplane/callcontrol/state.hpp"
 #include "controlplane/protocol/spawn.hpp"
 
@@ -24,7 +24,12 @@ using asio::ip::udp;
 constexpr std::size_t largest_reply = 65'000;
 constexpr std::size_t small_reply = 100; // not counted: what is sent to a made-up source is no more than it sent
 constexpr std::size_t most_waiting = 64; // commands of one call
-constexpr unsigned most_at_once = 64;    // datagrams taken in one turn
+// What one queue gets in a turn of the io_context, so that a flood leaves the others theirs. Where many of its requests
+// are under way it gets a few all the same: a ping is answered though the data plane is slow.
+constexpr unsigned most_at_once = 256; // datagrams
+constexpr unsigned most_begun = 16;    // requests
+constexpr unsigned begun_when_full = 4;
+constexpr auto patience_when_full = std::chrono::milliseconds(10);
 
 std::string text_of(const udp::endpoint& e) {
     return e.address().is_v6() ? fmt::format("[{}]:{}", e.address().to_string(), e.port())
@@ -73,24 +78,20 @@ server::~server() {
 }
 
 tl::expected<void, std::string> server::start() {
-    for (const auto& where : state_->settings.listen) {
-        asio::error_code fault;
-        udp::socket socket(state_->context);
-        socket.open(where.protocol(), fault);
-        if (!fault && where.address().is_v6())
-            socket.set_option(asio::ip::v6_only(true), fault);
-        if (!fault)
-            socket.bind(where, fault);
-        if (fault) {
+    const auto& settings = state_->settings;
+    for (const auto& where : settings.listen) {
+        const source_queues queues(where.address().is_v4(), {settings.from, settings.inner});
+        auto sockets = queues.bind(state_->context, where);
+        if (!sockets) {
             stop();
             return tl::unexpected(fmt::format(
                 "ng cannot listen on {}: {}. Is the address configured here and the port free? See [ng] listen.",
-                text_of(where), fault.message()));
+                text_of(where), sockets.error().message()));
         }
-        asio::error_code ignored;
-        socket.set_option(asio::socket_base::receive_buffer_size(1 << 20), ignored);
-        socket.non_blocking(true, fault);
-        state_->listeners.push_back(std::make_shared<listener>(std::move(socket)));
+        for (bool strangers = true; auto& socket : *sockets)
+            state_->listeners.push_back(std::make_shared<listener>(std::move(socket), std::exchange(strangers, false)));
+        if (settings.from.empty() && !where.address().is_loopback())
+            spdlog::warn("ng listens on {} to anybody: name the SIP proxies in [ng] from", text_of(where));
     }
     state_->recover();
     for (const auto& one : state_->listeners)
@@ -104,12 +105,14 @@ void server::stop() {
     for (const auto& one : state_->listeners) {
         asio::error_code ignored;
         one->socket.close(ignored);
+        one->room.cancel();
     }
     state_->listeners.clear();
     state_->sweeper.cancel();
 }
 
-const counters& server::count() const noexcept {
+const counters& server::count() const {
+    state_->count_dropped();
     return state_->count;
 }
 
@@ -129,7 +132,8 @@ std::vector<udp::endpoint> server::endpoints() const {
     std::vector<udp::endpoint> out;
     for (const auto& one : state_->listeners) {
         asio::error_code ignored;
-        out.push_back(one->socket.local_endpoint(ignored));
+        if (one->strangers) // one of each address
+            out.push_back(one->socket.local_endpoint(ignored));
     }
     return out;
 }
@@ -166,6 +170,7 @@ asio::awaitable<void> server::state::sweep() {
         sweeper.expires_after(interval);
         asio::error_code ended;
         co_await sweeper.async_wait(asio::redirect_error(asio::use_awaitable, ended));
+        count_dropped();
         const auto limit = std::chrono::steady_clock::now() - settings.offer_timeout;
         std::vector<std::pair<std::shared_ptr<live_call>, std::uint32_t>> old;
         for (const auto& [id, live] : calls)
@@ -239,19 +244,32 @@ void server::state::recover() {
 // What has come meanwhile is taken at once, so that calls under way share a turn: one write to the store, one message
 // to the data plane.
 asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
+    asio::error_code fault;
+    const auto ended = [&] { return asio::redirect_error(asio::use_awaitable, fault); };
     while (!stopped) {
-        udp::endpoint from;
-        asio::error_code fault;
-        auto length = co_await on->socket.async_receive_from(asio::buffer(on->buffer), from,
-                                                             asio::redirect_error(asio::use_awaitable, fault));
+        co_await on->socket.async_wait(udp::socket::wait_read, ended());
         if (stopped || fault == asio::error::operation_aborted || fault == asio::error::bad_descriptor)
             co_return;
-        for (unsigned taken = 0; !fault;) { // a fault: would_block, or an ICMP error for an earlier reply
-            take(on, from, length);
-            if (++taken == most_at_once)
+        const auto most = on->under_way < under_way::most ? most_begun : begun_when_full;
+        for (unsigned taken = 0, begun = 0; taken < most_at_once && begun < most; ++taken) {
+            udp::endpoint from;
+            const auto length = on->socket.receive_from(asio::buffer(buffer), from, 0, fault);
+            if (fault) // would_block, or an ICMP error for an earlier reply
                 break;
-            length = on->socket.receive_from(asio::buffer(on->buffer), from, 0, fault);
+            begun += take(on, from, length) ? 1 : 0;
         }
+        if (on->under_way >= under_way::most) {
+            on->room.expires_after(patience_when_full);
+            co_await on->room.async_wait(ended());
+        }
+    }
+}
+
+// The kernel counts per socket, in 32 bits.
+void server::state::count_dropped() {
+    for (const auto& one : listeners) {
+        const auto now = dropped_by(one->socket);
+        (one->strangers ? count.strangers : count.queue_full) += now - std::exchange(one->dropped, now);
     }
 }
 
@@ -265,33 +283,35 @@ bool server::state::may_ask(const asio::ip::address& from) const {
            std::any_of(settings.from.begin(), settings.from.end(), [&](const auto& one) { return one.contains(from); });
 }
 
-void server::state::take(const std::shared_ptr<listener>& on, const udp::endpoint& from, std::size_t length) {
+// Whether it is one more request to be worked on.
+bool server::state::take(const std::shared_ptr<listener>& on, const udp::endpoint& from, std::size_t length) {
     ++count.datagrams;
     if (!may_ask(from.address())) {
         ++count.strangers;
-        return;
+        return false;
     }
-    const auto parts = split({on->buffer.data(), length});
+    const auto parts = split({buffer.data(), length});
     if (!parts) {
         ++count.malformed;
-        return;
+        return false;
     }
     std::string cookie(parts->cookie);
     // The address as the kernel has it: shorter to make than its text.
     std::string key(reinterpret_cast<const char*>(from.data()), from.size());
     key += cookie;
     std::string payload(parts->payload);
-    protocol::wipe(on->buffer.data(), length);
+    protocol::wipe(buffer.data(), length);
     const auto known = cookies.begin(key, cookie_cache::clock::now());
     if (known.what == cookie_cache::found::fresh) {
-        auto work = serve(on, from, std::move(cookie), std::move(key), std::move(payload));
+        auto work = serve(on, under_way(on), from, std::move(cookie), std::move(key), std::move(payload));
         protocol::spawn_contained(context, "ng request", keep(shared_from_this(), std::move(work)));
-        return;
+        return true;
     }
     ++count.retransmissions;
     sdp::wipe(payload);
     if (known.what == cookie_cache::found::done)
         reply_later(on, from, *known.reply);
+    return false;
 }
 
 void server::state::reply_later(std::shared_ptr<listener> on, const udp::endpoint& to, std::string bytes) {
@@ -311,8 +331,8 @@ void server::state::send_replies() {
     }
 }
 
-asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, udp::endpoint to, std::string cookie,
-                                           std::string key, std::string payload) {
+asio::awaitable<void> server::state::serve(std::shared_ptr<listener> on, [[maybe_unused]] under_way counted,
+                                           udp::endpoint to, std::string cookie, std::string key, std::string payload) {
     auto parsed = read_request(payload);
     sdp::wipe(payload);
     bencode::value reply;

@@ -30,6 +30,7 @@ namespace tandem::callcontrol {
 struct config {
     std::vector<asio::ip::udp::endpoint> listen;
     std::vector<network> from;           // who may ask, beside this host's own; empty: anybody but the inner network
+    std::vector<network> inner;          // of which nobody may, whatever `from` says
     std::string core_interface = "core"; // name of the address of core legs where `direction` names none
     std::chrono::seconds cookie_lifetime{20}; // how long a reply is kept for retransmissions
     std::size_t max_calls = 0; // further ones are refused; 0 = as many as there is room for (server::gates)
@@ -94,7 +95,8 @@ public:
 
 struct counters {
     std::uint64_t datagrams = 0;       // received
-    std::uint64_t strangers = 0;       // dropped: from the inner network, or not of [ng] from
+    std::uint64_t strangers = 0;       // dropped, most by the kernel: from the inner network, or not of [ng] from
+    std::uint64_t queue_full = 0;      // dropped: more of one source than are worked on
     std::uint64_t malformed = 0;       // no cookie or broken bencode
     std::uint64_t replies_limited = 0; // list and query to one source: more than it may get at once
     std::uint64_t retransmissions = 0; // answered from the cookie cache, or still being worked on
@@ -128,7 +130,7 @@ public:
     // Closes the sockets; calls stay in the store and in the relay.
     void stop();
 
-    [[nodiscard]] const counters& count() const noexcept;
+    [[nodiscard]] const counters& count() const;
     // What was asked and not done ("flag X"), how often.
     [[nodiscard]] const flag_counters& ignored() const noexcept;
     // What a new call must pass; the number of calls is looked at first.

@@ -71,10 +71,33 @@ struct held_call {
     turnstile::pass turn;
 };
 
+// One of the queues of a listen address (source_queues).
 struct listener {
-    explicit listener(asio::ip::udp::socket s) : socket(std::move(s)) {}
+    listener(asio::ip::udp::socket s, bool of_strangers)
+        : socket(std::move(s)), room(socket.get_executor()), strangers(of_strangers) {}
     asio::ip::udp::socket socket;
-    std::array<char, 65'536> buffer{};
+    asio::steady_timer room;   // woken when fewer are under way
+    std::size_t under_way = 0; // requests that are worked on
+    std::uint32_t dropped = 0; // by the kernel, when it was last asked
+    bool strangers;
+};
+
+// A request that is worked on, among those of its queue.
+class under_way {
+public:
+    static constexpr std::size_t most = 32; // then the queue's next ones wait
+    explicit under_way(std::shared_ptr<listener> on) : on_(std::move(on)) { ++on_->under_way; }
+    under_way(under_way&& from) noexcept = default;
+    under_way& operator=(under_way&&) = delete;
+    ~under_way() {
+        if (on_ == nullptr)
+            return;
+        if (--on_->under_way == most / 2)
+            on_->room.cancel();
+    }
+
+private:
+    std::shared_ptr<listener> on_;
 };
 
 // A reply that goes out at the end of the io_context's turn, once what it says is in the store.
@@ -105,6 +128,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     cookie_cache cookies;
     std::map<std::string, std::shared_ptr<live_call>, std::less<>> calls;
     std::vector<std::shared_ptr<listener>> listeners;
+    std::array<char, 65'536> buffer{}; // of the datagram that is taken
     std::vector<waiting_reply> replies;
     asio::steady_timer sweeper;
     const std::uint64_t instance = std::random_device()() | std::uint64_t{std::random_device()()} << 32;
@@ -113,9 +137,10 @@ struct server::state : std::enable_shared_from_this<server::state> {
     // ng_server.cpp
     asio::awaitable<void> receive(std::shared_ptr<listener>);
     [[nodiscard]] bool may_ask(const asio::ip::address&) const;
-    void take(const std::shared_ptr<listener>&, const asio::ip::udp::endpoint& from, std::size_t length);
-    asio::awaitable<void> serve(std::shared_ptr<listener>, asio::ip::udp::endpoint, std::string cookie, std::string key,
-                                std::string payload);
+    bool take(const std::shared_ptr<listener>&, const asio::ip::udp::endpoint& from, std::size_t length);
+    asio::awaitable<void> serve(std::shared_ptr<listener>, under_way, asio::ip::udp::endpoint, std::string cookie,
+                                std::string key, std::string payload);
+    void count_dropped();
     void reply_later(std::shared_ptr<listener>, const asio::ip::udp::endpoint&, std::string bytes);
     void send_replies();
     asio::awaitable<bencode::value> run(request);

@@ -95,8 +95,9 @@ private:
     std::uint32_t sequence_ = 0;
 };
 
-// Sends, and reads the answers, which are there when send() returns. 0, or the first errno.
-int exchange(int fd, const bytes& messages) {
+// Sends, and reads the answers, which are there when send() returns. 0, or the first errno. `rules`: how many were
+// told.
+int exchange(int fd, const bytes& messages, std::size_t* rules = nullptr) {
     if (::send(fd, messages.data(), messages.size(), 0) < 0)
         return errno;
     bool answered = false;
@@ -110,6 +111,8 @@ int exchange(int fd, const bytes& messages) {
         for (auto* m = reinterpret_cast<const nlmsghdr*>(answer.data()); mnl_nlmsg_ok(m, left);
              m = mnl_nlmsg_next(m, &left)) {
             answered = true;
+            if (rules != nullptr && m->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE))
+                ++*rules;
             if (m->nlmsg_type == NLMSG_ERROR && error == 0)
                 error = -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(m))->error;
         }
@@ -286,6 +289,14 @@ bool table::has(std::string_view chain) {
     b.add(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, 0, NFPROTO_INET, 0,
           attributes().text(NFTA_CHAIN_TABLE, name_).text(NFTA_CHAIN_NAME, chain));
     return exchange(fd_, b.all()) == 0;
+}
+
+std::size_t table::rules(std::string_view chain) {
+    batch b;
+    b.add(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE, NLM_F_DUMP, NFPROTO_INET, 0,
+          attributes().text(NFTA_RULE_TABLE, name_).text(NFTA_RULE_CHAIN, chain));
+    std::size_t found = 0;
+    return exchange(fd_, b.all(), &found) == 0 ? found : 0;
 }
 
 } // namespace tandem::netfilter

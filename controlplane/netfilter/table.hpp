@@ -70,6 +70,7 @@ public:
     // Made where they are missing; their rules take the place of those before.
     [[nodiscard]] tl::expected<void, std::string> put(const std::vector<chain>& chains);
     [[nodiscard]] bool has(std::string_view chain);
+    [[nodiscard]] std::size_t rules(std::string_view chain); // how many it holds now
 
 private:
     table(std::string name, life how, int fd) noexcept : name_(std::move(name)), life_(how), fd_(fd) {}

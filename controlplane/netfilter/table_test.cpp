@@ -101,6 +101,21 @@ TEST_F(Rules, ChainsAreReplacedOneByOne) {
     EXPECT_TRUE(first.has("a") && first.has("b") && !first.has("c"));
 }
 
+TEST_F(Rules, WhatIsLeftInAChainIsTold) {
+    auto t = make();
+    EXPECT_EQ(t.rules("entry"), 0U) << "no table";
+    ASSERT_TRUE(t.put({entry({rule().from_interface("lo").accept(), rule().to(network("127.1.0.0", 16)).drop()}),
+                       entry({rule().drop()}, "unused")}));
+    EXPECT_EQ(t.rules("entry"), 2U);
+    EXPECT_EQ(t.rules("other"), 0U);
+    ASSERT_TRUE(t.put({entry({})})); // as `nft flush chain` does: the chain stays
+    EXPECT_TRUE(t.has("entry"));
+    EXPECT_EQ(t.rules("entry"), 0U);
+    std::vector<rule> many(60, rule().from(network("10.0.0.0", 8)).drop());
+    ASSERT_TRUE(t.put({entry(many)}));
+    EXPECT_EQ(t.rules("entry"), 60U);
+}
+
 TEST_F(Rules, ARefusalChangesNothing) {
     auto t = make();
     ASSERT_TRUE(t.put({entry({rule().to(network("127.1.0.0", 16)).drop()})}));

@@ -33,15 +33,7 @@ std::vector<netfilter::prefix> networks_of(const tun_settings& s) {
     return all;
 }
 
-} // namespace
-
-tl::expected<void, std::string> inner_guard::set(const tun_settings& s) {
-    if (!table_) {
-        auto opened = netfilter::table::open("tandem", netfilter::table::life::lasting);
-        if (!opened)
-            return tl::unexpected(opened.error());
-        table_.emplace(std::move(*opened));
-    }
+std::vector<chain> chains_of(const tun_settings& s) {
     chain entry{entry_chain(s), netfilter::hook::prerouting, netfilter::priority_raw};
     entry.rules.push_back(rule().from_interface("lo").accept());
     entry.rules.push_back(rule().from_interface(s.name).accept());
@@ -54,11 +46,25 @@ tl::expected<void, std::string> inner_guard::set(const tun_settings& s) {
     chain between{between_chain(s), netfilter::hook::forward, netfilter::priority_filter};
     if (s.isolate)
         between.rules.push_back(rule().from_interface(s.name).to_interface(s.name).drop());
-    return table_->put({entry, between});
+    return {std::move(entry), std::move(between)};
+}
+
+} // namespace
+
+tl::expected<void, std::string> inner_guard::set(const tun_settings& s) {
+    if (!table_) {
+        auto opened = netfilter::table::open("tandem", netfilter::table::life::lasting);
+        if (!opened)
+            return tl::unexpected(opened.error());
+        table_.emplace(std::move(*opened));
+    }
+    return table_->put(chains_of(s));
 }
 
 bool inner_guard::in_force(const tun_settings& s) {
-    return table_ && table_->has(entry_chain(s)) && table_->has(between_chain(s));
+    return table_ && std::ranges::all_of(chains_of(s), [this](const chain& c) {
+               return table_->has(c.name) && table_->rules(c.name) == c.rules.size();
+           });
 }
 
 } // namespace tandem::tunnel

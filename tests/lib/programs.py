@@ -129,6 +129,10 @@ class Ctl:
         """{counter: total}"""
         return {c["name"]: c["total"] for c in self.ops("counters")["counters"]}
 
+    def control_totals(self):
+        """Likewise of the control plane's own."""
+        return {c["name"]: c["total"] for c in self.ops("counters")["control"]}
+
 
 LEVEL_TEST = {"suite": "AEAD_AES_128_GCM", "seed_bytes": 16, "rekey_s": 5, "overlap_s": 1}
 

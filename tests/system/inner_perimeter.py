@@ -4,7 +4,9 @@
 """An attacker without a tunnel on the gateway's access wire reaches nobody of the inner network: not the gateway's own inner address, not
 a unit's with forwarding on, not with a unit's address as its own; over the data plane's ports, over another interface of the host, with
 the control plane dead, and with a new data plane. Units do not reach each other. A network that [tunnel] inner_from names does reach it."""
+import signal
 import socket
+import struct
 import sys
 
 sys.path.insert(0, sys.path[0] + "/../lib")
@@ -40,6 +42,34 @@ def say(space, to, word, source=None, port=5060):
 def unheard(ear, space, to, word, **more):
     say(space, to, word, **more)
     equal(ear.heard(), None, f"{word}: what arrived")
+
+
+NEW_BATCH, END_BATCH, DELETE_TABLE, DELETE_RULE = 0x10, 0x11, 0x0a02, 0x0a08  # nfnetlink's
+
+
+def netfilter(space, kind, body=b"", family=1):
+    """One change of nf_tables, as nft makes it; family 0: of all."""
+    def message(what, payload, of, resource=0):
+        return struct.pack("=IHHIIBBH", 20 + len(payload), what, 1, 1, 0, of, 0, socket.htons(resource)) + payload
+
+    def send():
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as s:
+            s.send(message(NEW_BATCH, b"", 0, 10) + message(kind, body, family) + message(END_BATCH, b"", 0, 10))
+    netns.inside(space.name, send)
+
+
+def flushed(gw, other, gateway, what, change):
+    """Somebody flushes rules: strangers get in while the control plane stands still, and soon do not."""
+    gw.controlplane.signal(signal.SIGSTOP)
+    change()
+    say(other, INNER, f"{what}, at once")
+    equal(gateway.heard(5), f"{what}, at once", "a packet without the rules")
+    gw.controlplane.signal(signal.SIGCONT)
+
+    def kept_out():
+        say(other, INNER, what)
+        return gateway.heard() is None
+    wait_until(kept_out, f"after {what} the rules are back", 20)
 
 
 def test(t):
@@ -82,6 +112,9 @@ def strangers(t, net, other):
     unheard(gateway, other, INNER, "another interface, to the gateway")
     unheard(unit, other, a, "another interface, to a unit")
     unheard(Ear(net.ue2, b), net.ue, b, "from one unit to another")
+    flushed(gw, other, gateway, "flush ruleset", lambda: netfilter(net.gw, DELETE_TABLE, family=0))
+    flushed(gw, other, gateway, "flush table", lambda: netfilter(net.gw, DELETE_RULE, struct.pack("=HH", 11, 1) + b"tandem\0\0"))
+    unheard(Ear(net.ue2, b, 5063), net.ue, b, "from one unit to another, afterwards", port=5063)
 
     gw.controlplane.kill()
     net.gw.ip("address", "add", f"{INNER}/32", "dev", "lo")  # what the TUN had
@@ -97,7 +130,9 @@ def strangers(t, net, other):
 
     net.gw.ip("address", "del", f"{INNER}/32", "dev", "lo")
     alice.stop(), bob.stop()
-    friend = t.gateway(net, kamailio=False, tunnel={"inner_from": ["core0"]})
+    friend = t.gateway(net, kamailio=False, tunnel={"inner_from": ["core0", "eht9"]})
+    wait_until(lambda: any(a["name"] == "perimeter" and "eht9" in a["text"] for a in friend.ctl.ops("alarm list")["alarms"]),
+               "a name that is no interface's is told", 10)
     alice = t.agent(net.ue, friend, "alice")
     unit = Ear(net.ue, alice.up(), 5062)
     say(thief, alice.inner(), "from a network that inner_from names", port=5062)

@@ -35,6 +35,10 @@ public:
         return *this;
     }
     packet& arp() { return ethertype(0x0806).payload(28); }
+    packet& arp(const char* sender, const char* target, std::uint8_t address_length = 4) {
+        ethertype(0x0806).data({0, 1, 8, 0, 6, address_length, 0, 1}).payload(6).address(AF_INET, sender);
+        return payload(6).address(AF_INET, target);
+    }
 
     // options: bytes after the 20, a multiple of 4. fragment: the flags and offset field.
     packet& ipv4(const char* source, const char* destination, std::size_t options = 0, std::uint16_t fragment = 0) {
