@@ -82,6 +82,12 @@ def contacts(stand, alice):
     equal(invite(dave, "alice", "contact-1", extra=(f"Contact: <sip:dave@{UNIT2}:5060>",)), "403", "INVITE with a foreign Contact")
     equal(status(alice.try_register(extra=(f"Contact: <sip:alice@{PHONE}:5060>",))), "403", "a unit's foreign Contact")
     equal(status(alice.try_register(extra=(f"Contact: <sip:alice@{UNIT2}:5060>",))), "403", "another unit's address as Contact")
+    for more in (", <tel:1>", ", <mailto:a@b>", f";received=\"sip:{TRUNK}:5060\""):
+        equal(status(dave.try_register(extra=(f"Contact: <sip:dave@{PHONE}:5080>{more}",))), "403", f"REGISTER with {more} beside his own Contact")
+    for more in (f"alias={TRUNK}~5060~1", f"maddr={TRUNK}", f"transport=udp;alias={TRUNK}~5060~1"):
+        equal(status(dave.try_register(extra=(f"Contact: <sip:dave@{PHONE}:5080;{more}>",))), "403", f"REGISTER with {more} in his Contact")
+    rich = f'"Dave, <sip:x>" <sip:dave@{PHONE}:5080>;+sip.instance="<urn:uuid:0, 1>";q=0.5'
+    equal(status(dave.try_register(extra=(f"Contact: {rich}",))), "200", "his own with a name in quotes and an instance")
     equal(status(dave.try_register()), "200", "his own")
 
 
@@ -97,6 +103,13 @@ def no_dialogue(stand, alice, bob):
     own = bob.invite("alice", "marked")
     reply = eve.request("INVITE", f"sip:alice@{UNIT}:5060", "<sip:alice@x>;tag=a", "other-call", 1, routes=own.routes, body=eve.sdp)
     equal(status(reply), "403", "a mark of another call")
+    # Nor is it a way to elsewhere, or under another name.
+    for target, routes in ((f"sip:x@{OTHER}:5060", own.routes), (f"sip:mallory@{UNIT2}:5060", own.routes),
+                           (own.target, [*own.routes, f"<sip:{OTHER};lr>"]), (f"{own.target};alias={OTHER}~5060~1", own.routes)):
+        reply = bob.request("MESSAGE", target, own.to, "marked", 9, routes=routes)
+        equal(status(reply), "403", f"by a mark of one's own to {target} and {routes[-1]}")
+    equal(status(bob.request("MESSAGE", own.target, own.to, "marked", 10, routes=own.routes, sender="carol")), "403", "under another's name")
+    equal(status(bob.request("MESSAGE", own.target, own.to, "marked", 11, routes=own.routes)), "200", "under his own")
     check(" 200 " in own.bye(), "its own BYE")
 
 
@@ -108,19 +121,33 @@ def long_call_id(stand, alice, bob):
     equal(len(alice.asked("INVITE", "c" * 20000)), 0, "INVITEs at the callee")
 
 
+def no_way(stand, alice, bob):
+    """A call that cannot be sent on leaves nothing at call control."""
+    stand.ng.requests.clear()
+    for uri in ("sip:x@127.0.0.1:2223", "sip:x@[::1]:5060", "tel:+4670", "sip:x@224.0.0.1"):
+        reply = alice.request("INVITE", uri, f"<{uri}>", f"no-way-{uri}", 1, body=alice.sdp)
+        equal(status(reply), "480", f"INVITE {uri}")
+    wait_until(lambda: stand.ng.calls == set(), "no call is left", 5)
+    hidden = ("Record-Route: <sip:192.0.2.77;lr>", "P-Preferred-Identity: <sip:bob@x>", "p-asserted-identity :\r\n <sip:bob@x>")
+    equal(invite(alice, "bob", "said-1", extra=hidden), "200", "an INVITE that says more")
+    text = bob.asked("INVITE", "said-1")[0]
+    check("192.0.2.77" not in text and "sip:bob@x" not in text, f"a phone's Record-Route and its word on who it is do not go on: {text}")
+
+
 def flood(stand, alice):
     """A stranger that asks too often is not answered; others are."""
     rude = stand.agent("rude", OTHER, 5060, enrolled=False)
-    text = ("REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/UDP {at}:5060;branch=z9hG4bK{n}\r\nMax-Forwards: 70\r\n"
-            "From: <sip:rude@x>;tag=1\r\nTo: <sip:rude@x>\r\nCall-ID: {n}\r\nCSeq: 1 REGISTER\r\nContact: <sip:rude@{at}>\r\n"
-            "Content-Length: 0\r\n\r\n")
+    other = stand.agent("other", TRUNK, 5066, enrolled=False)
+    text = ("{method} sip:x SIP/2.0\r\nVia: SIP/2.0/UDP {at}:5060;branch=z9hG4bK{n}\r\nMax-Forwards: 70\r\n"
+            "From: <sip:rude@x>;tag=1\r\nTo: <sip:rude@x>{tag}\r\nCall-ID: {n}\r\nCSeq: 1 {method}\r\nContact: <sip:rude@{at}>\r\n"
+            "Route: <sip:" + CORE + ";lr>\r\nContent-Length: 0\r\n\r\n")
+    for agent, method, tag in ((rude, "REGISTER", ""), (other, "BYE", ";tag=2")):
+        def blocked():
+            for n in range(2000):
+                agent.socket.sendto(text.format(n=n, at=agent.address, method=method, tag=tag).encode(), (CORE, 5060))
+            return f"BLOCKing ip {agent.address}" in stand.kamailio.log()
 
-    def blocked():
-        for n in range(2000):
-            rude.socket.sendto(text.format(n=n, at=OTHER).encode(), (CORE, 5060))
-        return f"BLOCKing ip {OTHER}" in stand.kamailio.log()
-
-    wait_until(blocked, "the address is left without answers", 40)
+        wait_until(blocked, f"who floods with {method} is left without answers", 40)
     frank = stand.agent("frank", PHONE, 5088)
     equal((status(frank.try_register()), invite(frank, "alice", "beside-1")), ("200", "200"), "beside the flood")
 
@@ -134,6 +161,7 @@ def test(t):
     contacts(stand, alice)
     no_dialogue(stand, alice, bob)
     long_call_id(stand, alice, bob)
+    no_way(stand, alice, bob)
     flood(stand, alice)
     equal(stand.ng.calls, set(), "calls left at call control")
 
