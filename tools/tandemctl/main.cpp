@@ -3,10 +3,11 @@
 // Exit status: 0 done, 1 failed, 2 wrong usage, 3 unreachable. Never prints a key.
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "tools/tandemctl/arguments.hpp"
 
@@ -166,6 +167,30 @@ void call_verbs(CLI::App& app, arguments& a) {
         ->callback([&a] { a.chosen = [&a] { return show(a.common, "clock accept", json::object()); }; });
 }
 
+// CLI11 says what is wrong; beside it belongs where, and what there is: of the deepest verb that was understood.
+std::string usage_text(const CLI::App& app, const CLI::ParseError& e) {
+    const CLI::App* at = &app;
+    std::string words = "tandemctl", text = e.what();
+    while (!at->get_subcommands().empty()) {
+        at = at->get_subcommands().back();
+        words += " " + at->get_name();
+    }
+    static constexpr std::string_view unread = "Could not convert: ";
+    if (text.starts_with(unread))
+        text = text.substr(unread.size()) + " is no number that fits";
+    const auto verbs = at->get_subcommands([](const CLI::App*) { return true; });
+    if (!verbs.empty()) {
+        std::vector<std::string> names;
+        for (const auto* verb : verbs)
+            names.push_back(verb->get_name());
+        const auto rest = app.remaining(); // what no verb took
+        text = fmt::format("{}: choose one of {}",
+                           rest.empty() ? "a verb is missing" : fmt::format("there is no verb {}", rest.front()),
+                           fmt::join(names, ", "));
+    }
+    return fmt::format("{} (see {} --help)", text, words);
+}
+
 int report(const error& e, bool as_json) {
     static constexpr const char* names[] = {"ok", "failed", "usage", "unreachable"};
     const auto kind = static_cast<int>(e.kind);
@@ -211,7 +236,7 @@ int main(int argc, char** argv) {
     } catch (const CLI::Success& e) { // --help
         return app.exit(e);
     } catch (const CLI::ParseError& e) {
-        return report({failure::usage, std::string(e.what()) + " (see tandemctl --help)"}, a.common.as_json);
+        return report({failure::usage, usage_text(app, e)}, a.common.as_json);
     } catch (const std::exception& e) {
         return report({failure::failed, e.what()}, a.common.as_json);
     }
