@@ -96,10 +96,22 @@ def in_ack(stand, alice, bob):
         call.bye()
 
 
+def in_others(stand, alice, bob):
+    """A request that offers nothing carries none."""
+    call = alice.invite("bob", "info-1")
+    for n, method in enumerate(("INFO", "MESSAGE")):
+        alice.request(method, call.target, call.to, "info-1", 2 + n, call.routes, alice.sdp)
+        check(UNIT not in body_of(bob.asked(method, "info-1")[0]), f"{method}: not around the gateway")
+        alice.request(method, call.target, call.to, "info-1", 4 + n, call.routes, "m=1", extra=("Content-Type: text/plain",))
+        equal(body_of(bob.asked(method, "info-1")[1]), "m=1", f"{method}: what is no SDP goes on")
+    call.cseq = 6
+    call.bye()
+
+
 def test(t):
     stand = SipStand(t)
     alice, bob = stand.agent("alice", UNIT, 5060).register(), stand.agent("bob", PHONE, 5070).register()
-    for wrapped in (in_invite, in_answer, in_ack):
+    for wrapped in (in_invite, in_answer, in_ack, in_others):
         wrapped(stand, alice, bob)
     wait_until(lambda: stand.ng.calls == set(), "no call is left at call control", 5)
 

@@ -4,7 +4,10 @@
 """The SIP edge as packaged: whose name it is. A unit speaks under its own names alone, a user of the core side with its digest, a
 trusted peer by its address; a foreign Contact, a request into a dialogue that is none, and a Call-ID of 20,000 octets leave nothing."""
 import os
+import re
 import sys
+import threading
+import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import sip
@@ -58,6 +61,8 @@ def digest(stand, alice):
     equal(status(carol.try_register("bob")), "403", "another's To under her own digest")
     equal(invite(carol, "alice", "digest-2", sender="bob"), "403", "another's From under her own digest")
     equal(invite(carol, "alice", "digest-3"), "200", "her own")
+    for name in ("alice", "+46701"):
+        equal(status(stand.agent(name, PHONE, 5076 + len(name)).try_register()), "403", f"a user of the core side named as a unit: {name}")
     equal(status(stand.agent("carol", PHONE, 5074 + 2).try_register()), "200", "the same user from another port takes its old place")
     trunk = stand.agent("+49301234", TRUNK, 5060, enrolled=False)
     equal(invite(trunk, "alice", "trunk-1"), "407", "a trunk that nobody trusts")
@@ -134,6 +139,26 @@ def no_way(stand, alice, bob):
     check("192.0.2.77" not in text and "sip:bob@x" not in text, f"a phone's Record-Route and its word on who it is do not go on: {text}")
 
 
+def others_cancel(stand, alice, bob):
+    """Who knows an INVITE's Via does not end it from elsewhere."""
+    bob.on_request = lambda agent, text: text.startswith("INVITE ") and not agent.respond(text, "180 Ringing")
+    calling = threading.Thread(target=lambda: alice.request("INVITE", f"sip:bob@{INNER}", f"<sip:bob@{INNER}>", "ringing", 1, body=alice.sdp))
+    calling.start()
+    seen = wait_until(lambda: bob.asked("INVITE", "ringing"), "bob rings", 10)[0]
+    branch = re.search(rf"{UNIT}:5060;.*?branch=([^;\s]+)", seen)[1]
+    cancel = (f"CANCEL sip:bob@{INNER} SIP/2.0\r\nVia: SIP/2.0/UDP {UNIT}:5060;branch={branch}\r\nMax-Forwards: 70\r\n"
+              f"From: <sip:alice@{INNER}>;tag=alice\r\nTo: <sip:bob@{INNER}>\r\nCall-ID: ringing\r\nCSeq: 1 CANCEL\r\nContent-Length: 0\r\n\r\n")
+    thief = stand.agent("thief", UNIT2, 5068, enrolled=False)
+    thief.socket.sendto(cancel.encode(), (INNER, 5060))
+    time.sleep(0.5)
+    equal(bob.asked("CANCEL", "ringing"), [], "CANCELs from another unit that got through")
+    alice.socket.sendto(cancel.encode(), (INNER, 5060))
+    wait_until(lambda: bob.asked("CANCEL", "ringing"), "the caller's own gets through", 10)
+    bob.respond(seen, "487 Request Terminated")
+    calling.join()
+    bob.on_request = None
+
+
 def flood(stand, alice):
     """A stranger that asks too often is not answered; others are."""
     rude = stand.agent("rude", OTHER, 5060, enrolled=False)
@@ -162,6 +187,7 @@ def test(t):
     no_dialogue(stand, alice, bob)
     long_call_id(stand, alice, bob)
     no_way(stand, alice, bob)
+    others_cancel(stand, alice, bob)
     flood(stand, alice)
     equal(stand.ng.calls, set(), "calls left at call control")
 
