@@ -305,7 +305,7 @@ tl::expected<policy::config, std::string> load_levels(const config& settings) {
 
 tl::expected<config, std::string> load_config(const std::string& path) {
     std::ifstream file(path);
-    if (!file)
+    if (!file || (file.peek(), file.bad())) // a directory opens, and cannot be read
         return tl::unexpected(
             fmt::format("{}: cannot be read: {}; give the configuration by --config FILE", path, std::strerror(errno)));
     std::stringstream text;

@@ -3,6 +3,7 @@
 #include "controlplane/app/sip_names.hpp"
 
 #include <algorithm>
+#include <map>
 #include <spdlog/spdlog.h>
 
 namespace tandem::control {
@@ -41,11 +42,14 @@ void sip_names::wait(std::chrono::milliseconds so_long) {
 
 sip::table sip_names::rows() {
     sip::table all{sip::names_columns, {}};
+    std::map<std::string, std::vector<std::string>> known; // in one question, however many sessions
+    for (auto& [unit, name] : store_.all_unit_names())
+        known[std::move(unit)].push_back(std::move(name));
     for (const auto& session : sessions_.all()) {
-        auto names = store_.unit_names(session.unit);
-        for (const auto& name : names) // who is called by it
-            all.rows.push_back({name, session.unit});
+        auto names = known[session.unit];
         names.push_back(session.unit);
+        for (const auto& name : names) // who is called by it; nobody of the core side has it
+            all.rows.push_back({name, session.unit});
         for (const auto& address : session.inner)
             for (const auto& name : names)
                 all.rows.push_back({address.to_string() + " " + name, session.unit});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tells the SIP gateway which names are whose: for each unit that has a session a row "inner address, name" for its id
-// code and each name of its own, and one for each such name alone, by which it is called, into one table
+// code and each name of its own, and one for each of these alone, by which it is called, into one table
 // (controlplane/sip) that Kamailio looks into at each request from the inner side. Written when something changed: at
 // once, or `rest` after the last time where many units come in a row. A table that cannot be written is said, tried
 // again, and stands as an alarm. Owner thread: io_context.

@@ -4,6 +4,8 @@
 // told makes it try another node and still give this one its running calls. Owner thread: io_context.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <asio/ip/address.hpp>
 #include <asio/ip/network_v6.hpp>
 #include <cstdint>
@@ -56,6 +58,20 @@ public:
 private:
     double share_;
     std::map<std::string, std::size_t> held_; // of calls that are up
+};
+
+// The Call-IDs that were turned away last, as hashes: whether a refused offer may come again later.
+class turned_away {
+public:
+    void add(const std::string& call_id) { last_[next_++ % last_.size()] = std::hash<std::string>{}(call_id); }
+    [[nodiscard]] bool has(const std::string& call_id) const {
+        const auto end = last_.begin() + static_cast<std::ptrdiff_t>(std::min(next_, last_.size()));
+        return std::find(last_.begin(), end, std::hash<std::string>{}(call_id)) != end;
+    }
+
+private:
+    std::array<std::size_t, 1024> last_{};
+    std::size_t next_ = 0;
 };
 
 class admission {

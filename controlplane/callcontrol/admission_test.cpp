@@ -43,6 +43,25 @@ TEST_F(Admission, AboveFourFifthsASourceHasNoMoreThanItsShare) {
     EXPECT_EQ(call_of("203.0.113.1").text_of("result"), "ok") << "its calls have ended";
 }
 
+TEST_F(Admission, WhetherAnOfferWasTurnedAwayIsToldToAFatalDelete) {
+    bool room = false;
+    more_settings.trouble = [&] { return room ? "" : "no room"; };
+    boot();
+    const auto ended = [&](const std::string& id) {
+        return command("delete", {{"call-id", id}, {"from-tag", "a"}, {"flags", bencode::list{"fatal"}}})
+            .text_of("result");
+    };
+    EXPECT_TRUE(is_full(offer("full", sdp("198.51.100.1", 4000))));
+    EXPECT_EQ(ended("full"), "ok") << "it may come again";
+    room = true;
+    EXPECT_EQ(offer("bad", "no SDP").text_of("result"), "error");
+    EXPECT_EQ(ended("bad"), "error") << "it may not";
+    room = false;
+    for (int i = 0; i < 1024; ++i)
+        ASSERT_TRUE(is_full(offer("other" + std::to_string(i), sdp("198.51.100.1", 4000))));
+    EXPECT_EQ(ended("full"), "error") << "a thousand refusals are remembered";
+}
+
 TEST_F(Admission, AnIpv6NetworkIsOneSource) {
     more_settings.use = [] { return 1.0; };
     boot();

@@ -194,6 +194,7 @@ std::optional<refusal> server::state::refuse_new_call(const request& r, const st
 
 bencode::value server::state::turn_away(const request& r, const refusal& no) {
     ++count.calls_refused;
+    refused.add(r.call_id);
     const auto now = std::chrono::steady_clock::now();
     if (now - refusal_said > say_refusals_every) { // it may come and go with each call that ends
         spdlog::warn("ng: new calls are refused: {}", no.cause);

@@ -13,9 +13,11 @@ namespace tandem::callcontrol {
 
 namespace {
 
-bencode::value not_found(const request& r) {
+// `fatal`: an error, unless it was turned away for want of room. By that a proxy tells 503 from 488
+// (packaging/kamailio).
+bencode::value not_found(const request& r, const turned_away& refused) {
     const auto* why = "Call-ID not found or tags didn't match";
-    if (r.fatal)
+    if (r.fatal && !refused.has(r.call_id))
         return error_reply(why);
     bencode::value reply(bencode::dict{});
     reply.add("warning", why);
@@ -151,11 +153,11 @@ asio::awaitable<bencode::value> server::state::remove(request r) {
     using part = ended_place::what;
     const auto held = co_await hold(r.call_id);
     if (!held)
-        co_return not_found(r);
+        co_return not_found(r, refused);
     const auto& live = held->live;
     const auto ends = find_ended(live->branches, r);
     if (ends.part == part::none)
-        co_return not_found(r);
+        co_return not_found(r, refused);
     auto reply = ok_reply();
     add_statistics(reply, live->branches, relay);
     auto& c = live->branches[ends.at];

@@ -124,6 +124,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     reply_budget told;
     admission gates;
     source_shares shares;
+    turned_away refused;
     std::chrono::steady_clock::time_point refusal_said{}; // in the log
     cookie_cache cookies;
     std::map<std::string, std::shared_ptr<live_call>, std::less<>> calls;

@@ -80,6 +80,8 @@ public:
     // One that was in use before a restart.
     [[nodiscard]] leased_port mark(const asio::ip::address& address, std::uint16_t port, const std::string& unit);
     [[nodiscard]] std::size_t free_now();
+    // All of its ports are free: nothing was taken there yet.
+    void open(const asio::ip::address& address) { static_cast<void>(pool(address)); }
     // Calls back with (address, pairs in all, free ones) of each address in use so far.
     template <class F>
     void each_pool(F&& tell) {

@@ -37,6 +37,10 @@ manager::flow_room manager::flow_rooms() const {
 }
 
 std::size_t manager::free_ports() {
+    // Of every address that calls may take some of, whether one has or not.
+    if (const auto& hello = dataplane_.hello())
+        for (const auto& local : hello->addresses)
+            ports_->open(local.ip);
     return ports_->free_now();
 }
 

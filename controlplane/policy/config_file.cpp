@@ -371,7 +371,7 @@ tl::expected<tables, std::string> read_tables(const toml::table& root, const tom
 
 tl::expected<config, std::string> load_config(const std::string& path, const limits& bounds) {
     std::ifstream file(path);
-    if (!file)
+    if (!file || (file.peek(), file.bad())) // a directory opens, and cannot be read
         return tl::unexpected(fmt::format("{}: cannot be read: {}; write it, or take levels = \"...\" out of "
                                           "controlplane.toml",
                                           path, std::strerror(errno)));

@@ -314,6 +314,9 @@ bool database::remove_unit_name(const std::string& id, const std::string& name) 
 std::vector<std::string> database::unit_names(const std::string& id) {
     return impl_->units.names(id);
 }
+std::vector<std::pair<std::string, std::string>> database::all_unit_names() {
+    return impl_->units.all_names();
+}
 std::string database::owner_of_name(std::string_view name) {
     return impl_->units.owner(name);
 }

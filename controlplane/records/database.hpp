@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <tl/expected.hpp>
@@ -79,6 +80,7 @@ public:
     tl::expected<void, std::string> add_unit_name(const std::string& id, const std::string& name);
     bool remove_unit_name(const std::string& id, const std::string& name);
     [[nodiscard]] std::vector<std::string> unit_names(const std::string& id);
+    [[nodiscard]] std::vector<std::pair<std::string, std::string>> all_unit_names(); // (unit, name), by unit
     [[nodiscard]] std::string owner_of_name(std::string_view name); // a unit's id code; empty: no unit's
 
     [[nodiscard]] identity::psk_store& identities() noexcept;

@@ -149,6 +149,8 @@ TEST_F(store_test, ANameIsOneUnitsAndNobodysIdCode) {
     EXPECT_FALSE(db->add_unit("+46701", {}, "")) << "an id code that is another's name";
     open();
     EXPECT_EQ(db->unit_names("pbx"), (std::vector<std::string>{"+46701", "+46702"}));
+    EXPECT_EQ(db->all_unit_names(),
+              (std::vector<std::pair<std::string, std::string>>{{"pbx", "+46701"}, {"pbx", "+46702"}}));
     EXPECT_EQ(db->owner_of_name("pbx"), "pbx");
     EXPECT_EQ(db->owner_of_name("+46702"), "pbx");
     EXPECT_EQ(db->owner_of_name("nobody"), "");

@@ -170,6 +170,15 @@ std::vector<std::string> unit_rows::names(const std::string& id) {
     });
 }
 
+std::vector<std::pair<std::string, std::string>> unit_rows::all_names() {
+    return guarded("reading names", [&] {
+        std::vector<std::pair<std::string, std::string>> found;
+        for (auto row = once(db_, "SELECT unit, name FROM unit_name ORDER BY unit, name"); row.step();)
+            found.emplace_back(row.text(0), row.text(1));
+        return found;
+    });
+}
+
 std::string unit_rows::owner(std::string_view name) {
     return guarded("reading a name", [&] {
         auto row = owner_.begin();

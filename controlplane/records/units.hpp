@@ -34,6 +34,7 @@ public:
     tl::expected<void, std::string> add_name(const std::string& id, const std::string& name);
     bool remove_name(const std::string& id, const std::string& name);
     [[nodiscard]] std::vector<std::string> names(const std::string& id); // in order
+    [[nodiscard]] std::vector<std::pair<std::string, std::string>> all_names();
     [[nodiscard]] std::string owner(std::string_view name); // the unit with this id code or name; empty: nobody's
     [[nodiscard]] std::vector<unit> all();
     [[nodiscard]] std::optional<unit> find(const std::string& id);

@@ -71,7 +71,9 @@ timespec next_time(const std::string& path) {
 tl::expected<table, std::string> read_table(const std::string& path) {
     std::ifstream file(path);
     if (!file)
-        return failed(path, "cannot be read");
+        return tl::unexpected(
+            fmt::format("{}: {}; run `tandemctl sip prepare` as root first, or name its directory by --dir", path,
+                        std::strerror(errno)));
     table found;
     std::getline(file, found.columns);
     for (std::string line; std::getline(file, line);)

@@ -244,8 +244,9 @@ tl::expected<config, std::string> parse_config(std::string_view text, const std:
 
 tl::expected<config, std::string> load_config(const std::string& path) {
     std::ifstream file(path);
-    if (!file)
-        return tl::unexpected(fmt::format("{}: cannot be read: {}", path, std::strerror(errno)));
+    if (!file || (file.peek(), file.bad())) // a directory opens, and cannot be read
+        return tl::unexpected(
+            fmt::format("{}: cannot be read: {}; give the configuration by --config FILE", path, std::strerror(errno)));
     std::stringstream text;
     text << file.rdbuf();
     return parse_config(text.str(), path);

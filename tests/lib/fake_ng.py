@@ -11,6 +11,9 @@ import netns as _netns
 from ng import decode, encode
 
 
+FULL = ("Parallel session limit reached", "Ran out of ports")
+
+
 class FakeNg:
     def __init__(self, space, anchor, port=2223):
         self.anchor, self.mode = anchor, "ok"  # "silent", or an error-reason
@@ -50,6 +53,8 @@ class FakeNg:
             command = request["command"]
             if command == "ping":
                 return {"result": "pong"}
+            if self.mode in FULL and command == "delete":
+                return {"result": "ok"}  # it was turned away for want of room
             if self.mode != "ok":
                 return {"result": "error", "error-reason": self.mode}
             if command == "offer":

@@ -90,7 +90,7 @@ class Agent:
         self._send(lines, body)
 
     def _send(self, lines, body=""):
-        if body:
+        if body and not any(line.lower().startswith("content-type:") for line in lines):
             lines = [*lines, "Content-Type: application/sdp"]
         text = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", body])
         self.socket.sendto(text.encode(), (self.proxy, 5060))

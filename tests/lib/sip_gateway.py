@@ -49,7 +49,8 @@ class SipGateway:
 
     def own(self, address, name, unit=None):
         """What the control plane writes of a unit that is up."""
-        self._own[f"{address} {name}".replace(":", "\\:")] = unit or name
+        for row in (f"{address} {name}", name):
+            self._own[row.replace(":", "\\:")] = unit or name
         path = self.tables / "unit_name"
         fresh, last = path.with_suffix(".new"), path.stat().st_mtime
         fresh.write_text("own(string) unit(string)\n" + "".join(f"{own}:{unit}\n" for own, unit in self._own.items()))

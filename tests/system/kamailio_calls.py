@@ -12,88 +12,18 @@ import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import netns
+import sipp
 from baresip import Baresip
 from harness import check, equal, main, skip, wait_until
 from programs import build_dir
-from sip_gateway import SipGateway
-
-INNER, CORE, ALICE, BOB = "10.64.0.1", "198.51.100.1", "10.64.0.2", "198.51.100.10"
-
-# INVITE without SDP: the offer comes in the 200, the answer goes in the ACK.
-LATE_OFFER = """<?xml version="1.0" encoding="ISO-8859-1" ?>
-<scenario name="late offer">
-  <send retrans="500"><![CDATA[
-      INVITE sip:alice@{core}:5060 SIP/2.0
-      Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
-      From: <sip:trunk@{core}>;tag=[call_number]
-      To: <sip:alice@{core}>
-      Call-ID: [call_id]
-      CSeq: 1 INVITE
-      Contact: <sip:trunk@[local_ip]:[local_port]>
-      Max-Forwards: 70
-      Content-Length: 0
-
-  ]]></send>
-  <recv response="100" optional="true"></recv>
-  <recv response="180" optional="true"></recv>
-  <recv response="200" rrs="true"></recv>
-  <send><![CDATA[
-      ACK [next_url] SIP/2.0
-      Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
-      [routes]
-      From: <sip:trunk@{core}>;tag=[call_number]
-      To: <sip:alice@{core}>[peer_tag_param]
-      Call-ID: [call_id]
-      CSeq: 1 ACK
-      Max-Forwards: 70
-      Content-Type: application/sdp
-      Content-Length: [len]
-
-      v=0
-      o=- 1 1 IN IP4 [local_ip]
-      s=-
-      c=IN IP4 [local_ip]
-      t=0 0
-      m=audio 7000 RTP/AVP 8
-      a=rtpmap:8 PCMA/8000
-
-  ]]></send>
-  <pause milliseconds="1000"/>
-  <send retrans="500"><![CDATA[
-      BYE [next_url] SIP/2.0
-      Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
-      [routes]
-      From: <sip:trunk@{core}>;tag=[call_number]
-      To: <sip:alice@{core}>[peer_tag_param]
-      Call-ID: [call_id]
-      CSeq: 2 BYE
-      Max-Forwards: 70
-      Content-Length: 0
-
-  ]]></send>
-  <recv response="200"></recv>
-</scenario>
-"""
+from sip_stand import CORE, INNER, PHONE, UNIT, SipStand
 
 
-class Scene:
-    """Namespaces phone -- gw -- core without a tunnel: Kamailio and call control see what they would see."""
+class Scene(SipStand):
+    """The stand with our ng server over a relay that moves no media, and phones."""
 
     def __init__(self, t, fake):
-        self.t = t
-        self.gw, self.ue, self.core = (netns.Namespace(f"{t.prefix}-{n}") for n in ("gw", "ue", "core"))
-        for space in (self.gw, self.ue, self.core):
-            t.defer(space.delete)
-        netns.veth(self.ue, "ue0", self.gw, "inner0")
-        netns.veth(self.core, "core0", self.gw, "core0")
-        self.gw.address("inner0", f"{INNER}/16")
-        self.ue.address("ue0", f"{ALICE}/16")
-        self.gw.address("core0", f"{CORE}/24")
-        self.core.address("core0", f"{BOB}/24")
-        self.fake = t.start("ng_fake", [fake, "127.0.0.1", "2223", CORE], self.gw)
-        self.sip = SipGateway(self.gw, t.dir, INNER, CORE)
-        t.defer(self.sip.stop)
-        self.sip.start(t.log_dir)
+        super().__init__(t, ng=lambda gw: t.start("ng_fake", [fake, "127.0.0.1", "2223", CORE], gw))
         self.silence = t.dir / "play.wav"
         netns_wav(self.silence)
 
@@ -117,14 +47,14 @@ def netns_wav(path):
 
 def invite_from(scene, user):
     """The final reply to an INVITE with this user in From, sent from the core to alice."""
-    sdp = f"v=0\r\no=- 1 1 IN IP4 {BOB}\r\ns=-\r\nc=IN IP4 {BOB}\r\nt=0 0\r\nm=audio 7000 RTP/AVP 8\r\n"
-    text = (f"INVITE sip:alice@{CORE} SIP/2.0\r\nVia: SIP/2.0/UDP {BOB}:5090;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n"
+    sdp = f"v=0\r\no=- 1 1 IN IP4 {PHONE}\r\ns=-\r\nc=IN IP4 {PHONE}\r\nt=0 0\r\nm=audio 7000 RTP/AVP 8\r\n"
+    text = (f"INVITE sip:alice@{CORE} SIP/2.0\r\nVia: SIP/2.0/UDP {PHONE}:5090;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n"
             f"From: <sip:{user}@{CORE}>;tag=1\r\nTo: <sip:alice@{CORE}>\r\nCall-ID: from-test\r\nCSeq: 1 INVITE\r\n"
-            f"Contact: <sip:x@{BOB}:5090>\r\nContent-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}")
+            f"Contact: <sip:x@{PHONE}:5090>\r\nContent-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}")
 
     def socket_there():
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        s.bind((BOB, 5090))
+        s.bind((PHONE, 5090))
         return s
 
     with netns.inside(scene.core.name, socket_there) as s:
@@ -159,9 +89,9 @@ def test(t):
     if not fake.exists():
         skip(f"{fake} is not built: run tools/build")
     scene = Scene(t, fake)
-    scene.sip.peer(BOB)  # the trunk of SIPp and of invite_from
-    alice = scene.phone("alice", scene.ue, ALICE, INNER)
-    bob = scene.phone("bob", scene.core, BOB, CORE)
+    scene.sip.peer(PHONE)  # the trunk of SIPp and of invite_from
+    alice = scene.phone("alice", scene.ue, UNIT, INNER)
+    bob = scene.phone("bob", scene.core, PHONE, CORE)
 
     def holds():
         for phone in (alice, bob):
@@ -179,7 +109,7 @@ def test(t):
     equal(alice.wait_closed_reason(), "404 Not Found", "an unknown user")
     check("400 Bad User Name" in invite_from(scene, "x;callee=carol"), "a From that would name another callee is refused")
     bob.stop()
-    bob = scene.phone("bob", scene.core, BOB, CORE, answer=False)
+    bob = scene.phone("bob", scene.core, PHONE, CORE, answer=False)
     alice.clear_events()
     alice.dial("bob")
     wait_until(lambda: bob.seen("CALL_INCOMING"), "bob rings", 5)
@@ -193,16 +123,16 @@ def test(t):
     bob.hang_up()
     check(re.match("4|6", alice.wait_closed_reason()), "bob's refusal reaches alice")
     scenario = t.dir / "late.xml"
-    scenario.write_text(LATE_OFFER.format(core=CORE))
-    done = scene.core.run("sipp", "-sf", scenario, "-i", BOB, "-p", "5080", "-m", "1", "-timeout", "15", "-nostdin", f"{CORE}:5060",
+    scenario.write_text(sipp.caller(f"alice@{CORE}:5060", f"trunk@{CORE}", late=True))
+    done = scene.core.run("sipp", "-sf", scenario, "-i", PHONE, "-p", "5080", "-m", "1", "-timeout", "15", "-nostdin", f"{CORE}:5060",
                           check=False, timeout=30)
-    check("Successful call        |        0                  |        1" in done, f"INVITE without SDP: {done[-1500:]}")
+    check(sipp.counted(done, "Successful") == 1, f"INVITE without SDP: {done[-1500:]}")
     time.sleep(0.5)
     for phone in (alice, bob):
         phone.clear_events()
     alice.dial("bob")
     wait_until(lambda: bob.seen("CALL_INCOMING"), "bob rings a third time", 5)
-    scene.fake.stop()
+    scene.ng.stop()
     heard = t.capture(scene.ue, "ue0", "no-gateway")
     bob.answer()
     wait_until(lambda: alice.seen("CALL_ESTABLISHED") or alice.seen("CALL_CLOSED"), "the 200 reaches alice", 20)
@@ -211,7 +141,7 @@ def test(t):
     equal(len(leaked), 0, "SDP of bob's that reached alice while no gateway answered")
     t.say("without the gateway's answer no SDP passes")
     alice.hang_up()
-    log = re.findall(r"^(?:open|update|close) .*$", scene.fake.log(), re.M)
+    log = re.findall(r"^(?:open|update|close) .*$", scene.ng.log(), re.M)
     opened = [line.split(" ", 3)[3] for line in log if line.startswith("open")]
     equal(opened, ["unit:alice core:core alice>bob", "core:core unit:alice bob>alice", "unit:alice core:core alice>bob",
                    "unit:alice core:core alice>bob", "unit:alice core:core trunk>alice", "unit:alice core:core alice>bob"], "legs and names of each call")

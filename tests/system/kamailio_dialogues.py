@@ -12,6 +12,7 @@ import threading
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import sip
+from fake_ng import FULL
 from harness import check, equal, main, wait_until
 from sip_stand import ANCHOR, PHONE, UNIT, SipStand
 
@@ -181,6 +182,10 @@ def silent(stand, alice):
     reply = alice.request("INVITE", f"sip:bob@{alice.proxy}", to, "silent-1", 1, body=alice.sdp, timeout=20)
     check(reply.startswith("SIP/2.0 503 "), f"no gateway answers: {reply.splitlines()[0]}")
     check("Retry-After:" in reply, "and says when to come again")
+    for full in FULL:
+        stand.ng.mode = full
+        reply = alice.request("INVITE", f"sip:bob@{alice.proxy}", to, f"full-{len(full)}", 1, body=alice.sdp, timeout=20)
+        check(reply.startswith("SIP/2.0 503 ") and "Retry-After:" in reply, f"every gateway says {full}: {reply.splitlines()[0]}")
     stand.ng.mode = "No suite in common"
     reply = alice.request("INVITE", f"sip:bob@{alice.proxy}", to, "refused-1", 1, body=alice.sdp, timeout=20)
     check(reply.startswith("SIP/2.0 488 "), f"the gateway refuses: {reply.splitlines()[0]}")
@@ -213,7 +218,7 @@ def test(t):
     bob = another_port(stand, alice)
     behind_nat(stand, alice)
     silent(stand, alice)
-    t.say("503 where no gateway answers, 488 where it refuses")
+    t.say("503 where no gateway answers or has room, 488 where it refuses")
     for how in (signal.SIGTERM, signal.SIGKILL):
         restart(stand, alice, bob, how)
     t.say("registrations and dialogues outlive Kamailio")

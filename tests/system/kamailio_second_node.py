@@ -108,6 +108,13 @@ def full(stand):
     other, took = stand.call("full-more", OTHER)
     stand.t.say(f"flow table full: the other node has the new call after {took * 1000:.0f} ms")
     check(stand.pong() and not disabled(stand), "a gateway without room is well, and Kamailio keeps it")
+    stand.kamcmd("rtpengine.enable", THEIRS, "0")
+    try:
+        stand.alice.invite("bob", call_id("no-room-at-all"))
+        check(False, "a call without room")
+    except sip.SipError as refused:
+        check("503" in str(refused), f"where no node has room: {refused}")
+    stand.kamcmd("rtpengine.enable", THEIRS, "1")
     check(" 200 " in here[0].again(), "a running call's re-INVITE")
     equal(here[0].media[0], MEDIA, "it stays here")
     for call in here:

@@ -4,7 +4,10 @@
 """The SIP edge as packaged: whose name it is. A unit speaks under its own names alone, a user of the core side with its digest, a
 trusted peer by its address; a foreign Contact, a request into a dialogue that is none, and a Call-ID of 20,000 octets leave nothing."""
 import os
+import re
 import sys
+import threading
+import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import sip
@@ -58,6 +61,8 @@ def digest(stand, alice):
     equal(status(carol.try_register("bob")), "403", "another's To under her own digest")
     equal(invite(carol, "alice", "digest-2", sender="bob"), "403", "another's From under her own digest")
     equal(invite(carol, "alice", "digest-3"), "200", "her own")
+    for name in ("alice", "+46701"):
+        equal(status(stand.agent(name, PHONE, 5076 + len(name)).try_register()), "403", f"a user of the core side named as a unit: {name}")
     equal(status(stand.agent("carol", PHONE, 5074 + 2).try_register()), "200", "the same user from another port takes its old place")
     trunk = stand.agent("+49301234", TRUNK, 5060, enrolled=False)
     equal(invite(trunk, "alice", "trunk-1"), "407", "a trunk that nobody trusts")
@@ -82,6 +87,12 @@ def contacts(stand, alice):
     equal(invite(dave, "alice", "contact-1", extra=(f"Contact: <sip:dave@{UNIT2}:5060>",)), "403", "INVITE with a foreign Contact")
     equal(status(alice.try_register(extra=(f"Contact: <sip:alice@{PHONE}:5060>",))), "403", "a unit's foreign Contact")
     equal(status(alice.try_register(extra=(f"Contact: <sip:alice@{UNIT2}:5060>",))), "403", "another unit's address as Contact")
+    for more in (", <tel:1>", ", <mailto:a@b>", f";received=\"sip:{TRUNK}:5060\""):
+        equal(status(dave.try_register(extra=(f"Contact: <sip:dave@{PHONE}:5080>{more}",))), "403", f"REGISTER with {more} beside his own Contact")
+    for more in (f"alias={TRUNK}~5060~1", f"maddr={TRUNK}", f"transport=udp;alias={TRUNK}~5060~1"):
+        equal(status(dave.try_register(extra=(f"Contact: <sip:dave@{PHONE}:5080;{more}>",))), "403", f"REGISTER with {more} in his Contact")
+    rich = f'"Dave, <sip:x>" <sip:dave@{PHONE}:5080>;+sip.instance="<urn:uuid:0, 1>";q=0.5'
+    equal(status(dave.try_register(extra=(f"Contact: {rich}",))), "200", "his own with a name in quotes and an instance")
     equal(status(dave.try_register()), "200", "his own")
 
 
@@ -97,6 +108,13 @@ def no_dialogue(stand, alice, bob):
     own = bob.invite("alice", "marked")
     reply = eve.request("INVITE", f"sip:alice@{UNIT}:5060", "<sip:alice@x>;tag=a", "other-call", 1, routes=own.routes, body=eve.sdp)
     equal(status(reply), "403", "a mark of another call")
+    # Nor is it a way to elsewhere, or under another name.
+    for target, routes in ((f"sip:x@{OTHER}:5060", own.routes), (f"sip:mallory@{UNIT2}:5060", own.routes),
+                           (own.target, [*own.routes, f"<sip:{OTHER};lr>"]), (f"{own.target};alias={OTHER}~5060~1", own.routes)):
+        reply = bob.request("MESSAGE", target, own.to, "marked", 9, routes=routes)
+        equal(status(reply), "403", f"by a mark of one's own to {target} and {routes[-1]}")
+    equal(status(bob.request("MESSAGE", own.target, own.to, "marked", 10, routes=own.routes, sender="carol")), "403", "under another's name")
+    equal(status(bob.request("MESSAGE", own.target, own.to, "marked", 11, routes=own.routes)), "200", "under his own")
     check(" 200 " in own.bye(), "its own BYE")
 
 
@@ -108,19 +126,53 @@ def long_call_id(stand, alice, bob):
     equal(len(alice.asked("INVITE", "c" * 20000)), 0, "INVITEs at the callee")
 
 
+def no_way(stand, alice, bob):
+    """A call that cannot be sent on leaves nothing at call control."""
+    stand.ng.requests.clear()
+    for uri in ("sip:x@127.0.0.1:2223", "sip:x@[::1]:5060", "tel:+4670", "sip:x@224.0.0.1"):
+        reply = alice.request("INVITE", uri, f"<{uri}>", f"no-way-{uri}", 1, body=alice.sdp)
+        equal(status(reply), "480", f"INVITE {uri}")
+    wait_until(lambda: stand.ng.calls == set(), "no call is left", 5)
+    hidden = ("Record-Route: <sip:192.0.2.77;lr>", "P-Preferred-Identity: <sip:bob@x>", "p-asserted-identity :\r\n <sip:bob@x>")
+    equal(invite(alice, "bob", "said-1", extra=hidden), "200", "an INVITE that says more")
+    text = bob.asked("INVITE", "said-1")[0]
+    check("192.0.2.77" not in text and "sip:bob@x" not in text, f"a phone's Record-Route and its word on who it is do not go on: {text}")
+
+
+def others_cancel(stand, alice, bob):
+    """Who knows an INVITE's Via does not end it from elsewhere."""
+    bob.on_request = lambda agent, text: text.startswith("INVITE ") and not agent.respond(text, "180 Ringing")
+    calling = threading.Thread(target=lambda: alice.request("INVITE", f"sip:bob@{INNER}", f"<sip:bob@{INNER}>", "ringing", 1, body=alice.sdp))
+    calling.start()
+    seen = wait_until(lambda: bob.asked("INVITE", "ringing"), "bob rings", 10)[0]
+    branch = re.search(rf"{UNIT}:5060;.*?branch=([^;\s]+)", seen)[1]
+    cancel = (f"CANCEL sip:bob@{INNER} SIP/2.0\r\nVia: SIP/2.0/UDP {UNIT}:5060;branch={branch}\r\nMax-Forwards: 70\r\n"
+              f"From: <sip:alice@{INNER}>;tag=alice\r\nTo: <sip:bob@{INNER}>\r\nCall-ID: ringing\r\nCSeq: 1 CANCEL\r\nContent-Length: 0\r\n\r\n")
+    thief = stand.agent("thief", UNIT2, 5068, enrolled=False)
+    thief.socket.sendto(cancel.encode(), (INNER, 5060))
+    time.sleep(0.5)
+    equal(bob.asked("CANCEL", "ringing"), [], "CANCELs from another unit that got through")
+    alice.socket.sendto(cancel.encode(), (INNER, 5060))
+    wait_until(lambda: bob.asked("CANCEL", "ringing"), "the caller's own gets through", 10)
+    bob.respond(seen, "487 Request Terminated")
+    calling.join()
+    bob.on_request = None
+
+
 def flood(stand, alice):
     """A stranger that asks too often is not answered; others are."""
     rude = stand.agent("rude", OTHER, 5060, enrolled=False)
-    text = ("REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/UDP {at}:5060;branch=z9hG4bK{n}\r\nMax-Forwards: 70\r\n"
-            "From: <sip:rude@x>;tag=1\r\nTo: <sip:rude@x>\r\nCall-ID: {n}\r\nCSeq: 1 REGISTER\r\nContact: <sip:rude@{at}>\r\n"
-            "Content-Length: 0\r\n\r\n")
+    other = stand.agent("other", TRUNK, 5066, enrolled=False)
+    text = ("{method} sip:x SIP/2.0\r\nVia: SIP/2.0/UDP {at}:5060;branch=z9hG4bK{n}\r\nMax-Forwards: 70\r\n"
+            "From: <sip:rude@x>;tag=1\r\nTo: <sip:rude@x>{tag}\r\nCall-ID: {n}\r\nCSeq: 1 {method}\r\nContact: <sip:rude@{at}>\r\n"
+            "Route: <sip:" + CORE + ";lr>\r\nContent-Length: 0\r\n\r\n")
+    for agent, method, tag in ((rude, "REGISTER", ""), (other, "BYE", ";tag=2")):
+        def blocked():
+            for n in range(2000):
+                agent.socket.sendto(text.format(n=n, at=agent.address, method=method, tag=tag).encode(), (CORE, 5060))
+            return f"BLOCKing ip {agent.address}" in stand.kamailio.log()
 
-    def blocked():
-        for n in range(2000):
-            rude.socket.sendto(text.format(n=n, at=OTHER).encode(), (CORE, 5060))
-        return f"BLOCKing ip {OTHER}" in stand.kamailio.log()
-
-    wait_until(blocked, "the address is left without answers", 40)
+        wait_until(blocked, f"who floods with {method} is left without answers", 40)
     frank = stand.agent("frank", PHONE, 5088)
     equal((status(frank.try_register()), invite(frank, "alice", "beside-1")), ("200", "200"), "beside the flood")
 
@@ -134,6 +186,8 @@ def test(t):
     contacts(stand, alice)
     no_dialogue(stand, alice, bob)
     long_call_id(stand, alice, bob)
+    no_way(stand, alice, bob)
+    others_cancel(stand, alice, bob)
     flood(stand, alice)
     equal(stand.ng.calls, set(), "calls left at call control")
 

@@ -17,6 +17,7 @@ def test(t):
         skip("kamailio is not installed (package kamailio)")
     net = t.network()
     gw = t.gateway(net)
+    check(gw.ctl("status")["ports"]["free"] > 0, "before the first call every port is free")
     phones = {}
     for unit, space in (("pbx", net.ue), ("alice", net.ue2)):
         agent = t.agent(space, gw, unit)

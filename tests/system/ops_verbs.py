@@ -23,9 +23,9 @@ def test(t):
         status, out, err = gw.ctl.raw(*name.split(), "--help")
         equal((status, "Usage:" in out), (0, True), f"tandemctl {name} --help: {err}")
     check({"name": "id", "type": "number"} in verbs["media show"]["arguments"], "help tells arguments and their types")
-    refused(gw, ("stauts",), "did you mean 'status'?")
-    refused(gw, ("call", "drpo", "two"), "did you mean 'drop'?")
-    refused(gw, ("call", "frobnicate"), "there are list, show, drop")
+    refused(gw, ("stauts",), "did you mean status?")
+    refused(gw, ("call", "drpo", "two"), "did you mean drop?")
+    refused(gw, ("call", "frobnicate"), "choose one of list, show, drop")
     refused(gw, ("call", "show", "three"), "there is no call three", status=1)
     wrong_over_the_socket(gw)
 

@@ -10,93 +10,12 @@ import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
+import sipp
 from harness import check, equal, main, skip, wait_until
 
 LEVELS = {"standard": {"suite": "AEAD_AES_128_GCM", "seed_bytes": 16, "rekey_s": 10, "overlap_s": 1},
           "elevated": {"suite": "AEAD_AES_128_GCM", "seed_bytes": 32, "rekey_s": 6, "overlap_s": 1},
           "high": {"suite": "AEAD_AES_256_GCM", "seed_bytes": 48, "rekey_s": 5, "overlap_s": 1}}
-CALLER = """<?xml version="1.0" encoding="ISO-8859-1" ?>
-<scenario name="wish">
-  <send retrans="500"><![CDATA[
-      INVITE sip:{dialled}@{bob}:5070 SIP/2.0
-      Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
-      From: <sip:alice@example.com>;tag=[call_number]
-      To: <sip:{dialled}@{bob}:5070>
-      Call-ID: [call_id]
-      CSeq: 1 INVITE
-      Contact: <sip:alice@[local_ip]:[local_port]>
-      Max-Forwards: 70{header}
-      Content-Type: application/sdp
-      Content-Length: [len]
-
-      v=0
-      o=- 1 1 IN IP4 [local_ip]
-      s=-
-      c=IN IP4 [local_ip]
-      t=0 0
-      m=audio {port} RTP/AVP 0
-
-  ]]></send>
-  <recv response="100" optional="true"></recv>
-  <recv response="180" optional="true"></recv>
-  <recv response="200" rrs="true"></recv>
-  <send><![CDATA[
-      ACK [next_url] SIP/2.0
-      Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
-      [routes]
-      From: <sip:alice@example.com>;tag=[call_number]
-      To: <sip:{dialled}@{bob}:5070>[peer_tag_param]
-      Call-ID: [call_id]
-      CSeq: 1 ACK
-      Max-Forwards: 70
-      Content-Length: 0
-
-  ]]></send>
-  <pause milliseconds="4000"/>
-  <send retrans="500"><![CDATA[
-      BYE [next_url] SIP/2.0
-      Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
-      [routes]
-      From: <sip:alice@example.com>;tag=[call_number]
-      To: <sip:{dialled}@{bob}:5070>[peer_tag_param]
-      Call-ID: [call_id]
-      CSeq: 2 BYE
-      Max-Forwards: 70
-      Content-Length: 0
-
-  ]]></send>
-  <recv response="200"></recv>
-</scenario>
-"""
-# SIPp's own callee keeps no Record-Route.
-REPLY = """  <send{more}><![CDATA[
-      SIP/2.0 {status}
-      [last_Via:]
-      [last_Record-Route:]
-      [last_From:]
-      [last_To:];tag=b
-      [last_Call-ID:]
-      [last_CSeq:]
-      Contact: <sip:bob@[local_ip]:[local_port]>
-{body}
-  ]]></send>
-"""
-SDP = """      Content-Type: application/sdp
-      Content-Length: [len]
-
-      v=0
-      o=- 1 1 IN IP4 [local_ip]
-      s=-
-      c=IN IP4 [local_ip]
-      t=0 0
-      m=audio 9000 RTP/AVP 0
-"""
-CALLEE = ("""<?xml version="1.0" encoding="ISO-8859-1" ?>
-<scenario name="callee">
-  <recv request="INVITE" crlf="true"></recv>
-""" + REPLY.format(more=' retrans="500"', status="200 OK", body=SDP) + """  <recv request="ACK"></recv>
-  <recv request="BYE"></recv>
-""" + REPLY.format(more="", status="200 OK", body="      Content-Length: 0\n").replace(";tag=b", "") + "</scenario>\n")
 # name: (header, dialled, level, decided by)
 CALLS = {"plain": ("", "bob", "standard", "default"),
          "header": ("X-Sec-Level: high", "bob", "high", "caller's wish"),
@@ -116,14 +35,13 @@ def test(t):
     alice = t.agent(net.ue, gw, "alice").inner()
     gw.ctl("policy", "set", "+4670", "elevated")
     seen = t.dir / "callee.log"
-    (t.dir / "callee.xml").write_text(CALLEE)
+    (t.dir / "callee.xml").write_text(sipp.callee("bob"))
     t.start("callee", ["sipp", "-sf", t.dir / "callee.xml", "-i", net.bob_address, "-p", "5070", "-trace_msg", "-message_file", seen, "-nostdin"], net.core)
     time.sleep(0.5)
     calls = {}
     for i, (name, (header, dialled, _, _)) in enumerate(CALLS.items()):
         scenario = t.dir / f"{name}.xml"
-        scenario.write_text(CALLER.format(dialled=dialled, bob=net.bob_address, port=7000 + 2 * i,
-                                          header=f"\n      {header}" if header else ""))
+        scenario.write_text(sipp.caller(f"{dialled}@{net.bob_address}:5070", "alice@example.com", 7000 + 2 * i, header, pause_ms=4000))
         calls[name] = t.start(f"caller-{name}", ["sipp", "-sf", scenario, "-i", alice, "-p", str(5080 + i), "-m", "1", "-timeout", "20",
                                                  "-cid_str", name, "-nostdin", f"{gw.inner}:5060"], net.ue)
     try:

@@ -262,8 +262,13 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     });
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
-    if (config.id.empty() || config.id.size() > 64)
-        in.fail(in.get("id"), "id must be this unit's id code, 1 to 64 bytes; write id = \"alice\"");
+    // As the gateway takes it (controlplane/records).
+    const auto plain = [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::strchr("._-+@:", c);
+    };
+    if (config.id.empty() || config.id.size() > 64 || !std::ranges::all_of(config.id, plain))
+        in.fail(in.get("id"),
+                "id must be this unit's id code, 1 to 64 letters, digits or . _ - + @ :; write id = \"alice\"");
     if (!valid_tun(config.tun))
         in.fail(in.get("tun"), "tun must be an interface name of 1 to 15 characters, such as \"tandem0\"");
     read_gateways(in, config);

@@ -74,6 +74,8 @@ TEST(Rim37Config, RefusalsNameLineAndRemedy) {
     EXPECT_TRUE(has(error_of(good + "tun = \"a name that is too long\"\n"), "agent.toml:5: tun must be"));
     EXPECT_TRUE(has(error_of(good + "user = 3\n"), "agent.toml:5: user must be text"));
     EXPECT_TRUE(has(error_of("version = 1\nid = \n"), "agent.toml:2: not TOML"));
+    EXPECT_TRUE(
+        has(error_of("version = 1\nid = \"a b\"\n" + good.substr(good.find("gateway"))), "agent.toml:2: id must be"));
     EXPECT_TRUE(has(load_config("/nonexistent/agent.toml").error(), "No such file or directory; give"));
 }
 

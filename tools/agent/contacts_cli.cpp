@@ -226,10 +226,12 @@ contacts_cli::contacts_cli(CLI::App& app) : state_(std::make_unique<state>()) {
 
 contacts_cli::~contacts_cli() = default;
 
-std::optional<int> contacts_cli::run() {
+std::optional<int> contacts_cli::run(const std::string& config) {
     state& given = *state_;
     if (!given.contacts->parsed() && !given.profiles->parsed())
         return std::nullopt;
+    if (given.config_file.empty() && given.state_dir.empty())
+        given.config_file = config;
     if (const auto place = given.find_place(); !place)
         return complain(place.error(), exit_usage);
     if (given.profiles->parsed())

@@ -19,8 +19,9 @@ public:
     contacts_cli(const contacts_cli&) = delete;
     contacts_cli& operator=(const contacts_cli&) = delete;
 
-    // The exit status, where one of these commands was given.
-    [[nodiscard]] std::optional<int> run();
+    // The exit status, where one of these commands was given. config: as it was given in front of the command, or
+    // empty.
+    [[nodiscard]] std::optional<int> run(const std::string& config);
 
 private:
     struct state;

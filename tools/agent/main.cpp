@@ -75,6 +75,22 @@ int run(const agent_config& config) {
     return program.fatal().empty() ? exit_ok : exit_failed;
 }
 
+int status_in(std::string run_dir, const std::string& file) {
+    if (run_dir.empty() == file.empty())
+        return complain("give --config FILE of the agent, or --run-dir DIR", exit_usage);
+    if (run_dir.empty()) {
+        const auto config = load_config(file);
+        if (!config)
+            return complain(config.error(), exit_usage);
+        run_dir = config->run_dir;
+        if (run_dir.empty())
+            return complain(file +
+                                ": no run_dir; write run_dir = \"/run/tandem-agent\", where the agent tells its state",
+                            exit_usage);
+    }
+    return show_status(run_dir);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -85,7 +101,8 @@ int main(int argc, char** argv) {
     app.add_flag("--check", check, "read the configuration, say what is wrong with it, and end");
     app.add_flag("--version", version, "say the version and end");
     auto* status = app.add_subcommand("status", "show the running agent's state as JSON");
-    status->add_option("--run-dir", directory, "the agent's run_dir")->required();
+    status->add_option("-c,--config", file, "the agent's configuration, whose run_dir is meant");
+    status->add_option("--run-dir", directory, "that directory itself");
     agent::contacts_cli contacts(app);
     try {
         app.parse(argc, argv);
@@ -98,8 +115,8 @@ int main(int argc, char** argv) {
         return exit_ok;
     }
     if (status->parsed())
-        return show_status(directory);
-    if (const auto done = contacts.run())
+        return status_in(directory, file);
+    if (const auto done = contacts.run(file))
         return *done;
     if (file.empty())
         return complain("give the configuration with --config FILE (--help says more)", exit_usage);

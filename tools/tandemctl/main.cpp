@@ -3,6 +3,7 @@
 // Exit status: 0 done, 1 failed, 2 wrong usage, 3 unreachable. Never prints a key.
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -182,33 +183,30 @@ void watch_tables(CLI::App& at, arguments& a) {
     }
 }
 
-// What was typed where a verb should be, and the verb that is likely meant or those there are.
-std::string suggestion(const CLI::App& app, int argc, char** argv) {
-    const auto* at = &app;
-    for (int i = 1; i < argc; ++i) {
-        const std::string_view word = argv[i];
-        if (word.starts_with('-')) {
-            const auto* option = app.get_option_no_throw(argv[i]);
-            i += option != nullptr && option->get_expected_max() > 0 ? 1 : 0; // its value
-            continue;
-        }
-        std::vector<std::string_view> names;
-        const CLI::App* next = nullptr;
-        for (const auto* one : at->get_subcommands([](const CLI::App*) { return true; })) {
-            names.push_back(one->get_name());
-            if (word == one->get_name())
-                next = one;
-        }
-        if (names.empty()) // a verb's arguments
-            break;
-        if (next == nullptr) {
-            const auto near = tandem::ops::near_name(word, names);
-            return near.empty() ? fmt::format("unknown verb '{}'; there are {}", word, fmt::join(names, ", "))
-                                : fmt::format("unknown verb '{}': did you mean '{}'?", word, near);
-        }
-        at = next;
+// CLI11 says what is wrong; beside it belongs where, and what there is: of the deepest verb that was understood.
+std::string usage_text(const CLI::App& app, const CLI::ParseError& e) {
+    const CLI::App* at = &app;
+    std::string words = "tandemctl", text = e.what();
+    while (!at->get_subcommands().empty()) {
+        at = at->get_subcommands().back();
+        words += " " + at->get_name();
     }
-    return {};
+    static constexpr std::string_view unread = "Could not convert: ";
+    if (text.starts_with(unread))
+        text = text.substr(unread.size()) + " is no number that fits";
+    const auto verbs = at->get_subcommands([](const CLI::App*) { return true; });
+    if (!verbs.empty()) {
+        std::vector<std::string_view> names;
+        for (const auto* verb : verbs)
+            names.push_back(verb->get_name());
+        const auto rest = app.remaining(); // what no verb took
+        const auto meant = rest.empty() ? std::string_view() : tandem::ops::near_name(rest.front(), names);
+        text = fmt::format("{}: {}",
+                           rest.empty() ? "a verb is missing" : fmt::format("there is no verb {}", rest.front()),
+                           meant.empty() ? fmt::format("choose one of {}", fmt::join(names, ", "))
+                                         : fmt::format("did you mean {}?", meant));
+    }
+    return fmt::format("{} (see {} --help)", text, words);
 }
 
 int report(const error& e, bool as_json) {
@@ -257,9 +255,7 @@ int main(int argc, char** argv) {
     } catch (const CLI::Success& e) { // --help
         return app.exit(e);
     } catch (const CLI::ParseError& e) {
-        const auto meant = suggestion(app, argc, argv);
-        return report({failure::usage, (meant.empty() ? e.what() : meant) + " (see tandemctl --help)"},
-                      a.common.as_json);
+        return report({failure::usage, usage_text(app, e)}, a.common.as_json);
     } catch (const std::exception& e) {
         return report({failure::failed, e.what()}, a.common.as_json);
     }

@@ -56,7 +56,7 @@ result<void> edit(const sip_options& o, std::string_view name, Change&& change) 
             fmt::format("{}: {}; run `tandemctl sip prepare` as root first", o.directory, std::strerror(errno)));
     auto found = sip::read_table(path_of(o, name));
     if (!found)
-        return failed(found.error() + "; run `tandemctl sip prepare` as root first");
+        return failed(found.error());
     const result<bool> changed = change(found->rows);
     if (!changed)
         return tl::unexpected(changed.error());

@@ -222,6 +222,7 @@ class Tandemctl(unittest.TestCase):
         return done.returncode, done.stdout + done.stderr
 
     def test_sip_users_are_enrolled_without_a_secret_shown(self):
+        self.assertIn("run `tandemctl sip prepare`", self.sip("user", "list")[1])
         status, said = self.sip("user", "add", "bob", text="hush\n")
         self.assertEqual(status, 1)
         self.assertIn("sip prepare", said)
@@ -285,6 +286,11 @@ class Tandemctl(unittest.TestCase):
             status, out, err = self.ctl(*argv)
             self.assertEqual((status, out), (2, ""), argv)
             self.assertTrue(err.strip(), argv)
+        for argv, words in ((["unit"], "choose one of add, list, show, remove, name (see tandemctl unit --help)"),
+                            (["unit", "name", "give"], "no verb give: choose one of list, add, remove (see tandemctl unit name --help)"),
+                            (["nonsense"], "no verb nonsense: choose one of status,"), (["media", "show", "x"], "ID = x is no number"),
+                            (["unit", "add"], "ID is required (see tandemctl unit add --help)")):
+            self.assertIn(words, self.ctl(*argv)[2], argv)
         self.gateway.override = {"ok": False, "code": "usage", "error": "id is too long"}
         self.assertEqual(self.ctl("unit", "show", "x" * 100)[0], 2)
 

@@ -176,6 +176,7 @@ result<void> trace(const settings& s, const trace_options& o) {
     if (!link)
         return tl::unexpected(link.error());
     const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(o.seconds);
+    std::size_t seen = 0;
     while (!signalled() && (o.seconds <= 0 || std::chrono::steady_clock::now() < until)) {
         const auto got = link->receive(200);
         if (!got)
@@ -190,9 +191,12 @@ result<void> trace(const settings& s, const trace_options& o) {
             std::memcpy(&r, body.data() + at, sizeof r);
             const json packet = trace_json(r, link->port_name(r.port), link->port_name(r.out_port));
             fmt::print("{}\n", s.as_json ? packet.dump() : trace_text(packet));
+            ++seen;
         }
         std::fflush(stdout);
     }
+    if (seen == 0 && !s.as_json)
+        fmt::print("no such packet reached a worker; what the edge passes to the kernel or drops: `tandemctl drops`\n");
     return {};
 }
 
