@@ -201,10 +201,10 @@ std::string usage_text(const CLI::App& app, const CLI::ParseError& e) {
             names.push_back(verb->get_name());
         const auto rest = app.remaining(); // what no verb took
         const auto meant = rest.empty() ? std::string_view() : tandem::ops::near_name(rest.front(), names);
-        text = fmt::format("{}: {}",
-                           rest.empty() ? "a verb is missing" : fmt::format("there is no verb {}", rest.front()),
-                           meant.empty() ? fmt::format("choose one of {}", fmt::join(names, ", "))
-                                         : fmt::format("did you mean {}?", meant));
+        text =
+            fmt::format("{}: {}", rest.empty() ? "a verb is missing" : fmt::format("there is no verb {}", rest.front()),
+                        meant.empty() ? fmt::format("choose one of {}", fmt::join(names, ", "))
+                                      : fmt::format("did you mean {}?", meant));
     }
     return fmt::format("{} (see {} --help)", text, words);
 }
