@@ -92,7 +92,7 @@ TEST_F(Asker, WhatIsNotDoneIsSaidAndCounted) {
     EXPECT_EQ(warning({{"delete-delay", 0}}), "");
     EXPECT_EQ(
         warning({{"flags", bencode::dict{{"a", "b"}}},
-                 {"rtcp-mux", bencode::list{bencode::list{"offer"}}},
+                 {"rtcp-mux", bencode::list{bencode::value(5)}},
                  {"replace", 5},
                  {"direction", bencode::list{"core"}},
                  {"received-from", bencode::list{"IP4"}},

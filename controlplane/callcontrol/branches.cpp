@@ -225,8 +225,13 @@ ended_place find_ended(const std::vector<call>& all, const request& r) {
         const bool others_ring = all[*at].reoffered && all[*at].opening;
         if (all[*at].side_of(callee) == 1U && (others_ring || (forks.size() > 1 && forks.back() != callee)))
             return {what::tag, *at};
-        // A BYE of the callee's: its dialogue was the call.
-        const bool hangs_up = all[*at].side_of(r.from_tag) == 1U && !same_branch(all[*at], r);
+        // A BYE: its dialogue was the call. The callee's, or one with a via-branch of its own, after which nobody was
+        // asked any more: who was asked before is gone (another destination, credentials).
+        const auto of_an_offer = [&](const call& c) { return same_branch(c, r); };
+        const bool by_callee = all[*at].side_of(r.from_tag) == 1U && !same_branch(all[*at], r);
+        const bool by_caller = all[*at].answered && *at + 1 == all.size() && !r.via_branch.empty() &&
+                               std::none_of(all.begin(), all.end(), of_an_offer);
+        const bool hangs_up = by_callee || by_caller;
         return hangs_up && !answered_beside(*at) ? ended_place{what::whole, *at} : part(*at);
     }
     if (const auto at = newest(all, [&](const call& c) { return same_branch(c, r); }))

@@ -102,7 +102,10 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
     shares.end(live->source);
     cookies.forget_call(live->call_id);
     const auto& c = live->branches.empty() ? call() : chief(live->branches);
-    store.end({live->call_id, c.caller, c.callee, cause, live->created, protocol::moment::now()});
+    if (live->was_up && cause == never_answered) // of who was asked before that one; nobody ends such
+        store.end(*live->was_up);
+    else
+        store.end({live->call_id, c.caller, c.callee, cause, live->created, protocol::moment::now()});
     ++count.calls_ended;
     close_media(live->media(), media_cause.empty() ? cause : media_cause);
 }
@@ -116,6 +119,8 @@ void server::state::forget_branch(const std::shared_ptr<live_call>& live, std::u
         forget(live, cause);
         return;
     }
+    if (c->answered)
+        live->was_up = {live->call_id, c->caller, c->callee, "hung up", live->created, protocol::moment::now()};
     close_media(c->media(), cause);
     std::erase_if(live->branches, [&](const call& one) { return one.branch == branch; });
     put(*live);

@@ -247,6 +247,32 @@ TEST_F(Forks, ADeleteOfABranchLeavesThoseThatStillRing) {
     EXPECT_TRUE(relay.open_media.empty());
 }
 
+// Credentials, or another destination, were asked for meanwhile: nobody says that the first offer is over.
+TEST_F(Forks, AByeEndsTheCallThoughAnEarlierOfferWasNeverAnswered) {
+    branch("br.0");
+    branch("br.1");
+    answered("t", sdp("198.51.100.3", 5000), "br.1");
+    end({{"to-tag", "t"}, {"via-branch", "of.the.bye"}});
+    EXPECT_FALSE(alive());
+    EXPECT_TRUE(relay.open_media.empty());
+    EXPECT_EQ(store.ended.back().cause, "hung up");
+    // With nothing to tell them apart the rest goes by itself; the record is of the call that was.
+    more_settings.offer_timeout = std::chrono::milliseconds(100);
+    boot();
+    branch("br.0");
+    branch("br.1", {{"metadata", "caller=zoe;callee=bob"}});
+    answered("t", sdp("198.51.100.3", 5000), "br.1");
+    end({{"to-tag", "t"}});
+    const auto hung_up = std::chrono::system_clock::now();
+    for (int tries = 0; tries < 200 && alive(); ++tries)
+        receive(std::chrono::milliseconds(20));
+    EXPECT_FALSE(alive());
+    ASSERT_EQ(store.ended.size(), 2U);
+    EXPECT_EQ(store.ended.back().cause, "hung up");
+    EXPECT_EQ(store.ended.back().callee, "bob");
+    EXPECT_LE(store.ended.back().ended.wall, hung_up);
+}
+
 TEST_F(Forks, ADeleteOfTheFirstDestinationLeavesTheNext) {
     branch("");
     answered("t0", sdp("198.51.100.3", 5000));

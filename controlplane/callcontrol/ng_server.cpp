@@ -181,7 +181,7 @@ asio::awaitable<void> server::state::sweep() {
             release_rejected(*live, limit);
         for (const auto& [live, branch] : old)
             if (!stopped)
-                forget_branch(live, branch, "offer was never answered");
+                forget_branch(live, branch, never_answered);
     }
 }
 

@@ -162,7 +162,7 @@ private:
         constexpr std::size_t shortest = 16, most = 64;
         for (auto at = text.find(key_mark); at != std::string_view::npos; at = text.find(key_mark, at)) {
             at += key_mark.size();
-            const auto key = text.substr(at, text.find_first_of("|; ", at) - at);
+            const auto key = text.substr(at, text.find_first_of("|;= ", at) - at);
             if (key.size() >= shortest && keys_.size() < most)
                 keys_.emplace_back(key);
         }
@@ -192,12 +192,11 @@ private:
         if (one.size() < 2 || one[1] != '=' || one[0] < 'a' || one[0] > 'z')
             return "line " + std::to_string(lines_) + " is not <letter>=<value>";
         line here{one[0], std::string(one.substr(2))};
-        if (has_key_mark(here.text)) {
-            note_keys(here.text);
-            if (here.type != 'a' && here.type != 's' && here.type != 'o' && here.type != 'm' && here.type != 'c') {
-                wipe(here.text);
-                return {};
-            }
+        note_keys(here.text);
+        constexpr std::string_view read_apart = "asomc"; // of these the last four have to be there
+        if (read_apart.find(here.type) == std::string_view::npos && has_key_mark(here.text)) {
+            wipe(here.text);
+            return {};
         }
         if (here.type == 'm')
             return take_media(here.text);

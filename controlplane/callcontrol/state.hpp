@@ -47,6 +47,8 @@ private:
     std::list<asio::steady_timer> waiting_;
 };
 
+inline constexpr const char* never_answered = "offer was never answered"; // a cause
+
 struct live_call {
     std::string call_id;
     protocol::moment created;
@@ -55,6 +57,7 @@ struct live_call {
     turnstile turns;
     std::string source;                 // whose call it is: source_shares
     bool gone = false;                  // removed from the table while others waited
+    std::optional<ended_call> was_up;   // a branch that was answered and is over, while others only ring
     std::vector<media::media_id> ended; // media that ended by themselves during the turn that goes on
 
     [[nodiscard]] call* find(std::uint32_t branch);
