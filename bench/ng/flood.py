@@ -27,7 +27,7 @@ NG, PROXY, OTHER, STRANGER = "198.51.100.1", "198.51.100.10", "198.51.100.20", "
 KINDS = {  # name: (what is sent, by whom)
     "none": None, "garbage": ("garbage", STRANGER), "queries": ("queries", STRANGER), "offers": ("offers", STRANGER),
     "garbage-known": ("garbage", OTHER), "queries-known": ("queries", OTHER), "offers-known": ("offers", OTHER),
-    "garbage-same": ("garbage", PROXY)}
+    "garbage-same": ("garbage", PROXY), "queries-same": ("queries", PROXY), "offers-same": ("offers", PROXY)}
 
 
 def datagrams(what, source, count=20_000):

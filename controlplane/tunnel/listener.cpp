@@ -19,6 +19,7 @@ namespace tandem::tunnel {
 namespace {
 
 constexpr unsigned audit_lines_per_second = 20; // a flood of bad handshakes must not fill the disk
+constexpr unsigned most_accepted = 64;          // in one turn: else a flood fills the kernel's queue of connections
 constexpr auto no_descriptors_pause = std::chrono::milliseconds(100);
 
 std::string text(const asio::ip::tcp::endpoint& e) {
@@ -41,17 +42,6 @@ std::size_t raise_descriptor_limit(std::size_t connections, std::size_t silent) 
                  connections);
     return std::max(least, limit.rlim_cur > connections + others ? limit.rlim_cur - connections - others : 0);
 }
-
-// One handshake among those under way, however it ends.
-struct counted {
-    explicit counted(std::size_t& n) : n_(n) { ++n_; }
-    ~counted() { --n_; }
-    counted(const counted&) = delete;
-    counted& operator=(const counted&) = delete;
-
-private:
-    std::size_t& n_;
-};
 
 using receive_low_water = asio::detail::socket_option::integer<SOL_SOCKET, SO_RCVLOWAT>;
 
@@ -85,7 +75,7 @@ private:
 listener::listener(asio::io_context& io, protocol::ssl_context context, limits l, std::shared_ptr<counters> count,
                    admission admitted, ready_handler ready)
     : io_(io), context_(context.release()), limits_(l), count_(std::move(count)), admitted_(std::move(admitted)),
-      ready_(std::move(ready)) {}
+      ready_(std::move(ready)), half_open_(io, l.half_open) {}
 
 tl::expected<void, std::string> listener::start(const std::vector<asio::ip::tcp::endpoint>& endpoints) {
     limits_.silent = raise_descriptor_limit(limits_.connections, limits_.silent);
@@ -101,6 +91,8 @@ tl::expected<void, std::string> listener::start(const std::vector<asio::ip::tcp:
             acceptor.bind(endpoint, error);
         if (!error)
             acceptor.listen(asio::socket_base::max_listen_connections, error);
+        if (!error)
+            acceptor.non_blocking(true, error);
         if (error) {
             stop();
             return tl::unexpected(fmt::format(
@@ -129,19 +121,13 @@ std::vector<asio::ip::tcp::endpoint> listener::endpoints() const {
     return all;
 }
 
-bool listener::admit() {
-    if (half_open_ >= limits_.half_open) {
-        ++count_->half_open_refused;
-        return false;
-    }
-    if (connections_.size() + half_open_ >= limits_.connections) {
+bool listener::is_room() {
+    if (connections_.size() + half_open_.under_way() > limits_.connections)
         connections_.remove_if([](const auto& c) { return c.expired(); });
-        if (connections_.size() + half_open_ >= limits_.connections) {
-            ++count_->connections_refused;
-            return false;
-        }
-    }
-    return true;
+    if (connections_.size() + half_open_.under_way() <= limits_.connections)
+        return true;
+    ++count_->connections_refused;
+    return false;
 }
 
 asio::awaitable<void> listener::accept_loop(std::shared_ptr<listener> self, asio::ip::tcp::acceptor& acceptor) {
@@ -157,10 +143,24 @@ asio::awaitable<void> listener::accept_loop(std::shared_ptr<listener> self, asio
             co_await pause.async_wait(with(error));
             continue;
         }
-        ++count_->connections;
-        make_room();
-        protocol::spawn_contained(io_, "handshake", handshake(self, std::move(socket)));
+        for (unsigned taken = 0; !error; ++taken) {
+            take(self, std::move(socket));
+            if (taken == most_accepted)
+                break;
+            socket = acceptor.accept(io_, error);
+        }
     }
+}
+
+void listener::take(const std::shared_ptr<listener>& self, asio::ip::tcp::socket socket) {
+    ++count_->connections;
+    std::error_code gone;
+    if (const auto from = socket.remote_endpoint(gone); gone || half_open_.is_hopeless(from.address())) {
+        ++count_->half_open_refused;
+        return;
+    }
+    make_room();
+    protocol::spawn_contained(io_, "handshake", handshake(self, std::move(socket)));
 }
 
 // Who has said nothing for longest goes first.
@@ -213,10 +213,15 @@ asio::awaitable<void> listener::handshake([[maybe_unused]] std::shared_ptr<liste
     const auto remote = socket.remote_endpoint(error);
     if (error)
         co_return; // gone already
-    const bool spoke = co_await greeted(socket);
-    if (!spoke || stopped_ || !admit())
+    if (!co_await greeted(socket) || stopped_)
         co_return;
-    std::optional<counted> half_open(half_open_);
+    std::optional<handshake_queue::ticket> half_open(std::in_place, half_open_, remote.address());
+    if (!co_await half_open->turn(limits_.handshake)) {
+        ++count_->half_open_refused;
+        co_return;
+    }
+    if (stopped_ || !is_room())
+        co_return;
     auto stream = std::make_unique<tls_stream>(std::move(socket), context_);
     bool timed_out = false;
     asio::steady_timer deadline(io_, limits_.handshake);
@@ -228,11 +233,18 @@ asio::awaitable<void> listener::handshake([[maybe_unused]] std::shared_ptr<liste
         std::error_code ignored;
         (*expired)->lowest_layer().close(ignored);
     });
+    bool displaced = false;
+    half_open->on_displaced([&displaced, &stream] {
+        displaced = true;
+        std::error_code ignored;
+        stream->lowest_layer().close(ignored);
+    });
     co_await stream->async_handshake(asio::ssl::stream_base::server, with(error));
     *expired = nullptr;
     deadline.cancel();
-    half_open.reset();
-    if (stopped_)
+    half_open->on_displaced({});
+    count_->half_open_displaced += displaced ? 1 : 0;
+    if (stopped_ || displaced)
         co_return;
     if (error || timed_out) {
         failed(stream->native_handle(), remote, error, timed_out);
@@ -247,6 +259,8 @@ asio::awaitable<void> listener::handshake([[maybe_unused]] std::shared_ptr<liste
         co_return;
     }
     ++count_->handshakes;
+    half_open->proven();
+    half_open.reset();
     auto ready = std::make_shared<connection>(std::move(stream), std::move(*peer), remote, count_, limits_.queue_bytes);
     connections_.push_back(ready);
     ready_(std::move(ready));

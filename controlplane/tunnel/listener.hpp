@@ -18,6 +18,7 @@
 
 #include "controlplane/protocol/tls.hpp"
 #include "controlplane/tunnel/connection.hpp"
+#include "controlplane/tunnel/handshake_queue.hpp"
 
 namespace tandem::tunnel {
 
@@ -25,7 +26,7 @@ struct limits {
     std::chrono::milliseconds first_byte{1000}; // of a connection
     std::chrono::milliseconds handshake{5000};  // from then on
     std::size_t silent = 8192;                  // connections without a ClientHello; the oldest go for newer ones
-    std::size_t half_open = 256;                // handshakes after it
+    std::size_t half_open = 256;                // handshakes after it (handshake_queue)
     std::size_t connections = 4096;
     std::size_t queue_bytes = 256 * 1024;
 };
@@ -47,8 +48,9 @@ private:
     asio::awaitable<void> accept_loop(std::shared_ptr<listener> self, asio::ip::tcp::acceptor& acceptor);
     asio::awaitable<void> handshake(std::shared_ptr<listener> self, asio::ip::tcp::socket socket);
     [[nodiscard]] asio::awaitable<bool> greeted(asio::ip::tcp::socket& socket);
+    void take(const std::shared_ptr<listener>& self, asio::ip::tcp::socket socket);
     void make_room();
-    [[nodiscard]] bool admit();
+    [[nodiscard]] bool is_room();
     void failed(SSL*, const asio::ip::tcp::endpoint& remote, const std::error_code&, bool timed_out);
     void audit(const std::string& line);
 
@@ -61,7 +63,7 @@ private:
     std::list<asio::ip::tcp::acceptor> acceptors_;
     struct silent_place;
     std::list<silent_place*> silent_; // connections without a ClientHello, oldest first
-    std::size_t half_open_ = 0;
+    handshake_queue half_open_;
     std::list<std::weak_ptr<connection>> connections_; // swept when the limit is near
     bool stopped_ = false;
     std::chrono::steady_clock::time_point audit_second_{};

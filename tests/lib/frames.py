@@ -59,12 +59,13 @@ def malformed(net, port=FIRST_PORT):
 MALFORMED = ("edge_bad_udp", "edge_bad_udp", "edge_fragment", "edge_bad_ip")  # what each is counted as
 
 
-def syn_flood(net, count=256, port=HANDSHAKE_PORT):
-    """TCP SYNs to the tunnel port from many ports of one source."""
+def syn_flood(net, count=256, port=HANDSHAKE_PORT, spread=False):
+    """TCP SYNs to the tunnel port from many ports of one source, or (spread) from a /24 each that nobody has seen."""
     link = _Link(net)
     frames = []
     for i in range(count):
+        source = f"{11 + i % 80}.{i * 7 % 251}.{i // 80 % 256}.{1 + i % 254}" if spread else link.source
         head = struct.pack("!HHIIBBHHH", 10000 + i, port, 1, 0, 0x50, 2, 65535, 0, 0)
-        pseudo = socket.inet_aton(link.source) + socket.inet_aton(link.to) + struct.pack("!BBH", 0, 6, len(head))
-        frames.append(link.frame(ipv4(link.source, link.to, 6, head[:16] + struct.pack("!H", _sum(pseudo + head)) + head[18:])))
+        pseudo = socket.inet_aton(source) + socket.inet_aton(link.to) + struct.pack("!BBH", 0, 6, len(head))
+        frames.append(link.frame(ipv4(source, link.to, 6, head[:16] + struct.pack("!H", _sum(pseudo + head)) + head[18:])))
     return frames

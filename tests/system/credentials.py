@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 90
 """An attacker with a certificate of the operator's CA: in the name of a unit that was enrolled with a key; a stolen one that is revoked (its
-session ends on SIGHUP, it does not come back, others stay); that of a removed unit, after its id was enrolled anew; a gateway of the same
+session ends on SIGHUP, it does not come back, others stay); one that has ended, one that was made for a gateway; that of a removed unit, after its id was enrolled anew; a gateway of the same
 CA that is not the one that the agent was told of."""
 import hashlib
 import shutil
@@ -39,12 +39,12 @@ private_key = {directory}/ca.key
         check(done.returncode == 0, f"openssl {arguments[0]} works: {done.stderr[-300:]}")
         return done.stdout
 
-    def sign(self, name, usage, file=None, names=None):
+    def sign(self, name, usage, file=None, names=None, days=2):
         key, request, pem = (self.dir / f"{file or name}.{x}" for x in ("key", "csr", "pem"))
         extensions = self.dir / "extensions"
         extensions.write_text(f"extendedKeyUsage={usage}\n" + (f"subjectAltName={names}\n" if names else ""))
         self._run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
-        self._run("x509", "-req", "-in", request, "-CA", self.dir / "ca.pem", "-CAkey", self.dir / "ca.key", "-CAcreateserial", "-days", "2",
+        self._run("x509", "-req", "-in", request, "-CA", self.dir / "ca.pem", "-CAkey", self.dir / "ca.key", "-CAcreateserial", "-days", days,
                   "-extfile", extensions, "-out", pem)
         key.chmod(0o600)
         return {"certificate": pem, "key": key, "ca": self.dir / "ca.pem"}
@@ -90,6 +90,10 @@ def test(t):
     dave, erin = agent("dave", "dave", daves, gateway_name="gw.example"), agent("erin", "erin", ca.sign("erin", "clientAuth"))
     dave.up(), erin.up()
     refused(agent("wary", "erin", ca.sign("erin", "clientAuth", file="erin2"), gateway_name="other.example"), "could not prove who it is")
+
+    for name, files in (("ended", ca.sign("erin", "clientAuth", file="erin4", days=-1)), ("gateways", ca.sign("erin", "serverAuth", file="erin5"))):
+        refused(agent(name, "erin", files))
+        check(erin.status()["primary"]["up"], f"the real one stays up ({name})")
 
     ca.list_revoked(daves)
     gw.controlplane.signal(1)

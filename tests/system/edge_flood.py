@@ -3,7 +3,7 @@
 # timeout: 120
 # alone
 """Media lose nothing while a flood goes on beside them, as fast as its sender can: closed ports, malformed frames, TCP SYNs to the
-tunnel port, and a stranger's packets with wrong tags on the live ports. Each flooding frame is counted at the edge by its name, and
+tunnel port from one source and from many, and a stranger's packets with wrong tags on the live ports. Each flooding frame is counted at the edge by its name, and
 none of them reaches a worker (the stranger's do: only a worker can tell, and it names them)."""
 import sys
 
@@ -80,7 +80,7 @@ def judge(t, name, scene, start, counted):
             check(edge.get("to_worker", 0) <= media["sent"], f"{name}: workers see only media: {edge}, {media['sent']} sent")
             if link == 0:
                 full = dropped_at_edge.pop("edge_handshakes_full", 0)  # the bucket of all unproven sources is empty before their own
-                equal({**dropped_at_edge, **({"edge_handshake_limit": dropped_at_edge["edge_handshake_limit"] + full} if full else {})},
+                equal({**dropped_at_edge, **({"edge_handshake_limit": dropped_at_edge.get("edge_handshake_limit", 0) + full} if full else {})},
                       counted(flood["sent"], passed), f"{name}: by their names")
         if media["lost"] == 0:
             return
@@ -106,7 +106,8 @@ def test(t):
     for name, made, counted in (
             ("closed ports", frames.closed_ports(net), lambda sent, _: {"edge_closed_port": sent}),
             ("malformed frames", frames.malformed(net), by_turns(frames.MALFORMED)),
-            ("handshakes", frames.syn_flood(net), lambda sent, passed: {"edge_handshake_limit": sent - passed})):
+            ("handshakes", frames.syn_flood(net), lambda sent, passed: {"edge_handshake_limit": sent - passed}),
+            ("handshakes of many", frames.syn_flood(net, 20_000, spread=True), lambda sent, passed: {"edge_handshake_limit": sent - passed})):
         judge(t, name, scene, lambda made=made: scene.flood(made), counted)
     judge(t, "wrong tags", scene, scene.stranger, None)
     listed = {f["id"] & 0xffff: f["source"] for f in scene.contract("list")["flows"] if f["in"] == SUITE}
