@@ -30,6 +30,18 @@ struct swap_test : stand {
                 dataplane.speak(id, api::side::out, ssrc, far);
         }
     }
+    media_id speaking(const media_request& request) {
+        const auto id = set_up(request);
+        speak();
+        return id;
+    }
+    // Killed after a change was made and before it was written.
+    void change_half(media_id id, const media_request& request) {
+        const auto before = store.rows.at(id);
+        ASSERT_TRUE(now->update(id, request));
+        store.rows[id] = before;
+        restart();
+    }
     kept flow_of(media_id id, std::size_t leg, unsigned plus = 0) { return dataplane.copy().at(flow(id, leg, plus)); }
     void expect_goes_on(const std::map<std::uint32_t, api::stream_state>& streams) {
         ASSERT_TRUE(streams.contains(ssrc));
@@ -39,8 +51,7 @@ struct swap_test : stand {
 
 TEST_F(swap_test, MuxComesAndGoesWhileSrtpRuns) {
     auto request = call(unit_leg("alice"), sdes_leg(7));
-    const auto id = set_up(request);
-    speak();
+    const auto id = speaking(request);
     for (const bool mux : {true, false, true}) {
         request.legs[1].rtcp_mux = mux;
         ASSERT_TRUE(now->update(id, request)) << mux;
@@ -61,8 +72,7 @@ TEST_F(swap_test, MuxComesAndGoesWhileSrtpRuns) {
 
 TEST_F(swap_test, TheOtherLegTurnsToSrtpAndBack) {
     auto request = call(sdes_leg(7), core_leg());
-    const auto id = set_up(request);
-    speak();
+    const auto id = speaking(request);
     request.legs[1].srtp = keys(20, api::suite::aead_aes_128_gcm);
     ASSERT_TRUE(now->update(id, request));
     expect_goes_on(flow_of(id, 0).in_streams);
@@ -78,8 +88,7 @@ TEST_F(swap_test, TheOtherLegTurnsToSrtpAndBack) {
 
 TEST_F(swap_test, AnUnchangedSendKeyKeepsItsEpochBesideThePeersNewOne) {
     auto request = call(core_leg(), sdes_leg(7));
-    const auto id = set_up(request);
-    speak();
+    const auto id = speaking(request);
     request.legs[1].srtp->receive = keys(40).receive;
     ASSERT_TRUE(now->update(id, request));
     const auto in = flow_of(id, 1), out = flow_of(id, 0);
@@ -111,8 +120,7 @@ TEST_F(swap_test, PeersMkiIsTheOneOnTheWire) {
 
 TEST_F(swap_test, AnotherSuiteBeginsAnewOnItsLegAlone) {
     auto request = call(sdes_leg(7), sdes_leg(17, 7100));
-    const auto id = set_up(request);
-    speak();
+    const auto id = speaking(request);
     request.legs[1].srtp = keys(60, api::suite::aead_aes_256_gcm);
     ASSERT_TRUE(now->update(id, request));
     expect_goes_on(flow_of(id, 0).in_streams);
@@ -123,8 +131,7 @@ TEST_F(swap_test, AnotherSuiteBeginsAnewOnItsLegAlone) {
 
 TEST_F(swap_test, AnotherFamilyIsAnotherPortWithTheSameState) {
     auto request = call(unit_leg("alice"), sdes_leg(7));
-    const auto id = set_up(request);
-    speak();
+    const auto id = speaking(request);
     const auto old = flow(id, 1);
     request.legs[1].ipv6 = true;
     request.legs[1].remote_rtp = at("2001:db8::7", 7000);
@@ -139,8 +146,7 @@ TEST_F(swap_test, AnotherFamilyIsAnotherPortWithTheSameState) {
 
 TEST_F(swap_test, AUnitsLegBecomesACoreLegAndAUnitsAgain) {
     auto request = call(unit_leg("alice"), sdes_leg(7));
-    const auto id = set_up(request);
-    speak();
+    const auto id = speaking(request);
     request.legs[0] = core_leg();
     ASSERT_TRUE(now->update(id, request));
     EXPECT_TRUE(now->until([&] { return log.count("media_close alice") == 1; }));
@@ -159,8 +165,7 @@ TEST_F(swap_test, AUnitsLegBecomesACoreLegAndAUnitsAgain) {
 }
 
 TEST_F(swap_test, AUnitThatLostItsSecondaryBeginsAnewAndTheOtherLegGoesOn) {
-    const auto id = set_up(call(unit_leg("alice"), sdes_leg(7)));
-    speak();
+    const auto id = speaking(call(unit_leg("alice"), sdes_leg(7)));
     units.refusing.insert(protocol::exchange::seed);
     ASSERT_TRUE(now->wait(now->relay.rekey(id)));
     units.refusing.clear();
@@ -177,8 +182,7 @@ TEST_F(swap_test, AUnitThatLostItsSecondaryBeginsAnewAndTheOtherLegGoesOn) {
 
 TEST_F(swap_test, AUnitThatLostItsSecondaryGetsItsPhonesNewAddressWithAFreshOne) {
     auto request = call(unit_leg("alice"), sdes_leg(7));
-    const auto id = set_up(request);
-    speak();
+    const auto id = speaking(request);
     request.legs[0].remote_rtp = at("10.64.0.2", 4400);
     units.lost_media = true; // refuses what says that it goes on
     ASSERT_TRUE(now->update(id, request));
@@ -217,13 +221,9 @@ TEST_F(swap_test, CountersGoOnWithTheirLeg) {
 
 TEST_F(swap_test, FlowsOfAHalfMadeChangeAreBroughtToWhatTheJournalSays) {
     auto request = call(unit_leg("alice"), sdes_leg(7));
-    const auto id = set_up(request);
-    speak();
-    const auto before = store.rows.at(id);
+    const auto id = speaking(request);
     request.legs[1].rtcp_mux = true;
-    ASSERT_TRUE(now->update(id, request));
-    store.rows[id] = before; // killed before it was written
-    restart();
+    change_half(id, request);
     ASSERT_TRUE(now->until([&] { return now->relay.count().repaired == 1; }));
     EXPECT_EQ(dataplane.copy().size(), 3u);
     expect_goes_on(flow_of(id, 1).in_streams);
@@ -236,14 +236,10 @@ TEST_F(swap_test, FlowsOfAHalfMadeChangeAreBroughtToWhatTheJournalSays) {
 
 TEST_F(swap_test, FlowsAtThePortsOfAHalfMadeChangeToo) {
     auto request = call(unit_leg("alice"), sdes_leg(7));
-    const auto id = set_up(request);
-    speak();
-    const auto before = store.rows.at(id);
+    const auto id = speaking(request);
     request.legs[1].ipv6 = true;
     request.legs[1].remote_rtp = at("2001:db8::7", 7000);
-    ASSERT_TRUE(now->update(id, request));
-    store.rows[id] = before;
-    restart();
+    change_half(id, request);
     ASSERT_TRUE(now->until([&] { return now->relay.count().repaired == 1; }));
     EXPECT_EQ(dataplane.copy().size(), 3u);
     expect_goes_on(flow_of(id, 1).in_streams);
@@ -252,11 +248,8 @@ TEST_F(swap_test, FlowsAtThePortsOfAHalfMadeChangeToo) {
 TEST_F(swap_test, AKeyThatEndedInAHalfMadeChangeEndsTheMediaWithItsCause) {
     auto request = call(core_leg(), sdes_leg(7));
     const auto id = set_up(request);
-    const auto before = store.rows.at(id);
     request.legs[1].srtp = keys(60, api::suite::aead_aes_256_gcm);
-    ASSERT_TRUE(now->update(id, request));
-    store.rows[id] = before;
-    restart();
+    change_half(id, request);
     ASSERT_TRUE(now->until([&] { return !now->ended.empty(); }));
     EXPECT_NE(now->ended[0].find("SDES keys had ended"), std::string::npos) << now->ended[0];
     EXPECT_TRUE(dataplane.copy().empty());
@@ -264,8 +257,7 @@ TEST_F(swap_test, AKeyThatEndedInAHalfMadeChangeEndsTheMediaWithItsCause) {
 
 TEST_F(swap_test, AChangeWhoseAnswerWasLostIsTakenBack) {
     auto request = call(core_leg(), sdes_leg(7));
-    const auto id = set_up(request);
-    speak();
+    const auto id = speaking(request);
     auto again = request;
     again.legs[1].srtp = keys(40);
     dataplane.mute = {api::message_type::flow_replace}; // takes it and does not say so
@@ -283,8 +275,7 @@ TEST_F(swap_test, AChangeWhoseAnswerWasLostIsTakenBack) {
 }
 
 TEST_F(swap_test, FlowsThatWereLostComeBackAheadOfAllThatWasSent) {
-    const auto id = set_up(call(unit_leg("alice"), sdes_leg(7)));
-    speak();
+    const auto id = speaking(call(unit_leg("alice"), sdes_leg(7)));
     copied();
     dataplane.stats(flow(id, 1)).rx_packets += 128; // since the copy, at most so many
     dataplane.stop();

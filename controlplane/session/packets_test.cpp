@@ -9,16 +9,19 @@ namespace tandem::session::testing {
 namespace {
 
 using asio::ip::make_address;
-using Packets = Gateway;
+struct Packets : Gateway {
+    asio::awaitable<void> bring_up(unit& one) {
+        EXPECT_FALSE(co_await one.connect(at_));
+        EXPECT_TRUE(co_await one.configure());
+    }
+};
 
 TEST_F(Packets, ASpoofedSourceIsDroppedAndCounted) {
     start();
     run([this]() -> asio::awaitable<void> {
         unit alice(io_, "alice"), bob(io_, "bob");
-        EXPECT_FALSE(co_await alice.connect(at_));
-        EXPECT_FALSE(co_await bob.connect(at_));
-        EXPECT_TRUE(co_await alice.configure());
-        EXPECT_TRUE(co_await bob.configure());
+        co_await bring_up(alice);
+        co_await bring_up(bob);
         const auto core = make_address("198.51.100.1");
         const auto core6 = make_address("2001:db8::1");
         co_await alice.send_frame(ip_packet(bob.inner()[0], core));            // another unit's
@@ -49,10 +52,8 @@ TEST_F(Packets, UnitsDoNotReachEachOther) {
     start();
     run([this]() -> asio::awaitable<void> {
         unit alice(io_, "alice"), bob(io_, "bob");
-        EXPECT_FALSE(co_await alice.connect(at_));
-        EXPECT_FALSE(co_await bob.connect(at_));
-        EXPECT_TRUE(co_await alice.configure());
-        EXPECT_TRUE(co_await bob.configure());
+        co_await bring_up(alice);
+        co_await bring_up(bob);
         co_await alice.send_frame(ip_packet(alice.inner()[0], bob.inner()[0]));
         co_await alice.send_frame(ip_packet(alice.inner()[1], bob.inner()[1]));
         const auto to_gateway = ip_packet(alice.inner()[0], make_address("10.64.0.1"));
@@ -72,10 +73,8 @@ TEST_F(Packets, UnitsReachEachOtherWhereIsolationIsOff) {
     start();
     run([this]() -> asio::awaitable<void> {
         unit alice(io_, "alice"), bob(io_, "bob");
-        EXPECT_FALSE(co_await alice.connect(at_));
-        EXPECT_FALSE(co_await bob.connect(at_));
-        EXPECT_TRUE(co_await alice.configure());
-        EXPECT_TRUE(co_await bob.configure());
+        co_await bring_up(alice);
+        co_await bring_up(bob);
         const auto there = ip_packet(alice.inner()[0], bob.inner()[0]);
         co_await alice.send_frame(there);
         co_await alice.ask(alice.next(exchange::keepalive));
@@ -102,10 +101,8 @@ TEST_F(Packets, DestinationDecidesTheTunnel) {
     start();
     run([this]() -> asio::awaitable<void> {
         unit alice(io_, "alice"), bob(io_, "bob");
-        EXPECT_FALSE(co_await alice.connect(at_));
-        EXPECT_FALSE(co_await bob.connect(at_));
-        EXPECT_TRUE(co_await alice.configure());
-        EXPECT_TRUE(co_await bob.configure());
+        co_await bring_up(alice);
+        co_await bring_up(bob);
         const auto core = make_address("198.51.100.1");
         const auto to_alice = ip_packet(core, alice.inner()[0]);
         const auto to_bob = ip_packet(make_address("2001:db8::1"), bob.inner()[1]);

@@ -3,6 +3,7 @@
 # timeout: 120
 """The SIP edge as packaged: whose name it is. A unit speaks under its own names alone, a user of the core side with its digest, a
 trusted peer by its address; a foreign Contact, a request into a dialogue that is none, and a Call-ID of 20,000 octets leave nothing."""
+import hashlib
 import os
 import re
 import sys
@@ -77,6 +78,32 @@ def digest(stand, alice):
     stand.sip.ctl("user", "remove", "carol")
     equal(status(stand.agent("carol", PHONE, 5078, enrolled=False).try_register()), "401", "a user that was removed")
     return carol
+
+
+def uncounted_digest(stand):
+    """One without qop could be used again by whoever saw it."""
+    grace = stand.agent("grace", PHONE, 5092)
+    password, grace.password = grace.password, None
+
+    def md5(text):
+        return hashlib.md5(text.encode()).hexdigest()
+
+    asked = dict(re.findall(r'(\w+)="([^"]*)"', sip.header(grace.request("INVITE", f"sip:alice@{CORE}", "<sip:alice@x>", "count-1", 1), "Proxy-Authenticate")))
+    equal(asked.get("qop"), "auth", "what is asked for")
+    ha1, ha2 = md5(f"grace:{asked['realm']}:{password}"), md5(f"INVITE:sip:alice@{CORE}")
+    said = (f'Proxy-Authorization: Digest username="grace", realm="{asked["realm"]}", nonce="{asked["nonce"]}", uri="sip:alice@{CORE}", '
+            f'response="{md5(ha1 + ":" + asked["nonce"] + ":" + ha2)}"')
+    for more in ("", ', opaque="a, qop=auth"'):
+        equal(invite(grace, "alice", f"count-2{len(more)}", extra=(said + more,)), "407", f"a digest without qop {more}")
+
+
+def stray_reply(stand, alice, bob):
+    """What nobody waits for is not sent on to where its Via says."""
+    text = (f"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP {CORE}:5060;branch=z9hG4bKx\r\nVia: SIP/2.0/UDP {UNIT}:5060;branch=z9hG4bKy\r\n"
+            "From: <sip:alice@x>;tag=1\r\nTo: <sip:x@x>;tag=2\r\nCall-ID: stray\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n")
+    bob.socket.sendto(text.encode(), (CORE, 5060))
+    time.sleep(0.3)
+    equal(alice.replies("stray", "1 INVITE"), [], "replies to nothing that reached a unit")
 
 
 def contacts(stand, alice):
@@ -183,6 +210,8 @@ def test(t):
     t.say("inner side: a unit's own names alone")
     digest(stand, alice)
     t.say("core side: digest, or a trusted peer")
+    uncounted_digest(stand)
+    stray_reply(stand, alice, bob)
     contacts(stand, alice)
     no_dialogue(stand, alice, bob)
     long_call_id(stand, alice, bob)
