@@ -173,7 +173,7 @@ private:
             for (const auto& key : keys_)
                 if (one.text.find(key) != std::string::npos) {
                     wipe(one.text);
-                    return one.type != 's'; // that has to be there
+                    return std::string_view("vostc").find(one.type) == std::string_view::npos; // these have to be there
                 }
             return false;
         };

@@ -235,6 +235,15 @@ TEST(Sdes, NoKeyIsKeptUnderAnotherName) {
     EXPECT_NE(out.find("a=x-kept\r\na=rtcp:"), std::string::npos) << out;
 }
 
+TEST(Sdes, LinesThatHaveToBeThereLoseTheKeyAlone) {
+    const auto parsed =
+        parse("v=" + key_sha1 + "\r\no=- inline:" + key_sha1 + " 1 IN IP4 192.0.2.7\r\ns=" + key_sha1 +
+              "\r\nc=IN IP4 192.0.2.7/" + key_sha1 + "\r\nt=" + key_sha1 + "\r\nm=audio 0 RTP/AVP 8\r\n");
+    ASSERT_TRUE(parsed) << parsed.error();
+    const auto out = rewrite(*parsed, std::vector<media_rewrite>(1), {.shown = asio::ip::make_address("192.0.2.9")});
+    EXPECT_EQ(out, "v=\r\no=\r\ns=\r\nc=IN IP4 192.0.2.9\r\nt=\r\nm=audio 0 RTP/AVP 8\r\n");
+}
+
 TEST(Sdes, NoKeyIsKeptInLines) {
     const auto parsed = parse(head + "k=clear:" + key_sha1 +
                               "\r\nm=audio 4000 RTP/SAVP 8\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 "
