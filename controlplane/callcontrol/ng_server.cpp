@@ -80,8 +80,8 @@ server::~server() {
 tl::expected<void, std::string> server::start() {
     const auto& settings = state_->settings;
     for (const auto& where : settings.listen) {
-        const source_queues queues(where.address().is_v4(), {settings.from, settings.inner});
-        auto sockets = queues.bind(state_->context, where);
+        const source_queues queues(where.address(), {settings.from, settings.inner});
+        auto sockets = queues.bind(state_->context, where.port());
         if (!sockets) {
             stop();
             return tl::unexpected(fmt::format(

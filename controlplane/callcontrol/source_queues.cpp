@@ -107,6 +107,8 @@ void source_queues::to_lane(std::vector<sock_filter>& out, unsigned first) const
 
 // By the address, or an IPv6 network (/64).
 void source_queues::to_group() {
+    if (alone_)
+        return to_lane(program_, own_host);
     add(load_word, source_at(ipv4_));
     add(BPF_ALU | BPF_MUL | BPF_K, spread);
     if (!ipv4_) {
@@ -122,16 +124,16 @@ void source_queues::to_group() {
     to_lane(program_, 0);
 }
 
-source_queues::source_queues(bool ipv4, who_asks who) : ipv4_(ipv4) {
+source_queues::source_queues(const asio::ip::address& where, who_asks who)
+    : where_(where), ipv4_(where.is_v4()), alone_(where.is_loopback()) {
     // Longest prefix first: a proxy's own queue goes before that of its network.
     std::ranges::stable_sort(who.from, std::ranges::greater(), &network::bits);
     const bool few = who.from.size() + who.never.size() <= most_rules;
     const std::vector<sock_filter> away{{BPF_RET | BPF_K, 0, 0, 0}};
-    const unsigned own_host = 1;
     unsigned next = own_host + lanes;
     std::vector<std::pair<network, unsigned>> own;
     for (const auto& one : who.from)
-        if (few && is_exact(one) && one.base.is_v4() == ipv4 && own.size() < most_own) {
+        if (few && !alone_ && is_exact(one) && one.base.is_v4() == ipv4_ && own.size() < most_own) {
             own.emplace_back(one, next);
             next += lanes;
         }
@@ -139,7 +141,7 @@ source_queues::source_queues(bool ipv4, who_asks who) : ipv4_(ipv4) {
 
     std::vector<sock_filter> lane;
     to_lane(lane, own_host);
-    match(ipv4 ? network{asio::ip::address_v4::loopback(), 8} : network{asio::ip::address_v6::loopback(), 128}, lane);
+    match(ipv4_ ? network{asio::ip::address_v4::loopback(), 8} : network{asio::ip::address_v6::loopback(), 128}, lane);
     if (few)
         for (const auto& one : who.never)
             match(one, away);
@@ -152,7 +154,7 @@ source_queues::source_queues(bool ipv4, who_asks who) : ipv4_(ipv4) {
     if (few && !who.from.empty()) {
         for (const auto& one : who.from) {
             match(one, {{BPF_JMP | BPF_JA, 0, 0, 0}});
-            if (one.base.is_v4() == ipv4)
+            if (one.base.is_v4() == ipv4_)
                 jumps.push_back(program_.size() - 1);
         }
         add(BPF_RET | BPF_K, 0);
@@ -163,10 +165,10 @@ source_queues::source_queues(bool ipv4, who_asks who) : ipv4_(ipv4) {
 }
 
 tl::expected<std::vector<udp::socket>, asio::error_code> source_queues::bind(asio::io_context& io,
-                                                                             const udp::endpoint& where) const {
+                                                                             std::uint16_t port) const {
     std::vector<udp::socket> all;
     // The first one does not join: whoever has the port already is told, even if that is one of us.
-    if (const auto fault = open(all.emplace_back(io), where, false))
+    if (const auto fault = open(all.emplace_back(io), {where_, port}, false))
         return tl::unexpected(fault);
     asio::error_code fault;
     const auto at = all.front().local_endpoint(fault);

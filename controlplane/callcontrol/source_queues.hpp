@@ -30,14 +30,14 @@ public:
     static constexpr unsigned most_rules = 150; // more prefixes than that are not looked at by the kernel
 
     // Where a datagram goes: socket 0 is the strangers', whose queue takes nothing.
-    source_queues(bool ipv4, who_asks who);
-    [[nodiscard]] unsigned sockets() const noexcept { return first_group_ + groups * lanes; }
+    source_queues(const asio::ip::address& where, who_asks who);
+    [[nodiscard]] unsigned sockets() const noexcept { return first_group_ + (alone_ ? 0 : groups * lanes); }
     [[nodiscard]] const std::vector<sock_filter>& program() const noexcept { return program_; }
 
-    // All bound to `where` (port 0: to one that is free), the strangers' first. Where the kernel takes no program it
-    // spreads datagrams over all of them, strangers' too.
-    [[nodiscard]] tl::expected<std::vector<asio::ip::udp::socket>, asio::error_code>
-    bind(asio::io_context& io, const asio::ip::udp::endpoint& where) const;
+    // All bound to the address and that port (0: to one that is free), the strangers' first. Where the kernel takes no
+    // program it spreads datagrams over all of them, strangers' too.
+    [[nodiscard]] tl::expected<std::vector<asio::ip::udp::socket>, asio::error_code> bind(asio::io_context& io,
+                                                                                          std::uint16_t port) const;
 
 private:
     void add(std::uint16_t code, std::uint32_t k, std::uint8_t yes = 0, std::uint8_t no = 0) {
@@ -47,7 +47,9 @@ private:
     void to_group();
     void to_lane(std::vector<sock_filter>& out, unsigned first) const;
 
-    bool ipv4_;
+    static constexpr unsigned own_host = 1; // the first of its lanes
+    asio::ip::address where_;
+    bool ipv4_, alone_; // alone: on a loopback address, where nobody else's come
     unsigned first_group_ = 0;
     std::vector<sock_filter> program_;
 };

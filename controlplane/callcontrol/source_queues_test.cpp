@@ -30,8 +30,7 @@ protected:
     }
 
     void listen(const char* address, who_asks who) {
-        const auto where = asio::ip::make_address(address);
-        auto bound = source_queues(where.is_v4(), std::move(who)).bind(io, {where, 0});
+        auto bound = source_queues(asio::ip::make_address(address), std::move(who)).bind(io, 0);
         ASSERT_TRUE(bound) << bound.error().message();
         sockets = std::move(*bound);
     }
@@ -107,6 +106,15 @@ TEST_F(SourceQueues, OfIpv6Likewise) {
     EXPECT_EQ(queue("fd64::1"), lost);
 }
 
+TEST_F(SourceQueues, OnLoopbackThereIsThisHostAlone) {
+    listen("127.0.0.1", {{net("198.51.100.7")}, {net("198.51.100.160/28")}});
+    EXPECT_EQ(sockets.size(), 1 + source_queues::lanes);
+    EXPECT_EQ(group(queue("127.0.0.1")), 0);
+    EXPECT_EQ(group(queue("198.51.100.7")), 0);
+    EXPECT_EQ(queue("198.51.100.8"), lost);
+    EXPECT_EQ(queue("198.51.100.161"), lost);
+}
+
 TEST_F(SourceQueues, MorePrefixesThanTheKernelLooksAtKeepNobodyOut) {
     who_asks many;
     for (unsigned i = 0; i <= source_queues::most_rules; ++i)
@@ -117,7 +125,8 @@ TEST_F(SourceQueues, MorePrefixesThanTheKernelLooksAtKeepNobodyOut) {
 
 TEST_F(SourceQueues, APortThatIsTakenIsSaid) {
     listen("198.51.100.1", {});
-    const auto again = source_queues(true, {}).bind(io, sockets.front().local_endpoint());
+    const auto at = sockets.front().local_endpoint();
+    const auto again = source_queues(at.address(), {}).bind(io, at.port());
     ASSERT_FALSE(again);
     EXPECT_EQ(again.error(), asio::error::address_in_use);
 }

@@ -281,6 +281,41 @@ TEST_F(Security, SilentConnectionsKeepNobodyOut) {
     }());
 }
 
+// A whole ClientHello as bytes: of somebody who does not go on after it.
+bytes hello_of(SSL_CTX* context) {
+    SSL* const ssl = SSL_new(context);
+    BIO* const out = BIO_new(BIO_s_mem());
+    SSL_set_bio(ssl, BIO_new(BIO_s_mem()), out);
+    SSL_connect(ssl);
+    bytes hello(BIO_pending(out));
+    BIO_read(out, hello.data(), static_cast<int>(hello.size()));
+    SSL_free(ssl);
+    return hello;
+}
+
+// Who leaves a handshake at the gateway's answer holds a place until its time is over; the next one waits for it.
+TEST_F(Security, AHandshakeThatIsLeftKeepsNobodyOut) {
+    test_ca ca;
+    config_.certificates = ca.issue("gateway", "serverAuth");
+    config_.max_half_open = 1;
+    config_.handshake_timeout = 1s;
+    start();
+    run([&, this]() -> asio::awaitable<void> {
+        const auto context = protocol::make_client_context(ca.issue("nobody", "clientAuth"));
+        const bytes hello = hello_of(context->get());
+        asio::ip::tcp::socket left(io_);
+        co_await left.async_connect(at_, asio::use_awaitable);
+        co_await asio::async_write(left, asio::buffer(hello), asio::use_awaitable);
+        bytes answer(1);
+        co_await asio::async_read(left, asio::buffer(answer), asio::use_awaitable); // its place is taken
+        unit alice(io_, "alice");
+        EXPECT_FALSE(co_await alice.connect(at_));
+        EXPECT_TRUE(co_await alice.configure());
+        EXPECT_EQ(gateway_->count().half_open_refused, 0U);
+        EXPECT_EQ(gateway_->count().handshakes_timed_out, 1U);
+    }());
+}
+
 // Sent in pieces, it is a ClientHello all the same.
 TEST_F(Security, AClientHelloMayComeInPieces) {
     EXPECT_EQ(tunnel::hello_needs(bytes{}), 6U);
