@@ -47,9 +47,9 @@ TEST_F(Admission, WhetherAnOfferWasTurnedAwayIsToldToAFatalDelete) {
     bool room = false;
     more_settings.trouble = [&] { return room ? "" : "no room"; };
     boot();
-    const auto ended = [&](const std::string& id) {
-        return command("delete", {{"call-id", id}, {"from-tag", "a"}, {"flags", bencode::list{"fatal"}}})
-            .text_of("result");
+    const auto ended = [&](const std::string& id) -> std::string { // whose reply does not live on
+        const auto reply = command("delete", {{"call-id", id}, {"from-tag", "a"}, {"flags", bencode::list{"fatal"}}});
+        return std::string(reply.text_of("result"));
     };
     EXPECT_TRUE(is_full(offer("full", sdp("198.51.100.1", 4000))));
     EXPECT_EQ(ended("full"), "ok") << "it may come again";

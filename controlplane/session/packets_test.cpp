@@ -14,14 +14,21 @@ struct Packets : Gateway {
         EXPECT_FALSE(co_await one.connect(at_));
         EXPECT_TRUE(co_await one.configure());
     }
+    // The gateway runs, alice and bob are up.
+    template <class Body>
+    void with_two(Body body) {
+        start();
+        run([](Packets& test, Body& then) -> asio::awaitable<void> {
+            unit alice(test.io_, "alice"), bob(test.io_, "bob");
+            co_await test.bring_up(alice);
+            co_await test.bring_up(bob);
+            co_await then(alice, bob);
+        }(*this, body));
+    }
 };
 
 TEST_F(Packets, ASpoofedSourceIsDroppedAndCounted) {
-    start();
-    run([this]() -> asio::awaitable<void> {
-        unit alice(io_, "alice"), bob(io_, "bob");
-        co_await bring_up(alice);
-        co_await bring_up(bob);
+    with_two([this](unit& alice, unit& bob) -> asio::awaitable<void> {
         const auto core = make_address("198.51.100.1");
         const auto core6 = make_address("2001:db8::1");
         co_await alice.send_frame(ip_packet(bob.inner()[0], core));            // another unit's
@@ -41,7 +48,7 @@ TEST_F(Packets, ASpoofedSourceIsDroppedAndCounted) {
         EXPECT_EQ(inner_->from_units, (std::vector<bytes>{good4, good6}));
         EXPECT_EQ(gateway_->by_unit("alice")->rx_packets, 2U);
         EXPECT_EQ(gateway_->by_unit("alice")->rx_bytes, good4.size() + good6.size());
-    }());
+    });
     EXPECT_EQ(gateway_->count().spoofed, 4U);
     EXPECT_EQ(gateway_->count().bad_inner, 2U);
     EXPECT_EQ(gateway_->count().link_local, 1U);
@@ -49,11 +56,7 @@ TEST_F(Packets, ASpoofedSourceIsDroppedAndCounted) {
 
 // Neither into the other's tunnel nor to the host, which might forward it; the gateway itself is no unit.
 TEST_F(Packets, UnitsDoNotReachEachOther) {
-    start();
-    run([this]() -> asio::awaitable<void> {
-        unit alice(io_, "alice"), bob(io_, "bob");
-        co_await bring_up(alice);
-        co_await bring_up(bob);
+    with_two([this](unit& alice, unit& bob) -> asio::awaitable<void> {
         co_await alice.send_frame(ip_packet(alice.inner()[0], bob.inner()[0]));
         co_await alice.send_frame(ip_packet(alice.inner()[1], bob.inner()[1]));
         const auto to_gateway = ip_packet(alice.inner()[0], make_address("10.64.0.1"));
@@ -64,24 +67,20 @@ TEST_F(Packets, UnitsDoNotReachEachOther) {
         const auto from_gateway = ip_packet(make_address("10.64.0.1"), bob.inner()[0]);
         inner_->to_units(from_gateway);
         EXPECT_EQ(co_await bob.receive_frame(), from_gateway);
-    }());
+    });
     EXPECT_EQ(gateway_->count().isolated, 3U);
 }
 
 TEST_F(Packets, UnitsReachEachOtherWhereIsolationIsOff) {
     config_.isolate = false;
-    start();
-    run([this]() -> asio::awaitable<void> {
-        unit alice(io_, "alice"), bob(io_, "bob");
-        co_await bring_up(alice);
-        co_await bring_up(bob);
+    with_two([this](unit& alice, unit& bob) -> asio::awaitable<void> {
         const auto there = ip_packet(alice.inner()[0], bob.inner()[0]);
         co_await alice.send_frame(there);
         co_await alice.ask(alice.next(exchange::keepalive));
         EXPECT_EQ(inner_->from_units, (std::vector<bytes>{there})); // the host's to route
         inner_->to_units(there);
         EXPECT_EQ(co_await bob.receive_frame(), there);
-    }());
+    });
     EXPECT_EQ(gateway_->count().isolated, 0U);
 }
 
@@ -98,11 +97,7 @@ TEST_F(Packets, NoPacketPassesBeforeConfig) {
 }
 
 TEST_F(Packets, DestinationDecidesTheTunnel) {
-    start();
-    run([this]() -> asio::awaitable<void> {
-        unit alice(io_, "alice"), bob(io_, "bob");
-        co_await bring_up(alice);
-        co_await bring_up(bob);
+    with_two([this](unit& alice, unit& bob) -> asio::awaitable<void> {
         const auto core = make_address("198.51.100.1");
         const auto to_alice = ip_packet(core, alice.inner()[0]);
         const auto to_bob = ip_packet(make_address("2001:db8::1"), bob.inner()[1]);
@@ -117,7 +112,7 @@ TEST_F(Packets, DestinationDecidesTheTunnel) {
         const bool down = co_await within(10s, [&] { return !gateway_->by_unit("bob")->up; });
         EXPECT_TRUE(down);
         inner_->to_units(to_bob);
-    }());
+    });
     EXPECT_EQ(gateway_->count().no_session, 1U);
     EXPECT_EQ(gateway_->count().bad_inner, 1U);
     EXPECT_EQ(gateway_->count().unit_down, 1U);

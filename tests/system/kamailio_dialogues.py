@@ -177,7 +177,10 @@ def away(stand, alice):
 
 
 def silent(stand, alice):
+    call = alice.invite("bob", "silent-0")
     stand.ng.mode = "silent"
+    reply = alice.request("INVITE", call.target, call.to, "silent-0", 2, call.routes, alice.sdp, timeout=40)
+    check(reply.startswith("SIP/2.0 503 "), f"a running call's re-INVITE, its gateway silent: {reply.splitlines()[0]}")
     to = f"<sip:bob@{alice.proxy}>"
     reply = alice.request("INVITE", f"sip:bob@{alice.proxy}", to, "silent-1", 1, body=alice.sdp, timeout=20)
     check(reply.startswith("SIP/2.0 503 "), f"no gateway answers: {reply.splitlines()[0]}")
@@ -190,6 +193,8 @@ def silent(stand, alice):
     reply = alice.request("INVITE", f"sip:bob@{alice.proxy}", to, "refused-1", 1, body=alice.sdp, timeout=20)
     check(reply.startswith("SIP/2.0 488 "), f"the gateway refuses: {reply.splitlines()[0]}")
     stand.ng.mode = "ok"
+    call.cseq = 3
+    check(" 200 " in call.bye(), "BYE of the call whose gateway was silent")
 
 
 def restart(stand, alice, bob, how):

@@ -3,11 +3,14 @@
 // loads.
 #include "tools/tandemctl/stats_view.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
+#include <filesystem>
 #include <fmt/core.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -55,14 +58,32 @@ std::string_view verdict_name(std::size_t verdict) {
     }
 }
 
+// The instances that there are, where `path` is of none.
+std::string others(const std::string& path) {
+    const auto at = path.rfind('/');
+    const std::string_view before = "tandem-", behind = ".stats";
+    std::string found;
+    std::error_code none;
+    for (const auto& entry : std::filesystem::directory_iterator(path.substr(0, at + 1), none)) {
+        const auto name = entry.path().filename().string();
+        if (!name.starts_with(before) || !name.ends_with(behind) || name.size() <= before.size() + behind.size())
+            continue;
+        const auto instance = name.substr(before.size(), name.size() - before.size() - behind.size());
+        if (std::ranges::all_of(instance, [](unsigned char c) { return std::isalnum(c) != 0 || c == '-' || c == '_'; }))
+            found += " " + instance;
+    }
+    return found.empty() ? found : " There is:" + found;
+}
+
 } // namespace
 
 result<stats_view> stats_view::open(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        const auto* what = errno == ENOENT
-                               ? "no such stats segment; is tandem-dataplane running, and is --instance its instance?"
-                               : "cannot be read; run tandemctl as root or as the data plane's user";
+        const auto what =
+            errno == ENOENT
+                ? "no such stats segment; is tandem-dataplane running, and is --instance its instance?" + others(path)
+                : std::string("cannot be read; run tandemctl as root or as the data plane's user");
         return tl::unexpected(error{failure::unreachable, fmt::format("{}: {}", path, what)});
     }
     struct stat about {};

@@ -301,7 +301,11 @@ class Tandemctl(unittest.TestCase):
             self.assertIn("is tandem-controlplane running", err)
             status, _, err = self.ctl("status", "--json", run_dir=empty)
             self.assertEqual((status, json.loads(err)["code"]), (3, "unreachable"))
+        there = f"test-{os.getpid()}"
+        with open(f"/dev/shm/tandem-{there}.stats", "wb"):
+            self.addCleanup(os.unlink, f"/dev/shm/tandem-{there}.stats")
         status, _, err = self.ctl("counters", "--instance", "no-such-instance")
+        self.assertRegex(err, f"There is:.* {there}")
         self.assertEqual(status, 3)
         self.assertIn("tandem-dataplane running", err)
         for verb in (["trace", "1"], ["capture", "-w", "/dev/null"]):
