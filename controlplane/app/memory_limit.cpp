@@ -151,7 +151,8 @@ memory_limit::state memory_limit::look() {
                 tightest = *now;
     if (tightest.limit == 0)
         tightest = machine();
-    if (tightest.used >= percent(tightest, near))
+    tightest.whole = tightest.used >= percent(tightest, near);
+    if (tightest.whole)
         tightest.heap_free = ::mallinfo2().fordblks;
     looked_ = std::chrono::steady_clock::now();
     if (tightest.used > percent(tightest, 85) && tightest.heap_free > percent(tightest, 15) &&
@@ -180,8 +181,8 @@ bool memory_limit::tight(const state& now, std::uint64_t begun) {
 
 std::optional<std::string> memory_limit::no_room() {
     const auto age = std::chrono::steady_clock::now() - looked_;
-    const bool rough = last_.heap_free == 0; // those begun since led it past the mark: what is free was not looked at
-    if (age > look_every || (tight(last_, begun_) && (rough || age > look_again)))
+    // Not whole: those begun since led it past the mark.
+    if (age > look_every || (tight(last_, begun_) && (!last_.whole || age > look_again)))
         last_ = look();
     if (!tight(last_, begun_)) {
         ++begun_;

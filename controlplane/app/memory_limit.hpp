@@ -19,6 +19,7 @@ public:
         std::uint64_t limit = 0; // bytes; 0 = none is known
         std::uint64_t used = 0;  // of these; what is free in the heap is in it
         std::uint64_t heap_free = 0;
+        bool whole = false; // what is dear to ask for is in it: files, the heap
     };
 
     explicit memory_limit(std::string root = ""); // before /proc and the control groups' paths: for tests

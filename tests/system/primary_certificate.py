@@ -44,7 +44,7 @@ def test(t):
     ours, theirs = Authority(t.dir, "operator"), Authority(t.dir, "stranger")
     net = t.network(ue2=False)
     gw = t.gateway(net, kamailio=False, tunnel=ours.sign("gateway", "serverAuth"))
-    gw.ctl.ops("unit add", id="alice", certificate=True)
+    gw.ctl.ops("unit add", id="alice")  # without a key: by certificate
     alice = ours.sign("alice", "clientAuth")
 
     def agent(name, files):
