@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import netns
 from harness import wait_until
 from programs import program
 
@@ -42,7 +43,7 @@ class Faults:
         def act():
             was = self.gw.dataplane_pid()
             self.kill(was)
-            wait_until(lambda: self.gw.dataplane_pid() not in (was, 0) and self.alive(self.gw.dataplane_pid()), "another data plane in force", 15, 0.01)
+            wait_until(lambda: self.gw.dataplane_pid() not in (was, 0) and netns.alive(self.gw.dataplane_pid()), "another data plane in force", 15, 0.01)
         return "kill dataplane", act
 
     def kill_standby(self):
@@ -124,11 +125,3 @@ class Faults:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it has just ended
-
-    @staticmethod
-    def alive(pid):
-        try:
-            with open(f"/proc/{pid}/stat") as f:
-                return f.read().rpartition(")")[2].split()[0] != "Z"
-        except OSError:
-            return False

@@ -49,13 +49,14 @@ def end_processes(pids, patience=3.0):
                 pass
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            pids = [p for p in pids if _alive(p)]
+            pids = [p for p in pids if alive(p)]
             if not pids:
                 return
             time.sleep(0.05)
 
 
-def _alive(pid):
+def alive(pid):
+    """A zombie that nobody waits for is not."""
     try:
         with open(f"/proc/{pid}/stat") as f:
             return f.read().rpartition(")")[2].split()[0] != "Z"

@@ -12,6 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
+import netns
 from flows import Dataplane
 from harness import check, equal, main, wait_until
 from load import CORE_PORT, FIRST_PORT, UNIT_PORT, Load, Pinned, key_lines
@@ -71,10 +72,6 @@ def holds_xdp_sockets(dp):
     return len(sockets(dp.service.pid()) & sockets(dp.pid())) == len(dp.net.ports)
 
 
-def gone(pid):
-    return not os.path.exists(f"/proc/{pid}")
-
-
 def test(t):
     net = t.network(ue2=False)
     dp = Served(t, net).start()
@@ -111,7 +108,7 @@ def test(t):
     was = dp.pid()
     step("hand-over", hand_over)
     check(dp.pid() != was, "another data plane forwards")
-    wait_until(lambda: gone(was), "the one of before has ended", 5)
+    wait_until(lambda: not netns.alive(was), "the one of before has ended", 5)
     hello = dp.contract()("hello")
     equal((hello["generation"], hello["flows"]), (generation, 4 * CALLS), "generation of the flow state, flows in it")
     check(time.monotonic() < steps[0][1] + SECONDS - 2, "the calls went on behind all steps")
