@@ -28,14 +28,9 @@ KINDS = ("none", "silent", "part", "hello")
 CROWD = 10 << 24 | 1 << 16  # 10.1.0.0 and on: a /24 for each prefix
 
 
-def attack(space, to, kind, rate, prefixes, report):
-    """In a process of its own, until it is killed: connections at that rate, each kept until the gateway closes it."""
-    pid = os.fork()
-    if pid:
-        return pid
+def attack(to, kind, rate, prefixes, report):
+    """Until it is killed: connections at that rate, each kept until the gateway closes it."""
     try:
-        with open(f"/run/netns/{space.name}", "rb") as where:
-            netns._libc.setns(where.fileno(), netns.CLONE_NEWNET)
         os.nice(10)
         os.sched_setaffinity(0, {0})
         words = {"silent": b"", "part": bytes([22, 3, 1, 1, 0, 1, 0, 0]), "hello": client_hello()}[kind]
@@ -69,8 +64,6 @@ def attack(space, to, kind, rate, prefixes, report):
                 fresh.rename(report)
     except BaseException as e:
         report.write_text(json.dumps({"error": repr(e)}))
-    finally:
-        os._exit(1)
 
 
 def new_unit(net, gw, name):
@@ -102,7 +95,7 @@ def measure(bench, args, kind):
     report, pid = bench.dir / f"{kind}.json", None
     try:
         if kind != "none":
-            pid = attack(net.ue2, (net.access, gw.tunnel_port), kind, args.rate, args.prefixes, report)
+            pid = netns.forked(net.ue2.name, lambda: attack((net.access, gw.tunnel_port), kind, args.rate, args.prefixes, report))
             time.sleep(3)
         before, began = gw.ctl.control_totals(), time.monotonic()
         times = [new_unit(net, gw, name) for name in names]

@@ -84,18 +84,34 @@ def remove_leftovers():
     return removed
 
 
+def _enter(name):
+    fd = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.setns(fd, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot enter namespace {name}")
+    finally:
+        os.close(fd)
+
+
+def forked(name, act):
+    """act() inside, in a process of its own, which ends with it or by whoever kills it. Its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        _enter(name)
+        act()
+    finally:
+        os._exit(1)
+
+
 def inside(name, function):
     """Runs function() in the namespace, in a thread of its own (sockets made there stay there)."""
     result, error = [], []
 
     def body():
         try:
-            fd = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if _libc.setns(fd, CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), f"cannot enter namespace {name}")
-            finally:
-                os.close(fd)
+            _enter(name)
             result.append(function())
         except BaseException as e:  # handed to the caller's thread
             error.append(e)

@@ -22,35 +22,27 @@ HELD, UNITS = 1000, 12
 WORDS = (b"", bytes([22, 3, 1, 1, 0, 1, 0, 0]), client_hello(), client_hello())
 
 
-def attack(space, to):
-    """In a process of its own, until it is killed."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        with open(f"/run/netns/{space.name}", "rb") as where:
-            netns._libc.setns(where.fileno(), netns.CLONE_NEWNET)
-        os.nice(10)
-        poll, held, n = select.epoll(), {}, 0
-        while True:
-            while len(held) < HELD:
-                n += 1
-                s = socket.socket()
-                s.setblocking(False)
-                s.connect_ex(to)
-                words = WORDS[n % len(WORDS)]
-                held[s.fileno()] = [s, words]
-                poll.register(s, select.EPOLLRDHUP | (select.EPOLLOUT if words else 0))
-            for fd, what in poll.poll(0.05):
-                s, words = held[fd]
-                if what & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
-                    poll.unregister(fd)
-                    held.pop(fd)[0].close()
-                else:
-                    s.send(words)
-                    poll.modify(fd, select.EPOLLRDHUP)
-    finally:
-        os._exit(1)
+def attack(to):
+    """Until it is killed."""
+    os.nice(10)
+    poll, held, n = select.epoll(), {}, 0
+    while True:
+        while len(held) < HELD:
+            n += 1
+            s = socket.socket()
+            s.setblocking(False)
+            s.connect_ex(to)
+            words = WORDS[n % len(WORDS)]
+            held[s.fileno()] = [s, words]
+            poll.register(s, select.EPOLLRDHUP | (select.EPOLLOUT if words else 0))
+        for fd, what in poll.poll(0.05):
+            s, words = held[fd]
+            if what & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
+                poll.unregister(fd)
+                held.pop(fd)[0].close()
+            else:
+                s.send(words)
+                poll.modify(fd, select.EPOLLRDHUP)
 
 
 def test(t):
@@ -62,7 +54,7 @@ def test(t):
     config.write_text(config.read_text().replace("[edge]\n", "[edge]\nhandshakes_per_second = 0\n"))
     gw.start()
     known = t.agent(net.ue, gw, "known")
-    pid = attack(net.ue2, (net.access, 4433))
+    pid = netns.forked(net.ue2.name, lambda: attack((net.access, 4433)))
     t.defer(lambda: (os.kill(pid, signal.SIGKILL), os.waitpid(pid, 0)))
     wait_until(lambda: gw.ctl.control_totals().get("half_open_refused", 0) > 0, "it holds what it can, and more than there are places for", 30)
     times = []

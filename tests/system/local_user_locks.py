@@ -22,19 +22,16 @@ NOBODY = 65534
 def as_nobody(space, function):
     """A process of nobody's in the namespace that calls function() and then stays until it is killed. None: it could not."""
     read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            with open(f"/run/netns/{space.name}", "rb") as where:
-                netns._libc.setns(where.fileno(), netns.CLONE_NEWNET)
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
-            kept = function()
-            os.write(write, b"y")
-            signal.pause()
-            del kept
-        finally:
-            os._exit(1)
+
+    def act():
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        kept = function()
+        os.write(write, b"y")
+        signal.pause()
+        del kept
+
+    pid = netns.forked(space.name, act)
     os.close(write)
     if os.read(read, 1) == b"y":
         return pid

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tests/ROWS.md: which tests prove which required behaviour. A row's meaning is written there by hand; the tests are those that name it, in a
+"""tests/ROWS.md: which tests carry which required behaviour. A row's meaning is written there by hand; the tests are those that name it, in a
 comment (RIM-13) or a test's name (Rim13...). `python3 tools/dev/rows.py` writes the page anew; lint compares."""
 
 import re
