@@ -19,7 +19,7 @@ constexpr unsigned looks_per_guard = 10;        // at the kernel's rules, which 
 constexpr std::chrono::seconds first_answer{3}; // a store may take so long at start before it is an alarm
 
 callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health,
-                                media::manager& relay, records::database& store) {
+                                media::manager& relay, host_addresses& own_host, records::database& store) {
     callcontrol::config ng;
     ng.trouble = [&health] { return health.well() ? std::string() : health.trouble(); };
     ng.use = [&relay] {
@@ -30,6 +30,7 @@ callcontrol::config ng_settings(const config& settings, const dataplane_client::
                 most = std::max(most, 1 - static_cast<double>(pool.free) / static_cast<double>(pool.total));
         return most;
     };
+    ng.unreachable = [&own_host](const auto& where) { return own_host.unreachable(where); };
     ng.listen = settings.ng;
     ng.unit_of = [&store](const std::string& name) { return store.owner_of_name(name); };
     ng.strict_names = settings.strict_names;
@@ -98,8 +99,8 @@ gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<r
     : io_(io), settings_(settings), local_(std::move(local)), dataplane_(io, settings.dataplane),
       health_(io, dataplane_), policy_(settings.policy), levels_(settings, policy_, alarms_),
       sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
-      relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()),
-      calls_(io, ng_settings(settings, health_, relay_, *local_), relay_, sessions_, local_->calls()),
+      relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()), own_host_(dataplane_),
+      calls_(io, ng_settings(settings, health_, relay_, own_host_, *local_), relay_, sessions_, local_->calls()),
       names_(io, settings.sip_directory, *local_, sessions_), watch_(settings, dataplane_, health_, relay_, alarms_),
       look_timer_(io) {}
 
@@ -184,6 +185,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
     dataplane_.on_connect = [this, then = std::move(dataplane_.on_connect)](const auto& greeting, bool lost) {
         protocol::spawn_contained(io_, "the inner network's perimeter", tell_perimeter());
         protocol::spawn_contained(io_, "units' sources", prove(sessions_.all()));
+        protocol::spawn_contained(io_, "peers on this host", own_host_.look_at_ports());
         then(greeting, lost);
     };
     names_.changed();

@@ -14,6 +14,7 @@
 #include "controlplane/app/alarm_watch.hpp"
 #include "controlplane/app/alarms.hpp"
 #include "controlplane/app/config.hpp"
+#include "controlplane/app/host_addresses.hpp"
 #include "controlplane/app/level_file.hpp"
 #include "controlplane/app/memory_limit.hpp"
 #include "controlplane/app/ops_server.hpp"
@@ -65,6 +66,7 @@ private:
     std::unique_ptr<records::postgres> shared_;
     session::manager sessions_;
     media::manager relay_;
+    host_addresses own_host_;
     callcontrol::server calls_;
     sip_names names_;
     alarm_watch watch_;

@@ -45,8 +45,8 @@ bool is_own(const std::vector<call>& all, const media::endpoint& where) {
 
 // Where the media of this message's sender are.
 std::optional<media::endpoint> place_in(const request& r) {
-    if (const auto said = sdp::parse(r.sdp))
-        for (const auto& line : said->m_lines)
+    if (r.said)
+        for (const auto& line : r.said->m_lines)
             if (!line.rejected())
                 return media::endpoint{line.address, line.port};
     return {};

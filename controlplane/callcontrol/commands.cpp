@@ -97,8 +97,8 @@ asio::awaitable<outcome<void>> server::state::take_ports(const call& c, media_li
     co_return outcome<void>();
 }
 
-asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, const request& r, side from) {
-    auto offered = sdp::parse(r.sdp);
+asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, request& r, side from) {
+    auto offered = std::move(r.said);
     if (!offered)
         co_return refuse(std::move(offered.error()));
     if (auto fine = can_carry(*offered); !fine)
@@ -249,8 +249,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
 bool server::state::comes_again(const live_call& live, const request& r) const {
     if (!r.loop_protect)
         return false;
-    const auto said = sdp::parse(r.sdp);
-    return said && is_ours(live.branches, *said);
+    return r.said && is_ours(live.branches, *r.said);
 }
 
 // In the call's turn.
@@ -269,7 +268,14 @@ asio::awaitable<bencode::value> server::state::offer_in(std::shared_ptr<live_cal
     if (in.new_tag)
         c.tags[0].clear();
     take_offerer(c, r, in);
-    auto body = co_await run_offer(c, r, in.from);
+    outcome<std::string> body;
+    try {
+        body = co_await run_offer(c, r, in.from);
+    } catch (...) {
+        sdp::wipe(r.sdp);
+        take_back(c.lines, before);
+        throw;
+    }
     sdp::wipe(r.sdp);
     auto* const known = in.at ? live->find(c.branch) : nullptr;
     if (live->gone || (in.at && known == nullptr)) {
@@ -322,12 +328,13 @@ outcome<void> server::state::check_answerer(const media_line& line, const sdp::m
             fmt::format("Answer's address {} is the inner address of unit \"{}\", but the offer was not for it: "
                         "name it as callee in metadata",
                         from.address.to_string(), session->unit));
+    if (auto why = where.kind == leg_kind::core ? unreachable(from) : std::string(); !why.empty())
+        return refuse(std::move(why));
     return {};
 }
 
-asio::awaitable<outcome<std::string>> server::state::run_answer(const live_call& live, call& c, const request& r,
-                                                                side from) {
-    auto answered = sdp::parse(r.sdp);
+asio::awaitable<outcome<std::string>> server::state::run_answer(const live_call& live, call& c, request& r, side from) {
+    auto answered = std::move(r.said);
     if (!answered)
         co_return refuse(std::move(answered.error()));
     settle_addresses(*answered, r);

@@ -29,12 +29,15 @@ struct fake_relay final : media::relay {
     std::string refuse_open, refuse_update;
     media::shortage short_of = media::shortage::none; // of refuse_open
     std::optional<std::uint32_t> refuse_open_index;   // of this m= line only
+    std::optional<std::uint32_t> fails_at;            // this m= line: the relay itself fails
     asio::ip::address core4 = asio::ip::make_address("198.51.100.1"), core6 = asio::ip::make_address("2001:db8::1");
     std::chrono::milliseconds delay{0}; // an update takes this long
     media::media_id next = 1;
     std::uint16_t port = 20'000;
 
     asio::awaitable<media::result<media::media_locals>> open(const media::media_request& asked) override {
+        if (fails_at == asked.index)
+            throw std::bad_alloc();
         if (!refuse_open.empty() && refuse_open_index.value_or(asked.index) == asked.index)
             co_return tl::unexpected(media::error{refuse_open, short_of});
         const auto known = std::find_if(open_media.begin(), open_media.end(), [&](const auto& m) {

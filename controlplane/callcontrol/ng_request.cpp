@@ -434,6 +434,8 @@ tl::expected<request, std::string> read_request(std::string_view payload) {
         into.take(key, item);
     if (auto reason = missing(out))
         return tl::unexpected(std::move(*reason));
+    if (out.what == command::offer || out.what == command::answer)
+        out.said = sdp::parse(out.sdp);
     return out;
 }
 

@@ -35,7 +35,8 @@ struct request {
     command what = command::ping;
     std::string call_id, from_tag, to_tag, via_branch;
     std::string sdp;
-    std::string caller, callee;                          // metadata "caller=alice;callee=bob"
+    tl::expected<sdp::session, std::string> said = tl::unexpected(std::string()); // what it says; of offer and answer
+    std::string caller, callee;                                                   // metadata "caller=alice;callee=bob"
     bool callee_offers = false;                          // metadata "offerer=callee": an offer in a 200
     std::string caller_domain, callee_domain;            // metadata caller-domain, callee-domain
     std::string wish;                                    // metadata level: the caller's, a level's name

@@ -28,6 +28,7 @@ constexpr std::size_t most_waiting = 64; // commands of one call
 // are under way it gets a few all the same: a ping is answered though the data plane is slow.
 constexpr unsigned most_at_once = 256; // datagrams
 constexpr unsigned most_begun = 16;    // requests
+constexpr unsigned begun_alone = 64;   // while the other queues have nothing: calls under way share a turn
 constexpr unsigned begun_when_full = 4;
 constexpr auto patience_when_full = std::chrono::milliseconds(10);
 
@@ -241,6 +242,13 @@ void server::state::recover() {
         store.end(call);
 }
 
+unsigned server::state::may_begin(const listener& on) const {
+    if (on.under_way >= under_way::most)
+        return begun_when_full;
+    const auto has_work = [&](const auto& one) { return one.get() != &on && (one->more || one->under_way != 0); };
+    return std::none_of(listeners.begin(), listeners.end(), has_work) ? begun_alone : most_begun;
+}
+
 // What has come meanwhile is taken at once, so that calls under way share a turn: one write to the store, one message
 // to the data plane.
 asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
@@ -250,12 +258,15 @@ asio::awaitable<void> server::state::receive(std::shared_ptr<listener> on) {
         co_await on->socket.async_wait(udp::socket::wait_read, ended());
         if (stopped || fault == asio::error::operation_aborted || fault == asio::error::bad_descriptor)
             co_return;
-        const auto most = on->under_way < under_way::most ? most_begun : begun_when_full;
+        const auto most = may_begin(*on);
+        on->more = true; // until it is found empty
         for (unsigned taken = 0, begun = 0; taken < most_at_once && begun < most; ++taken) {
             udp::endpoint from;
             const auto length = on->socket.receive_from(asio::buffer(buffer), from, 0, fault);
-            if (fault) // would_block, or an ICMP error for an earlier reply
+            if (fault) { // would_block, or an ICMP error for an earlier reply
+                on->more = false;
                 break;
+            }
             begun += take(on, from, length) ? 1 : 0;
         }
         if (on->under_way >= under_way::most) {

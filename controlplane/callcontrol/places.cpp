@@ -62,8 +62,8 @@ bool server::state::is_callees_offer(const request& r) const {
         return false;
     auto from = r.received_from;
     if (!from)
-        if (const auto said = sdp::parse(r.sdp))
-            for (const auto& line : said->m_lines)
+        if (r.said)
+            for (const auto& line : r.said->m_lines)
                 from = line.address;
     const auto sender = from ? sessions.by_inner(*from) : std::nullopt;
     return from && (caller.empty() ? sender && sender->unit == callee : !sender || sender->unit != caller);
@@ -86,6 +86,10 @@ outcome<void> server::state::check_unit(const std::string& unit, const request& 
         fmt::format("The SDP names an inner address of unit \"{}\", but the SIP message came from {}, which is "
                     "none of them",
                     unit, r.received_from->to_string()));
+}
+
+std::string server::state::unreachable(const sdp::media& line) const {
+    return settings.unreachable && !line.held_by_address() ? settings.unreachable(line.address) : std::string();
 }
 
 outcome<place> server::state::place_of_sender(const call& c, const media_line& line, const sdp::media& from, side s,
@@ -116,6 +120,8 @@ outcome<place> server::state::place_of_sender(const call& c, const media_line& l
     if (settings.is_inner && settings.is_inner(from.address))
         return refuse(fmt::format("{} is an inner address of a unit without a session: its primary must be up first",
                                   from.address.to_string()));
+    if (auto why = unreachable(from); !why.empty())
+        return refuse(std::move(why));
     return place{
         leg_kind::core, {}, c.interfaces[s].empty() ? settings.core_interface : c.interfaces[s], from.address.is_v6()};
 }

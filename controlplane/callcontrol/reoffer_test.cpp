@@ -41,6 +41,21 @@ struct Reoffer : ng_fixture {
     }
 };
 
+TEST_F(Reoffer, ThatFailsInTheMiddleGivesBackWhatItTook) {
+    relay.fails_at = 1;
+    EXPECT_EQ(offer("new", sdp("198.51.100.2", 4000) + video()).text_of("result"), "error");
+    EXPECT_EQ(logged("close #1 offer came to nothing"), 1);
+    EXPECT_TRUE(server->calls().empty());
+    relay.fails_at.reset();
+    establish("c");
+    relay.fails_at = 1;
+    const auto was = saved();
+    EXPECT_EQ(reoffer("b", sdp("2001:db8::9", 6000) + video()).text_of("result"), "error");
+    EXPECT_EQ(logged("withdraw #2"), 1);
+    EXPECT_EQ(saved(), was);
+    EXPECT_TRUE(relay.beside.empty());
+}
+
 TEST_F(Reoffer, ThatTheOtherEndRefusesIsForgottenByTheNext) {
     establish("c");
     const auto& asked_first = asked(1);

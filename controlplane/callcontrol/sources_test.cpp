@@ -133,5 +133,17 @@ TEST_F(Sources, OutliveTheProcess) {
     EXPECT_EQ(loaded->front().lines.at(0).legs[0].source, told);
 }
 
+// The data plane has no way to the kernel of its own host, in this test.
+TEST_F(Sources, APeerThatMediaCannotReachIsRefusedInWords) {
+    more_settings.unreachable = [](const auto& where) {
+        return where == asio::ip::make_address("198.51.100.9") ? std::string("not there, do this") : std::string();
+    };
+    boot();
+    EXPECT_EQ(offer("o", sdp("198.51.100.9", 4000)).text_of("error-reason"), "not there, do this");
+    ASSERT_EQ(offer("a", sdp("198.51.100.1", 4000)).text_of("result"), "ok");
+    EXPECT_EQ(answer("a", sdp("198.51.100.9", 5000)).text_of("error-reason"), "not there, do this");
+    EXPECT_EQ(answer("a", sdp("198.51.100.2", 5000)).text_of("result"), "ok");
+}
+
 } // namespace
 } // namespace tandem::callcontrol

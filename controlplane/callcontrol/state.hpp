@@ -82,6 +82,7 @@ struct listener {
     asio::steady_timer room;   // woken when fewer are under way
     std::size_t under_way = 0; // requests that are worked on
     std::uint32_t dropped = 0; // by the kernel, when it was last asked
+    bool more = false;         // has datagrams waiting, as far as is known
     bool strangers;
 };
 
@@ -139,6 +140,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     bool stopped = false;
 
     // ng_server.cpp
+    [[nodiscard]] unsigned may_begin(const listener&) const; // requests in this turn
     asio::awaitable<void> receive(std::shared_ptr<listener>);
     [[nodiscard]] bool may_ask(const asio::ip::address&) const;
     bool take(const std::shared_ptr<listener>&, const asio::ip::udp::endpoint& from, std::size_t length);
@@ -194,13 +196,14 @@ private:
     void close_media(const std::vector<media::media_id>&, const std::string& cause);
     void take_back(const std::vector<media_line>& wanted, const call& in_force); // what a re-offer took
     asio::awaitable<std::optional<held_call>> hold(const std::string& call_id);  // nothing: unknown, or ended meanwhile
-    asio::awaitable<outcome<std::string>> run_offer(call& draft, const request&, side from);
-    asio::awaitable<outcome<std::string>> run_answer(const live_call&, call& draft, const request&, side from);
+    asio::awaitable<outcome<std::string>> run_offer(call& draft, request&, side from);
+    asio::awaitable<outcome<std::string>> run_answer(const live_call&, call& draft, request&, side from);
     asio::awaitable<outcome<void>> apply(const live_call&, call& draft, std::vector<bool>& taken);
     asio::awaitable<outcome<void>> take_ports(const call&, media_line&);
     [[nodiscard]] bool comes_again(const live_call&, const request&) const;
     void put(const live_call&);
     [[nodiscard]] call begin_branch(const live_call&) const;
+    [[nodiscard]] std::string unreachable(const sdp::media&) const; // why
     [[nodiscard]] outcome<void> check_answerer(const media_line&, const sdp::media&, side, const request&) const;
 };
 

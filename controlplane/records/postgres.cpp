@@ -238,7 +238,7 @@ asio::awaitable<outcome<T>> front::ask(std::function<T(pg_link&)> work, millisec
 
 asio::awaitable<outcome<std::size_t>> front::apply(std::vector<policy::rule_edit> edits, std::string who) {
     const auto self = shared_from_this();
-    const auto limit = 10s + milliseconds(edits.size() / 10);
+    const auto limit = 30s + milliseconds(edits.size() / 2); // a server that is away ends it sooner (the watcher)
     const auto size = edits.size();
     std::function<outcome<applied>(pg_link&)> work = [edits = std::move(edits), who = std::move(who)](pg_link& link) {
         if (auto wrong = what_is_wrong(edits); !wrong.empty())

@@ -24,6 +24,7 @@ TEST(Config, DefaultsAndEverything) {
     EXPECT_EQ(c->max_flows, 4096u);
     EXPECT_EQ(c->handshakes_per_second, 100u);
     EXPECT_EQ(c->addresses[0].ip[15], 1);
+    EXPECT_EQ(c->own_host, config::host_peers::where_possible);
     const auto full = parse_config(
         "version = 1\ninstance = \"b\"\nrun_dir = \"/tmp/r\"\nworkers = 2\ncpus = [3, 2]\nhugepages = \"never\"\n"
         "engine = \"openssl\"\nidle = \"poll\"\ncontroller_uid = 0\nmax_flows = 9\n"
@@ -39,6 +40,7 @@ TEST(Config, DefaultsAndEverything) {
     EXPECT_EQ(full->cpus, (std::vector<unsigned>{3, 2}));
     EXPECT_EQ(full->tunnel_tcp, (std::vector<std::uint16_t>{4433, 4434}));
     EXPECT_EQ(full->ports.size(), 2u);
+    EXPECT_EQ(full->own_host, config::host_peers::no) << "lo has one queue";
     EXPECT_EQ(full->checked_ports, std::vector<std::string>{"b"});
     EXPECT_EQ(full->total_handshakes_per_second, 20'000u);
 }
@@ -57,6 +59,9 @@ TEST(Config, ErrorsNameFileLineAndRemedy) {
         {"version = 1\ncpus = 2\n", "x.toml:2: cpus must be a list"},
         {"version = 1\nidle = \"lazy\"\n", "x.toml:2: idle must be one of: adaptive, poll, interrupt"},
         {"version = 1\ncontroller_uid = -1\n", "x.toml:2: controller_uid must be a whole number"},
+        {"version = 1\nworkers = 2\nhost_peers = true\n", "x.toml:3: host_peers needs workers = 1"},
+        {"version = 1\nhost_peers = 1\n", "x.toml:2: host_peers must be true or false"},
+        {good + "[[port]]\ninterface = \"lo\"\n", "write host_peers = true"},
         {"version = 1\ninstance = \"../x\"\n", "x.toml:2: instance must be"},
     };
     for (const auto& [text, words] : cases) {

@@ -142,12 +142,27 @@ void read_ports(const reader& r, const toml::table& root, config& c) {
         r.text(*node.as_table(), "interface", name);
         if (name.empty() || name.size() > 15)
             r.fail(node, "[[port]] needs interface = \"a network interface's name\"");
+        if (name == "lo")
+            r.fail(node,
+                   "lo is no port of calls that come by a wire; for programs on this host write host_peers = true");
         if (std::find(c.ports.begin(), c.ports.end(), name) != c.ports.end())
             r.fail(node, fmt::format("interface {} is given twice", name));
         if (checked)
             c.checked_ports.push_back(name);
         c.ports.push_back(std::move(name));
     }
+}
+
+// Needs a queue of lo for each worker, and lo has one.
+void read_host_peers(const reader& r, const toml::table& root, config& c) {
+    bool wanted = c.workers == 1;
+    r.flag(root, "host_peers", wanted);
+    const toml::node* said = root.get("host_peers");
+    if (wanted && c.workers != 1)
+        r.fail(*said, "host_peers needs workers = 1: lo has one queue");
+    c.own_host = !wanted           ? config::host_peers::no
+                 : said == nullptr ? config::host_peers::where_possible
+                                   : config::host_peers::yes;
 }
 
 void read_edge(const reader& r, const toml::table& root, config& c) {
@@ -193,7 +208,7 @@ void read_cpus(const reader& r, const toml::table& root, config& c) {
 void read_root(const reader& r, const toml::table& root, config& c) {
     r.only(root, "",
            {"version", "instance", "run_dir", "workers", "cpus", "hugepages", "max_flows", "engine", "idle",
-            "idle_poll_us", "controller_uid", "address", "port", "edge"});
+            "idle_poll_us", "controller_uid", "host_peers", "address", "port", "edge"});
     std::int64_t version = 0;
     r.number(root, "version", 1, 1, version);
     if (version != 1)
@@ -213,6 +228,7 @@ void read_root(const reader& r, const toml::table& root, config& c) {
     r.choice(root, "engine", {"auto", "ipsecmb", "openssl"}, c.crypto);
     r.choice(root, "idle", idle_names, c.when_idle);
     r.number(root, "idle_poll_us", 0, 1'000'000, c.idle_poll_us);
+    read_host_peers(r, root, c);
     read_cpus(r, root, c);
     if (const toml::node* uid = root.get("controller_uid"))
         c.controller_uid = static_cast<std::uint32_t>(r.in_range(*uid, "controller_uid", 0, 0xfffffffe));

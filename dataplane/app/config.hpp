@@ -21,6 +21,7 @@ struct config {
     enum class hugepages { automatic, never, require };
     enum class engine { automatic, ipsecmb, openssl };
     enum class idle { adaptive, poll, interrupt };
+    enum class host_peers { where_possible, yes, no };
 
     std::string instance = "main";
     std::string run_dir = "/run/tandem";
@@ -33,8 +34,9 @@ struct config {
     std::vector<unsigned> cpus; // of the workers, in their order; empty = chosen
     std::optional<std::uint32_t> controller_uid;
     std::vector<address> addresses;
-    std::vector<std::string> ports;         // interfaces
-    std::vector<std::string> checked_ports; // of them: verify_checksum
+    std::vector<std::string> ports;                   // interfaces
+    std::vector<std::string> checked_ports;           // of them: verify_checksum
+    host_peers own_host = host_peers::where_possible; // calls with programs at addresses of this host's kernel: by lo
     std::vector<std::uint16_t> tunnel_tcp;
     std::uint32_t handshakes_per_second = 100;
     std::uint32_t handshake_burst = 200;

@@ -34,7 +34,8 @@
 #include "dataplane/app/control.hpp"
 #include "dataplane/app/holder_link.hpp"
 #include "dataplane/app/holder_words.hpp"
-#include "dataplane/app/perimeter.hpp"
+#include "dataplane/app/patience.hpp"
+#include "dataplane/app/ports.hpp"
 #include "dataplane/app/privileges.hpp"
 #include "dataplane/app/stats_file.hpp"
 #include "dataplane/app/stopwatch.hpp"
@@ -71,18 +72,6 @@ T take(tl::expected<T, std::string> from) {
         fail(std::move(from.error()));
     if constexpr (!std::is_void_v<T>)
         return std::move(*from);
-}
-
-// What the one before still has is given up within some ms of its end: it is asked for again, without a holder once.
-template <class Function>
-auto patiently(bool held, Function attempt) {
-    constexpr unsigned attempts = 1000, pause_us = 1000;
-    for (unsigned i = 0; held && i < attempts; ++i) {
-        if (auto done = attempt())
-            return done;
-        usleep(pause_us);
-    }
-    return attempt();
 }
 
 // A record lock goes with the process before its files are closed one by one; there must be no other descriptor of it
@@ -151,88 +140,6 @@ std::string_view engine_name(config::engine e) {
     return names[static_cast<std::size_t>(e)];
 }
 
-std::vector<flow::ip_bytes> address_list(const config& settings) {
-    std::vector<flow::ip_bytes> list;
-    for (const auto& a : settings.addresses)
-        list.push_back(a.ip);
-    return list;
-}
-
-struct queues {
-    std::vector<io::port_config> ports;
-    unsigned total = 0;
-};
-
-queues prepare_queues(const config& settings) {
-    queues q;
-    for (const auto& name : settings.ports) {
-        io::port_config port;
-        port.interface = name;
-        port.media_addresses = address_list(settings);
-        q.total += take(io::prepare_queues(port, settings.workers));
-        q.ports.push_back(std::move(port));
-    }
-    return q;
-}
-
-std::vector<pipeline::port_use> ports_of_worker(const config& settings, const std::vector<io::port>& ports,
-                                                unsigned worker) {
-    const auto& checked = settings.checked_ports;
-    std::vector<pipeline::port_use> list;
-    for (const auto& port : ports) {
-        pipeline::port_use use;
-        use.id = port.id;
-        use.first_rx = static_cast<std::uint16_t>(worker);
-        use.rx_step = static_cast<std::uint16_t>(settings.workers);
-        use.rx_queues = port.rx_queues;
-        use.tx_queue = static_cast<std::uint16_t>(worker);
-        use.mtu = port.mtu;
-        use.mac = port.mac;
-        use.verify_checksum = std::find(checked.begin(), checked.end(), port.name) != checked.end();
-        list.push_back(use);
-    }
-    return list;
-}
-
-void start_ports(std::vector<io::port>& ports, rte_mempool* pool, const perimeter& guarded, bool held) {
-    for (io::port& port : ports) {
-        take(patiently(held, [&] { return io::claim_port(port); }));
-        guarded.set_up(port); // before its first frame
-        take(io::start_port(port, pool));
-        for (const auto& note : port.notes)
-            spdlog::info("{}: {}", port.name, note);
-    }
-}
-
-std::vector<unsigned> ifindexes_of(const std::vector<io::port>& ports) {
-    std::vector<unsigned> list;
-    for (const auto& port : ports)
-        list.push_back(port.ifindex);
-    return list;
-}
-
-// What wakes a sleeping worker: the sockets of its queues. A port that has none (or hides one) makes it nap instead.
-pipeline::idle_config idle_of_worker(const config& settings, const std::vector<io::port>& ports, unsigned worker) {
-    pipeline::idle_config idle(static_cast<pipeline::idle_mode>(settings.when_idle));
-    static_assert(static_cast<int>(pipeline::idle_mode::interrupt) == static_cast<int>(config::idle::interrupt) &&
-                  static_cast<int>(pipeline::idle_mode::poll) == static_cast<int>(config::idle::poll));
-    idle.budget_us = settings.idle_poll_us;
-    idle.every_queue = true;
-    for (const auto& port : ports) {
-        idle.every_queue = idle.every_queue && port.sockets.size() == port.rx_queues;
-        for (std::size_t queue = worker; queue < port.sockets.size(); queue += settings.workers)
-            idle.descriptors.push_back(port.sockets[queue]);
-    }
-    return idle;
-}
-
-std::vector<int> sockets_of(const std::vector<io::port>& ports) {
-    std::vector<int> all;
-    for (const auto& port : ports)
-        all.insert(all.end(), port.sockets.begin(), port.sockets.end());
-    return all;
-}
-
 int worker_main(void* argument) {
     keep_running_privileges(); // capabilities are a thread's own
     static_cast<pipeline::worker*>(argument)->run();
@@ -298,14 +205,12 @@ int serve(const options& given, const config& settings, int signals) {
     const io::memory_on_node near_ports(node); // state memory is touched (locked) here, DPDK's below
     flow::memory memory = open_memory(given, settings);
     auto builder = take(crypto::make_engine(engine_name(settings.crypto)));
-    const queues q = prepare_queues(settings);
+    const port_plan plan = take(plan_ports(settings));
     const io::eal eal =
-        take(io::eal::start({settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory), q.total,
-                             false, settings.cpus, node}));
+        take(io::eal::start({settings.instance, settings.workers, static_cast<io::hugepages>(settings.memory),
+                             plan.descriptors, false, settings.cpus, node}));
     holder.close_behind_what_follows();
-    std::vector<io::port> ports;
-    for (const auto& port : q.ports)
-        ports.push_back(take(io::prepare_port(port, eal.pool(), settings.workers)));
+    std::vector<io::port> ports = take(prepare_ports(settings, plan, eal.pool()));
     if (held && !holder.stand_by(signals))
         _exit(0); // nothing of it is in force
     stopwatch watch;
@@ -317,7 +222,7 @@ int serve(const options& given, const config& settings, int signals) {
     watch.passed("locks");
     stats_file stats = take(
         patiently(held, [&] { return stats_file::open(settings.stats_path(), settings.workers, memory.slots()); }));
-    start_ports(ports, eal.pool(), perimeter(settings.perimeter_path()), held);
+    take(start_ports(settings, ports, eal.pool(), perimeter(settings.perimeter_path()), held));
     holder.give_sockets(sockets_of(ports));
     watch.passed("ports");
     auto resolver = take(io::nexthop_resolver::make(ifindexes_of(ports)));

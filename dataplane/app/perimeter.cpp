@@ -24,9 +24,10 @@ bool may_come_by(const api::inner_perimeter& p, std::string_view interface) {
         p.from, end, [&](const auto& name) { return interface == std::string_view(name, strnlen(name, sizeof name)); });
 }
 
+// The host's own processes are inside.
 bpf::result apply(const api::inner_perimeter& p, const io::port& port) {
     std::vector<bpf::edge::network> networks;
-    for (std::size_t i = 0; i < p.networks && !may_come_by(p, port.name); ++i) {
+    for (std::size_t i = 0; i < p.networks && !port.loopback && !may_come_by(p, port.name); ++i) {
         bpf::edge::network n{{}, p.network[i].prefix_length};
         std::copy(std::begin(p.network[i].ip), std::end(p.network[i].ip), n.ip.begin());
         networks.push_back(n);

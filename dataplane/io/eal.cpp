@@ -24,10 +24,10 @@ namespace tandem::io {
 
 namespace {
 
-// Per receive queue: net_af_xdp keeps 2048 in the fill ring and up to 2048 in the transmit ring; the rest is for a
-// second try to open it (it does not give the fill ring's buffers back when it fails or is closed). Per worker: its
-// pool cache, a burst in each stage, and beside others what waits in its hand-off ring.
-constexpr unsigned buffers_per_queue = 8192;
+// Per descriptor of a receive ring: net_af_xdp keeps one in the fill ring and up to one in the transmit ring; the rest
+// is for a second try to open it (it does not give the fill ring's buffers back when it fails or is closed). Per
+// worker: its pool cache, a burst in each stage, and beside others what waits in its hand-off ring.
+constexpr unsigned buffers_per_descriptor = 4, fewest_descriptors = 2048;
 constexpr unsigned buffers_per_worker = 2048, buffers_handed = 2048;
 constexpr unsigned pool_cache = 256;
 constexpr std::uint64_t bytes_per_buffer = mbuf_data_room + sizeof(rte_mbuf) + 128; // mempool header, rounding
@@ -37,7 +37,7 @@ static_assert(bytes_per_buffer <= bytes_per_buffer_small_pages);
 constexpr std::uint64_t megabyte = 1024 * 1024;
 
 unsigned pool_size(const eal_config& config) {
-    return std::max(config.queues, 1u) * buffers_per_queue +
+    return std::max(config.descriptors, fewest_descriptors) * buffers_per_descriptor +
            config.workers * (buffers_per_worker + (config.workers > 1 ? buffers_handed : 0));
 }
 

@@ -24,7 +24,7 @@ struct eal_config {
     std::string instance = "main";
     unsigned workers = 1;
     hugepages pages = hugepages::automatic;
-    unsigned queues = 1;          // receive queues over all ports, for the pool's size (0 for tests without ports)
+    unsigned descriptors = 2048;  // of all ports' receive rings together, for the pool's size (0: tests without ports)
     bool verbose = false;         // DPDK's own log on stderr
     std::vector<unsigned> cpus{}; // one for each worker; empty = chosen (cpus.hpp)
     int node = -1;                // NUMA node of the ports; -1 = unknown, or there is one only

@@ -79,6 +79,7 @@ tl::expected<interface_info, std::string> find_interface(const std::string& name
     if (int code = interface_ioctl(name.c_str(), SIOCGIFMTU, arguments); code != 0)
         return tl::unexpected(fmt::format("cannot read the MTU of {}: {}", name, std::strerror(code)));
     info.mtu = static_cast<std::uint16_t>(std::min(arguments.ifr_mtu, 65535));
+    info.loopback = (interface_flags(info.ifindex).value_or(0) & IFF_LOOPBACK) != 0;
     return info;
 }
 
@@ -112,6 +113,16 @@ tl::expected<std::uint16_t, std::string> prepare_queues(const port_config& confi
             "more queues (ethtool -L {} combined {})",
             config.interface, channels.combined_count, workers, channels.combined_count, config.interface, workers));
     return static_cast<std::uint16_t>(channels.combined_count);
+}
+
+bool accept_own_senders() {
+    constexpr const char* setting = "/proc/sys/net/ipv4/conf/lo/accept_local"; // IPv6 has no such check
+    int now = 0;
+    if (std::ifstream(setting) >> now && now == 1)
+        return true;
+    std::ofstream to(setting);
+    to << 1;
+    return to.flush().good();
 }
 
 tl::expected<void, std::string> check_privileges() {

@@ -37,6 +37,7 @@ std::optional<link> read_link(const nlmsghdr* message, std::span<const unsigned>
     l.port = static_cast<std::uint16_t>(port - port_ifindexes.begin());
     l.mtu = static_cast<std::uint16_t>(std::min<std::uint32_t>(a.u32(IFLA_MTU), 65535));
     l.up = (header->ifi_flags & IFF_UP) != 0 && (header->ifi_flags & IFF_RUNNING) != 0;
+    l.loopback = (header->ifi_flags & IFF_LOOPBACK) != 0;
     if (auto mac = a.bytes(IFLA_ADDRESS); mac.size() == l.mac.size())
         std::copy(mac.begin(), mac.end(), l.mac.begin());
     return l;

@@ -18,6 +18,7 @@ struct link {
     std::uint16_t mtu;
     std::array<std::uint8_t, 6> mac;
     bool up;
+    bool loopback; // the host itself: what is sent there is for one of the kernel's own addresses
     bool operator==(const link&) const = default;
 };
 

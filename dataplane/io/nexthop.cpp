@@ -207,7 +207,8 @@ int kernel_resolver::find_route(const pair_key& pair, route& found) {
             return;
         const auto* r = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(reply));
         attributes a(reply, sizeof(rtmsg));
-        if (r->rtm_type != RTN_UNICAST || a[RTA_OIF] == nullptr)
+        const bool own = r->rtm_type == RTN_LOCAL && is_local(pair.remote); // 0.0.0.0 is local, too
+        if ((r->rtm_type != RTN_UNICAST && !own) || a[RTA_OIF] == nullptr)
             return;
         found = {a.u32(RTA_OIF), pair.remote, attributes(a[RTA_METRICS]).u32(RTAX_MTU)};
         if (a[RTA_GATEWAY] != nullptr)
@@ -240,6 +241,10 @@ void kernel_resolver::look_up(const pair_key& pair, cached& entry) {
     }
     if (!l->second.up)
         return;
+    if (l->second.loopback) {
+        entry.result = {hop_state::resolved, {l->second.port, 0, l->second.mac, l->second.mac, l->second.mtu}};
+        return;
+    }
 
     const neighbour_key via{entry.way.next, entry.way.ifindex};
     neighbour& n = neighbours_[via];

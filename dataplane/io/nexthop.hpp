@@ -30,8 +30,8 @@ struct next_hop {
 enum class hop_state : std::uint8_t {
     resolved,   // `hop` is usable now
     pending,    // the neighbour is being asked for; the generation moves when it answers or fails
-    no_route,   // the kernel has no unicast route (or it is local, blackhole, ...)
-    not_a_port, // the route leaves by an interface that is none of ours (nor a VLAN on one)
+    no_route,   // the kernel has no unicast route (it is a blackhole, a broadcast address, ...)
+    not_a_port, // the route leaves by an interface that is none of ours (nor a VLAN on one); lo for the host's own
     failed,     // the neighbour does not answer; asked again by refresh()
 };
 

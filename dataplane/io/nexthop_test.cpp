@@ -189,7 +189,7 @@ TEST_F(nexthop, LinkDownAndUp) {
 
 TEST_F(nexthop, OddPairs) {
     EXPECT_EQ(resolver_->resolve(address("192.0.2.1"), address("2001:db8::9")).state, hop_state::no_route);
-    EXPECT_EQ(resolve("192.0.2.1").state, hop_state::no_route) << "the gateway itself";
+    EXPECT_EQ(resolve("192.0.2.1").state, hop_state::not_a_port) << "the gateway itself";
     EXPECT_EQ(resolve("192.0.2.255").state, hop_state::no_route) << "broadcast";
     EXPECT_EQ(resolve("224.0.0.5").state, hop_state::no_route) << "multicast";
     EXPECT_EQ(resolve("0.0.0.0").state, hop_state::no_route);
@@ -198,6 +198,22 @@ TEST_F(nexthop, OddPairs) {
     resolver_->resolve(address("192.0.2.200"), address("192.0.2.9"));
     settle();
     EXPECT_EQ(resolver_->resolve(address("192.0.2.200"), address("192.0.2.9")).state, hop_state::resolved);
+}
+
+TEST_F(nexthop, TheHostsOwnAddressesAreBehindLo) {
+    net_.here("ip link set lo up");
+    const unsigned ports[] = {::if_nametoindex("tt0"), ::if_nametoindex("lo")};
+    resolver_ = std::move(*nexthop_resolver::make(ports));
+    for (const auto* own : {"192.0.2.1", "203.0.113.1", "2001:db8::1"}) {
+        const auto found = resolve(own);
+        EXPECT_EQ(found.state, hop_state::resolved) << own;
+        EXPECT_EQ(found.hop.port, 1) << own;
+        EXPECT_EQ(found.hop.destination_mac, (std::array<std::uint8_t, 6>{})) << own;
+    }
+    EXPECT_EQ(resolve("192.0.2.255").state, hop_state::no_route) << "broadcast";
+    net_.here("ip link set lo down");
+    settle();
+    EXPECT_NE(resolve("192.0.2.1").state, hop_state::resolved);
 }
 
 TEST_F(nexthop, ManyRouteChangesAtOnce) {

@@ -27,7 +27,6 @@ namespace tandem::io {
 
 namespace {
 
-constexpr std::uint16_t descriptors = 2048;
 constexpr std::uint16_t ring_size = 4096;
 // What a buffer holds behind AF_XDP's own 256 bytes, less Ethernet header and VLAN tag.
 constexpr unsigned max_mtu = 2048 - 256 - 18;
@@ -47,7 +46,7 @@ status configure_device(const port& p, const stderr_capture& said) {
 }
 
 int set_up_receive_queue(const port& p, std::uint16_t queue, rte_mempool* pool) {
-    return rte_eth_rx_queue_setup(p.id, queue, descriptors, SOCKET_ID_ANY, nullptr, pool);
+    return rte_eth_rx_queue_setup(p.id, queue, p.descriptors, SOCKET_ID_ANY, nullptr, pool);
 }
 
 status start_device(port& p, rte_mempool* pool, const stderr_capture& said) {
@@ -55,7 +54,7 @@ status start_device(port& p, rte_mempool* pool, const stderr_capture& said) {
         if (int rc = set_up_receive_queue(p, q, pool); rc != 0)
             return failure(failed(p, "cannot set up a receive queue", rc, said));
     for (std::uint16_t q = 0; q < p.tx_queues; ++q)
-        if (int rc = rte_eth_tx_queue_setup(p.id, q, descriptors, SOCKET_ID_ANY, nullptr); rc != 0)
+        if (int rc = rte_eth_tx_queue_setup(p.id, q, p.descriptors, SOCKET_ID_ANY, nullptr); rc != 0)
             return failure(failed(p, "cannot set up a transmit queue", rc, said));
     if (int rc = rte_eth_dev_start(p.id); rc != 0)
         return failure(failed(p, "cannot start the port", rc, said));
@@ -98,7 +97,12 @@ status look_at_interface(port& p) {
     if (p.ifindex != 0 && p.ifindex != link->ifindex)
         return failure(fmt::format("{} is not the interface that it was when this data plane was started", p.name));
     p.ifindex = link->ifindex;
+    p.loopback = link->loopback;
     p.mtu = link->mtu;
+    if (p.loopback) { // media are short; what is longer goes to the kernel as ever
+        p.mtu = max_mtu;
+        return {};
+    }
     if (link->mtu > max_mtu)
         return failure(fmt::format("{} has MTU {}, more than {}: ip link set dev {} mtu 1500", p.name, link->mtu,
                                    max_mtu, p.name));
@@ -160,8 +164,10 @@ status start_af_xdp(port& p, rte_mempool* pool) {
     if (attached->replaced)
         p.notes.emplace_back("took the place of the XDP program of a Tandem before this one");
     p.mode = attached->mode == bpf::attach_mode::generic ? xdp_mode::generic : xdp_mode::driver;
-    if (p.mode == xdp_mode::generic)
+    if (p.mode == xdp_mode::generic && !p.loopback)
         p.notes.emplace_back("its driver has no XDP: running in generic mode, which is slower");
+    if (p.loopback && !accept_own_senders())
+        p.notes.emplace_back("programs on this host do not hear their calls: sysctl net.ipv4.conf.lo.accept_local=1");
     const bpf::driver_scope opening(bpf::driver_scope::act::open, *p.driver);
     const stderr_capture said(true);
     if (auto started = start_device(p, pool, said); !started)
@@ -226,6 +232,7 @@ port empty_port(const port_config& config) {
     p.kind = config.kind;
     p.name = config.interface;
     p.rx_queues = p.tx_queues = config.queues;
+    p.descriptors = config.descriptors;
     return p;
 }
 
@@ -302,9 +309,11 @@ port& port::operator=(port&& other) noexcept {
     mode = other.mode;
     name = std::move(other.name);
     ifindex = std::exchange(other.ifindex, 0u);
+    loopback = other.loopback;
     mac = other.mac;
     mtu = other.mtu;
     rx_queues = other.rx_queues;
+    descriptors = other.descriptors;
     tx_queues = other.tx_queues;
     edge = std::move(other.edge);
     claim = std::move(other.claim);

@@ -29,10 +29,11 @@ enum class xdp_mode : std::uint8_t { none, generic, driver };
 
 struct port_config {
     port_kind kind = port_kind::af_xdp;
-    std::string interface {}; // kernel interface (af_xdp), or a name of the test's own
-    std::string pcap_in{};    // pcap: file to read, may be empty
-    std::string pcap_out{};   // pcap: file to write, may be empty
-    std::uint16_t queues = 1; // ring, null: queue pairs. af_xdp takes all queues of the interface
+    std::string interface {};         // kernel interface (af_xdp), or a name of the test's own
+    std::string pcap_in{};            // pcap: file to read, may be empty
+    std::string pcap_out{};           // pcap: file to write, may be empty
+    std::uint16_t queues = 1;         // ring, null: queue pairs. af_xdp takes all queues of the interface
+    std::uint16_t descriptors = 2048; // of each queue's rings
     // af_xdp: told to the edge (index = position) as soon as it is attached, so that after a restart as little media as
     // possible meets the kernel, which would answer with ICMP errors.
     std::vector<std::array<std::uint8_t, 16>> media_addresses{};
@@ -50,11 +51,13 @@ struct port {
     std::uint16_t id = no_id; // DPDK port id
     port_kind kind = port_kind::af_xdp;
     xdp_mode mode = xdp_mode::none;
-    std::string name;     // interface
-    unsigned ifindex = 0; // 0 where there is no kernel interface
+    std::string name;      // interface
+    unsigned ifindex = 0;  // 0 where there is no kernel interface
+    bool loopback = false; // lo: media of programs on this host, sent to the kernel's own addresses
     std::array<std::uint8_t, 6> mac{};
     std::uint16_t mtu = 1500;
     std::uint16_t rx_queues = 1;
+    std::uint16_t descriptors = 2048;
     std::uint16_t tx_queues = 1;     // worker w sends on queue w: never fewer than workers
     std::unique_ptr<bpf::edge> edge; // its XDP maps; null where there is no program
     std::unique_ptr<bpf::interface_claim> claim;
@@ -65,8 +68,9 @@ struct port {
     std::vector<std::string> notes;            // what an operator should hear, e.g. that the mode is generic
 };
 
-// Number of receive queues that open_port() will use (for eal_config::queues, before the EAL is started). An interface
-// with fewer queues than workers is asked to make more (ethtool channels); the error says what to do where it cannot.
+// Number of receive queues that open_port() will use (times descriptors: eal_config's, before the EAL is started). An
+// interface with fewer queues than workers is asked to make more (ethtool channels); the error says what to do where it
+// cannot.
 [[nodiscard]] tl::expected<std::uint16_t, std::string> prepare_queues(const port_config& config, unsigned workers);
 
 // Everything that can be done beside another data plane on the same interface, which is most of it. Once that has

@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -42,7 +43,7 @@ eal& environment() {
     static eal running = [] {
         eal_config config;
         config.instance = "io-port-test";
-        config.queues = 11; // net_af_xdp keeps 4,096 buffers of each port that was opened and closed
+        config.descriptors = 11 * 2048; // net_af_xdp keeps 4,096 buffers of each port that was opened and closed
         auto started = eal::start(config);
         if (!started) {
             std::fprintf(stderr, "%s\n", started.error().c_str());
@@ -285,17 +286,28 @@ TEST_F(af_xdp, ForeignProgramIsNotTouched) {
 }
 
 TEST_F(af_xdp, GenericModeIsSaidAloud) {
-    ASSERT_EQ(std::system("ip link set lo up"), 0);
-    auto p = open("lo"); // MTU 65536
+    ASSERT_EQ(std::system("ip link add ttbr type bridge && ip link set ttbr mtu 9000 up"), 0);
+    auto p = open("ttbr");
     ASSERT_FALSE(p);
-    EXPECT_NE(p.error().find("ip link set dev lo mtu 1500"), std::string::npos) << p.error();
-    ASSERT_EQ(std::system("ip link set dev lo mtu 1500"), 0);
-    p = open("lo");
+    EXPECT_NE(p.error().find("ip link set dev ttbr mtu 1500"), std::string::npos) << p.error();
+    ASSERT_EQ(std::system("ip link set dev ttbr mtu 1500"), 0);
+    p = open("ttbr");
     ASSERT_TRUE(p) << p.error();
     EXPECT_EQ(p->mode, xdp_mode::generic);
     ASSERT_FALSE(p->notes.empty());
     EXPECT_NE(p->notes.back().find("generic mode"), std::string::npos) << p->notes.back();
     EXPECT_STREQ(describe(*p).xdp_mode, "generic");
+}
+
+TEST_F(af_xdp, LoIsOpenedWhateverItsMtu) {
+    ASSERT_EQ(std::system("ip link set lo up"), 0); // MTU 65536
+    const auto p = open("lo");
+    ASSERT_TRUE(p) << p.error();
+    EXPECT_TRUE(p->loopback);
+    EXPECT_TRUE(p->notes.empty()) << p->notes.back();
+    int accepted = 0;
+    std::ifstream("/proc/sys/net/ipv4/conf/lo/accept_local") >> accepted;
+    EXPECT_EQ(accepted, 1);
 }
 
 TEST_F(af_xdp, VethHasOneQueue) {

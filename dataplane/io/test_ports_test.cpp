@@ -24,7 +24,7 @@ eal& environment() {
         eal_config config;
         config.instance = "io-test";
         config.pages = hugepages::never;
-        config.queues = 4;
+        config.descriptors = 4 * 2048;
         auto started = eal::start(config);
         if (!started) {
             std::fprintf(stderr, "%s\n", started.error().c_str());
@@ -128,7 +128,7 @@ TEST(TestPorts, MissingPcapIsSaid) {
 TEST(Eal, RequiredHugepagesAreMissed) {
     eal_config config;
     config.pages = hugepages::require;
-    config.queues = 100'000; // more than any machine that runs this has free
+    config.descriptors = 200'000'000; // more than any machine that runs this has free
     auto started = eal::start(config);
     ASSERT_FALSE(started);
     EXPECT_NE(started.error().find("hugepages = \"require\""), std::string::npos) << started.error();

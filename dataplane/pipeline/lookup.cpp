@@ -20,6 +20,11 @@ TANDEM_PREFETCHES void prefetch_flow(const shared_state& shared, flow::slot_inde
 
 } // namespace
 
+// Neither turned back nor from this host itself.
+bool worker::by_wire(const packet& p) const noexcept {
+    return p.mbuf->hash.usr == 0 && !ports_[p.port].loopback;
+}
+
 // The frame, as far as its destination: whose port it is, the table says later.
 api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     if (p.mbuf->nb_segs != 1 && rte_pktmbuf_linearize(p.mbuf) != 0)
@@ -32,7 +37,7 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     const auto address = shared_.table.address_index(plain.destination_ip);
     if (!address)
         return api::drop::no_flow;
-    if (shared_.table.of_other_vlan(*address, no_vlan) && p.mbuf->hash.usr == 0) [[unlikely]] // not turned back
+    if (shared_.table.of_other_vlan(*address, no_vlan) && by_wire(p)) [[unlikely]]
         return api::drop::wrong_vlan;
     to = api::make_flow_id(*address, plain.destination_port);
     shared_.table.prefetch(to);
@@ -57,7 +62,7 @@ api::drop worker::parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) 
     const auto address = shared_.table.address_index(seen.destination.ip);
     if (!address)
         return api::drop::no_flow;
-    if (shared_.table.of_other_vlan(*address, seen.link.vlan) && p.mbuf->hash.usr == 0)
+    if (shared_.table.of_other_vlan(*address, seen.link.vlan) && by_wire(p))
         return api::drop::wrong_vlan;
     to = api::make_flow_id(*address, seen.destination.port);
     p.payload = frame + seen.payload_offset;

@@ -33,7 +33,7 @@ struct world {
     static world& get() {
         static world* made = [] {
             srtp_init();
-            auto eal = io::eal::start({"tests", 2, io::hugepages::never, 2, false});
+            auto eal = io::eal::start({"tests", 2, io::hugepages::never, 4096, false});
             if (!eal) {
                 std::fprintf(stderr, "%s\n", eal.error().c_str());
                 std::exit(1);

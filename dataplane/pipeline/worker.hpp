@@ -44,6 +44,7 @@ struct port_use {
     std::uint16_t mtu = 1500;
     std::array<std::uint8_t, 6> mac{};
     bool verify_checksum = false; // UDP's, of clear legs
+    bool loopback = false;        // from programs on this host, on no VLAN
 };
 
 class worker;
@@ -104,6 +105,7 @@ private:
     void take(rte_mbuf* mbuf, std::uint8_t port) noexcept;
     void lookup() noexcept; // lookup.cpp
     api::drop parse(packet& p, api::flow_id& to) noexcept;
+    [[nodiscard]] bool by_wire(const packet& p) const noexcept;
     api::drop parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) const noexcept;
     [[nodiscard]] flow::record* look_again(packet& p, api::flow_id to) const noexcept;
     [[nodiscard]] bool intact(const packet& p) const noexcept;

@@ -3,7 +3,6 @@
 # timeout: 120
 """Calls of one gateway that name each other's ports: joined by a PBX that stays out of the media's way; one call that comes by twice
 (loop-protect); a ring of ports, in which packets do not go round for ever; two phones behind one agent, one of which holds by c=0.0.0.0."""
-import re
 import socket
 import struct
 import sys
@@ -11,65 +10,14 @@ import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import netns
-import ng
-from harness import check, equal, main, wait_until
-
-COUNT = 20
-
-
-def sdp(ip, port, way="sendrecv"):
-    return (f"v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na={way}\r\n")
-
-
-def where(text):
-    return re.search(r"c=IN IP4 (\S+)", text)[1], int(re.search(r"m=\w+ (\d+)", text)[1])
-
-
-def rtp(n, ssrc):
-    return struct.pack("!BBHII", 0x80, 0, n, n * 160, ssrc) + bytes(160)
-
+from harness import check, main, wait_until
+from socket_phones import COUNT, Lab, rtp, sdp, where
 
 def spoofed(payload, source, to):
     """An IPv4 datagram as its sender would not make it."""
     udp = struct.pack("!HHHH", source[1], to[1], 8 + len(payload), 0) + payload
     return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, socket.inet_aton(source[0]),
                        socket.inet_aton(to[0])) + udp
-
-
-class Lab:
-    def __init__(self, t):
-        self.net = t.network(ue2=False)
-        self.gw = t.gateway(self.net, kamailio=False)
-        self.client = netns.inside(self.net.gw.name, lambda: ng.Client("127.0.0.1", 2223, 4.0))
-        self.sequence = 0
-
-    def phone(self, space=None, address=None):
-        s = netns.inside((space or self.net.core).name, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        s.bind((address or self.net.bob_address, 0))
-        s.settimeout(0.6)
-        return s
-
-    def ok(self, command, call, text, **keys):
-        reply = self.client.request({"command": command, "call-id": call, "from-tag": "a", "sdp": text,
-                                     **{k.replace("_", "-"): v for k, v in keys.items()}})
-        equal((reply["result"], reply.get("error-reason")), ("ok", None), f"{command} of {call}")
-        return reply["sdp"]
-
-    def talk(self, a, to_a_port, b, to_b_port, what, expected=COUNT):
-        counts = []
-        for sender, to, hearer, ssrc in ((a, to_a_port, b, 0xa), (b, to_b_port, a, 0xb)):
-            for _ in range(COUNT):
-                self.sequence += 1
-                sender.sendto(rtp(self.sequence & 0xffff, ssrc), to)
-            heard = 0
-            try:
-                while heard < COUNT:
-                    hearer.recv(2048)
-                    heard += 1
-            except socket.timeout:
-                pass
-            counts.append(heard)
-        equal(counts, [expected, expected] if isinstance(expected, int) else expected, what)
 
 
 def joined(t, lab):
