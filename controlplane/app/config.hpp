@@ -49,6 +49,10 @@ struct config {
     policy::config policy;     // as it was at start; the engine has what is in force
 
     [[nodiscard]] std::string ops_socket() const;
+    // Where the SIP gateway may read, if there is one.
+    [[nodiscard]] std::string ends_socket() const {
+        return (sip_directory.empty() ? run_dir : sip_directory) + "/call-ends.sock";
+    }
     [[nodiscard]] std::string lock_file() const { return run_dir + "/controlplane.lock"; }
 };
 

@@ -57,6 +57,11 @@ callcontrol::config ng_settings(const config& settings, const dataplane_client::
     return ng;
 }
 
+callcontrol::config with_ends(callcontrol::config ng, call_ends& ends) {
+    ng.ended = [&ends](const auto& call) { ends.tell(call); };
+    return ng;
+}
+
 // What the data plane's edge is told of the inner network.
 api::inner_perimeter perimeter_of(const session::config& tunnel) {
     api::inner_perimeter p{};
@@ -100,7 +105,9 @@ gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<r
       health_(io, dataplane_), policy_(settings.policy), levels_(settings, policy_, alarms_),
       sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
       relay_(io, settings.media, dataplane_, stats_, sessions_, policy_, local_->media()), own_host_(dataplane_),
-      calls_(io, ng_settings(settings, health_, relay_, own_host_, *local_), relay_, sessions_, local_->calls()),
+      ends_(io, settings.ends_socket()),
+      calls_(io, with_ends(ng_settings(settings, health_, relay_, own_host_, *local_), ends_), relay_, sessions_,
+             local_->calls()),
       names_(io, settings.sip_directory, *local_, sessions_), watch_(settings, dataplane_, health_, relay_, alarms_),
       look_timer_(io) {}
 
@@ -177,6 +184,8 @@ tl::expected<void, std::string> gateway::start_rooms() {
         return started;
     if (auto started = ops_->start(); !started)
         return started;
+    if (auto started = ends_.start(); !started)
+        spdlog::warn("{}", started.error());
     std::vector<media::media_id> known;
     for (const auto& call : calls_.calls())
         known.insert(known.end(), call.media.begin(), call.media.end());
@@ -200,6 +209,7 @@ void gateway::stop() {
     look_timer_.cancel();
     names_.stop();
     ops_->stop();
+    ends_.stop();
     calls_.stop();
     relay_.stop();
     health_.stop();

@@ -13,6 +13,7 @@
 
 #include "controlplane/app/alarm_watch.hpp"
 #include "controlplane/app/alarms.hpp"
+#include "controlplane/app/call_ends.hpp"
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/host_addresses.hpp"
 #include "controlplane/app/level_file.hpp"
@@ -67,6 +68,7 @@ private:
     session::manager sessions_;
     media::manager relay_;
     host_addresses own_host_;
+    call_ends ends_;
     callcontrol::server calls_;
     sip_names names_;
     alarm_watch watch_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ops socket: accept, lines in, lines out. Owner thread: io_context.
+// Ops socket: lines in, lines out. Owner thread: io_context.
 #include "controlplane/app/ops_server.hpp"
 
 #include <asio/buffer.hpp>
@@ -11,21 +11,16 @@
 #include <fmt/format.h>
 #include <fstream>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "controlplane/app/ops_protocol.hpp"
-#include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::control {
 
 namespace {
 
-constexpr std::size_t max_clients = 64;
-
 // Who is at the other end, for the audit: "root (uid 0) by tandemctl". Out of the kernel and of local files: a name
 // service on the network must not hold this thread up.
-std::string peer_of(asio::local::stream_protocol::socket& socket) {
+std::string peer_of(local_listener::socket& socket) {
     ucred peer{};
     socklen_t size = sizeof(peer);
     if (::getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
@@ -48,55 +43,10 @@ std::string peer_of(asio::local::stream_protocol::socket& socket) {
 } // namespace
 
 ops_server::ops_server(asio::io_context& io, std::string path, verbs& answers)
-    : io_(io), path_(std::move(path)), verbs_(answers), acceptor_(io) {}
+    : verbs_(answers), listener_(io, "the ops socket", std::move(path), 0600,
+                                 [this](local_listener::socket client) { return serve(std::move(client)); }) {}
 
-ops_server::~ops_server() {
-    stop();
-}
-
-tl::expected<void, std::string> ops_server::start() {
-    ::unlink(path_.c_str()); // ours: the lock on run_dir says that nobody else lives here
-    asio::error_code error;
-    acceptor_.open(asio::local::stream_protocol(), error);
-    const auto before = ::umask(0177);
-    if (!error)
-        acceptor_.bind(asio::local::stream_protocol::endpoint(path_), error);
-    ::umask(before);
-    if (!error)
-        acceptor_.listen(16, error);
-    if (error)
-        return tl::unexpected(fmt::format("ops socket {} cannot be made: {}; check run_dir", path_, error.message()));
-    protocol::spawn(io_, "acceptor of the ops socket", accept());
-    return {};
-}
-
-void ops_server::stop() {
-    if (!acceptor_.is_open())
-        return;
-    asio::error_code ignored;
-    acceptor_.close(ignored);
-    ::unlink(path_.c_str());
-}
-
-asio::awaitable<void> ops_server::accept() {
-    for (;;) {
-        asio::error_code error;
-        auto socket = co_await acceptor_.async_accept(asio::redirect_error(asio::use_awaitable, error));
-        if (error == asio::error::operation_aborted || error == asio::error::bad_descriptor)
-            co_return;
-        if (error) { // out of descriptors: wait, do not spin
-            asio::steady_timer pause(io_, std::chrono::milliseconds(100));
-            co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
-            continue;
-        }
-        if (clients_ < max_clients)
-            protocol::spawn_contained(io_, "client of the ops socket", serve(std::move(socket)),
-                                      [this] { --clients_; });
-    }
-}
-
-asio::awaitable<void> ops_server::serve(asio::local::stream_protocol::socket socket) {
-    ++clients_;
+asio::awaitable<void> ops_server::serve(local_listener::socket socket) {
     const auto who = peer_of(socket);
     std::string buffer;
     for (;;) {
@@ -115,7 +65,6 @@ asio::awaitable<void> ops_server::serve(asio::local::stream_protocol::socket soc
         if (error)
             break;
     }
-    --clients_;
 }
 
 } // namespace tandem::control

@@ -5,12 +5,11 @@
 
 #include <asio/awaitable.hpp>
 #include <asio/io_context.hpp>
-#include <asio/local/stream_protocol.hpp>
-#include <memory>
 #include <string>
 
 #include <tl/expected.hpp>
 
+#include "controlplane/app/local_listener.hpp"
 #include "controlplane/app/ops_verbs.hpp"
 
 namespace tandem::control {
@@ -18,19 +17,14 @@ namespace tandem::control {
 class ops_server {
 public:
     ops_server(asio::io_context& io, std::string path, verbs& answers);
-    ~ops_server();
-    [[nodiscard]] tl::expected<void, std::string> start(); // the error is a sentence
-    void stop();
+    [[nodiscard]] tl::expected<void, std::string> start() { return listener_.start(); } // the error is a sentence
+    void stop() { listener_.stop(); }
 
 private:
-    asio::awaitable<void> accept();
-    asio::awaitable<void> serve(asio::local::stream_protocol::socket socket);
+    asio::awaitable<void> serve(local_listener::socket client);
 
-    asio::io_context& io_;
-    std::string path_;
     verbs& verbs_;
-    asio::local::stream_protocol::acceptor acceptor_;
-    std::size_t clients_ = 0;
+    local_listener listener_;
 };
 
 } // namespace tandem::control

@@ -94,6 +94,12 @@ void server::state::take_back(const std::vector<media_line>& wanted, const call&
     close_media(over, "offer came to nothing");
 }
 
+ended_call server::state::ended(const live_call& live, const call& c, const std::string& cause) {
+    const auto latest = [](const auto& tags) { return tags.empty() ? std::string() : tags.back(); };
+    return {live.call_id,      c.caller,         c.callee, cause, live.created, protocol::moment::now(),
+            latest(c.tags[0]), latest(c.tags[1])};
+}
+
 void server::state::forget(const std::shared_ptr<live_call>& live, const std::string& cause,
                            const std::string& media_cause) {
     if (std::exchange(live->gone, true))
@@ -102,10 +108,11 @@ void server::state::forget(const std::shared_ptr<live_call>& live, const std::st
     shares.end(live->source);
     cookies.forget_call(live->call_id);
     const auto& c = live->branches.empty() ? call() : chief(live->branches);
-    if (live->was_up && cause == never_answered) // of who was asked before that one; nobody ends such
-        store.end(*live->was_up);
-    else
-        store.end({live->call_id, c.caller, c.callee, cause, live->created, protocol::moment::now()});
+    const bool by_itself = live->was_up && cause == never_answered; // who was asked before that one; nobody ends such
+    const auto over = by_itself ? *live->was_up : ended(*live, c, cause);
+    store.end(over);
+    if (settings.ended && !live->branches.empty())
+        settings.ended(over);
     ++count.calls_ended;
     close_media(live->media(), media_cause.empty() ? cause : media_cause);
 }
@@ -120,7 +127,7 @@ void server::state::forget_branch(const std::shared_ptr<live_call>& live, std::u
         return;
     }
     if (c->answered)
-        live->was_up = {live->call_id, c->caller, c->callee, "hung up", live->created, protocol::moment::now()};
+        live->was_up = ended(*live, *c, "hung up");
     close_media(c->media(), cause);
     std::erase_if(live->branches, [&](const call& one) { return one.branch == branch; });
     put(*live);

@@ -27,6 +27,13 @@
 
 namespace tandem::callcontrol {
 
+// What call control knows of a call at its end.
+struct ended_call {
+    std::string call_id, caller, callee, cause;
+    protocol::moment started, ended;
+    std::string from_tag{}, to_tag{}; // the latest; not kept
+};
+
 struct config {
     std::vector<asio::ip::udp::endpoint> listen;
     std::vector<network> from;           // who may ask, beside this host's own; empty: anybody but the inner network
@@ -53,15 +60,11 @@ struct config {
     // out: a name is whoever's says so.
     std::function<std::string(const std::string& name)> unit_of;
     bool strict_names = false; // a party under somebody else's name is refused, not renamed
+    // Told of the end of each call that began, after it went to the store.
+    std::function<void(const ended_call&)> ended;
     // Why this gateway cannot serve calls now, a sentence; empty = it can. Asked at each ping and new call: waits for
     // nothing.
     std::function<std::string()> trouble;
-};
-
-// What call control knows of a call at its end.
-struct ended_call {
-    std::string call_id, caller, callee, cause;
-    protocol::moment started, ended;
 };
 
 // Where calls (without keys) outlive the process. Called on the io_context's thread.

@@ -171,6 +171,7 @@ struct server::state : std::enable_shared_from_this<server::state> {
     asio::awaitable<bencode::value> query(request);
     bencode::value list(const request&) const;
     // `cause` goes into the call's record, `media_cause` (empty: the same) into its media's.
+    [[nodiscard]] static ended_call ended(const live_call&, const call&, const std::string& cause);
     void forget(const std::shared_ptr<live_call>&, const std::string& cause, const std::string& media_cause = {});
     // Likewise of one branch; the last one takes the call with it.
     void forget_branch(const std::shared_ptr<live_call>&, std::uint32_t branch, const std::string& cause);

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """RIM-10, RIM-02: silence for the configured time ends the secondary by itself; BYE's delete ends it in under a second, later packets
-under its keys are dropped and counted; without a primary there is no secondary."""
+under its keys are dropped and counted; without a primary there is no secondary. Both ends are told on call-ends.sock."""
+import json
+import socket
 import sys
 import time
 
@@ -22,10 +24,28 @@ def closed_drops(gw):
     return d.get("edge_closed_port", 0) + d.get("no_flow", 0) + d.get("flow_gone", 0)
 
 
+def listener(t, gw):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    t.defer(s.close)
+    s.settimeout(10)
+    s.connect(str(gw.run_dir / "call-ends.sock"))
+    return s.makefile("r")
+
+
+def told(ends, call_id, cause):
+    said = json.loads(ends.readline())
+    equal({k: said[k] for k in ("event", "call_id", "caller", "callee")},
+          {"event": "call ended", "call_id": call_id, "caller": "alice", "callee": "bob"}, "what the socket tells")
+    check(said["cause"].startswith(cause), f"why: {said['cause']}")
+    check(said["from_tag"] and said["to_tag"] and 1 < said["seconds"] < 60, f"tags and duration: {said}")
+
+
 def test(t):
     net = t.network(ue2=False)
     gw = t.gateway(net, kamailio=False, media={"timeout_s": 5})
     alice = t.agent(net.ue, gw, "alice")
+    ends = listener(t, gw)
+    deaf = listener(t, gw)  # reads nothing, and holds nobody up
 
     call = Call(gw, net.ue, alice.inner(), net.core, net.bob_address, call_id="bye")
     time.sleep(1.5)
@@ -39,6 +59,7 @@ def test(t):
     begin = time.monotonic()
     call.command("delete")
     wait_until(lambda: flows(gw) == 0, "delete takes the flows out", 1.0, 0.02)
+    told(ends, "bye", "hung up")
     t.say(f"flows gone {1000 * (time.monotonic() - begin):.0f} ms after delete was sent")
     # The phones do not know yet: what the core still sends meets a closed port.
     before = closed_drops(gw)
@@ -56,9 +77,12 @@ def test(t):
     check(call.media() is not None, "3 s of silence end nothing at a limit of 5 s")
     wait_until(lambda: call.media() is None, "the limit ends it", 15, 0.2)
     took = time.monotonic() - begin
+    told(ends, "silent", "media timeout: ")
     t.say(f"ended {took:.1f} s after the last packet, limit 5 s")
     check(took > 4.5, f"not before its time: {took:.1f} s")
     wait_until(lambda: flows(gw) == 0, "its flows are gone", 2)
+
+    deaf.close()
 
     # RIM-02: the unit's primary is gone, so an offer from it is refused.
     address = alice.inner()
