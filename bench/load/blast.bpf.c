@@ -15,8 +15,10 @@
 
 char blast_license[] SEC("license") = "Dual BSD/GPL";
 
-const volatile __u32 interface = 0, streams = 1, port_count = 1, first_sequence = 1, first_ssrc = 0, samples = 160;
-__u64 next = 0; /* number of the next packet; one CPU runs this */
+const volatile __u32 interface = 0, streams = 1, port_count = 1, first_sequence = 1, first_ssrc = 0, samples = 160,
+                     sources = 1;
+const volatile __u32 first_source = 0; /* host order; the others follow */
+__u64 next = 0;                        /* number of the next packet; one CPU runs this */
 __u64 end_ns = 0;
 __u64 due_ps = 0, step_ps = 0; /* when the next one is due, and then the next; 0 = as fast as it goes */
 
@@ -33,6 +35,14 @@ struct frame {
     __be64 number, sent_ns;
 } __attribute__((packed));
 
+static __always_inline void come_from(struct frame* f, __u32 source) {
+    f->ip.saddr = bpf_htonl(first_source + source);
+    f->ip.check = 0;
+    __u32 sum = bpf_csum_diff(0, 0, (void*)f + sizeof f->ethernet, sizeof f->ip, 0);
+    sum = (sum & 0xffff) + (sum >> 16);
+    f->ip.check = (__u16) ~(sum + (sum >> 16));
+}
+
 SEC("xdp")
 int blast(struct xdp_md* ctx) {
     struct frame* f = (void*)(long)ctx->data;
@@ -48,6 +58,8 @@ int blast(struct xdp_md* ctx) {
     __u32 stream = n % streams;
     __u64 index = n / streams + first_sequence;
     f->udp.dest = bpf_htons(ports[stream % port_count & (MAX_PORTS - 1)]);
+    if (sources > 1)
+        come_from(f, n % sources);
     f->sequence = bpf_htons((__u16)index);
     f->timestamp = bpf_htonl((__u32)(index * samples));
     f->ssrc = bpf_htonl(first_ssrc + stream);

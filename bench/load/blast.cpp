@@ -37,6 +37,8 @@ blaster::blaster(const options& given, std::span<const std::uint8_t> frame, cons
     program_->rodata->first_sequence = given.first_sequence;
     program_->rodata->first_ssrc = given.ssrc;
     program_->rodata->samples = given.payload;
+    program_->rodata->sources = given.sources;
+    program_->rodata->first_source = 10u << 24 | 1;
     program_->rodata->port_count = static_cast<std::uint32_t>(ports.size());
     std::copy(ports.begin(), ports.end(), program_->bss->ports);
     if (blast_bpf__load(program_) != 0)

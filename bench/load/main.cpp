@@ -48,6 +48,11 @@ void declare(CLI::App& cli, options& o) {
         ->capture_default_str();
     cli.add_flag("--prepare", o.prepare, "make all packets beforehand (--rate says how many)");
     cli.add_flag("--xdp", o.xdp, "with --interface: the kernel makes the frames (clear RTP, IPv4); the fastest way");
+    cli.add_option("--first-byte", o.first_byte,
+                   "with --xdp --no-receive: instead of RTP's, for a flood of something else")
+        ->check(CLI::Range(0, 255));
+    cli.add_option("--sources", o.sources, "with --xdp --no-receive: from so many addresses, 10.0.0.1 and on")
+        ->check(CLI::Range(1u, 1u << 24));
     cli.add_flag("--spin", o.spin, "never sleep: exact times, at the price of a core");
     cli.add_flag("--no-receive", o.no_receive, "only send");
     cli.add_option("--gaps-ms", o.gaps_ms, "tell every silence of a stream that is longer than so many ms");
@@ -68,6 +73,8 @@ void check(options& o) {
         throw usage_error("--interface and --to-mac go together");
     if (o.xdp && (o.interface.empty() || o.prepare || parse_suite(o.suite) != srtp_suite::clear))
         throw usage_error("--xdp needs --interface and --suite clear, and cannot --prepare");
+    if ((o.sources > 1 || o.first_byte >= 0) && !(o.xdp && o.no_receive))
+        throw usage_error("--sources and --first-byte go with --xdp and --no-receive");
     if (!o.flat_out && o.rate == 0)
         o.rate = o.streams * 1000.0 / o.ptime;
     if (o.prepare && o.rate == 0)

@@ -54,6 +54,8 @@ struct options {
     double gaps_ms = 0;                                     // silences of a stream longer than this are told; 0: none
     bool flat_out = false, prepare = false, spin = false, no_receive = false, xdp = false;
     unsigned payload = 160, burst = 32, verify_every = 1, first_sequence = 1;
+    unsigned sources = 1; // xdp
+    int first_byte = -1;  // xdp: instead of RTP's; -1: as it is
     std::uint32_t ssrc = 0x10000;
     std::string suite = "clear", receive_suite = "clear", keys_file, to, from, receive, from_netns, receive_netns, json,
                 frames, interface, to_mac;

@@ -128,6 +128,8 @@ private:
             make_frame_header(frames_.mac, parse_mac(given_.to_mac), from.at(0), destinations_[0], length);
         std::vector<std::uint8_t> frame(head.begin(), head.end());
         frame.insert(frame.end(), packet.begin(), packet.begin() + static_cast<std::ptrdiff_t>(length));
+        if (given_.first_byte >= 0)
+            frame[head.size()] = static_cast<std::uint8_t>(given_.first_byte);
         blaster_ = std::make_unique<blaster>(given_, frame, to_.ports, frames_.index);
     }
 

@@ -198,6 +198,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
         then(greeting, lost);
     };
     names_.changed();
+    dataplane_.on_packet = [this](const auto& packet) { packets_.give(packet); };
     dataplane_.start();
     health_.start();
     look_again();

@@ -59,6 +59,7 @@ private:
     alarm_board alarms_;
     memory_limit memory_;
     dataplane_client::client dataplane_;
+    dataplane_client::packet_handlers packets_; // of what the data plane hands up
     dataplane_client::stats_reader stats_;
     dataplane_client::health_watch health_;
     policy::engine policy_;

@@ -74,7 +74,7 @@ std::string_view text(api::status status) noexcept {
         return "another control plane took over";
     case api::status::busy:
     case api::status::not_possible:
-        return "refused"; // answers to observers only
+        return "refused: it cannot be done now";
     case api::status::bad_state:
         return "stream state cannot be true, or has no place there";
     case api::status::not_yours:
@@ -262,6 +262,13 @@ void client::dispatch(std::span<const std::uint8_t> message) {
         const std::size_t count = std::min<std::size_t>(header.count, body.size() / sizeof(api::flow_event));
         for (std::size_t i = 0; i < count && on_event; ++i)
             on_event(item_at<api::flow_event>(body, i));
+        return;
+    }
+    if (header.type == api::message_type::packet_in) {
+        for_packets(message.subspan(sizeof(header)), header.count, [this](const punted_packet& packet) {
+            if (on_packet)
+                on_packet(packet);
+        });
         return;
     }
     const auto found = waiting_.find(header.sequence);

@@ -23,6 +23,7 @@
 
 #include <tl/expected.hpp>
 
+#include "controlplane/dataplane_client/packets.hpp"
 #include "dataplane/api/contract.hpp"
 
 namespace tandem::dataplane_client {
@@ -93,11 +94,15 @@ public:
     asio::awaitable<statuses> source_prove(std::vector<api::proven_source> items);
     asio::awaitable<statuses> inner_set(const api::inner_perimeter& perimeter);
     asio::awaitable<result<std::vector<api::health_entry>>> health(); // see health.hpp
+    // From a flow's port to anywhere: ok = it leaves, or waits for a neighbour for a second. 1 to max_packet_bytes.
+    asio::awaitable<result<api::status>> send_packet(api::flow_id from, api::net_address to,
+                                                     std::span<const std::uint8_t> bytes);
 
     // Called on the io_context. flows_lost: the data plane's flow memory is not the one known before.
     std::function<void(const greeting&, bool flows_lost)> on_connect;
     std::function<void(const std::string& why)> on_disconnect;
     std::function<void(const api::flow_event&)> on_event;
+    std::function<void(const punted_packet&)> on_packet; // which nobody has authenticated
 
 private:
     using protocol = asio::generic::seq_packet_protocol;

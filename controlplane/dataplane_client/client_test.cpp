@@ -208,6 +208,43 @@ TEST_F(client_test, EventsArrive) {
     EXPECT_EQ(from_net_ip(events[0].address.ip).to_string(), "203.0.113.5");
 }
 
+TEST_F(client_test, PacketsComeUpAndGoDown) {
+    std::vector<std::vector<std::uint8_t>> up;
+    under.on_packet = [&](const punted_packet& p) { up.emplace_back(p.bytes.begin(), p.bytes.end()); };
+    std::vector<std::uint8_t> items(sizeof(api::packet_in) + 8);
+    const api::packet_in about{1, 2, 20000, 3, api::packet_kind::dtls, 0, {}};
+    std::memcpy(items.data(), &about, sizeof about);
+    items[sizeof about] = 22;
+    dataplane.send_packets(items, 1);
+    ASSERT_TRUE(until([&] { return up.size() == 1; }));
+    EXPECT_EQ(up[0], (std::vector<std::uint8_t>{22, 0, 0}));
+
+    ASSERT_TRUE(wait(under.flow_add(some(1))));
+    const auto to = to_net_address(asio::ip::make_address("203.0.113.5"), 5);
+    const std::vector<std::uint8_t> answer(1201, 22);
+    EXPECT_EQ(wait(under.send_packet(20000, to, answer)), api::status::ok);
+    EXPECT_EQ(wait(under.send_packet(1, to, answer)), api::status::unknown_flow);
+    EXPECT_EQ(wait(under.send_packet(20000, to, {})), api::status::bad_message);
+    // More in one turn than a message holds.
+    constexpr std::size_t many = 100;
+    std::vector<std::optional<result<api::status>>> said(many);
+    for (std::size_t i = 0; i < many; ++i)
+        asio::co_spawn(
+            io,
+            [](asio::awaitable<result<api::status>> w,
+               std::optional<result<api::status>>* to_) -> asio::awaitable<void> {
+                *to_ = co_await std::move(w);
+            }(under.send_packet(i % 2 == 0 ? 20000 : 1, to, answer), &said[i]),
+            asio::detached);
+    ASSERT_TRUE(until([&] { return std::ranges::all_of(said, [](const auto& s) { return s.has_value(); }); }));
+    for (std::size_t i = 0; i < many; ++i)
+        EXPECT_EQ(**said[i], i % 2 == 0 ? api::status::ok : api::status::unknown_flow) << i;
+    const std::lock_guard guard(dataplane.lock);
+    ASSERT_EQ(dataplane.packets.size(), many + 2);
+    EXPECT_EQ(dataplane.packets[0].second, answer);
+    EXPECT_EQ(dataplane.packets[0].first.destination.port, 5);
+}
+
 TEST_F(client_test, ReconnectsAndSaysWhetherFlowsWereLost) {
     dataplane.stop();
     ASSERT_TRUE(until([&] { return !under.connected(); }));

@@ -134,6 +134,14 @@ public:
         message.event.address = where;
         (void)!::send(peer_, &message, sizeof(message), MSG_NOSIGNAL);
     }
+    void send_packets(std::span<const std::uint8_t> items, std::uint16_t count) {
+        const api::contract_header header{
+            api::contract_magic, api::contract_version, api::message_type::packet_in, 0, count, 0};
+        std::vector<std::uint8_t> message;
+        put(message, header);
+        message.insert(message.end(), items.begin(), items.end());
+        (void)!::send(peer_, message.data(), message.size(), MSG_NOSIGNAL);
+    }
     [[nodiscard]] api::flow_stats& stats(api::flow_id id) {
         const std::lock_guard guard(lock);
         return slot(flows.at(id).slot);
@@ -169,7 +177,8 @@ public:
     std::map<api::flow_id, kept> flows;
     std::vector<api::stream_item> streams;     // what STREAM_LIST says beside the flows' own
     std::vector<api::stream_item> put_streams; // by STREAM_PUT
-    std::atomic<unsigned> streams_asked{0};    // STREAM_LISTs so far
+    std::vector<std::pair<api::packet_out, std::vector<std::uint8_t>>> packets; // by PACKET_OUT
+    std::atomic<unsigned> streams_asked{0};                                     // STREAM_LISTs so far
     std::uint64_t generation = 7;
     std::set<api::message_type> refuse; // these requests' items get `table_full`
     std::set<api::message_type> ignore; // these are never answered
@@ -240,6 +249,8 @@ private:
         else if (header.type == api::message_type::flow_replace)
             for (std::size_t n = 0; n < header.count;)
                 n = replace_group(request, n, header.count, body, what);
+        else if (header.type == api::message_type::packet_out)
+            take_packets(request, header.count, body);
         else if (header.type == api::message_type::health)
             for (count = 0; count < health.size(); ++count)
                 put(body, health[count]);
@@ -256,6 +267,19 @@ private:
                                         header.sequence, count, 0});
         reply.insert(reply.end(), body.begin(), body.end());
         return reply;
+    }
+
+    void take_packets(std::span<const std::uint8_t> request, std::size_t count, std::vector<std::uint8_t>& body) {
+        auto rest = request.subspan(sizeof(api::contract_header));
+        for (std::size_t n = 0; n < count; ++n) {
+            api::packet_out what;
+            std::memcpy(&what, rest.data(), sizeof(what));
+            const auto bytes = rest.subspan(sizeof(what), what.length);
+            packets.emplace_back(what, std::vector<std::uint8_t>(bytes.begin(), bytes.end()));
+            rest = rest.subspan(sizeof(what) + api::padded_packet(what.length));
+            put(body,
+                api::item_status{what.id, flows.contains(what.id) ? api::status::ok : api::status::unknown_flow, 0, 0});
+        }
     }
 
     std::uint16_t hello(std::vector<std::uint8_t>& body) {

@@ -118,6 +118,26 @@ asio::awaitable<client::statuses> client::inner_set(const api::inner_perimeter& 
     co_return co_await batch<api::message_type::inner_set>({&kept, 1});
 }
 
+asio::awaitable<result<api::status>> client::send_packet(api::flow_id from, api::net_address to,
+                                                         std::span<const std::uint8_t> bytes) {
+    constexpr std::size_t longest = sizeof(api::packet_out) + api::padded_packet(api::max_packet_bytes);
+    constexpr std::size_t most = (api::contract_max_message - sizeof(api::contract_header)) / longest;
+    if (!greeting_)
+        co_return tl::unexpected(failure{api::status::ok, false, trouble_});
+    const auto item = packet_item(from, to, bytes);
+    if (item.empty())
+        co_return api::status::bad_message;
+    const auto request = enqueue(api::message_type::packet_out, item, 1, most);
+    const auto at = request->count - 1;
+    const auto reply = co_await reply_to(request);
+    if (!reply)
+        co_return tl::unexpected(reply.error());
+    const auto body = reply->subspan(sizeof(api::contract_header));
+    if (body.size() != request->count * sizeof(api::item_status))
+        co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's answer has a wrong length"});
+    co_return item_at<api::item_status>(body, at).status;
+}
+
 // A request of one item, or of none, that is answered by a list.
 template <api::message_type type>
 asio::awaitable<result<std::vector<api::reply_of<type>>>> client::ask(std::span<const api::request_of<type>> one) {

@@ -23,7 +23,7 @@
 namespace tandem::api {
 
 inline constexpr std::uint32_t contract_magic = 0x544e444d; // "TNDM"
-inline constexpr std::uint16_t contract_version = 4;
+inline constexpr std::uint16_t contract_version = 5;
 inline constexpr std::size_t contract_max_message = 64 * 1024;
 inline constexpr std::size_t max_addresses = 64;
 
@@ -44,6 +44,7 @@ enum class message_type : std::uint16_t {
     inner_set =
         28, // inner_perimeter[count] -> item_status[count]          value: how many of its `from` are ports here
     source_prove = 30,  // proven_source[count] -> item_status[count]   not of the crowd whose handshakes have one limit
+    packet_out = 32,    // (packet_out + bytes)[count] -> item_status[count]   ok: it leaves, or waits for a neighbour
     trace_start = 64,   // trace_request        -> observe_reply + port_entry[count]   observers: sight.hpp
     capture_start = 66, // capture_request      -> observe_reply + port_entry[count]
     error_reply = 255,  // contract_error       the request as a whole was refused
@@ -51,6 +52,7 @@ enum class message_type : std::uint16_t {
     trace_records = 257,   // trace_record[count]   data plane -> observer, sequence 0
     capture_records = 258, // capture_record + bytes, count times
     observe_end = 259,     // observe_end
+    packet_in = 260,       // packet_in + bytes, count times   data plane -> control plane, sequence 0
 };
 // A reply's type is its request's + 1. What a request's and a reply's items are, items_of says (below, and sight.hpp).
 [[nodiscard]] constexpr message_type reply_to(message_type request) noexcept {
@@ -202,6 +204,10 @@ static_assert(sizeof(flow_config) == 32 + sizeof(source_config) + sizeof(route_c
 
 enum flow_flags : std::uint8_t {
     flow_paused = 1, // received, authenticated and counted, but not forwarded (hold, a=inactive)
+    // What is no media goes up to the control plane (PACKET_IN), whoever sent it; without these it is dropped.
+    flow_punts_stun = 2,
+    flow_punts_dtls = 4,
+    flow_punts_control = 8, // of a clear tunnel; not together with DTLS (bad_state)
 };
 
 struct flow_update {
@@ -406,6 +412,36 @@ struct proven_source {
 };
 static_assert(sizeof(proven_source) == 20);
 
+// A packet that a worker handed up because its flow asks for it (flow_flags), and one that goes out from a flow's port
+// in answer. Told apart by the first byte (RFC 7983; media/demux.hpp). Followed by `length` bytes of UDP payload,
+// padded to a multiple of 8. PACKET_IN is bounded and rate-limited and may be lost; nobody has authenticated it.
+// PACKET_OUT is sent under the flow's DSCP; only what the flow would hand up itself may be sent (bad_state), so it is
+// never media.
+enum class packet_kind : std::uint8_t { none, stun, dtls, control };
+inline constexpr std::size_t max_packet_bytes = 1500;
+[[nodiscard]] constexpr std::size_t padded_packet(std::size_t length) noexcept {
+    return (length + 7) / 8 * 8;
+}
+
+struct packet_in {
+    std::uint64_t time_ns; // CLOCK_MONOTONIC, of its burst
+    std::uint64_t tag;     // the flow's
+    flow_id id;            // of the flow: the local address and port that it came to
+    std::uint16_t length;  // 1..max_packet_bytes
+    packet_kind kind;
+    std::uint8_t reserved;
+    net_address source;
+};
+static_assert(sizeof(packet_in) == 48);
+
+struct packet_out {
+    flow_id id;           // of the flow: the local address and port that it leaves from
+    std::uint16_t length; // 1..max_packet_bytes
+    std::uint16_t reserved;
+    net_address destination;
+};
+static_assert(sizeof(packet_out) == 32);
+
 struct contract_error {
     api::status status;
     std::uint16_t reserved;
@@ -473,6 +509,10 @@ template <>
 struct items_of<message_type::inner_set> : item_types<inner_perimeter, item_status> {};
 template <>
 struct items_of<message_type::source_prove> : item_types<proven_source, item_status> {};
+template <>
+struct items_of<message_type::packet_out> : item_types<api::packet_out, item_status> {};
+template <>
+struct items_of<message_type::packet_in> : item_types<api::packet_in, no_item> {};
 template <>
 struct items_of<message_type::error_reply> : item_types<contract_error, no_item> {};
 template <>

@@ -56,7 +56,8 @@ enum trace_flags : std::uint16_t {
     trace_sent = 16,
     trace_in_index = 32, // in_index and in_epoch are set
     trace_out_index = 64,
-    trace_media = 128, // ssrc and sequence are set
+    trace_media = 128,  // ssrc and sequence are set
+    trace_punted = 256, // went up to the control plane
 };
 
 // One packet's way. `last` is the stage where it ended, with `reason`, or send.

@@ -37,7 +37,7 @@ template <typename word>
 }
 
 inline constexpr std::uint32_t stats_magic = 0x54535431; // "TST1"
-inline constexpr std::uint16_t stats_version = 5;
+inline constexpr std::uint16_t stats_version = 6;
 inline constexpr std::size_t max_counters = 64;
 inline constexpr std::size_t max_drops = 64;
 static_assert(static_cast<std::size_t>(counter::count) <= max_counters && drop_count <= max_drops);

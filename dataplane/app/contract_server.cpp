@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,6 +23,7 @@ namespace tandem::app {
 namespace {
 
 constexpr std::size_t max_connections = 16;
+constexpr int most_unread = 1 << 20;                // bytes of a quarter of the socket's room
 constexpr auto turn = std::chrono::milliseconds(5); // of one connection's messages; begun ones are finished
 
 template <class T>
@@ -219,6 +222,8 @@ bool contract_server::dispatch(int fd, const api::contract_header& header, std::
     case type::source_prove:
         return each<type::source_prove>(fd, header, body,
                                         [&](auto& item, auto&) { return handler_.source_prove(item); });
+    case type::packet_out:
+        return packets(fd, header, body);
     case type::port_list:
         return tell(fd, header, handler_.port_list());
     case type::health:
@@ -262,6 +267,28 @@ bool contract_server::together(int fd, const api::contract_header& header, std::
     what(items, std::span(statuses));
     handler_.end_of_request();
     return send(fd, header, api::reply_to(type), header.count, std::as_bytes(std::span(statuses)));
+}
+
+// Items of their own lengths.
+bool contract_server::packets(int fd, const api::contract_header& header, std::span<const std::byte> body) {
+    std::vector<packet_to_send> items;
+    items.reserve(header.count);
+    for (std::size_t i = 0; i < header.count && body.size() >= sizeof(api::packet_out); ++i) {
+        const auto what = read_item<api::packet_out>(body, 0);
+        body = body.subspan(sizeof what);
+        if (what.length == 0 || what.length > api::max_packet_bytes || body.size() < api::padded_packet(what.length))
+            break;
+        items.push_back({what, body.first(what.length)});
+        body = body.subspan(api::padded_packet(what.length));
+    }
+    if (items.size() != header.count || !body.empty())
+        return refuse(fd, header, api::status::bad_message,
+                      fmt::format("{} packets of 1 to {} bytes announced, other lengths came", header.count,
+                                  api::max_packet_bytes));
+    std::vector<api::item_status> statuses(items.size());
+    handler_.packet_out(items, statuses);
+    handler_.end_of_request();
+    return send(fd, header, api::reply_to(header.type), header.count, std::as_bytes(std::span(statuses)));
 }
 
 bool contract_server::refuse_length(int fd, const api::contract_header& header, std::size_t item, std::size_t came) {
@@ -360,6 +387,14 @@ void contract_server::send_events(std::span<const api::flow_event> events) {
             close_connection(controller_);
         events = events.subspan(part.size());
     }
+}
+
+// A controller that is behind with what it asked for and what happened gets no packets on top.
+bool contract_server::send_packets(std::span<const std::byte> items, std::uint16_t count) {
+    int unread = 0;
+    if (controller_ < 0 || ioctl(controller_, SIOCOUTQ, &unread) != 0 || unread > most_unread)
+        return false;
+    return send(controller_, {}, api::message_type::packet_in, count, items);
 }
 
 void contract_server::close_connection(int fd) {

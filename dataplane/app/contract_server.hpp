@@ -20,6 +20,12 @@
 
 namespace tandem::app {
 
+// An item of PACKET_OUT.
+struct packet_to_send {
+    api::packet_out what;
+    std::span<const std::byte> bytes; // what.length of them, at least one
+};
+
 // Answers requests. Every function fills `reply` items for the items given; lengths were checked.
 class contract_handler {
 public:
@@ -40,6 +46,7 @@ public:
     virtual std::vector<api::health_entry> health() = 0;
     virtual api::status source_prove(const api::proven_source& item) = 0;
     virtual api::status inner_set(const api::inner_perimeter& item, std::uint32_t& ports) = 0;
+    virtual void packet_out(std::span<const packet_to_send> items, std::span<api::item_status> statuses) = 0;
     virtual void end_of_request() {} // after the last item: what can be done once for all of them
 };
 
@@ -56,6 +63,9 @@ public:
     void ready(std::span<const pollfd> polled); // any order, foreign ones are ignored
     void observe_by(observe_handler& observer) noexcept { observer_ = &observer; }
     void send_events(std::span<const api::flow_event> events);
+    // PACKET_IN: `count` of them, each padded. False where nobody reads them, or not fast enough: they are lost, and
+    // the connection stays.
+    [[nodiscard]] bool send_packets(std::span<const std::byte> items, std::uint16_t count);
     [[nodiscard]] bool controlled() const noexcept { return controller_ >= 0; }
 
 private:
@@ -74,6 +84,7 @@ private:
     bool list(int fd, const api::contract_header& header, std::span<const std::byte> body, Answer&& answer);
     template <api::message_type type, class All>
     bool together(int fd, const api::contract_header& header, std::span<const std::byte> body, All&& what);
+    bool packets(int fd, const api::contract_header& header, std::span<const std::byte> body);
     bool refuse_length(int fd, const api::contract_header& header, std::size_t item, std::size_t came);
     template <class Item>
     bool tell(int fd, const api::contract_header& header, const std::vector<Item>& all);

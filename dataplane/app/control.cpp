@@ -27,7 +27,7 @@ namespace {
 
 constexpr std::uint64_t millisecond = 1'000'000, second = 1'000'000'000;
 constexpr int poll_ms = 10; // events wait no longer than this
-constexpr int observed_poll_ms = 1;
+constexpr int short_poll_ms = 1;
 constexpr std::uint64_t age_interval_ns = 100 * millisecond;
 constexpr std::uint64_t recovery_routes_ns = 50 * millisecond; // phones with an address each: 8 us of netlink for each
 constexpr flow::slot_index aged_at_once = 4096; // a million flows take 2.5 s and less than a tenth of this thread
@@ -46,8 +46,8 @@ control::control(const config& settings, flow::store& flows, pipeline::shared_st
                  holder_link& holder)
     : settings_(settings), flows_(flows), shared_(shared), stats_(stats), ports_(ports), resolver_(resolver),
       holder_(holder), routes_(resolver, flows, workers, shared.hops, shared.table.addresses()),
-      sight_(shared, ports, settings.audit_path()), ageing_(shared.memory.records().size()),
-      ring_drops_(stats.workers()), started_ns_(realtime_ns()) {
+      packets_(shared, flows, workers, routes_), sight_(shared, ports, settings.audit_path()),
+      ageing_(shared.memory.records().size()), ring_drops_(stats.workers()), started_ns_(realtime_ns()) {
     flows_.on_publish = [this](auto slot, const auto& r) { published(slot, r); };
     flows_.on_withdraw = [this](auto slot, const auto& r) { withdrawn(slot, r); };
     flows_.on_change = [this](auto slot, const auto&) { moved_.push_back(slot); };
@@ -112,6 +112,7 @@ void control::recover() {
 
 void control::workers_started(rte_mempool* buffers) {
     health_.emplace(shared_.workers, ports_, buffers);
+    packets_.use(buffers);
     flow::memory_header& h = shared_.memory.header();
     const std::uint64_t now = pipeline::monotonic_ns();
     if (recovered_.last_heartbeat_ns != 0 && now > recovered_.last_heartbeat_ns)
@@ -259,6 +260,10 @@ api::status control::source_prove(const api::proven_source& item) {
     return status;
 }
 
+void control::packet_out(std::span<const packet_to_send> items, std::span<api::item_status> statuses) {
+    packets_.send(items, statuses);
+}
+
 void control::end_of_request() {
     flows_.finish();
     routes_.follow(moved_);
@@ -358,7 +363,8 @@ control::end control::run(contract_server& server, int signals) {
     for (;;) {
         polled.assign({{signals, POLLIN, 0}, {resolver_.fd(), POLLIN, 0}, {holder_.fd(), POLLIN, 0}});
         server.add_descriptors(polled);
-        const int wait_ms = sweeping ? 0 : sight_.active() ? observed_poll_ms : poll_ms;
+        const bool soon = sight_.active() || packets_.busy(pipeline::monotonic_ns());
+        const int wait_ms = sweeping ? 0 : soon ? short_poll_ms : poll_ms;
         ::poll(polled.data(), polled.size(), wait_ms);
         if (signalfd_siginfo info{}; polled[0].revents != 0 && read(signals, &info, sizeof info) == sizeof info) {
             spdlog::info("signal {}: ending; flows end with this process", info.ssi_signo);
@@ -382,6 +388,7 @@ control::end control::run(contract_server& server, int signals) {
         health_->tick(now);
         if (!health_->hangs(now, worker_silence_ns))
             holder_.keep_saying(holder_words::forwards, now);
+        packets_.pump(server, now);
         if (sight_.active())
             sight_.pump(now);
         stats_.header().heartbeat_ns = now;

@@ -15,6 +15,7 @@
 #include "dataplane/app/health.hpp"
 #include "dataplane/app/holder_link.hpp"
 #include "dataplane/app/observation.hpp"
+#include "dataplane/app/packet_exchange.hpp"
 #include "dataplane/app/route_keeper.hpp"
 #include "dataplane/app/stats_file.hpp"
 #include "dataplane/flow/ageing.hpp"
@@ -56,6 +57,7 @@ public:
     std::vector<api::health_entry> health() override;
     api::status source_prove(const api::proven_source& item) override;
     api::status inner_set(const api::inner_perimeter& item, std::uint32_t& ports) override;
+    void packet_out(std::span<const packet_to_send> items, std::span<api::item_status> statuses) override;
     void end_of_request() override;
 
 private:
@@ -77,6 +79,7 @@ private:
     io::nexthop_resolver& resolver_;
     holder_link& holder_;
     route_keeper routes_;
+    packet_exchange packets_;
     observation sight_;
     std::optional<app::health> health_; // once the workers run
     flow::ageing ageing_;

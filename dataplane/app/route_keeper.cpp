@@ -23,28 +23,34 @@ bool same(const pipeline::hop& a, const pipeline::hop& b) noexcept {
 
 } // namespace
 
-// True where the flow's hop is to be changed.
-bool route_keeper::ask(api::flow_id from, const api::net_address& remote, const pipeline::hop& now, pipeline::hop& to) {
-    if (remote.port == 0 || from >> 16 >= addresses_.size())
-        return false;
+io::hop_state route_keeper::find(api::flow_id from, const api::net_address& remote, pipeline::hop& to) {
     api::net_address local{};
     std::memcpy(local.ip, addresses_[from >> 16].data(), sizeof local.ip);
     local.port = static_cast<std::uint16_t>(from);
     for (const auto& own : addresses_)
         if (std::memcmp(own.data(), remote.ip, sizeof remote.ip) == 0) {
             to = pipeline::way_back();
-            return !same(now, to);
+            return io::hop_state::resolved;
         }
     const io::hop_result found = resolver_.resolve(local, remote);
     to = {};
-    switch (found.state) {
+    if (found.state != io::hop_state::resolved)
+        return found.state;
+    std::memcpy(to.link.source_mac, found.hop.source_mac.data(), 6);
+    std::memcpy(to.link.destination_mac, found.hop.destination_mac.data(), 6);
+    to.link.vlan = found.hop.vlan == 0 ? pipeline::no_vlan : found.hop.vlan;
+    to.mtu = found.hop.mtu;
+    to.port = static_cast<std::uint8_t>(found.hop.port);
+    to.state = pipeline::hop_state::routed;
+    return found.state;
+}
+
+// True where the flow's hop is to be changed.
+bool route_keeper::ask(api::flow_id from, const api::net_address& remote, const pipeline::hop& now, pipeline::hop& to) {
+    if (remote.port == 0 || from >> 16 >= addresses_.size())
+        return false;
+    switch (find(from, remote, to)) {
     case io::hop_state::resolved:
-        std::memcpy(to.link.source_mac, found.hop.source_mac.data(), 6);
-        std::memcpy(to.link.destination_mac, found.hop.destination_mac.data(), 6);
-        to.link.vlan = found.hop.vlan == 0 ? pipeline::no_vlan : found.hop.vlan;
-        to.mtu = found.hop.mtu;
-        to.port = static_cast<std::uint8_t>(found.hop.port);
-        to.state = pipeline::hop_state::routed;
         return !same(now, to);
     case io::hop_state::pending:
         return false;

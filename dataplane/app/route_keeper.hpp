@@ -32,6 +32,9 @@ public:
     // Goes on with that for a while; true where there is more to do: come back soon.
     bool sweep();
 
+    // How a packet from this local address gets there now: resolved, or why not.
+    [[nodiscard]] io::hop_state find(api::flow_id from, const api::net_address& remote, pipeline::hop& to);
+
 private:
     struct change {
         flow::slot_index slot;

@@ -112,6 +112,16 @@ api::status store::check_route(std::uint8_t carries, const route& to) const noex
     return api::status::ok;
 }
 
+namespace {
+
+// What the flow asks to be handed up: DTLS and a clear tunnel's control messages begin alike.
+bool can_tell_apart(std::uint8_t flags) noexcept {
+    constexpr std::uint8_t both = api::flow_punts_dtls | api::flow_punts_control;
+    return (flags & both) != both;
+}
+
+} // namespace
+
 api::status store::check(const api::flow_config& c) const noexcept {
     if (c.id >> 16 >= table_.addresses().size())
         return api::status::bad_address;
@@ -125,6 +135,8 @@ api::status store::check(const api::flow_config& c) const noexcept {
         return api::status::bad_message;
     if (c.in.suite == api::suite::clear && c.source.policy == api::source_policy::authenticated)
         return api::status::bad_suite; // nothing to authenticate by
+    if (!can_tell_apart(c.flags))
+        return api::status::bad_state;
     return check_route(c.carries, c.route);
 }
 
@@ -246,6 +258,8 @@ api::status store::check_update(const api::flow_update& u) const noexcept {
     const record& r = memory_.records()[slot];
     if ((u.mask & api::update_dscp) != 0 && u.dscp > 63)
         return api::status::bad_message;
+    if ((u.mask & api::update_flags) != 0 && !can_tell_apart(u.flags))
+        return api::status::bad_state;
     if ((u.mask & api::update_source) != 0) {
         if (u.source.policy > api::source_policy::followed)
             return api::status::bad_message;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// RTP and RTCP packets as bytes: telling them apart (RFC 7983 first byte, RFC 5761 payload types) and bounds of their
-// headers (RFC 3550 5.1, 5.3.1, 6.4). Pure; never reads beyond the length given. Any thread.
+// RTP and RTCP packets as bytes: bounds of their headers (RFC 3550 5.1, 5.3.1, 6.4); demux.hpp tells them apart. Pure;
+// never reads beyond the length given. Any thread.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "dataplane/api/drops.hpp"
+#include "dataplane/media/demux.hpp"
 
 namespace tandem::media {
 
@@ -27,24 +28,8 @@ constexpr void store32(std::uint8_t* to, std::uint32_t value) noexcept {
     to[3] = static_cast<std::uint8_t>(value);
 }
 
-enum class kind : std::uint8_t { rtp, rtcp, stun, dtls, other, empty };
-
 inline constexpr std::size_t rtp_fixed_header = 12;
 inline constexpr std::size_t rtcp_fixed_header = 8; // with the sender's SSRC; what SRTCP leaves in clear
-
-// By the first byte (RFC 7983) and, within 128..191, by RFC 5761's payload types 192..223 (64..95 with the marker bit).
-[[nodiscard]] constexpr kind classify(const std::uint8_t* data, std::size_t length) noexcept {
-    if (length == 0)
-        return kind::empty;
-    const std::uint8_t first = data[0];
-    if (first >= 128 && first <= 191)
-        return length >= 2 && data[1] >= 192 && data[1] <= 223 ? kind::rtcp : kind::rtp;
-    if (first <= 3)
-        return kind::stun;
-    if (first >= 20 && first <= 63)
-        return kind::dtls;
-    return kind::other;
-}
 
 // What the crypto needs of one packet.
 struct parsed {
@@ -88,6 +73,8 @@ struct parsed {
         return parse_rtcp(data, length);
     case kind::empty:
         return {api::drop::rtp_malformed};
+    case kind::zrtp:
+    case kind::turn_channel:
     case kind::other:
         return {api::drop::rtp_version};
     case kind::stun:

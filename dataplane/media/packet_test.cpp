@@ -39,14 +39,33 @@ TEST(Srtp, DemuxByFirstByteAndPayloadType) {
     for (unsigned first = 0; first < 256; ++first)
         for (unsigned second = 0; second < 256; ++second) {
             const auto kind = kind_of(static_cast<std::uint8_t>(first), static_cast<std::uint8_t>(second));
+            // RFC 7983 section 7; RFC 5761 section 4
             const auto expected = first < 4                        ? kind::stun
+                                  : first >= 16 && first <= 19     ? kind::zrtp
                                   : first >= 20 && first <= 63     ? kind::dtls
+                                  : first >= 64 && first <= 79     ? kind::turn_channel
                                   : first < 128 || first > 191     ? kind::other
                                   : second >= 192 && second <= 223 ? kind::rtcp
                                                                    : kind::rtp;
             ASSERT_EQ(kind, expected) << first << ' ' << second;
         }
     EXPECT_EQ(classify(nullptr, 0), kind::empty);
+}
+
+// Every first byte under every set of a flow's wishes.
+TEST(Srtp, WhatGoesToTheControlPlaneByFirstByte) {
+    using api::packet_kind;
+    for (unsigned first = 0; first < 256; ++first)
+        for (unsigned wishes = 0; wishes < 16; ++wishes) {
+            const bool stun = (wishes & api::flow_punts_stun) != 0, dtls = (wishes & api::flow_punts_dtls) != 0,
+                       control = (wishes & api::flow_punts_control) != 0;
+            const auto expected = control && first >= 0x10 && first <= 0x1f ? packet_kind::control
+                                  : dtls && first >= 20 && first <= 63      ? packet_kind::dtls
+                                  : stun && first <= 3                      ? packet_kind::stun
+                                                                            : packet_kind::none;
+            ASSERT_EQ(punted_as(static_cast<std::uint8_t>(first), static_cast<std::uint8_t>(wishes)), expected)
+                << first << ' ' << wishes;
+        }
 }
 
 // Random bytes in heap blocks of exactly their length: the sanitizer build sees a read too far; bounds hold in all.

@@ -63,7 +63,7 @@ void capture_tap::after(api::stage stage, const burst& b) noexcept {
         return;
     for (unsigned i = 0; i < b.count; ++i) {
         const packet& p = b.packets[i];
-        if (in_[i].original != 0 && !p.handed)
+        if (in_[i].original != 0 && p.left != departure::handed)
             write(b, p, api::capture_way::in, in_[i], in_bytes(i), p.accepted && p.flow->in.suite != api::suite::clear);
         if (out_[i].original != 0)
             write(b, p, api::capture_way::out, out_[i], out_bytes(i), p.flow->out.suite != api::suite::clear);
@@ -94,7 +94,7 @@ void capture_tap::leaving(std::size_t place, const packet& p, const rte_mbuf& fr
 
 void capture_tap::write(const burst& b, const packet& p, api::capture_way way, const copy& c, const std::uint8_t* bytes,
                         bool ciphertext) noexcept {
-    if (left_ == 0 || (what_.drop != api::drop::none && p.reason != what_.drop))
+    if (left_ == 0 || (what_.drop != api::drop::none && p.dropped_for() != what_.drop))
         return;
     std::byte* const slot = ring_.claim();
     if (slot == nullptr)
@@ -107,7 +107,7 @@ void capture_tap::write(const burst& b, const packet& p, api::capture_way way, c
     r.port = way == api::capture_way::in ? p.port : p.out_port;
     r.way = way;
     r.worker = worker_;
-    r.reason = p.reason;
+    r.reason = p.dropped_for();
     std::memcpy(slot, &r, sizeof r);
     std::memcpy(slot + sizeof r, bytes, r.captured);
     ring_.publish();

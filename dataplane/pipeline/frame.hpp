@@ -88,6 +88,11 @@ inline constexpr std::size_t max_header_bytes = 14 + 4 + 40 + 8;
     return 14u + (vlan ? 4u : 0u) + (ipv4 ? 20u : 40u) + 8u;
 }
 
+// Of them, Ethernet's and the VLAN tag's: what an MTU does not count.
+[[nodiscard]] constexpr std::size_t ethernet_bytes(const link_out& link) noexcept {
+    return link.vlan != no_vlan ? 18 : 14;
+}
+
 // From where to where, as headers need it.
 struct endpoints {
     std::uint8_t local_ip[16]; // IPv4: the last 4

@@ -95,7 +95,7 @@ void worker::hand_over(unsigned to) noexcept {
             continue;
         }
         packets[i]->mbuf = nullptr;
-        packets[i]->handed = true;
+        packets[i]->left = departure::handed;
         ++burst_.gone;
         packets[i]->reason = api::drop::handoff_full; // left this burst; nothing was dropped
     }

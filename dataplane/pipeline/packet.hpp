@@ -19,6 +19,13 @@ inline constexpr unsigned burst_size = 64;
 
 struct hop;
 
+// How it left the burst where it was not dropped; `reason` then only says that it is gone.
+enum class departure : std::uint8_t {
+    none,
+    handed,
+    punted
+}; // to the worker that owns its flow, up to the control plane
+
 struct packet {
     rte_mbuf* mbuf;
     std::uint8_t* payload; // of UDP; in place through the whole walk
@@ -28,16 +35,18 @@ struct packet {
     flow::record* flow;
     std::uint8_t port; // index of the port it came by
     bool rtcp;
-    bool accepted;     // authenticated and from a permitted source
-    bool newest;       // highest index of its SSRC so far: may move the leg
-    bool latched;      // moved the leg
-    bool handed;       // left the burst for the worker that owns its flow; `reason` only says that it is gone
+    bool accepted; // authenticated and from a permitted source
+    bool newest;   // highest index of its SSRC so far: may move the leg
+    bool latched;  // moved the leg
+    departure left;
     api::drop reason;  // none while it is in the burst
     std::uint8_t hops; // TTL or hop limit as it came, 2 or more
     api::net_address source;
     link_seen link;
     std::uint8_t out_port;
     const hop* way; // from protect on
+
+    [[nodiscard]] api::drop dropped_for() const noexcept { return left == departure::none ? reason : api::drop::none; }
 };
 
 struct burst {

@@ -17,7 +17,8 @@ void worker::take(rte_mbuf* mbuf, std::uint8_t port) noexcept {
     p.mbuf = mbuf;
     p.flow = nullptr;
     p.port = port;
-    p.accepted = p.latched = p.handed = false;
+    p.accepted = p.latched = false;
+    p.left = departure::none;
     p.reason = api::drop::none;
 }
 

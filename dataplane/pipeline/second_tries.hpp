@@ -4,11 +4,7 @@
 // `tries` at once and as many a second, whatever it sends. A true stream needs one. Owner: one worker. No allocation.
 #pragma once
 
-#include <array>
-#include <cstdint>
-#include <cstring>
-
-#include "dataplane/api/contract.hpp"
+#include "dataplane/pipeline/shares.hpp"
 
 namespace tandem::pipeline {
 
@@ -17,27 +13,11 @@ public:
     static constexpr std::uint64_t tries = 32;
 
     [[nodiscard]] bool take(const api::net_address& from, std::uint64_t now_ns) noexcept {
-        constexpr std::uint64_t each_ns = 1'000'000'000 / tries;
-        // The time up to which its tries are used up: never more than a second behind.
-        std::uint64_t& used = used_until_[share(from)];
-        if (now_ns - used > tries * each_ns)
-            used = now_ns - tries * each_ns;
-        if (now_ns < used + each_ns)
-            return false;
-        used += each_ns;
-        return true;
+        return networks_.take(network_of(from), now_ns);
     }
 
 private:
-    // Of an IPv4 address, or of an IPv6 network (/64): the other half is its owner's to choose.
-    [[nodiscard]] static std::size_t share(const api::net_address& from) noexcept {
-        std::uint64_t high = 0, low = 0;
-        std::memcpy(&high, from.ip, sizeof high);
-        std::memcpy(&low, from.ip + 8, sizeof low);
-        return (high != 0 ? high : low) * 0x9e3779b97f4a7c15 >> 56;
-    }
-
-    std::array<std::uint64_t, 256> used_until_{};
+    shares<256, tries> networks_;
 };
 
 } // namespace tandem::pipeline

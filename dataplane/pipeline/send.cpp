@@ -13,7 +13,7 @@ api::drop worker::finish_headers(packet& p) noexcept {
     const hop& way = *p.way;
     const bool tagged = way.link.vlan != no_vlan;
     const std::size_t headers = header_bytes(way.ends.ipv4 != 0, tagged);
-    if (p.length + headers - (tagged ? 18 : 14) > way.mtu)
+    if (p.length + headers - ethernet_bytes(way.link) > way.mtu)
         return api::drop::too_big;
     if (room_before(p) < headers)
         return api::drop::no_room;

@@ -95,6 +95,7 @@ public:
     [[nodiscard]] std::vector<api::flow_event> events();
     [[nodiscard]] hop_table& hops() noexcept { return hops_; }
     [[nodiscard]] flow::port_table& table() noexcept { return *table_; }
+    [[nodiscard]] rte_mempool* buffers();     // of the frames
     [[nodiscard]] flow::memory take_memory(); // ends the workers, as a kill does: nothing is tidied up
 
     void inject(unsigned port, const bytes& frame, unsigned queue = 0);

@@ -57,10 +57,9 @@ void trace_tap::after(api::stage stage, const burst& b, std::span<const crypto::
         if (p.reason == api::drop::none)
             continue;
         open_[n] = false;
-        if (p.handed)
-            set(r, api::trace_handed);
-        else
-            r.reason = p.reason;
+        r.reason = p.dropped_for();
+        if (p.left != departure::none)
+            set(r, p.left == departure::handed ? api::trace_handed : api::trace_punted);
     }
     if (stage == api::stage::send)
         write();

@@ -117,7 +117,7 @@ void worker::unprotect() noexcept {
             wrong = permitted(p);
         if (wrong != api::drop::none) {
             op.result = wrong;
-            drop(p, wrong);
+            punt_or_drop(p, wrong);
         }
     }
     prefetch_out_keys();

@@ -25,6 +25,7 @@
 #include "dataplane/flow/store.hpp"
 #include "dataplane/pipeline/hops.hpp"
 #include "dataplane/pipeline/packet.hpp"
+#include "dataplane/pipeline/punt.hpp"
 #include "dataplane/pipeline/second_tries.hpp"
 #include "dataplane/pipeline/sleeper.hpp"
 #include "dataplane/pipeline/stopwatch.hpp"
@@ -70,6 +71,13 @@ struct errand {
     std::atomic<bool> done{false};
 };
 
+// One of the control plane's packets, headers and all.
+struct whole_frame {
+    rte_mbuf* mbuf;
+    std::uint8_t port; // index of the port it leaves by
+    bool here;         // for one of our own addresses: taken in again without the wire
+};
+
 class worker {
 public:
     // Throws std::bad_alloc where the rings cannot be made (start only).
@@ -91,6 +99,9 @@ public:
     // Its own: for what runs on its thread only.
     [[nodiscard]] const std::shared_ptr<crypto::engine>& engine() const noexcept { return engine_; }
     unsigned drain_events(std::span<api::flow_event> to) noexcept;
+    [[nodiscard]] pipeline::punt& punted() noexcept { return punt_; } // front() and pop() are this thread's
+    // By call(): the frames leave, or are counted lost; their buffers are the worker's from then on.
+    void send_whole(std::span<const whole_frame> frames) noexcept; // punt.cpp
     // By call(): what looks at packets from now on; null = nothing. The caller keeps it until it was taken away.
     void tap(trace_tap* with) noexcept { trace_ = with; }
     void tap(capture_tap* with) noexcept { capture_ = with; }
@@ -116,7 +127,8 @@ private:
     api::drop permitted(const packet& p) const noexcept;
     void undo_offsets(packet& p) noexcept;
     void accept(packet& p, const crypto::op& op, bool heard) noexcept;
-    void latch(packet& p) noexcept; // latch.cpp
+    void punt_or_drop(packet& p, api::drop wrong) noexcept; // punt.cpp
+    void latch(packet& p) noexcept;                         // latch.cpp
     void move_remote(flow::slot_index slot, const packet& p) noexcept;
     void protect() noexcept; // protect.cpp
     api::drop route_packet(packet& p) noexcept;
@@ -145,6 +157,7 @@ private:
     crypto::key_pool keys_;
     flow::stream_pool streams_;
     second_tries tries_;
+    pipeline::punt punt_;
     std::shared_ptr<crypto::engine> engine_;
     std::vector<port_use> ports_;
     idle_mode idle_mode_;

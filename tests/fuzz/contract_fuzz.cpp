@@ -51,6 +51,15 @@ struct nobody final : app::contract_handler {
         sum_ += static_cast<std::uint64_t>(item.from[api::max_inner_from - 1][15]);
         return api::status::ok;
     }
+    void packet_out(std::span<const app::packet_to_send> items, std::span<api::item_status> statuses) override {
+        if (items.size() != statuses.size())
+            std::abort();
+        for (const auto& item : items) {
+            if (item.bytes.empty() || item.bytes.size() != item.what.length)
+                std::abort();
+            sum_ += std::to_integer<std::uint64_t>(item.bytes.back());
+        }
+    }
     std::vector<api::stream_item> stream_list(const api::list_request& from) override {
         return std::vector<api::stream_item>(from.has_after != 0 ? 0 : 3);
     }

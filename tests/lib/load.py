@@ -31,9 +31,9 @@ def _pinned(cpu):
 
 
 class Load:
-    """tandem-load, running. result() waits for its end."""
+    """tandem-load, running. result() waits for its end. `realtime`: a priority with which only its like compete for the CPU."""
 
-    def __init__(self, *arguments, keys="", cpu=None, nice=0):
+    def __init__(self, *arguments, keys="", cpu=None, nice=0, realtime=0):
         self.keys = None
         argv = [program("tandem-load"), *map(str, arguments), "--json", "-"]
         if keys:
@@ -43,6 +43,8 @@ class Load:
             argv += ["--keys-file", self.keys]
         if nice:
             argv = ["nice", "-n", str(nice), *argv]
+        if realtime:
+            argv = ["chrt", "-r", str(realtime), *argv]
         self.popen = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_pinned(cpu))
 
     def result(self, timeout=120):
@@ -78,11 +80,11 @@ def key_lines(suite, streams, word, side):
 class Pinned(Dataplane):
     """A data plane on one CPU (None: where it likes)."""
 
-    cpu, nice = None, 0
+    cpu, nice, realtime = None, 0, 0
 
     def command(self):
         return [*(["taskset", "-c", str(self.cpu)] if self.cpu is not None else []), *(["nice", "-n", str(self.nice)] if self.nice else []),
-                *super().command()]
+                *(["chrt", "-r", str(self.realtime)] if self.realtime else []), *super().command()]
 
     def pid(self):
         return self.process.pid if not self.holder else super().pid()

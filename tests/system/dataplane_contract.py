@@ -10,7 +10,7 @@ from flows import Dataplane, Peer, key_of
 from harness import check, equal, main
 
 
-def header(kind, count=0, magic=0x544e444d, version=4, sequence=9):
+def header(kind, count=0, magic=0x544e444d, version=5, sequence=9):
     return struct.pack("<IHHIHH", magic, version, kind, sequence, count, 0).hex()
 
 

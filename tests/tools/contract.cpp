@@ -13,6 +13,8 @@
 //      "in_key":{"epoch":1,"key":"hex","salt":"hex"}}]}: a key, or "in_fresh":true, means fresh; keep else
 //   {"do":"streams"}
 //   {"do":"put","streams":[{"id":...,"side":"out","ssrc":1,"offset":0,"rtp":[next,seen0,seen1],"rtcp":[...]}]}
+//   {"do":"packets","ms":500}: PACKET_INs, {"id","kind","source","tag","hex"} each
+//   {"do":"send","packets":[{"id":"access:4000","to":"192.0.2.9:7000","hex":"16fe.."}]}: PACKET_OUT
 //   {"do":"switch","refs":[{"id":..., "side":"out","epoch":1}]}  {"do":"retire","refs":[...]}
 //   {"do":"bulk","verb":"add|install|switch|retire|remove","first":0,"count":1000000,"epoch":0,"suite":...,"unit":"192.0.2.10:1024",
 //      "core":"198.51.100.10:1024"}: flows of bulk_items.hpp, in messages as full as they may be; how many had which
@@ -30,6 +32,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -99,6 +102,10 @@ public:
             return bulk(command);
         if (what == "count")
             return count();
+        if (what == "packets")
+            return packets(command.value("ms", 0));
+        if (what == "send")
+            return send_packets(command.at("packets"));
         if (what == "raw")
             return raw(command.at("hex"));
         throw std::runtime_error("unknown command " + what);
@@ -325,12 +332,32 @@ private:
         json list = json::array();
         pollfd p{fd_, POLLIN, 0};
         while (pending_.empty() && poll(&p, 1, ms) == 1)
-            if (const reply r = read_one(); r.header.type == api::message_type::event)
-                keep(r);
+            keep(read_one());
         for (auto& e : pending_)
             list.push_back(e);
         pending_.clear();
         return {{"events", list}};
+    }
+
+    json packets(int ms) {
+        pollfd p{fd_, POLLIN, 0};
+        while (packets_.empty() && poll(&p, 1, ms) == 1)
+            keep(read_one());
+        return {{"packets", std::exchange(packets_, json::array())}};
+    }
+
+    json send_packets(const json& list) {
+        std::vector<std::byte> body;
+        for (const auto& j : list) {
+            const auto bytes = hex(j.at("hex"));
+            const api::packet_out about{id(j.at("id")), j.value("length", static_cast<std::uint16_t>(bytes.size())), 0,
+                                        address(j.at("to"))};
+            const auto at = body.size();
+            body.resize(at + sizeof about + api::padded_packet(bytes.size()));
+            std::memcpy(body.data() + at, &about, sizeof about);
+            std::memcpy(body.data() + at + sizeof about, bytes.data(), bytes.size());
+        }
+        return statuses(request(api::message_type::packet_out, body, list.size()));
     }
 
     json raw(const std::string& text) {
@@ -356,10 +383,9 @@ private:
             reply r = read_one();
             if (r.header.magic == 0)
                 throw std::runtime_error("the data plane closed the connection");
-            if (r.header.type == api::message_type::event)
-                keep(r);
-            else if (r.header.sequence == sequence_)
+            if (r.header.sequence == sequence_)
                 return r;
+            keep(r);
         }
     }
 
@@ -374,7 +400,35 @@ private:
         return r;
     }
 
+    void keep_packets(const reply& r) {
+        static constexpr const char* kinds[] = {"none", "stun", "dtls", "control"};
+        std::size_t at = 0;
+        for (std::size_t i = 0; i < r.header.count; ++i) {
+            api::packet_in p;
+            std::memcpy(&p, r.body.data() + at, sizeof p);
+            at += sizeof p;
+            std::string bytes;
+            for (std::size_t n = 0; n < p.length; ++n) {
+                char digits[3];
+                std::snprintf(digits, sizeof digits, "%02x", r.body.at(at + n));
+                bytes += digits;
+            }
+            at += api::padded_packet(p.length);
+            packets_.push_back({{"id", p.id},
+                                {"kind", kinds[static_cast<std::size_t>(p.kind) % std::size(kinds)]},
+                                {"source", text(p.source)},
+                                {"tag", p.tag},
+                                {"hex", bytes}});
+        }
+        if (at != r.body.size())
+            throw std::runtime_error("a PACKET_IN of another length than its packets'");
+    }
+
     void keep(const reply& r) {
+        if (r.header.type == api::message_type::packet_in)
+            return keep_packets(r);
+        if (r.header.type != api::message_type::event)
+            return;
         for (std::size_t i = 0; i < r.header.count; ++i) {
             api::flow_event e;
             std::memcpy(&e, r.body.data() + i * sizeof e, sizeof e);
@@ -389,6 +443,7 @@ private:
     int fd_;
     std::uint32_t sequence_ = 0;
     std::vector<json> pending_;
+    json packets_ = json::array();
 };
 
 } // namespace

@@ -40,7 +40,7 @@ RECORD = {"id": "0123456789abcdef0123456789abcdef", "instance": "gw-1", "call_id
                      "legs": [{"kind": "unit", "unit": "alice", "suite": "AEAD_AES_256_GCM", "packets": 262, "bytes": 45064, "lost": 0,
                                "auth_failures": 0, "reports": 1, "reported_lost": 0, "jitter_ms": 1.5, "max_jitter_ms": 2.5}]}]}
 ANSWERS = {
-    "version": {"version": "0.1.0", "ops_protocol": 1, "contract_version": 4},
+    "version": {"version": "0.1.0", "ops_protocol": 1, "contract_version": 5},
     "status": {"version": "0.1.0", "instance": "nosuch", "pid": 1, "uptime_s": 70, "dataplane": {"connected": True},
                "sessions": {"total": 1, "up": 1}, "levels": []},
     "unit add": UNIT, "unit list": {"units": [UNIT]}, "unit show": UNIT, "unit remove": {"id": "alice", "session_dropped": True},

@@ -40,6 +40,8 @@ std::string verdict(const api::trace_record& r, api::stage stage) {
     case api::stage::lookup:
         return (r.flags & api::trace_handed) != 0 ? "handed_over" : "flow_found";
     case api::stage::unprotect:
+        if ((r.flags & api::trace_punted) != 0)
+            return "punted";
         return r.in_suite == api::suite::clear ? "accepted" : "authenticated";
     case api::stage::protect:
         return r.out_suite == api::suite::clear ? "clear" : "protected";
