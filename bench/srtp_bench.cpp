@@ -32,8 +32,8 @@
 #include "dataplane/crypto/iv.hpp"
 #include "dataplane/crypto/key_pool.hpp"
 #include "dataplane/flow/side.hpp"
-#include "dataplane/media/index.hpp"
-#include "dataplane/media/packet.hpp"
+#include "dataplane/rtp/index.hpp"
+#include "dataplane/rtp/packet.hpp"
 
 namespace {
 
@@ -89,7 +89,7 @@ public:
         std::uint8_t iv[16];
         int written = 0;
         if (aead_) {
-            crypto::make_aead_iv(salt_, media::load32(packet + 8), index, iv);
+            crypto::make_aead_iv(salt_, rtp::load32(packet + 8), index, iv);
             EVP_EncryptInit_ex(cipher_, nullptr, nullptr, nullptr, iv);
             EVP_EncryptUpdate(cipher_, nullptr, &written, packet, header);
             EVP_EncryptUpdate(cipher_, packet + header, &written, packet + header, length - int{header});
@@ -97,7 +97,7 @@ public:
             EVP_CIPHER_CTX_ctrl(cipher_, EVP_CTRL_AEAD_GET_TAG, tag_, packet + length);
             return;
         }
-        crypto::make_cm_iv(salt_, media::load32(packet + 8), index, iv);
+        crypto::make_cm_iv(salt_, rtp::load32(packet + 8), index, iv);
         EVP_EncryptInit_ex(cipher_, nullptr, nullptr, nullptr, iv);
         EVP_EncryptUpdate(cipher_, packet + header, &written, packet + header, length - int{header});
         std::uint8_t tag[20];
@@ -110,7 +110,7 @@ public:
         int written = 0;
         const int body = length - tag_;
         if (aead_) {
-            crypto::make_aead_iv(salt_, media::load32(packet + 8), index, iv);
+            crypto::make_aead_iv(salt_, rtp::load32(packet + 8), index, iv);
             EVP_DecryptInit_ex(cipher_, nullptr, nullptr, nullptr, iv);
             EVP_CIPHER_CTX_ctrl(cipher_, EVP_CTRL_AEAD_SET_TAG, tag_, packet + body);
             EVP_DecryptUpdate(cipher_, nullptr, &written, packet, header);
@@ -121,7 +121,7 @@ public:
         hmac(packet, body, index, tag);
         if (!crypto::equal_constant_time(tag, packet + body, static_cast<std::size_t>(tag_)))
             return false;
-        crypto::make_cm_iv(salt_, media::load32(packet + 8), index, iv);
+        crypto::make_cm_iv(salt_, rtp::load32(packet + 8), index, iv);
         EVP_DecryptInit_ex(cipher_, nullptr, nullptr, nullptr, iv);
         EVP_DecryptUpdate(cipher_, packet + header, &written, packet + header, body - int{header});
         return true;
@@ -130,7 +130,7 @@ public:
 private:
     void hmac(const std::uint8_t* packet, int length, std::uint64_t index, std::uint8_t (&tag)[20]) {
         std::uint8_t roc[4];
-        media::store32(roc, media::roc_of(index));
+        rtp::store32(roc, rtp::roc_of(index));
         std::size_t size = 0;
         EVP_MAC_init(mac_, nullptr, 0, nullptr);
         EVP_MAC_update(mac_, packet, static_cast<std::size_t>(length));
@@ -234,7 +234,7 @@ private:
             rtp[1] = 0;
             rtp[2] = static_cast<std::uint8_t>(index_[i] >> 8);
             rtp[3] = static_cast<std::uint8_t>(index_[i]);
-            media::store32(rtp + 8, 0x1000);
+            rtp::store32(rtp + 8, 0x1000);
             length_[i] = static_cast<std::uint32_t>(header + payload);
         }
     }

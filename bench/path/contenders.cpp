@@ -16,7 +16,7 @@
 #include "bench/libsrtp.hpp"
 #include "dataplane/crypto/iv.hpp"
 #include "dataplane/crypto/trailer.hpp"
-#include "dataplane/media/index.hpp"
+#include "dataplane/rtp/index.hpp"
 
 namespace tandem::bench {
 
@@ -45,7 +45,7 @@ public:
         for (op& item : ops)
             if (crypto::is_work(item))
                 item.length +=
-                    static_cast<std::uint32_t>(media::trailer_length(item.key->suite, item.rtcp, item.mki_length));
+                    static_cast<std::uint32_t>(rtp::trailer_length(item.key->suite, item.rtcp, item.mki_length));
     }
     void unprotect(std::span<op> ops) noexcept override {
         for (op& item : ops)
@@ -137,7 +137,7 @@ public:
 private:
     void hmac(const op& item, std::size_t length, std::uint8_t (&tag)[20]) {
         std::uint8_t roc[4];
-        media::store32(roc, media::roc_of(item.index));
+        rtp::store32(roc, rtp::roc_of(item.index));
         std::size_t size = 0;
         EVP_MAC_init(mac_, nullptr, 0, nullptr);
         EVP_MAC_update(mac_, item.packet, length);

@@ -13,7 +13,7 @@
 
 #include "dataplane/crypto/openssl.hpp"
 #include "dataplane/crypto/trailer.hpp"
-#include "dataplane/media/index.hpp"
+#include "dataplane/rtp/index.hpp"
 
 namespace tandem::bench {
 
@@ -79,8 +79,8 @@ void write_rtp(std::uint8_t* to, std::uint32_t flow, std::uint64_t index, std::s
     to[0] = 0x80;
     to[1] = 0;
     put16(to + 2, index & 0xffff);
-    media::store32(to + 4, static_cast<std::uint32_t>(index * 160));
-    media::store32(to + 8, ssrc);
+    rtp::store32(to + 4, static_cast<std::uint32_t>(index * 160));
+    rtp::store32(to + 8, ssrc);
     std::memset(to + header_room, static_cast<int>(index & 0xff), payload);
     std::memcpy(to + header_room, &flow, sizeof flow);
     std::memcpy(to + header_room + sizeof flow, &index, sizeof index);

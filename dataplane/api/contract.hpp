@@ -413,10 +413,10 @@ struct proven_source {
 static_assert(sizeof(proven_source) == 20);
 
 // A packet that a worker handed up because its flow asks for it (flow_flags), and one that goes out from a flow's port
-// in answer. Told apart by the first byte (RFC 7983; media/demux.hpp). Followed by `length` bytes of UDP payload,
-// padded to a multiple of 8. PACKET_IN is bounded and rate-limited and may be lost; nobody has authenticated it.
-// PACKET_OUT is sent under the flow's DSCP; only what the flow would hand up itself may be sent (bad_state), so it is
-// never media.
+// in answer. Told apart by the first byte (RFC 7983; dataplane/rtp/demux.hpp). Followed by `length` bytes of UDP
+// payload, padded to a multiple of 8. PACKET_IN is bounded and rate-limited and may be lost; nobody has authenticated
+// it. PACKET_OUT is sent under the flow's DSCP; only what the flow would hand up itself may be sent (bad_state), so it
+// is never media.
 enum class packet_kind : std::uint8_t { none, stun, dtls, control };
 inline constexpr std::size_t max_packet_bytes = 1500;
 [[nodiscard]] constexpr std::size_t padded_packet(std::size_t length) noexcept {

@@ -6,8 +6,8 @@
 
 #include <rte_mbuf.h>
 
-#include "dataplane/media/demux.hpp"
 #include "dataplane/pipeline/ownership.hpp"
+#include "dataplane/rtp/demux.hpp"
 
 namespace tandem::app {
 
@@ -78,7 +78,7 @@ api::status packet_exchange::check(const packet_to_send& packet) const {
     std::memcpy(local, shared_.table.addresses()[what.id >> 16].data(), sizeof local);
     if (flow::is_ipv4(local) != flow::is_ipv4(what.destination.ip))
         return api::status::bad_address;
-    if (media::punted_as(std::to_integer<std::uint8_t>(packet.bytes[0]), r.flags) == api::packet_kind::none)
+    if (rtp::punted_as(std::to_integer<std::uint8_t>(packet.bytes[0]), r.flags) == api::packet_kind::none)
         return api::status::bad_state;
     return api::status::ok;
 }

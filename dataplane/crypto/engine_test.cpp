@@ -12,8 +12,8 @@
 
 #include "dataplane/crypto/ipsecmb.hpp"
 #include "dataplane/crypto/openssl.hpp"
-#include "dataplane/media/index.hpp"
-#include "dataplane/media/packet.hpp"
+#include "dataplane/rtp/index.hpp"
+#include "dataplane/rtp/packet.hpp"
 
 namespace tandem::crypto {
 namespace {
@@ -36,7 +36,7 @@ bytes hex(const json& text) {
 }
 
 op op_of(bytes& packet, std::size_t length, const key_object& key, std::uint64_t index) {
-    const media::parsed view = media::parse(packet.data(), length);
+    const rtp::parsed view = rtp::parse(packet.data(), length);
     op item;
     item.packet = packet.data();
     item.length = static_cast<std::uint32_t>(length);
@@ -68,7 +68,7 @@ void expect_packet(engine& subject, const key_object& key, const json& row) {
     const bytes sealed = hex(row["sealed"]);
     const std::uint64_t index = row["index"];
     bytes packet = plain;
-    packet.resize(plain.size() + media::max_trailer);
+    packet.resize(plain.size() + rtp::max_trailer);
     op item = op_of(packet, plain.size(), key, index);
     subject.protect({&item, 1});
     packet.resize(item.length);
@@ -105,7 +105,7 @@ TEST_P(Engines, LibsrtpValidate) {
 TEST_P(Engines, Rfc3711B2) {
     const json file = load("rfc3711_b2.json");
     const auto key = key_of(*subject_, api::suite::aes_cm_128_hmac_sha1_80, hex(file["key"]), hex(file["salt"]));
-    bytes packet(12 + 48 + media::max_trailer);
+    bytes packet(12 + 48 + rtp::max_trailer);
     packet[0] = 0x80;
     op item = op_of(packet, 12 + 48, *key, 0);
     subject_->protect({&item, 1});
@@ -126,7 +126,7 @@ INSTANTIATE_TEST_SUITE_P(Srtp, Engines, testing::Values("ipsecmb", "openssl"),
 TEST(Srtp, KeyStreamOfRfc3711B2AndRfc6188) {
     for (const json& file : {load("rfc3711_b2.json"), load("rfc6188.json")["key_stream"]}) {
         bytes stream(0xff02 * 16);
-        ASSERT_TRUE(derive(hex(file["key"]), hex(file["salt"]), media::label::rtp_encryption, stream));
+        ASSERT_TRUE(derive(hex(file["key"]), hex(file["salt"]), rtp::label::rtp_encryption, stream));
         for (const auto& [block, text] : file["blocks"].items()) {
             const bytes expected = hex(text);
             EXPECT_TRUE(std::equal(expected.begin(), expected.end(), stream.begin() + 16 * std::stol(block))) << block;
@@ -136,15 +136,15 @@ TEST(Srtp, KeyStreamOfRfc3711B2AndRfc6188) {
 
 TEST(Rim12, DerivationOfRfc3711B3AndRfc6188) {
     for (const json& file : {load("rfc3711_b3.json"), load("rfc6188.json")["derivation"]}) {
-        const auto expect = [&](const char* name, media::label label) {
+        const auto expect = [&](const char* name, rtp::label label) {
             const bytes expected = hex(file[name]);
             bytes got(expected.size());
             ASSERT_TRUE(derive(hex(file["master_key"]), hex(file["master_salt"]), label, got));
             EXPECT_EQ(got, expected) << name;
         };
-        expect("cipher_key", media::label::rtp_encryption);
-        expect("auth_key", media::label::rtp_authentication);
-        expect("cipher_salt", media::label::rtp_salting);
+        expect("cipher_key", rtp::label::rtp_encryption);
+        expect("auth_key", rtp::label::rtp_authentication);
+        expect("cipher_salt", rtp::label::rtp_salting);
     }
 }
 
@@ -177,7 +177,7 @@ sample random_sample(std::mt19937_64& random, std::size_t keys) {
     const std::size_t extra = extension ? random() % 6 : 0;
     const std::size_t header = rtcp ? 8 : 12 + 4 * words + (extension ? 4 + 4 * extra : 0);
     made.length = header + (random() % 4 == 0 ? random() % 1400 : random() % 200);
-    made.packet.resize(made.length + media::max_trailer);
+    made.packet.resize(made.length + rtp::max_trailer);
     for (auto& byte : made.packet)
         byte = static_cast<std::uint8_t>(random());
     made.packet[0] = static_cast<std::uint8_t>(0x80 | (rtcp ? 1 : words) | (extension && !rtcp ? 0x10 : 0));
@@ -186,7 +186,7 @@ sample random_sample(std::mt19937_64& random, std::size_t keys) {
         made.packet[12 + 4 * words + 2] = 0;
         made.packet[12 + 4 * words + 3] = static_cast<std::uint8_t>(extra);
     }
-    made.index = rtcp ? random() & media::max_rtcp_index : random() & media::max_rtp_index;
+    made.index = rtcp ? random() & rtp::max_rtcp_index : random() & rtp::max_rtp_index;
     made.key = random() % keys;
     made.mki_length = static_cast<std::uint8_t>(random() % 5);
     return made;
@@ -291,12 +291,12 @@ TEST_F(SrtpEngines, EveryFlippedBitIsRefusedAndRestored) {
                     op tried = item;
                     tried.packet = broken.data();
                     tried.length = length;
-                    tried.ssrc = media::load32(broken.data() + (rtcp ? 4 : 8));
+                    tried.ssrc = rtp::load32(broken.data() + (rtcp ? 4 : 8));
                     if (rtcp) { // the index word is read from the packet
                         const std::size_t at = api::info(keys[key]->suite).aead
                                                    ? length - 4
-                                                   : length - 4 - media::tag_length(keys[key]->suite, true);
-                        tried.index = media::load32(broken.data() + at) & media::max_rtcp_index;
+                                                   : length - 4 - rtp::tag_length(keys[key]->suite, true);
+                        tried.index = rtp::load32(broken.data() + at) & rtp::max_rtcp_index;
                         if ((broken[at] & 0x80) == 0)
                             continue; // E flag: refused before the engine
                     }

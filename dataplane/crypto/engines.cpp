@@ -10,8 +10,8 @@
 #include "dataplane/crypto/engine.hpp"
 #include "dataplane/crypto/ipsecmb.hpp"
 #include "dataplane/crypto/openssl.hpp"
-#include "dataplane/media/index.hpp"
-#include "dataplane/media/packet.hpp"
+#include "dataplane/rtp/index.hpp"
+#include "dataplane/rtp/packet.hpp"
 
 namespace tandem::crypto {
 
@@ -76,7 +76,7 @@ constexpr std::array vectors{
 };
 
 op make_op(const vector& from, bytes& packet, std::size_t length, const key_object& key) {
-    const media::parsed parsed = media::parse(packet.data(), length);
+    const rtp::parsed parsed = rtp::parse(packet.data(), length);
     op item;
     item.packet = packet.data();
     item.length = static_cast<std::uint32_t>(length);
@@ -106,7 +106,7 @@ bool passes(engine& subject, const vector& row) {
         return false;
 
     bytes packet = plain;
-    packet.resize(plain.size() + media::max_trailer);
+    packet.resize(plain.size() + rtp::max_trailer);
     op item = make_op(row, packet, plain.size(), *key);
     subject.protect({&item, 1});
     packet.resize(item.length);

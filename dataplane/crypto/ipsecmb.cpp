@@ -169,8 +169,7 @@ void ipsecmb::gcm(const gcm_key_data& key, const std::uint8_t* iv, bool encrypt,
                           ? (encrypt ? manager_->gcm256_enc : manager_->gcm256_dec)
                           : (encrypt ? manager_->gcm128_enc : manager_->gcm128_dec);
     std::uint8_t* payload = item.packet + item.header;
-    call(&key, &context_, payload, payload, body - item.header, iv, extra.data, extra.length, tag,
-         media::max_tag_length);
+    call(&key, &context_, payload, payload, body - item.header, iv, extra.data, extra.length, tag, rtp::max_tag_length);
 }
 
 // RTCP's GHASH powers are made on the stack and wiped: rare, and they would double a flow's memory.
@@ -202,7 +201,7 @@ void ipsecmb::protect_gcm(op& item, const std::uint8_t* iv) noexcept {
 
 void ipsecmb::unprotect_gcm(op& item, const std::uint8_t* iv) noexcept {
     const std::uint32_t body = body_length(item);
-    alignas(16) std::uint8_t tag[media::max_tag_length];
+    alignas(16) std::uint8_t tag[rtp::max_tag_length];
     if (item.rtcp)
         with_rtcp_gcm(item, false, body, tag);
     else
@@ -217,7 +216,7 @@ void ipsecmb::restore(op& failed) noexcept {
     if (failed.key == nullptr || !is_aead(*failed.key))
         return; // AES-CM verifies first: nothing was changed
     // Counter mode undoes itself.
-    alignas(16) std::uint8_t tag[media::max_tag_length];
+    alignas(16) std::uint8_t tag[rtp::max_tag_length];
     alignas(16) std::uint8_t iv[16];
     const std::uint32_t body = body_length(failed);
     make_aead_iv(failed.key->rtp_salt, failed.ssrc, failed.index, iv);
@@ -283,15 +282,15 @@ void ipsecmb::flush_protect() noexcept {
     cipher_all(IMB_DIR_ENCRYPT);
     for (std::size_t i = 0; i < count_; ++i) {
         op& item = *items_[i];
-        media::store32(item.packet + item.length, item.rtcp ? rtcp_word(item) : media::roc_of(item.index));
+        rtp::store32(item.packet + item.length, item.rtcp ? rtcp_word(item) : rtp::roc_of(item.index));
     }
     hash_all();
     for (std::size_t i = 0; i < count_; ++i) {
         op& item = *items_[i];
-        std::uint8_t* at = item.packet + item.length + (item.rtcp ? media::srtcp_index_length : 0);
+        std::uint8_t* at = item.packet + item.length + (item.rtcp ? rtp::srtcp_index_length : 0);
         write_mki(at, item.mki, item.mki_length);
         at += item.mki_length;
-        const std::size_t tag = media::tag_length(item.key->suite, item.rtcp);
+        const std::size_t tag = rtp::tag_length(item.key->suite, item.rtcp);
         std::memcpy(at, tags_[i].data(), tag);
         item.length = static_cast<std::uint32_t>(at + tag - item.packet);
     }
@@ -303,15 +302,15 @@ void ipsecmb::flush_unprotect() noexcept {
         op& item = *items_[i];
         bodies_[i] = body_length(item);
         std::uint8_t* behind = item.packet + bodies_[i];
-        saved_[i] = media::load32(behind);
+        saved_[i] = rtp::load32(behind);
         if (!item.rtcp)
-            media::store32(behind, media::roc_of(item.index)); // over MKI or tag: put back below
+            rtp::store32(behind, rtp::roc_of(item.index)); // over MKI or tag: put back below
     }
     hash_all();
     for (std::size_t i = 0; i < count_; ++i) {
         op& item = *items_[i];
-        media::store32(item.packet + bodies_[i], saved_[i]);
-        const std::size_t tag = media::tag_length(item.key->suite, item.rtcp);
+        rtp::store32(item.packet + bodies_[i], saved_[i]);
+        const std::size_t tag = rtp::tag_length(item.key->suite, item.rtcp);
         if (!tags_equal(tags_[i].data(), item.packet + item.length - tag, tag)) {
             item.result = api::drop::srtp_auth;
             continue;

@@ -72,7 +72,7 @@ private:
 
 // Counter blocks first, first + 1, ... of a label: x = (label || r = 0) xor salt, 112 bits, then the counter. A 96-bit
 // salt is padded on its right (RFC 7714 11).
-void put_counters(std::span<const std::uint8_t> salt, media::label label, std::size_t first, std::size_t count,
+void put_counters(std::span<const std::uint8_t> salt, rtp::label label, std::size_t first, std::size_t count,
                   std::uint8_t* to) noexcept {
     for (std::size_t i = first; i < first + count; ++i, to += block) {
         std::memset(to, 0, block);
@@ -89,7 +89,7 @@ void put_counters(std::span<const std::uint8_t> salt, media::label label, std::s
 
 } // namespace
 
-bool derive(std::span<const std::uint8_t> master_key, std::span<const std::uint8_t> master_salt, media::label label,
+bool derive(std::span<const std::uint8_t> master_key, std::span<const std::uint8_t> master_salt, rtp::label label,
             std::span<std::uint8_t> out) noexcept {
     block_cipher* const cipher = cipher_for(master_key.size());
     if (cipher == nullptr || (master_salt.size() != 12 && master_salt.size() != 14) || out.size() > 0x100000)
@@ -115,15 +115,15 @@ bool derive_session_keys(api::suite suite, std::span<const std::uint8_t> master_
         cipher == nullptr)
         return false;
     const struct {
-        media::label label;
+        rtp::label label;
         std::uint8_t* to;
         std::size_t length;
-    } parts[] = {{media::label::rtp_encryption, out.rtp.key, row.key_length},
-                 {media::label::rtp_authentication, out.rtp.auth, row.auth_key_length},
-                 {media::label::rtp_salting, out.rtp.salt, row.salt_length},
-                 {media::label::rtcp_encryption, out.rtcp.key, row.key_length},
-                 {media::label::rtcp_authentication, out.rtcp.auth, row.auth_key_length},
-                 {media::label::rtcp_salting, out.rtcp.salt, row.salt_length}};
+    } parts[] = {{rtp::label::rtp_encryption, out.rtp.key, row.key_length},
+                 {rtp::label::rtp_authentication, out.rtp.auth, row.auth_key_length},
+                 {rtp::label::rtp_salting, out.rtp.salt, row.salt_length},
+                 {rtp::label::rtcp_encryption, out.rtcp.key, row.key_length},
+                 {rtp::label::rtcp_authentication, out.rtcp.auth, row.auth_key_length},
+                 {rtp::label::rtcp_salting, out.rtcp.salt, row.salt_length}};
     static_assert(
         2 * (blocks_of(sizeof out.rtp.key) + blocks_of(sizeof out.rtp.auth) + blocks_of(sizeof out.rtp.salt)) <=
         at_once);

@@ -16,7 +16,7 @@
 #include <type_traits>
 
 #include "dataplane/api/suites.hpp"
-#include "dataplane/media/suite.hpp"
+#include "dataplane/rtp/suite.hpp"
 
 namespace tandem::crypto {
 
@@ -110,7 +110,7 @@ void begin_key(key_object& out, api::suite suite, std::uint32_t fingerprint, con
 
 // RFC 3711 4.3 with kdr 0: `out` bytes of the PRF for one label. `salt` 12 (AEAD) or 14 bytes. Control thread.
 [[nodiscard]] bool derive(std::span<const std::uint8_t> master_key, std::span<const std::uint8_t> master_salt,
-                          media::label label, std::span<std::uint8_t> out) noexcept;
+                          rtp::label label, std::span<std::uint8_t> out) noexcept;
 
 // All six. False where a length does not fit the suite, the suite is clear, or OpenSSL fails. Control thread.
 [[nodiscard]] bool derive_session_keys(api::suite suite, std::span<const std::uint8_t> master_key,

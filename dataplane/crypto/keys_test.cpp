@@ -24,7 +24,7 @@ bytes random_bytes(std::mt19937& random, std::size_t length) {
 }
 
 // RFC 3711 4.3.3: the key stream of AES in counter mode from (label xor salt) << 16.
-bytes by_counter_mode(const bytes& key, const bytes& salt, media::label label, std::size_t length) {
+bytes by_counter_mode(const bytes& key, const bytes& salt, rtp::label label, std::size_t length) {
     std::uint8_t iv[16] = {};
     std::copy(salt.begin(), salt.end(), iv);
     iv[7] = static_cast<std::uint8_t>(iv[7] ^ static_cast<std::uint8_t>(label));
@@ -39,8 +39,7 @@ bytes by_counter_mode(const bytes& key, const bytes& salt, media::label label, s
     return out;
 }
 
-void expect_part(const std::uint8_t* part, const bytes& key, const bytes& salt, media::label label,
-                 std::size_t length) {
+void expect_part(const std::uint8_t* part, const bytes& key, const bytes& salt, rtp::label label, std::size_t length) {
     EXPECT_EQ(bytes(part, part + length), by_counter_mode(key, salt, label, length))
         << "label " << static_cast<unsigned>(label);
 }
@@ -50,7 +49,7 @@ void expect_all(api::suite suite, std::mt19937& random) {
     const bytes key = random_bytes(random, row.key_length), salt = random_bytes(random, row.salt_length);
     session_keys keys{};
     ASSERT_TRUE(derive_session_keys(suite, key, salt, keys));
-    using media::label;
+    using rtp::label;
     expect_part(keys.rtp.key, key, salt, label::rtp_encryption, row.key_length);
     expect_part(keys.rtp.auth, key, salt, label::rtp_authentication, row.auth_key_length);
     expect_part(keys.rtp.salt, key, salt, label::rtp_salting, row.salt_length);
@@ -76,8 +75,8 @@ TEST(Keys, AnyLengthOfOneLabel) {
         for (const std::size_t length : {1U, 15U, 16U, 17U, 94U, 255U, 256U, 257U, 5000U}) {
             const bytes key = random_bytes(random, key_length), salt = random_bytes(random, 14);
             bytes out(length);
-            ASSERT_TRUE(derive(key, salt, media::label::rtp_authentication, out));
-            EXPECT_EQ(out, by_counter_mode(key, salt, media::label::rtp_authentication, length)) << length;
+            ASSERT_TRUE(derive(key, salt, rtp::label::rtp_authentication, out));
+            EXPECT_EQ(out, by_counter_mode(key, salt, rtp::label::rtp_authentication, length)) << length;
         }
 }
 
@@ -96,8 +95,8 @@ TEST(Keys, EveryThreadHasItsOwn) {
 TEST(Keys, WrongLengthsAreRefused) {
     const bytes key(24), salt(14);
     bytes out(16);
-    EXPECT_FALSE(derive(key, salt, media::label::rtp_encryption, out));
-    EXPECT_FALSE(derive({key.data(), 16}, {salt.data(), 13}, media::label::rtp_encryption, out));
+    EXPECT_FALSE(derive(key, salt, rtp::label::rtp_encryption, out));
+    EXPECT_FALSE(derive({key.data(), 16}, {salt.data(), 13}, rtp::label::rtp_encryption, out));
     session_keys keys{};
     EXPECT_FALSE(derive_session_keys(api::suite::aead_aes_256_gcm, {key.data(), 16}, {salt.data(), 12}, keys));
 }

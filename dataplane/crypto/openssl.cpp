@@ -72,12 +72,11 @@ private:
         std::uint8_t none = 0;
         return context &&
                EVP_CipherInit_ex(context.get(), cipher, nullptr, raw_of(item).key, iv, encrypt ? 1 : 0) == 1 &&
-               (encrypt ||
-                EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, media::max_tag_length, tag) == 1) &&
+               (encrypt || EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, rtp::max_tag_length, tag) == 1) &&
                EVP_CipherUpdate(context.get(), nullptr, &written, extra.data, static_cast<int>(extra.length)) == 1 &&
                (length == 0 || EVP_CipherUpdate(context.get(), out, &written, in, length) == 1) &&
                EVP_CipherFinal_ex(context.get(), &none, &written) == 1 &&
-               (!encrypt || EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, media::max_tag_length, tag) == 1);
+               (!encrypt || EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, rtp::max_tag_length, tag) == 1);
     }
 
     void protect_gcm(op& item) {
@@ -100,7 +99,7 @@ private:
     // Over the body and the word behind it (ROC, or SRTCP's index word).
     void hmac(const op& item, std::uint32_t body, std::uint8_t (&tag)[20]) {
         std::memcpy(scratch_.data(), item.packet, body);
-        media::store32(scratch_.data() + body, item.rtcp ? rtcp_word(item) : media::roc_of(item.index));
+        rtp::store32(scratch_.data() + body, item.rtcp ? rtcp_word(item) : rtp::roc_of(item.index));
         unsigned length = 0;
         HMAC(EVP_sha1(), raw_of(item).auth, sizeof raw_of(item).auth, scratch_.data(), body + 4, tag, &length);
     }
@@ -130,12 +129,12 @@ private:
         hmac(item, item.length, tag);
         std::uint8_t* at = item.packet + item.length;
         if (item.rtcp) {
-            media::store32(at, rtcp_word(item));
-            at += media::srtcp_index_length;
+            rtp::store32(at, rtcp_word(item));
+            at += rtp::srtcp_index_length;
         }
         write_mki(at, item.mki, item.mki_length);
         at += item.mki_length;
-        const std::size_t length = media::tag_length(item.key->suite, item.rtcp);
+        const std::size_t length = rtp::tag_length(item.key->suite, item.rtcp);
         std::memcpy(at, tag, length);
         item.length = static_cast<std::uint32_t>(at + length - item.packet);
     }
@@ -144,7 +143,7 @@ private:
         const std::uint32_t body = body_length(item);
         std::uint8_t tag[20];
         hmac(item, body, tag);
-        const std::size_t length = media::tag_length(item.key->suite, item.rtcp);
+        const std::size_t length = rtp::tag_length(item.key->suite, item.rtcp);
         if (!equal_constant_time(tag, item.packet + item.length - length, length))
             return false;
         cipher_cm(item, body);

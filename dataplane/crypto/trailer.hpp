@@ -7,8 +7,8 @@
 #include <cstring>
 
 #include "dataplane/crypto/engine.hpp"
-#include "dataplane/media/index.hpp"
-#include "dataplane/media/packet.hpp"
+#include "dataplane/rtp/index.hpp"
+#include "dataplane/rtp/packet.hpp"
 
 namespace tandem::crypto {
 
@@ -24,7 +24,7 @@ inline constexpr std::size_t rtcp_aad_length = 12; // fixed header and the index
 
 // Bytes in front of the trailer: header and payload.
 [[nodiscard]] inline std::uint32_t body_length(const op& item) noexcept {
-    return item.length - static_cast<std::uint32_t>(media::trailer_length(item.key->suite, item.rtcp, item.mki_length));
+    return item.length - static_cast<std::uint32_t>(rtp::trailer_length(item.key->suite, item.rtcp, item.mki_length));
 }
 
 inline void write_mki(std::uint8_t* at, std::uint32_t mki, std::size_t length) noexcept {
@@ -47,7 +47,7 @@ inline void write_mki(std::uint8_t* at, std::uint32_t mki, std::size_t length) n
 }
 
 [[nodiscard]] inline std::uint32_t rtcp_word(const op& item) noexcept {
-    return media::rtcp_encrypted | static_cast<std::uint32_t>(item.index);
+    return rtp::rtcp_encrypted | static_cast<std::uint32_t>(item.index);
 }
 
 // What AEAD authenticates besides the payload: RTP's header in place, RTCP's fixed header and index word in `scratch`.
@@ -58,18 +58,18 @@ struct aad {
 [[nodiscard]] inline aad make_aad(const op& item, std::uint8_t (&scratch)[rtcp_aad_length]) noexcept {
     if (!item.rtcp)
         return {item.packet, item.header};
-    for (std::size_t i = 0; i < media::rtcp_fixed_header; ++i)
+    for (std::size_t i = 0; i < rtp::rtcp_fixed_header; ++i)
         scratch[i] = item.packet[i];
-    media::store32(scratch + media::rtcp_fixed_header, rtcp_word(item));
+    rtp::store32(scratch + rtp::rtcp_fixed_header, rtcp_word(item));
     return {scratch, rtcp_aad_length};
 }
 
 // Behind the AEAD tag: RTCP's index word, then the MKI. Returns the packet's new length.
 inline std::uint32_t finish_aead(op& item, std::uint32_t body) noexcept {
-    std::uint8_t* at = item.packet + body + media::max_tag_length;
+    std::uint8_t* at = item.packet + body + rtp::max_tag_length;
     if (item.rtcp) {
-        media::store32(at, rtcp_word(item));
-        at += media::srtcp_index_length;
+        rtp::store32(at, rtcp_word(item));
+        at += rtp::srtcp_index_length;
     }
     write_mki(at, item.mki, item.mki_length);
     return static_cast<std::uint32_t>(at - item.packet) + item.mki_length;

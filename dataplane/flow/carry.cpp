@@ -218,8 +218,8 @@ void note_used(side& to, const side& from) noexcept {
         api::drop why{};
         const stream_ref place = free_or_new_place(to, streams, why);
         if (place)
-            media::commit_store(*place.id,
-                                with_upper(id_in_use | static_cast<std::uint32_t>(*known.id), upper_of(*known.id)));
+            rtp::commit_store(*place.id,
+                              with_upper(id_in_use | static_cast<std::uint32_t>(*known.id), upper_of(*known.id)));
         return !place;
     });
 }

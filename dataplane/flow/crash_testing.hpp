@@ -36,20 +36,20 @@ inline packet make(std::uint32_t ssrc, std::uint16_t sequence, bool rtcp, bool s
     made.bytes[1] = rtcp ? 200 : 0;
     if (rtcp) {
         made.bytes[3] = 1;
-        media::store32(made.bytes + 4, ssrc);
+        rtp::store32(made.bytes + 4, ssrc);
     } else {
         made.bytes[2] = static_cast<std::uint8_t>(sequence >> 8);
         made.bytes[3] = static_cast<std::uint8_t>(sequence);
-        media::store32(made.bytes + 8, ssrc);
+        rtp::store32(made.bytes + 8, ssrc);
     }
     made.length = rtcp ? 8 : 20;
     if (sealed) {
-        made.length += media::max_tag_length;
+        made.length += rtp::max_tag_length;
         if (rtcp) {
-            media::store32(made.bytes + made.length, media::rtcp_encrypted | sequence);
+            rtp::store32(made.bytes + made.length, rtp::rtcp_encrypted | sequence);
             made.length += 4;
         }
-        media::store32(made.bytes + made.length, epoch);
+        rtp::store32(made.bytes + made.length, epoch);
         made.length += 4;
     }
     return made;

@@ -127,7 +127,7 @@ passed pass(process& p, unsigned leg, bool rtcp, std::uint16_t number) {
     done.in = op.index;
     done.accepted = true;
     one.length = op.length;
-    if (prepare_protect(out, p.keys, p.streams, media::max_trailer, op) != drop::none)
+    if (prepare_protect(out, p.keys, p.streams, rtp::max_trailer, op) != drop::none)
         return done;
     done.out = op.index;
     done.sent = true;

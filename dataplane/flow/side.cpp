@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
-#include "dataplane/media/index.hpp"
-#include "dataplane/media/packet.hpp"
-#include "dataplane/media/suite.hpp"
+#include "dataplane/rtp/index.hpp"
+#include "dataplane/rtp/packet.hpp"
+#include "dataplane/rtp/suite.hpp"
 
 namespace tandem::flow {
 
@@ -16,7 +16,7 @@ using namespace detail;
 namespace {
 
 using api::drop;
-using media::commit_store;
+using rtp::commit_store;
 
 // The slot of the newest key; only where several are installed their numbers (a cold line) decide.
 [[nodiscard]] int newest_slot(const side& what) noexcept {
@@ -107,8 +107,8 @@ void note_heard(const side& in, const stream_ref& of, unsigned slot, std::uint64
 
 [[nodiscard]] drop check_clear(const crypto::op& op) noexcept {
     if (op.rtcp)
-        return media::compound_valid(op.packet, op.length) ? drop::none : drop::rtcp_malformed;
-    return media::padding_valid(op.packet, op.length, op.header) ? drop::none : drop::rtp_malformed;
+        return rtp::compound_valid(op.packet, op.length) ? drop::none : drop::rtcp_malformed;
+    return rtp::padding_valid(op.packet, op.length, op.header) ? drop::none : drop::rtp_malformed;
 }
 
 // The index of a received packet and whether it may be new.
@@ -120,10 +120,10 @@ void note_heard(const side& in, const stream_ref& of, unsigned slot, std::uint64
     }
     if (is_outdated(in, known, op.slot))
         return drop::srtp_no_key;
-    const media::replay_window& window = known.window(op.rtcp);
+    const rtp::replay_window& window = known.window(op.rtcp);
     if (!op.rtcp) {
-        op.index = media::guess_index(window.next(), op.sequence);
-        if (op.index > media::max_rtp_index)
+        op.index = rtp::guess_index(window.next(), op.sequence);
+        if (op.index > rtp::max_rtp_index)
             return drop::key_exhausted;
     }
     const drop seen = window.check(op.index);
@@ -139,7 +139,7 @@ void note_heard(const side& in, const stream_ref& of, unsigned slot, std::uint64
 
 // One more packet under the key; false where its limit (RFC 3711 9.2) is reached.
 [[nodiscard]] bool count_packet(crypto::key_object& key, crypto::op& op) noexcept {
-    constexpr std::uint64_t rtp_limit = media::max_rtp_packets, rtcp_limit = media::max_rtcp_packets;
+    constexpr std::uint64_t rtp_limit = rtp::max_rtp_packets, rtcp_limit = rtp::max_rtcp_packets;
     if (op.rtcp) {
         std::uint32_t& packets = key.cold().rtcp_packets;
         if (packets >= rtcp_limit)
@@ -162,7 +162,7 @@ void note_heard(const side& in, const stream_ref& of, unsigned slot, std::uint64
 
 // Likewise by its sequence number alone: a restart counts as one packet.
 [[nodiscard]] std::uint32_t newly_expected(int ahead) noexcept {
-    if (!media::in_sequence(ahead))
+    if (!rtp::in_sequence(ahead))
         return 1;
     return ahead >= 0 ? static_cast<std::uint32_t>(ahead) + 1 : 0;
 }
@@ -177,11 +177,11 @@ void track_clear(side& in, stream_pool& streams, crypto::op& op) noexcept {
     const bool fresh = !of;
     if (fresh)
         of = make_room(in, streams, why);
-    media::replay_window& window = *of.rtp;
+    rtp::replay_window& window = *of.rtp;
     const std::uint64_t next = window.next();
-    const int ahead = fresh ? 0 : media::distance(next, op.sequence);
+    const int ahead = fresh ? 0 : rtp::distance(next, op.sequence);
     op.expected = newly_expected(ahead);
-    if (!media::in_sequence(ahead)) {
+    if (!rtp::in_sequence(ahead)) {
         if ((*of.id & id_awaiting) == 0 || upper_of(*of.id) != op.sequence) {
             op.course = crypto::sequence_is::stray;
             commit_store(*of.id, with_upper(*of.id | id_awaiting, static_cast<std::uint16_t>(op.sequence + 1)));
@@ -228,11 +228,11 @@ void track_clear(side& in, stream_pool& streams, crypto::op& op) noexcept {
 void begin_anew(const side& in, const stream_ref& of, crypto::op& op) noexcept {
     note_heard(in, of, op.slot, 0);
     commit_store(*of.id, *of.id | id_anew);
-    media::replay_window& window = of.window(op.rtcp);
+    rtp::replay_window& window = of.window(op.rtcp);
     if (!op.rtcp) { // its sequence numbers may go on all the same
-        const int ahead = media::distance(window.next(), op.sequence);
+        const int ahead = rtp::distance(window.next(), op.sequence);
         op.expected = newly_expected(ahead);
-        if (!media::in_sequence(ahead))
+        if (!rtp::in_sequence(ahead))
             op.course = crypto::sequence_is::anew;
     }
     window.begin_at(op.index);
@@ -242,13 +242,13 @@ void begin_anew(const side& in, const stream_ref& of, crypto::op& op) noexcept {
 // as that goes on; where it does not, or where this side has lost its track (nothing was sent on for long), the next
 // one: the receiver's guess of the roll-over counter never fails, no index comes again.
 [[nodiscard]] drop choose_out_index(const stream_ref& of, crypto::op& op, std::uint16_t& offset) noexcept {
-    const media::replay_window& window = *of.rtp;
+    const rtp::replay_window& window = *of.rtp;
     const std::uint64_t next = window.next();
     offset = upper_of(*of.id);
-    op.index = media::guess_index(next, static_cast<std::uint16_t>(op.sequence + offset));
+    op.index = rtp::guess_index(next, static_cast<std::uint16_t>(op.sequence + offset));
     bool lost = false;
     if (op.index >= next) [[likely]] {
-        lost = next != 0 && op.index - next > std::uint64_t{op.expected} + media::max_dropout;
+        lost = next != 0 && op.index - next > std::uint64_t{op.expected} + rtp::max_dropout;
     } else {
         const drop seen = window.check(op.index);
         lost = seen == drop::srtp_too_old;
@@ -262,7 +262,7 @@ void begin_anew(const side& in, const stream_ref& of, crypto::op& op) noexcept {
         op.index = next + (anew ? 1 : 0); // the packet that was not confirmed shows as lost
         offset = static_cast<std::uint16_t>(op.index - op.sequence);
     }
-    return op.index > media::max_rtp_index ? drop::key_exhausted : drop::none;
+    return op.index > rtp::max_rtp_index ? drop::key_exhausted : drop::none;
 }
 
 } // namespace
@@ -275,7 +275,7 @@ drop prepare_unprotect(const side& in, const crypto::key_pool& pool, const strea
     op = {};
     op.packet = data;
     op.length = length;
-    const media::parsed parsed = media::parse(data, length);
+    const rtp::parsed parsed = rtp::parse(data, length);
     op.rtcp = parsed.rtcp;
     if (parsed.problem != drop::none)
         return refuse(op, parsed.problem);
@@ -288,12 +288,12 @@ drop prepare_unprotect(const side& in, const crypto::key_pool& pool, const strea
     }
 
     op.mki_length = in.mki_length;
-    const std::size_t trailer = media::trailer_length(in.suite, op.rtcp, in.mki_length);
+    const std::size_t trailer = rtp::trailer_length(in.suite, op.rtcp, in.mki_length);
     if (length < op.header + trailer)
         return refuse(op, drop::srtp_truncated);
     // AEAD: the MKI is the last field; AES-CM: the tag follows it.
     const bool aead = api::info(in.suite).aead;
-    const std::uint8_t* mki = data + length - in.mki_length - (aead ? 0 : media::tag_length(in.suite, op.rtcp));
+    const std::uint8_t* mki = data + length - in.mki_length - (aead ? 0 : rtp::tag_length(in.suite, op.rtcp));
     int slot = -1;
     if (const drop problem = choose_epoch(in, mki, slot); problem != drop::none)
         return refuse(op, problem);
@@ -304,10 +304,10 @@ drop prepare_unprotect(const side& in, const crypto::key_pool& pool, const strea
     op.key = &pool[key_index(entry)];
 
     if (op.rtcp) {
-        const std::uint32_t word = media::load32(mki - media::srtcp_index_length);
-        if ((word & media::rtcp_encrypted) == 0)
+        const std::uint32_t word = rtp::load32(mki - rtp::srtcp_index_length);
+        if ((word & rtp::rtcp_encrypted) == 0)
             return refuse(op, drop::srtp_clear_rtcp);
-        op.index = word & media::max_rtcp_index;
+        op.index = word & rtp::max_rtcp_index;
     }
     const drop problem = choose_index(in, find_stream(in, streams, op.ssrc), op);
     return problem == drop::none ? drop::none : refuse(op, problem);
@@ -345,7 +345,7 @@ drop commit_unprotect(side& in, crypto::key_pool& pool, stream_pool& streams, cr
     } else if (const auto& window = of.window(op.rtcp); op.index < window.next()) {
         // Late; or an equal packet of this burst came before; or not of the sequence that there was.
         problem = window.check(op.index);
-        const bool another_one = !op.rtcp && op.index != media::guess_index(window.next(), op.sequence);
+        const bool another_one = !op.rtcp && op.index != rtp::guess_index(window.next(), op.sequence);
         anew = (problem != drop::none || another_one) && is_unheard(in, of, op.slot, op.rtcp);
     }
     if (problem != drop::none && !anew)
@@ -362,7 +362,7 @@ drop commit_unprotect(side& in, crypto::key_pool& pool, stream_pool& streams, cr
     const bool settled = is_settled(in, of, op.slot) && (*of.id & heard) != 0;
     if (!settled)
         turn_to(in, of, op.slot);
-    media::replay_window& window = of.window(op.rtcp);
+    rtp::replay_window& window = of.window(op.rtcp);
     if (anew) {
         begin_anew(in, of, op);
     } else {
@@ -402,7 +402,7 @@ drop prepare_protect(side& out, crypto::key_pool& pool, stream_pool& streams, st
     op.mki_length = out.mki_length;
     if (out.suite == api::suite::clear) {
         if (const std::uint16_t offset = offset_of(out, streams, op.ssrc); offset != 0 && !op.rtcp)
-            media::store16(op.packet + 2, static_cast<std::uint16_t>(op.sequence + offset));
+            rtp::store16(op.packet + 2, static_cast<std::uint16_t>(op.sequence + offset));
         return drop::none;
     }
     if (op.course == crypto::sequence_is::stray)
@@ -411,7 +411,7 @@ drop prepare_protect(side& out, crypto::key_pool& pool, stream_pool& streams, st
     const std::uint64_t entry = sending == 0 ? 0 : load_epoch(out, sending - 1U);
     if (entry == 0)
         return refuse(op, drop::srtp_no_key);
-    if (room < media::trailer_length(out.suite, op.rtcp, out.mki_length))
+    if (room < rtp::trailer_length(out.suite, op.rtcp, out.mki_length))
         return refuse(op, drop::no_room);
 
     stream_ref of = find_stream(out, streams, op.ssrc);
@@ -424,7 +424,7 @@ drop prepare_protect(side& out, crypto::key_pool& pool, stream_pool& streams, st
     } else if (op.rtcp) {
         op.index = of.rest->rtcp.next();
         offset = upper_of(*of.id);
-        if (op.index > media::max_rtcp_index)
+        if (op.index > rtp::max_rtcp_index)
             problem = drop::key_exhausted;
     } else {
         problem = choose_out_index(of, op, offset);
@@ -446,7 +446,7 @@ drop prepare_protect(side& out, crypto::key_pool& pool, stream_pool& streams, st
     if (fresh)
         commit_store(*of.id, id_in_use | op.ssrc);
     if (offset != 0 && !op.rtcp) [[unlikely]]
-        media::store16(op.packet + 2, static_cast<std::uint16_t>(op.index));
+        rtp::store16(op.packet + 2, static_cast<std::uint16_t>(op.index));
     if (op.key_limit)
         op.epoch = epoch_of(out, op);
     op.mki = mki_of(entry);
@@ -470,7 +470,7 @@ void shift_original(const side& out, const stream_pool& streams, crypto::op& op)
     if (op.length < std::uint32_t{op.header} + 2)
         return;
     std::uint8_t* const at = op.packet + op.header;
-    const std::uint16_t original = media::load16(at);
+    const std::uint16_t original = rtp::load16(at);
     std::uint16_t nearest = 0xffff, offset = 0;
     static_cast<void>(any_stream(const_cast<side&>(out), streams, [&](const stream_ref& of) {
         if (*of.id == 0 || is_of(*of.id, op.ssrc) || !of.rtp->started())
@@ -483,7 +483,7 @@ void shift_original(const side& out, const stream_pool& streams, crypto::op& op)
         }
         return false;
     }));
-    media::store16(at, static_cast<std::uint16_t>(original + offset));
+    rtp::store16(at, static_cast<std::uint16_t>(original + offset));
 }
 
 } // namespace tandem::flow

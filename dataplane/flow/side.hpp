@@ -41,7 +41,7 @@ struct alignas(64) side {
     std::uint8_t epoch_used[max_epochs]; // stream + 1 of the last packet under the epoch in that slot; 0 = not used yet
     std::uint64_t epochs[max_epochs];    // (key index + 1) << 32 | MKI; 0 = empty; one store publishes
     std::uint64_t first_id;              // stream id (side_internal.hpp): SSRC, in use, offset; written last
-    media::replay_window first_rtp;
+    rtp::replay_window first_rtp;
     // Line 1: RTCP, another stream or another epoch than before.
     stream_rest first_rest;
     std::uint32_t numbers[max_epochs];     // the control plane's, of the epoch in that slot: a higher one is newer
@@ -54,7 +54,7 @@ struct alignas(64) side {
     std::uint64_t more_ids[own_streams - 1];
     stream more[own_streams - 1];
 };
-static_assert(offsetof(side, first_rtp) + sizeof(media::replay_window) == 64, "line 0");
+static_assert(offsetof(side, first_rtp) + sizeof(rtp::replay_window) == 64, "line 0");
 static_assert(offsetof(side, more_ids) == 128 && sizeof(side) == 576);
 static_assert(std::is_trivially_copyable_v<side> && std::is_standard_layout_v<side>);
 

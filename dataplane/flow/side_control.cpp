@@ -4,12 +4,12 @@
 #include <algorithm>
 
 #include "dataplane/flow/side_internal.hpp"
-#include "dataplane/media/suite.hpp"
+#include "dataplane/rtp/suite.hpp"
 
 namespace tandem::flow {
 
 using namespace detail;
-using media::commit_store;
+using rtp::commit_store;
 
 namespace {
 
@@ -25,7 +25,7 @@ namespace {
 api::status init_side(side& what, api::side which, api::suite suite, std::uint8_t mki_length) noexcept {
     if (api::find_suite(static_cast<std::uint16_t>(suite)) == nullptr)
         return api::status::bad_suite;
-    if (mki_length > media::max_mki_length || (suite == api::suite::clear && mki_length != 0))
+    if (mki_length > rtp::max_mki_length || (suite == api::suite::clear && mki_length != 0))
         return api::status::bad_message;
     what = {};
     what.suite = suite;

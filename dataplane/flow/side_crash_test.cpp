@@ -87,7 +87,7 @@ drop send_packet(world& state, packet& one, crypto::op& op, bool anew = false) {
         op.course = crypto::sequence_is::anew;
         op.expected = 1;
     }
-    const drop result = prepare_protect(state.out, pool, streams, media::max_trailer, op);
+    const drop result = prepare_protect(state.out, pool, streams, rtp::max_trailer, op);
     op.epoch = epoch_of(state.out, op);
     return result;
 }
@@ -328,7 +328,7 @@ TEST_P(Crash, KilledAtRandomPoints) {
 
 // Whether these tests can fail: the same, with a recover() that forgets to distrust the bitmap, accepts replays.
 TEST(CrashCheck, ATornBitmapWithoutRecoverWouldAcceptAReplay) {
-    media::replay_window window;
+    rtp::replay_window window;
     window.update(200);
     window.update(150);
     struct raw {
@@ -339,7 +339,7 @@ TEST(CrashCheck, ATornBitmapWithoutRecoverWouldAcceptAReplay) {
     std::memcpy(&torn, &window, sizeof torn);
     torn.bits[150 / 64 % 2] &=
         ~(std::uint64_t{1} << 150 % 64); // cleared for a later index, the process died before `next`
-    media::replay_window left;
+    rtp::replay_window left;
     std::memcpy(static_cast<void*>(&left), &torn, sizeof left);
     EXPECT_EQ(left.check(150), drop::none);
     left.recover();

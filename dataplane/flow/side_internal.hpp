@@ -72,12 +72,12 @@ inline constexpr std::uint64_t id_rtcp_heard = std::uint64_t{1} << 36; // were a
 // Where one stream lies.
 struct stream_ref {
     std::uint64_t* id = nullptr;
-    media::replay_window* rtp = nullptr;
+    rtp::replay_window* rtp = nullptr;
     stream_rest* rest = nullptr;
     unsigned at = 0; // counted over the side's own places and its blocks
 
     [[nodiscard]] explicit operator bool() const noexcept { return id != nullptr; }
-    [[nodiscard]] media::replay_window& window(bool rtcp) const noexcept { return rtcp ? rest->rtcp : *rtp; }
+    [[nodiscard]] rtp::replay_window& window(bool rtcp) const noexcept { return rtcp ? rest->rtcp : *rtp; }
 };
 
 [[nodiscard]] inline stream_ref first_stream(side& what) noexcept {

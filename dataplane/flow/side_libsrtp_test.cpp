@@ -55,7 +55,7 @@ public:
         srtp_policy_t policy{};
         set_policy(which, policy.rtp, policy.rtcp);
         policy.ssrc.type = sender ? ssrc_any_outbound : ssrc_any_inbound;
-        policy.window_size = media::replay_window::size;
+        policy.window_size = rtp::replay_window::size;
         for (std::uint32_t epoch = 0; epoch < max_judge_keys; ++epoch) {
             const api::epoch_key key = master(which, epoch, 1);
             std::copy(key.key, key.key + key.key_length, keys_[epoch].begin());
@@ -80,7 +80,7 @@ public:
 
     srtp_err_status_t protect(bytes& packet, std::uint32_t epoch) {
         int length = static_cast<int>(packet.size());
-        const bool report = media::parse(packet.data(), packet.size()).rtcp;
+        const bool report = rtp::parse(packet.data(), packet.size()).rtcp;
         packet.resize(packet.size() + SRTP_MAX_TRAILER_LEN + 16);
         const auto status = (report ? srtp_protect_rtcp_mki : srtp_protect_mki)(
             report ? rtcp_session_ : session_, packet.data(), &length, mki_ != 0, mki_ != 0 ? epoch : 0);
@@ -89,7 +89,7 @@ public:
     }
     srtp_err_status_t unprotect(bytes& packet) {
         int length = static_cast<int>(packet.size());
-        const bool report = media::parse(packet.data(), packet.size()).rtcp;
+        const bool report = rtp::parse(packet.data(), packet.size()).rtcp;
         packet.resize(packet.size() + 64);
         const auto status = (report ? srtp_unprotect_rtcp_mki : srtp_unprotect_mki)(report ? rtcp_session_ : session_,
                                                                                     packet.data(), &length, mki_ != 0);
@@ -195,7 +195,7 @@ protected:
             return;
         }
         ASSERT_EQ(ours.result, drop::none);
-        const bool report = media::parse(clear.data(), clear.size()).rtcp;
+        const bool report = rtp::parse(clear.data(), clear.size()).rtcp;
         if (!report) {
             ASSERT_EQ(ours.packet, theirs) << "SRTP is deterministic";
         }

@@ -24,12 +24,12 @@ protected:
         outcome o;
         o.packet = rtp(ssrc, sequence, 20, random_);
         const auto length = static_cast<std::uint32_t>(o.packet.size());
-        o.packet.resize(length + media::max_trailer);
+        o.packet.resize(length + rtp::max_trailer);
         o.result = prepare_unprotect(clear_, pool_, streams_, o.packet.data(), length, o.op);
         if (o.result == drop::none)
             o.result = commit_unprotect(clear_, pool_, streams_, *engine_, o.op);
         if (o.result == drop::none && forwarded)
-            o.result = prepare_protect(world_->out, pool_, streams_, media::max_trailer, o.op);
+            o.result = prepare_protect(world_->out, pool_, streams_, rtp::max_trailer, o.op);
         engine_->protect({&o.op, 1});
         o.packet.resize(o.op.length);
         if (o.result == drop::none && forwarded) {
@@ -38,7 +38,7 @@ protected:
         }
         return o;
     }
-    static std::uint16_t on_the_wire(const outcome& o) { return media::load16(o.packet.data() + 2); }
+    static std::uint16_t on_the_wire(const outcome& o) { return rtp::load16(o.packet.data() + 2); }
 
     side clear_{};
     std::set<std::pair<std::uint32_t, std::uint64_t>> indices_;
@@ -179,7 +179,7 @@ TEST_F(Sequence, OffsetsOutliveTheInSide) {
     crypto::op op;
     ASSERT_EQ(prepare_unprotect(clear_, pool_, streams_, packet.data(), 32, op), drop::none);
     ASSERT_EQ(prepare_protect(out, pool_, streams_, 0, op), drop::none);
-    EXPECT_EQ(media::load16(packet.data() + 2), 1005);
+    EXPECT_EQ(rtp::load16(packet.data() + 2), 1005);
 }
 
 // RFC 4588: the original sequence number of a retransmission, of the stream that it fits.
@@ -193,14 +193,14 @@ TEST_F(Sequence, RetransmissionsNameTheMovedPacket) {
         ASSERT_EQ(pass(1, static_cast<std::uint16_t>(40000 + i)).result, i == 0 ? drop::sequence_jump : drop::none);
     const auto original = [&](std::uint16_t sequence, std::uint32_t length) {
         bytes packet = rtp(9, 77, 4, random_);
-        media::store16(packet.data() + 12, sequence);
+        rtp::store16(packet.data() + 12, sequence);
         crypto::op op;
         op.packet = packet.data();
         op.length = length;
         op.header = 12;
         op.ssrc = 9;
         shift_original(world_->out, streams_, op);
-        return media::load16(packet.data() + 12);
+        return rtp::load16(packet.data() + 12);
     };
     EXPECT_EQ(original(40030, 16), 1100 + 30) << "SSRC 1, moved";
     EXPECT_EQ(original(40000, 16), 1100) << "the one that was not confirmed, asked for";

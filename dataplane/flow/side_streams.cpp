@@ -5,13 +5,13 @@
 #include <array>
 
 #include "dataplane/flow/side_internal.hpp"
-#include "dataplane/media/index.hpp"
+#include "dataplane/rtp/index.hpp"
 
 namespace tandem::flow {
 
 using namespace detail;
 using api::drop;
-using media::commit_store;
+using rtp::commit_store;
 
 namespace {
 
@@ -141,7 +141,7 @@ void abandon(side& what) noexcept {
 
 namespace {
 
-[[nodiscard]] api::window_state copy_of(const media::replay_window& window) noexcept {
+[[nodiscard]] api::window_state copy_of(const rtp::replay_window& window) noexcept {
     api::window_state copy{};
     copy.next = window.shared_next();
     const auto ones = [](std::uint64_t count) {
@@ -162,7 +162,7 @@ namespace {
         return false;
     if (window.next != 0 && (window.seen[0] & 1) == 0)
         return false;
-    for (std::uint64_t i = window.next; i < media::replay_window::size; ++i)
+    for (std::uint64_t i = window.next; i < rtp::replay_window::size; ++i)
         if ((window.seen[i / 64] >> i % 64 & 1) != 0)
             return false;
     return true;
@@ -172,9 +172,8 @@ namespace {
     const bool out = of.which == api::side::out;
     api::window_state rtcp = state.rtcp;
     if (out) // only `next` counts
-        rtcp = copy_of(media::replay_window::restored(rtcp.next, {}));
-    return possible(state.rtp, media::max_rtp_index) && possible(rtcp, media::max_rtcp_index) &&
-           (out || state.offset == 0);
+        rtcp = copy_of(rtp::replay_window::restored(rtcp.next, {}));
+    return possible(state.rtp, rtp::max_rtp_index) && possible(rtcp, rtp::max_rtcp_index) && (out || state.offset == 0);
 }
 
 } // namespace
@@ -207,8 +206,8 @@ api::status put_stream(side& what, stream_pool& streams, const api::stream_state
     const stream_ref place = free_or_new_place(what, streams, why);
     if (!place)
         return why == drop::ssrc_limit ? api::status::bad_state : api::status::table_full;
-    *place.rtp = media::replay_window::restored(state.rtp.next, state.rtp.seen);
-    place.rest->rtcp = media::replay_window::restored(state.rtcp.next, state.rtcp.seen);
+    *place.rtp = rtp::replay_window::restored(state.rtp.next, state.rtp.seen);
+    place.rest->rtcp = rtp::replay_window::restored(state.rtcp.next, state.rtcp.seen);
     place.rest->last_generation = first_generation; // nothing of the first key may come again
     commit_store(*place.id, what.which == api::side::out
                                 ? with_upper(id_in_use | state.ssrc, state.offset)

@@ -17,7 +17,7 @@ protected:
         bytes packet = rtp(ssrc, static_cast<std::uint16_t>(index), 30, random_);
         crypto::op op;
         op.length = static_cast<std::uint32_t>(packet.size());
-        packet.resize(packet.size() + media::max_trailer);
+        packet.resize(packet.size() + rtp::max_trailer);
         op.packet = packet.data();
         op.key = &pool_[detail::key_index(world_->out.epochs[0])];
         op.index = index;

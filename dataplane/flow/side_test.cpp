@@ -323,7 +323,7 @@ TEST_F(Srtp, KeyLimits) {
     EXPECT_EQ(send(world_->out, pool_, streams_, *engine_, rtcp(1, 1, random_)).result, drop::key_exhausted);
     // The SRTCP index itself ends at 2^31 - 1, whatever the key has done.
     key.cold().rtcp_packets = 0;
-    world_->out.first_rest.rtcp.update(media::max_rtcp_index);
+    world_->out.first_rest.rtcp.update(rtp::max_rtcp_index);
     EXPECT_EQ(send(world_->out, pool_, streams_, *engine_, rtcp(1, 1, random_)).result, drop::key_exhausted);
 }
 

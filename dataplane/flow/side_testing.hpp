@@ -14,9 +14,9 @@
 #include "dataplane/crypto/key_pool.hpp"
 #include "dataplane/crypto/openssl.hpp"
 #include "dataplane/flow/side_internal.hpp"
-#include "dataplane/media/index.hpp"
-#include "dataplane/media/packet.hpp"
-#include "dataplane/media/suite.hpp"
+#include "dataplane/rtp/index.hpp"
+#include "dataplane/rtp/packet.hpp"
+#include "dataplane/rtp/suite.hpp"
 
 namespace tandem::flow::testing {
 
@@ -66,7 +66,7 @@ inline bytes rtp(std::uint32_t ssrc, std::uint16_t sequence, std::size_t payload
     packet[1] = static_cast<std::uint8_t>(random() % 2 << 7 | random() % 64);
     packet[2] = static_cast<std::uint8_t>(sequence >> 8);
     packet[3] = static_cast<std::uint8_t>(sequence);
-    media::store32(packet.data() + 8, ssrc);
+    rtp::store32(packet.data() + 8, ssrc);
     if (extension) {
         packet[12 + 4 * csrcs + 2] = 0;
         packet[12 + 4 * csrcs + 3] = static_cast<std::uint8_t>(words);
@@ -82,7 +82,7 @@ inline bytes rtcp(std::uint32_t ssrc, std::size_t words, std::mt19937_64& random
     packet[1] = 200;
     packet[2] = 0;
     packet[3] = static_cast<std::uint8_t>(1 + words);
-    media::store32(packet.data() + 4, ssrc);
+    rtp::store32(packet.data() + 4, ssrc);
     return packet;
 }
 
@@ -98,21 +98,21 @@ inline void in_step(const side& out, stream_pool streams, crypto::op& op) {
     const auto known = detail::find_stream(out, streams, op.ssrc);
     const std::uint64_t next = known ? known.rtp->next() : 0;
     const std::uint64_t index =
-        media::guess_index(next, static_cast<std::uint16_t>(op.sequence + offset_of(out, streams, op.ssrc)));
+        rtp::guess_index(next, static_cast<std::uint16_t>(op.sequence + offset_of(out, streams, op.ssrc)));
     op.expected = next == 0 ? 1 : index >= next ? static_cast<std::uint32_t>(index + 1 - next) : 0;
 }
 
 inline outcome send(side& out, crypto::key_pool pool, stream_pool streams, crypto::engine& engine, const bytes& clear) {
     outcome sent;
     sent.packet = clear;
-    sent.packet.resize(clear.size() + media::max_trailer);
+    sent.packet.resize(clear.size() + rtp::max_trailer);
     side wire{}; // as a clear in-side would have parsed it
     static_cast<void>(init_side(wire, api::side::in, api::suite::clear, 0));
     sent.result =
         prepare_unprotect(wire, pool, streams, sent.packet.data(), static_cast<std::uint32_t>(clear.size()), sent.op);
     if (sent.result == api::drop::none) {
         in_step(out, streams, sent.op);
-        sent.result = prepare_protect(out, pool, streams, media::max_trailer, sent.op);
+        sent.result = prepare_protect(out, pool, streams, rtp::max_trailer, sent.op);
     }
     engine.protect({&sent.op, 1});
     sent.packet.resize(sent.op.length);

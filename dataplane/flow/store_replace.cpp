@@ -309,7 +309,7 @@ void store::tidy(group& g) {
 void store::disown(const group& g, side& old) const noexcept {
     for (std::uint64_t& entry : old.epochs)
         if (entry != 0 && g.keys.moved(detail::key_index(entry)))
-            media::commit_store(entry, 0);
+            rtp::commit_store(entry, 0);
     const bool taken = std::any_of(g.comes.begin(), g.comes.end(), [&](const coming& c) {
         return (c.in.whole && c.in.first == &old) || (c.out.whole && c.out.first == &old);
     });

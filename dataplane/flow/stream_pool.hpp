@@ -12,20 +12,20 @@
 #include <optional>
 #include <type_traits>
 
-#include "dataplane/media/replay.hpp"
+#include "dataplane/rtp/replay.hpp"
 
 namespace tandem::flow {
 
 // What a stream has besides its RTP window.
 struct stream_rest {
-    media::replay_window rtcp;     // out: only next() counts, the next SRTCP index
+    rtp::replay_window rtcp;       // out: only next() counts, the next SRTCP index
     std::uint32_t last_use;        // side::clock when it was last turned to
     std::uint16_t last_generation; // of the newest key that it was used under
     std::uint16_t reserved;
 };
 // in: windows of what was accepted; out: of what was sent. Indices continue across epochs (RFC 3711 3.3.1).
 struct stream {
-    media::replay_window rtp;
+    rtp::replay_window rtp;
     stream_rest rest;
 };
 static_assert(sizeof(stream) == 56);

@@ -10,7 +10,7 @@
 
 #include <rte_mbuf.h>
 
-#include "dataplane/media/packet.hpp"
+#include "dataplane/rtp/packet.hpp"
 
 namespace tandem::pipeline {
 
@@ -25,11 +25,11 @@ std::size_t slot_bytes(const capture_choice& what) noexcept {
 
 // Bytes of the payload that are a header in clear, whatever the flow.
 std::size_t media_header(std::span<const std::uint8_t> payload) noexcept {
-    switch (media::classify(payload.data(), payload.size())) {
-    case media::kind::rtp:
-        return std::min(payload.size(), media::rtp_fixed_header);
-    case media::kind::rtcp:
-        return std::min(payload.size(), media::rtcp_fixed_header);
+    switch (rtp::classify(payload.data(), payload.size())) {
+    case rtp::kind::rtp:
+        return std::min(payload.size(), rtp::rtp_fixed_header);
+    case rtp::kind::rtcp:
+        return std::min(payload.size(), rtp::rtcp_fixed_header);
     default:
         return 0;
     }

@@ -26,7 +26,7 @@ struct alignas(64) hop {
     std::uint16_t mtu;
     std::uint8_t port; // index of the port
     hop_state state;
-    // From the record, by the worker (route_to), when `stamp` is not the record's route_stamp.
+    // From the record, by the worker (route_packet), when `stamp` is not the record's route_stamp.
     endpoints ends;
     std::uint32_t stamp; // 0 = never
     bool moved;          // clear out: an SSRC's sequence numbers are (flow::has_offsets)

@@ -12,9 +12,9 @@
 #include <rte_ring.h>
 
 #include "dataplane/flow/store.hpp"
-#include "dataplane/media/packet.hpp"
 #include "dataplane/pipeline/frame.hpp"
 #include "dataplane/pipeline/ownership.hpp"
+#include "dataplane/rtp/packet.hpp"
 
 namespace tandem::pipeline {
 
@@ -144,12 +144,12 @@ probe::frame probe::make_frame(const crypto::key_object& key, const endpoints& e
     frame f{};
     const std::size_t headers = header_bytes(true, false);
     std::uint8_t* const packet = f.bytes.data() + headers;
-    static_assert(plain_headers + rtp_header + payload_bytes + media::max_trailer <= largest);
+    static_assert(plain_headers + rtp_header + payload_bytes + rtp::max_trailer <= largest);
     packet[0] = 0x80;
     packet[2] = static_cast<std::uint8_t>(count_ >> 8);
     packet[3] = static_cast<std::uint8_t>(count_);
-    media::store32(packet + 4, static_cast<std::uint32_t>(count_ * payload_bytes));
-    media::store32(packet + 8, ssrc_of_it);
+    rtp::store32(packet + 4, static_cast<std::uint32_t>(count_ * payload_bytes));
+    rtp::store32(packet + 8, ssrc_of_it);
     for (unsigned i = 0; i < payload_bytes; ++i)
         packet[rtp_header + i] = static_cast<std::uint8_t>(count_ + i * 7);
     crypto::op op;

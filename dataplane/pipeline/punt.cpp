@@ -7,9 +7,9 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
-#include "dataplane/media/demux.hpp"
 #include "dataplane/pipeline/ownership.hpp"
 #include "dataplane/pipeline/worker.hpp"
+#include "dataplane/rtp/demux.hpp"
 
 namespace tandem::pipeline {
 
@@ -39,7 +39,7 @@ api::drop punt::take(const api::packet_in& about, std::span<const std::uint8_t> 
 // Not a packet of the flow's media (`wrong` says why): the control plane's, where the flow asks for it, or nobody's.
 void worker::punt_or_drop(packet& p, api::drop wrong) noexcept {
     const flow::record& f = *p.flow;
-    const auto kind = p.length == 0 ? api::packet_kind::none : media::punted_as(p.payload[0], f.flags);
+    const auto kind = p.length == 0 ? api::packet_kind::none : rtp::punted_as(p.payload[0], f.flags);
     if (kind == api::packet_kind::none)
         return drop(p, wrong);
     const api::packet_in about{burst_.now_ns, f.tag, f.id, static_cast<std::uint16_t>(p.length), kind, 0, p.source};

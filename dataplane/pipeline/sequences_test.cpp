@@ -4,8 +4,8 @@
 // that are found by a second try, and how many of these there are.
 #include <gtest/gtest.h>
 
-#include "dataplane/media/packet.hpp"
 #include "dataplane/pipeline/testbed_test.hpp"
+#include "dataplane/rtp/packet.hpp"
 
 namespace tandem::pipeline::testing {
 namespace {
@@ -18,7 +18,7 @@ struct Sequences : ::testing::Test {
         bytes b(4 * from.size());
         std::size_t at = 0;
         for (const std::uint32_t word : from) {
-            tandem::media::store32(b.data() + at, word);
+            tandem::rtp::store32(b.data() + at, word);
             at += 4;
         }
         return b;
@@ -47,7 +47,7 @@ struct Sequences : ::testing::Test {
             return std::nullopt;
         const auto clear = unit_in.unprotect(out[0].payload);
         EXPECT_TRUE(clear) << sequence;
-        return clear ? std::optional(tandem::media::load16(clear->data() + 2)) : std::nullopt;
+        return clear ? std::optional(tandem::rtp::load16(clear->data() + 2)) : std::nullopt;
     }
     void expect_moved_back(std::uint16_t rtcp_port) {
         const auto report = from_unit(report_of(source, 0x000103e8 + 5), rtcp_port);
@@ -87,10 +87,10 @@ TEST_F(Sequences, ARetransmissionNamesTheMovedPacket) {
     const auto resent = [&](std::uint8_t type) {
         bytes packet = rtp(own++, 0x77);
         packet[1] = type;
-        tandem::media::store16(packet.data() + 12, 40004);
+        tandem::rtp::store16(packet.data() + 12, 40004);
         const auto out = from_phone(packet);
         const auto clear = out.size() == 1 ? unit_in.unprotect(out[0].payload) : std::nullopt;
-        return clear ? tandem::media::load16(clear->data() + 12) : 0;
+        return clear ? tandem::rtp::load16(clear->data() + 12) : 0;
     };
     EXPECT_EQ(resent(98), 40004) << "nobody has said that this is one";
     EXPECT_EQ(resent(97), 1005);
@@ -177,7 +177,7 @@ TEST_F(Sequences, OffsetsSurviveTheProcess) {
     ASSERT_EQ(out.size(), 1u);
     const auto clear = unit_in.unprotect(out[0].payload);
     ASSERT_TRUE(clear);
-    EXPECT_EQ(tandem::media::load16(clear->data() + 2), 1011);
+    EXPECT_EQ(tandem::rtp::load16(clear->data() + 2), 1011);
 }
 
 // More SSRCs than a side has places for, one after the other; and gone with the flow.

@@ -2,8 +2,8 @@
 // Stage 3: is it RTP or RTCP of this flow, from whom it may come, authentic and not seen before? All packets of the
 // burst go through the engine together. What passes is "accepted": counted, and able to move the leg.
 #include "dataplane/flow/learning.hpp"
-#include "dataplane/media/feedback.hpp"
 #include "dataplane/pipeline/worker.hpp"
+#include "dataplane/rtp/feedback.hpp"
 
 namespace tandem::pipeline {
 
@@ -11,7 +11,7 @@ namespace {
 
 // RTCP in clear by now: what the sender hears of us. Two words read apart may be of two packets.
 void keep_reports(api::flow_stats& s, const packet& p) noexcept {
-    const media::reports said = media::read_reports(p.payload, p.length);
+    const rtp::reports said = rtp::read_reports(p.payload, p.length);
     if (said.blocks == 0)
         return;
     api::bump(s.reports, said.blocks);
@@ -56,7 +56,7 @@ void worker::undo_offsets(packet& p) noexcept {
     if (flow::load_state(back) != flow::state::active || back.worker != index_)
         return;
     const flow::side& out = shared_.memory.outs()[slot];
-    media::move_sequences(p.payload, p.length, [&](std::uint32_t ssrc) {
+    rtp::move_sequences(p.payload, p.length, [&](std::uint32_t ssrc) {
         return static_cast<std::uint16_t>(-flow::offset_of(out, streams_, ssrc));
     });
 }

@@ -108,7 +108,6 @@ public:
     [[nodiscard]] bool running() const noexcept { return running_.load(std::memory_order_acquire); }
 
 private:
-    friend class receive_stage;
     // Stages, one file each.
     void receive() noexcept; // receive.cpp
     unsigned receive_port(const port_use& port, std::uint8_t at) noexcept;

@@ -5,22 +5,22 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "dataplane/media/packet.hpp"
+#include "dataplane/rtp/packet.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     using namespace tandem;
-    const media::parsed view = media::parse(data, size);
+    const rtp::parsed view = rtp::parse(data, size);
     if (view.problem != api::drop::none)
         return 0;
-    if (view.header > size || view.header < (view.rtcp ? media::rtcp_fixed_header : media::rtp_fixed_header))
+    if (view.header > size || view.header < (view.rtcp ? rtp::rtcp_fixed_header : rtp::rtp_fixed_header))
         std::abort();
     if (view.rtcp) {
-        if (media::compound_valid(data, size) && size % 4 != 0)
+        if (rtp::compound_valid(data, size) && size % 4 != 0)
             std::abort();
-        const media::reports said = media::read_reports(data, size);
-        if (said.blocks * media::report_block > size || said.cumulative < -(1 << 23) || said.cumulative >= 1 << 23)
+        const rtp::reports said = rtp::read_reports(data, size);
+        if (said.blocks * rtp::report_block > size || said.cumulative < -(1 << 23) || said.cumulative >= 1 << 23)
             std::abort();
-    } else if (media::padding_valid(data, size, view.header) && (data[0] & 0x20) != 0 &&
+    } else if (rtp::padding_valid(data, size, view.header) && (data[0] & 0x20) != 0 &&
                data[size - 1] > size - view.header) {
         std::abort();
     }

@@ -13,9 +13,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "dataplane/media/packet.hpp"
+#include "dataplane/rtp/packet.hpp"
 
-namespace tandem::media {
+namespace tandem::rtp {
 
 inline constexpr std::uint8_t rtcp_transport_feedback = 205, rtcp_extended_report = 207;
 inline constexpr std::uint8_t generic_nack = 1, congestion_control = 11; // of transport feedback: FMT
@@ -93,4 +93,4 @@ constexpr void move_sequences(std::uint8_t* data, std::size_t length, F&& by) {
     }
 }
 
-} // namespace tandem::media
+} // namespace tandem::rtp

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Index guess (RFC 3711 3.3.1): wraps both ways, ROC 0, and against the definition "the candidate nearest to the top".
-#include "dataplane/media/index.hpp"
+#include "dataplane/rtp/index.hpp"
 
 #include <array>
 #include <cstdint>
 #include <gtest/gtest.h>
 #include <random>
 
-namespace tandem::media {
+namespace tandem::rtp {
 namespace {
 
 static_assert(guess_index(0, 65535) == 65535, "first packet: ROC 0");
@@ -31,4 +31,4 @@ TEST(Srtp, GuessIsTheNearestCandidate) {
 }
 
 } // namespace
-} // namespace tandem::media
+} // namespace tandem::rtp

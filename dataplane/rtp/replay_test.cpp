@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replay window: against a plain set as model, at its edges, and after recover().
-#include "dataplane/media/index.hpp"
-#include "dataplane/media/replay.hpp"
+#include "dataplane/rtp/index.hpp"
+#include "dataplane/rtp/replay.hpp"
 
 #include <cstring>
 #include <gtest/gtest.h>
 #include <random>
 #include <set>
 
-namespace tandem::media {
+namespace tandem::rtp {
 namespace {
 
 using api::drop;
@@ -113,4 +113,4 @@ TEST(Srtp, DistanceBySequenceNumber) { // RFC 3550 A.1
 }
 
 } // namespace
-} // namespace tandem::media
+} // namespace tandem::rtp

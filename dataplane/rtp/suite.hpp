@@ -9,7 +9,7 @@
 
 #include "dataplane/api/suites.hpp"
 
-namespace tandem::media {
+namespace tandem::rtp {
 
 enum class label : std::uint8_t { // RFC 3711 4.3.1, 4.3.2
     rtp_encryption = 0,
@@ -42,4 +42,4 @@ inline constexpr std::size_t max_trailer = max_tag_length + max_mki_length + srt
 inline constexpr std::uint64_t max_rtp_packets = std::uint64_t{1} << 48;
 inline constexpr std::uint64_t max_rtcp_packets = std::uint64_t{1} << 31;
 
-} // namespace tandem::media
+} // namespace tandem::rtp

@@ -17,7 +17,7 @@
 
 #include "dataplane/api/drops.hpp"
 
-namespace tandem::media {
+namespace tandem::rtp {
 
 // One store that another process may find half a program later: never torn, never moved behind what follows it.
 constexpr void commit_store(std::uint64_t& where, std::uint64_t value) noexcept {
@@ -107,4 +107,4 @@ private:
 };
 static_assert(sizeof(replay_window) == 24 && std::is_trivially_copyable_v<replay_window>);
 
-} // namespace tandem::media
+} // namespace tandem::rtp

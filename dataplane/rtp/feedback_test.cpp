@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sequence numbers in RTCP moved back: each packet type that has some, by hand and against hostile lengths.
-#include "dataplane/media/feedback.hpp"
+#include "dataplane/rtp/feedback.hpp"
 
 #include <array>
 #include <gtest/gtest.h>
 #include <random>
 #include <vector>
 
-namespace tandem::media {
+namespace tandem::rtp {
 namespace {
 
 using words = std::vector<std::uint32_t>;
@@ -92,4 +92,4 @@ TEST(MovedSequences, HostileLengths) {
 }
 
 } // namespace
-} // namespace tandem::media
+} // namespace tandem::rtp

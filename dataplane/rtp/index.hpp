@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace tandem::media {
+namespace tandem::rtp {
 
 inline constexpr std::uint64_t max_rtp_index = (std::uint64_t{1} << 48) - 1;
 inline constexpr std::uint32_t max_rtcp_index = (std::uint32_t{1} << 31) - 1;
@@ -45,4 +45,4 @@ inline constexpr int max_misorder = 100; // nor does a packet come that late
     return static_cast<std::uint32_t>(index >> 16);
 }
 
-} // namespace tandem::media
+} // namespace tandem::rtp

@@ -7,9 +7,9 @@
 #include <cstdint>
 
 #include "dataplane/api/drops.hpp"
-#include "dataplane/media/demux.hpp"
+#include "dataplane/rtp/demux.hpp"
 
-namespace tandem::media {
+namespace tandem::rtp {
 
 [[nodiscard]] constexpr std::uint16_t load16(const std::uint8_t* from) noexcept {
     return static_cast<std::uint16_t>(from[0] << 8 | from[1]);
@@ -141,4 +141,4 @@ inline constexpr std::size_t report_block = 24;
     return out;
 }
 
-} // namespace tandem::media
+} // namespace tandem::rtp

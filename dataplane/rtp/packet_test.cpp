@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // RTP/RTCP bounds and demultiplexing; every length of hostile packets.
-#include "dataplane/media/packet.hpp"
+#include "dataplane/rtp/packet.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-namespace tandem::media {
+namespace tandem::rtp {
 namespace {
 
 using api::drop;
@@ -159,4 +159,4 @@ TEST(Rtcp, ReportsThatPromiseTooMuch) {
 }
 
 } // namespace
-} // namespace tandem::media
+} // namespace tandem::rtp

@@ -10,7 +10,7 @@
 
 #include "dataplane/api/contract.hpp"
 
-namespace tandem::media {
+namespace tandem::rtp {
 
 enum class kind : std::uint8_t { rtp, rtcp, stun, zrtp, dtls, turn_channel, other, empty };
 
@@ -49,4 +49,4 @@ enum class kind : std::uint8_t { rtp, rtcp, stun, zrtp, dtls, turn_channel, othe
     return api::packet_kind::none;
 }
 
-} // namespace tandem::media
+} // namespace tandem::rtp
