@@ -33,6 +33,20 @@ asio::awaitable<result<void>> manager::apply_all(const std::vector<media_ptr>& a
     for (std::size_t n = 0; n < all.size(); ++n)
         drafts.emplace_back(all[n], std::move(want[n])).signalled = true;
     result<void> done;
+    try {
+        done = co_await make_all(drafts);
+    } catch (const std::exception& fault) {
+        spdlog::error("a change of media ended by an error inside: {}", fault.what());
+        done = fail("an error inside: see the log");
+    }
+    if (!done)
+        for (auto& d : drafts)
+            co_await undo(d);
+    co_return done;
+}
+
+asio::awaitable<result<void>> manager::make_all(std::vector<draft>& drafts) {
+    result<void> done;
     for (auto& d : drafts)
         if (done)
             done = co_await prepare(d);
@@ -40,9 +54,6 @@ asio::awaitable<result<void>> manager::apply_all(const std::vector<media_ptr>& a
         for (auto& d : drafts)
             if (done && d.installs == installs)
                 done = co_await make(d);
-    if (!done)
-        for (auto& d : drafts)
-            co_await undo(d);
     co_return done;
 }
 
@@ -92,8 +103,12 @@ asio::awaitable<result<void>> manager::make(draft& d) {
 // Another media of the same answer, or another step of this one, was refused.
 asio::awaitable<void> manager::undo(draft& d) {
     const auto& m = d.m;
-    if (gone(*m))
+    if (gone(*m)) {
+        for (std::size_t i = 0; i < 2; ++i) // its end knew of those in force alone
+            if (d.told[i] == draft::word::opened && !stopped_ && !d.want.legs[i].same_secondary(m->now.legs[i]))
+                close_secondary(d.want.legs[i], m->id);
         co_return;
+    }
     if (d.made && d.installs) {
         if (m->installed)
             co_await uninstall(m);

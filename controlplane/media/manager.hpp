@@ -166,6 +166,7 @@ private:
     asio::awaitable<result<void>> decide_all(const std::vector<media_ptr>& all, std::vector<media_terms>& want,
                                              const std::vector<media_change>& changes);
     asio::awaitable<result<void>> apply_all(const std::vector<media_ptr>& all, std::vector<media_terms> want);
+    asio::awaitable<result<void>> make_all(std::vector<draft>& drafts);
     asio::awaitable<result<void>> prepare(draft& d);
     asio::awaitable<result<void>> make(draft& d);
     asio::awaitable<void> undo(draft& d);
@@ -197,6 +198,7 @@ private:
     asio::awaitable<result<void>> replace(media_ptr m, const media_terms& want,
                                           const std::vector<api::flow_config>& plan, const replacement& how,
                                           const std::array<epoch_seeds, 2>& seeds);
+    asio::awaitable<bool> was_made(media_ptr m, const std::vector<api::flow_replacement>& items);
     asio::awaitable<void> remove_left(const flows_by_leg& before, const std::vector<api::flow_replacement>& items);
     void commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg_keys, 2>& keys);
     static void begin_core(leg& l, const leg_terms& is, const leg_keys& keys);
@@ -239,6 +241,7 @@ private:
                                                   bool* lost = nullptr);
     void close_secondary(const leg_terms& of, media_id id); // the answer is not waited for
     asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
+    void close_owed(session::tsid unit);
     // rekey.cpp: SEED
     asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);
     asio::awaitable<result<void>> prepare_next(media_ptr m, std::size_t i);
@@ -255,12 +258,20 @@ private:
     // takeover.cpp: reconnect of the data plane, events, silence
     asio::awaitable<void> reconcile(bool flows_lost);
     using flows_of_media = std::map<media_id, std::vector<const api::flow_entry*>>;
-    bool adopt(const media_ptr& m, const std::vector<const api::flow_entry*>& found,
-               std::vector<api::flow_ref>& foreign, std::vector<api::epoch_ref>& ended);
+    struct tidying { // of flows that are taken over
+        std::vector<api::flow_ref> foreign;
+        std::vector<api::epoch_ref> ended;
+        std::vector<api::flow_update> corrected;
+    };
+    bool adopt(const media_ptr& m, const std::vector<const api::flow_entry*>& found, tidying& rest);
+    asio::awaitable<void> tidy(const tidying& rest, std::uint64_t era);
     static void learn(state& m, std::size_t from, const api::flow_entry& entry);
     asio::awaitable<void> reinstall(media_ptr m, std::string why);
     void number_addresses(media_terms& of) const;
     [[nodiscard]] static bool in_force(const state& m, std::size_t i, std::uint32_t epoch);
+    [[nodiscard]] static bool answers(state& m, const std::vector<const api::flow_entry*>& found);
+    [[nodiscard]] std::vector<api::flow_update> corrections(const state& m, std::vector<api::flow_config> have) const;
+    asio::awaitable<void> end_half_made(media_ptr m, const std::vector<api::flow_entry>& found, std::string why);
     void spawn_repair(const media_ptr& m, const std::vector<const api::flow_entry*>& found);
     asio::awaitable<void> repair(media_ptr m, std::vector<api::flow_entry> found);
     static void kick(leg& l); // its loop re-keys now
@@ -289,6 +300,8 @@ private:
     std::unordered_map<std::string, std::vector<media_ptr>> calls_; // by call id
     std::shared_ptr<port_table> ports_;
     std::size_t reserved_flows_ = 0; // by all media
+    // MEDIA_CLOSEs that no unit has answered yet; true: under way.
+    std::map<std::pair<session::tsid, media_id>, bool> owed_;
     generator generator_;
     media_id next_id_ = 1;
     asio::steady_timer sweep_timer_;

@@ -81,6 +81,14 @@ struct stream_copies {
     bool stale = false;                            // more went since than the margin covers
 };
 
+// A replacement whose answer was lost with the connection: the next list of flows says whether it was made.
+struct unsure_change {
+    explicit unsure_change(asio::io_context& io) : known(io) {}
+    std::vector<api::flow_replacement> items; // without keys
+    std::optional<bool> made;
+    asio::steady_timer known;
+};
+
 struct manager::state {
     explicit state(asio::io_context& io) : lock(io), legs{leg(io), leg(io)} {}
 
@@ -96,7 +104,8 @@ struct manager::state {
     std::vector<policy::step> why;
     bool installed = false;
     bool closing = false;
-    bool doubtful = false; // the data plane's word on a change was lost: it may have taken it
+    bool doubtful = false;                 // the data plane's word on a change was lost: it may have taken it
+    std::shared_ptr<unsure_change> unsure; // likewise: somebody waits to know
     std::optional<std::chrono::steady_clock::time_point> lost; // flows are gone and could not be put in again yet
     media_terms now;                                           // in force; before the first answer, as opened
     std::optional<media_terms> proposed;                       // what a later offer took beside
