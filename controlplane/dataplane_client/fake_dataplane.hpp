@@ -386,6 +386,8 @@ private:
     // A key comes into a side: new, or with its streams.
     void begin(api::flow_id id, const key_bytes& key, bool goes_on) {
         if (!goes_on && spent_.contains(key))
+            timeline_.add(fmt::format("repeat {}:{}", id >> 16, id & 0xffff));
+        if (!goes_on && spent_.contains(key))
             repeats_.push_back(fmt::format("flow {}:{} begins again under a used key", id >> 16, id & 0xffff));
     }
 

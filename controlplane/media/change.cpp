@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <utility>
 
 #include "controlplane/media/state.hpp"
 #include "controlplane/protocol/spawn.hpp"
@@ -121,6 +122,8 @@ asio::awaitable<void> manager::undo(draft& d) {
         if (!undone && !gone(*m))
             end_by_itself(m, "a refused change could not be undone: " + undone.error().text);
     }
+    if (!std::exchange(m->opening, {}).empty())
+        save(*m);
     for (std::size_t i = 0; i < 2; ++i) {
         const bool stays = d.want.legs[i].is_unit() && d.want.legs[i].same_secondary(d.before.legs[i]);
         if (d.told[i] == draft::word::opened && !stays)
@@ -161,6 +164,7 @@ asio::awaitable<result<void>> manager::tell_units(draft& d) {
     for (std::size_t i = 0; i < 2; ++i)
         if (begins[i])
             d.seeds[i].epoch = next_epoch(d.m->legs[i]);
+    note_opening(d, begins);
     auto done = co_await first_seeds(d.m, d.want, d.seeds, begins);
     for (std::size_t i = 0; i < 2 && done && !gone(*d.m); ++i)
         if (begins[i]) {
@@ -172,6 +176,15 @@ asio::awaitable<result<void>> manager::tell_units(draft& d) {
     if (gone(*d.m))
         co_return over(d.m->id);
     co_return done;
+}
+
+// Killed between here and the end of the change, the next run knows which secondaries belong to nothing.
+void manager::note_opening(const draft& d, std::array<bool, 2> begins) {
+    for (std::size_t i = 0; i < 2; ++i)
+        if (begins[i] && !d.want.legs[i].same_secondary(d.before.legs[i]))
+            d.m->opening.emplace_back(d.want.legs[i].tsid, d.want.legs[i].told(d.m->id));
+    if (!d.m->opening.empty())
+        save(*d.m);
 }
 
 asio::awaitable<result<void>> manager::tell_move(draft& d, std::size_t i, bool& lost) {

@@ -7,6 +7,7 @@
 #include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
+#include <atomic>
 #include <functional>
 #include <gtest/gtest.h>
 #include <map>
@@ -71,6 +72,11 @@ struct fake_directory final : session::directory {
         if (asked.is(protocol::exchange::seed) || asked.is(protocol::exchange::media_open))
             sources.push_back(asked.get<tlv::key_source>().value_or(0));
         using how = dataplane_client::fault_plan::how;
+        if (dead) { // who asks was killed
+            asio::steady_timer wait(io, timeout);
+            co_await wait.async_wait(asio::use_awaitable);
+            co_return tl::unexpected(session::request_error::timeout);
+        }
         std::optional<how> fault;
         if (faults != nullptr)
             fault = faults->next(fmt::format("{} {}", protocol::name_of(asked.what()), info ? info->unit : "?"));
@@ -177,6 +183,7 @@ struct fake_directory final : session::directory {
     std::map<std::string, session::session_info> units;
     std::set<protocol::exchange> refusing, throwing;
     bool silent = false, lost_media = false;
+    std::atomic<bool> dead = false;
     std::chrono::milliseconds delay{0};
     std::set<protocol::exchange> mute;            // no answer to these
     std::vector<std::vector<std::uint8_t>> seeds; // all that were sent
@@ -191,16 +198,22 @@ struct fake_directory final : session::directory {
 };
 
 struct fake_journal final : journal {
-    void put(const media_row& row) override { rows[row.id] = row; }
+    void put(const media_row& row) override {
+        if (!dead)
+            rows[row.id] = row;
+    }
     void erase(media_id id) override { rows.erase(id); }
     void each(const taker& give) override {
         for (const auto& [id, row] : rows)
             give(row);
     }
     void record(const media_record& ended) override {
+        if (dead)
+            return;
         rows.erase(ended.id);
         records.push_back(ended);
     }
+    std::atomic<bool> dead = false; // who writes was killed
     void set_generation(std::uint64_t value) override { known = value; }
     std::uint64_t generation() override { return known; }
     std::map<media_id, media_row> rows;

@@ -21,6 +21,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,7 @@ namespace tandem::media {
 struct settings {
     std::uint16_t first_port = 20000, last_port = 40000;
     std::string access = "access", core = "core"; // logical address names
+    std::string gateway;                          // its name, unlike other gateways': part of its media's ids
     std::chrono::seconds timeout{60};
     std::chrono::seconds hold_timeout{3600};      // while both directions are on hold
     std::chrono::milliseconds quarantine{5000};   // of released ports
@@ -154,6 +156,7 @@ private:
     // False where the media ended meanwhile.
     asio::awaitable<bool> decide_call(media_ptr m, const media_terms& of, policy::question call);
     // manager.cpp
+    [[nodiscard]] media_id new_id();
     asio::awaitable<result<void>> wait_ready();
     [[nodiscard]] bool gone(const state& m) const noexcept; // what awaited over it gives up
     void learn(state& m, const media_request& request);
@@ -172,6 +175,7 @@ private:
     asio::awaitable<void> undo(draft& d);
     [[nodiscard]] static bool reversible(const media_terms& before, const media_terms& now);
     asio::awaitable<result<void>> tell_units(draft& d);
+    void note_opening(const draft& d, std::array<bool, 2> begins);
     asio::awaitable<result<void>> tell_move(draft& d, std::size_t i, bool& lost);
     asio::awaitable<void> tell_again(media_ptr m, std::size_t i);
     // install.cpp: from nothing
@@ -217,7 +221,7 @@ private:
     bool fill(state& m, protocol::secret& seed);
     bool own_seeds(state& m, epoch_seeds& to);
     bool combine(state& m, epoch_seeds& to, const protocol::message& answer);
-    [[nodiscard]] static std::string fault_of(const state& m, leg& l, media_id told, std::uint32_t epoch,
+    [[nodiscard]] static std::string fault_of(const state& m, leg& l, std::uint32_t told, std::uint32_t epoch,
                                               const protocol::message& answer);
     void replace_seeds(const media_ptr& m, leg& l, const std::string& unit, std::uint32_t epoch,
                        const std::string& why);
@@ -240,7 +244,7 @@ private:
     asio::awaitable<result<void>> send_media_open(media_ptr m, media_terms& of, std::size_t i, const epoch_seeds& seeds,
                                                   bool* lost = nullptr);
     void close_secondary(const leg_terms& of, media_id id); // the answer is not waited for
-    asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
+    asio::awaitable<void> send_media_close(session::tsid unit, std::uint32_t number);
     void close_owed(session::tsid unit);
     // rekey.cpp: SEED
     asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);
@@ -301,9 +305,11 @@ private:
     std::shared_ptr<port_table> ports_;
     std::size_t reserved_flows_ = 0; // by all media
     // MEDIA_CLOSEs that no unit has answered yet; true: under way.
-    std::map<std::pair<session::tsid, media_id>, bool> owed_;
+    std::map<std::pair<session::tsid, std::uint32_t>, bool> owed_; // by session and number
     generator generator_;
-    media_id next_id_ = 1;
+    media_id gateway_part_ = 0;
+    std::uint32_t next_number_ = 1;
+    std::unordered_set<std::uint32_t> numbers_; // of all media
     asio::steady_timer sweep_timer_;
     std::uint64_t connect_era_ = 0;
     asio::steady_timer copy_timer_;

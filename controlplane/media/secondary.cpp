@@ -172,18 +172,18 @@ void manager::close_secondary(const leg_terms& of, media_id id) {
 
 // What was not answered is said again: when the unit's session comes up, and each sweep.
 void manager::close_owed(session::tsid unit) {
-    std::vector<media_id> ids; // an answer may come at once
+    std::vector<std::uint32_t> numbers; // an answer may come at once
     for (auto owed = owed_.lower_bound({unit, 0}); owed != owed_.end() && owed->first.first == unit; ++owed)
         if (!std::exchange(owed->second, true))
-            ids.push_back(owed->first.second);
-    for (const auto id : ids)
+            numbers.push_back(owed->first.second);
+    for (const auto id : numbers)
         protocol::spawn_contained(io_, "end of a secondary", send_media_close(unit, id), [this, unit, id] {
             if (const auto again = owed_.find({unit, id}); again != owed_.end())
                 again->second = false;
         });
 }
 
-asio::awaitable<void> manager::send_media_close(session::tsid unit, media_id id) {
+asio::awaitable<void> manager::send_media_close(session::tsid unit, std::uint32_t id) {
     auto request = protocol::message::request(protocol::exchange::media_close);
     request.add<tlv::media_id>(id);
     const auto answer = co_await sessions_.request(unit, std::move(request), options_.unit_timeout);

@@ -190,6 +190,7 @@ void manager::commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg
     }
     m->now = d.want;
     m->proposed.reset();
+    m->opening.clear();
     start_loops(m);
 }
 

@@ -38,56 +38,26 @@ void manager::start() {
 }
 
 void manager::restore(const media_row& row) {
-    const auto m = std::make_shared<state>(io_);
-    m->id = row.id;
-    m->call_id = row.call_id;
-    m->branch = row.branch;
-    m->index = row.index;
-    m->kind = row.kind;
-    m->caller = row.caller;
-    m->callee = row.callee;
-    m->caller_domain = row.caller_domain;
-    m->callee_domain = row.callee_domain;
-    m->level = row.level.seed_bytes != 0 ? row.level : levels_.by_name(row.level.name);
-    m->decided = row.installed; // one that was not answered yet is decided anew, its units asked again
-    m->decided_by = row.decided_by;
-    m->why = row.why;
-    m->now.clock_rate = row.clock_rate;
-    m->now.retransmissions = row.retransmissions;
-    m->now.forward = row.forward;
+    const auto m = std::make_shared<state>(io_, row);
+    if (row.level.seed_bytes == 0)
+        m->level = levels_.by_name(row.level.name);
+    m->decided = row.installed && !row.level.name.empty(); // else it is decided anew, its units asked again
+    static_cast<line_facts&>(m->now) = row;
     m->installed = row.installed;
-    m->opened = row.opened;
-    m->answered = row.answered;
     m->early = row.installed && !row.answered.was();
-    m->rekeys = row.rekeys;
-    m->rekey_failures = row.rekey_failures;
-    m->seeds_made = row.seeds_made;
-    m->seeds_from_units = row.seeds_from_units;
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->now.legs[i];
         const auto& r = row.legs[i];
-        l.kind = r.kind;
-        l.unit = r.unit;
-        l.tsid = r.tsid;
-        l.second = r.second;
-        l.interface = r.interface;
-        l.ipv6 = r.ipv6;
-        l.address_index = r.address_index;
+        static_cast<leg_facts&>(l) = r;
         l.port = ports_->mark(r.outer, r.port, r.unit);
-        l.local = {r.local_rtp, r.local_rtcp};
-        l.mux = r.mux;
-        l.unroutable = r.unroutable;
-        l.remote_rtp = r.remote_rtp;
-        l.remote_rtcp = r.remote_rtcp;
-        l.source = r.source;
-        l.hint = r.hint;
-        l.suite = r.suite;
         m->legs[i].epoch = m->legs[i].in_epoch = r.epoch;
-        m->legs[i].keyed = row.installed && l.suite != api::suite::clear;
+        m->legs[i].keyed = l.suite != api::suite::clear; // an answer may have been under way
         m->legs[i].last_progress = std::chrono::steady_clock::now();
     }
     m->plan = m->flows(m->now, options_);
     remember(m);
+    for (const auto& secondary : row.opening) // the change came to nothing
+        owed_[secondary] = false;
 }
 
 // Flows of known media are kept, the others removed; media whose flows are gone are put in again, those found half
