@@ -54,29 +54,18 @@ media::media_row media_of(std::uint32_t n, const std::string& call_id, bool answ
     for (auto& leg : row.legs) {
         leg.outer = asio::ip::make_address("192.0.2.1");
         leg.port = static_cast<std::uint16_t>(20000 + n % 40000);
-        leg.local_rtp = {leg.outer, leg.port};
-        leg.local_rtcp = {leg.outer, static_cast<std::uint16_t>(leg.port + 1)};
+        leg.local.rtp = {leg.outer, leg.port};
+        leg.local.rtcp = {leg.outer, static_cast<std::uint16_t>(leg.port + 1)};
         leg.remote_rtp = media::endpoint{asio::ip::make_address("198.51.100.77"), 30000};
     }
     return row;
 }
 
 media::media_record ended_of(const media::media_row& row) {
-    media::media_record ended;
-    ended.id = row.id;
-    ended.call_id = row.call_id;
-    ended.kind = row.kind;
-    ended.caller = row.caller;
-    ended.callee = row.callee;
-    ended.level = row.level.name;
-    ended.decided_by = row.decided_by;
-    ended.why = row.why;
+    media::media_record ended{row, {}, {}, {}};
     ended.cause = "hung up";
-    ended.opened = row.opened;
     ended.answered = row.opened;
     ended.ended = protocol::moment::now();
-    ended.seed_bytes = 16;
-    ended.interval_s = 60;
     ended.legs[0] = {"unit", "alice", "AEAD_AES_128_GCM", 9000, 1'548'000, 3, 0, 0};
     ended.legs[1] = {"core", "", "clear", 9000, 1'548'000, 0, 0, 0};
     return ended;

@@ -22,7 +22,7 @@ verb_result verbs::media_show(const json& args) const {
     const auto id = number_arg(args, "id");
     if (!id)
         return usage("name the media by its id, a number: see `tandemctl media list`");
-    const auto media = *id <= 0xffffffff ? rooms_.relay.info(static_cast<media::media_id>(*id)) : std::nullopt;
+    const auto media = rooms_.relay.info(*id);
     if (!media)
         return failed(fmt::format("there is no media {}: see `tandemctl media list`", *id));
     return to_json(*media);
@@ -30,9 +30,9 @@ verb_result verbs::media_show(const json& args) const {
 
 asio::awaitable<verb_result> verbs::media_rekey(json args) {
     const auto id = number_arg(args, "id");
-    if (!id || *id > 0xffffffff)
+    if (!id)
         co_return usage("name the media by its id, a number: see `tandemctl media list`");
-    const auto done = co_await rooms_.relay.rekey(static_cast<media::media_id>(*id));
+    const auto done = co_await rooms_.relay.rekey(*id);
     if (!done)
         co_return failed(done.error().text);
     json epochs = json::array();

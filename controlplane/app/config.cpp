@@ -202,6 +202,7 @@ config read_all(const reader& r, const toml::table& root) {
         r.fail("no version; the first line must be: version = 1");
     static_cast<void>(r.in_range(*version, "version", 1, 1));
     r.text(root, "instance", to.instance);
+    to.media.gateway = to.instance;
     if (to.instance.empty() || to.instance.size() > 32 || to.instance.find('/') != std::string::npos)
         r.fail(*root.get("instance"), "instance must be a name of 1 to 32 letters without /");
     r.text(root, "run_dir", to.run_dir);

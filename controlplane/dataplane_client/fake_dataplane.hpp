@@ -11,8 +11,10 @@
 #include <deque>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <poll.h>
 #include <set>
 #include <string>
@@ -51,6 +53,32 @@ struct timeline {
         const std::lock_guard guard(lock);
         return static_cast<std::size_t>(
             std::ranges::count_if(lines, [&](const auto& line) { return line.starts_with(start); }));
+    }
+};
+
+// Counts the points at which somebody waits for an answer of these fakes, and makes one of them fail.
+struct fault_plan {
+    // refused; lost before it was done; done, but its answer lost; an error inside; answered, but `meanwhile` ran
+    // before.
+    enum class how { refuse, lose, do_and_lose, error, meanwhile };
+    std::mutex lock;
+    std::vector<std::string> points; // that came by since begin()
+    std::optional<std::pair<std::size_t, how>> at;
+    std::function<void()> meanwhile;
+
+    void begin(std::optional<std::pair<std::size_t, how>> where) {
+        const std::lock_guard guard(lock);
+        points.clear();
+        at = where;
+    }
+    std::optional<how> next(std::string what) {
+        const std::lock_guard guard(lock);
+        points.push_back(std::move(what));
+        return at && points.size() == at->first + 1 ? std::optional(at->second) : std::nullopt;
+    }
+    std::vector<std::string> all() {
+        const std::lock_guard guard(lock);
+        return points;
     }
 };
 
@@ -185,6 +213,7 @@ public:
     std::set<api::message_type> mute;   // these are done, and not answered
     std::vector<api::health_entry> health{{api::health_kind::worker, api::health_state::ok, 0, 0, "worker 0"},
                                           {api::health_kind::port, api::health_state::ok, 0, 0, "acc0"}};
+    fault_plan* faults = nullptr; // of requests that change something; a lost answer loses the connection
     std::string base, stats_path;
 
 private:
@@ -211,7 +240,13 @@ private:
                 peer_ = -1;
                 continue;
             }
-            const auto reply = answer({buffer.data(), static_cast<std::size_t>(length)});
+            bool lost = false;
+            const auto reply = answer({buffer.data(), static_cast<std::size_t>(length)}, lost);
+            if (lost) {
+                ::close(peer_);
+                peer_ = -1;
+                continue;
+            }
             if (!reply.empty())
                 (void)!::send(peer_, reply.data(), reply.size(), MSG_NOSIGNAL);
         }
@@ -229,11 +264,26 @@ private:
         to.insert(to.end(), bytes, bytes + sizeof(item));
     }
 
-    std::vector<std::uint8_t> answer(std::span<const std::uint8_t> request) {
+    static bool changes(api::message_type type) {
+        return type != api::message_type::hello && type != api::message_type::flow_list &&
+               type != api::message_type::port_list && type != api::message_type::stream_list &&
+               type != api::message_type::health;
+    }
+
+    std::vector<std::uint8_t> answer(std::span<const std::uint8_t> request, bool& lost) {
         api::contract_header header;
         std::memcpy(&header, request.data(), sizeof(header));
         if (ignore.contains(header.type))
             return {};
+        std::optional<fault_plan::how> fault;
+        if (faults != nullptr && changes(header.type))
+            fault = faults->next(fmt::format("data plane {}", static_cast<unsigned>(header.type)));
+        lost = fault == fault_plan::how::lose || fault == fault_plan::how::do_and_lose;
+        if (fault == fault_plan::how::lose)
+            return {};
+        if (fault == fault_plan::how::meanwhile)
+            faults->meanwhile();
+        const bool refuses = fault == fault_plan::how::refuse && refuse.insert(header.type).second;
         std::vector<std::uint8_t> body;
         std::string what;
         const std::lock_guard guard(lock);
@@ -259,6 +309,8 @@ private:
                 item(header.type, request, n, body, what);
         if (!what.empty())
             timeline_.add(what);
+        if (refuses)
+            refuse.erase(header.type);
         if (mute.contains(header.type))
             return {};
         std::vector<std::uint8_t> reply;
@@ -357,6 +409,8 @@ private:
     }
     // A key comes into a side: new, or with its streams.
     void begin(api::flow_id id, const key_bytes& key, bool goes_on) {
+        if (!goes_on && spent_.contains(key))
+            timeline_.add(fmt::format("repeat {}:{}", id >> 16, id & 0xffff));
         if (!goes_on && spent_.contains(key))
             repeats_.push_back(fmt::format("flow {}:{} begins again under a used key", id >> 16, id & 0xffff));
     }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <utility>
 
 #include "controlplane/media/state.hpp"
 #include "controlplane/protocol/spawn.hpp"
@@ -33,6 +34,20 @@ asio::awaitable<result<void>> manager::apply_all(const std::vector<media_ptr>& a
     for (std::size_t n = 0; n < all.size(); ++n)
         drafts.emplace_back(all[n], std::move(want[n])).signalled = true;
     result<void> done;
+    try {
+        done = co_await make_all(drafts);
+    } catch (const std::exception& fault) {
+        spdlog::error("a change of media ended by an error inside: {}", fault.what());
+        done = fail("an error inside: see the log");
+    }
+    if (!done)
+        for (auto& d : drafts)
+            co_await undo(d);
+    co_return done;
+}
+
+asio::awaitable<result<void>> manager::make_all(std::vector<draft>& drafts) {
+    result<void> done;
     for (auto& d : drafts)
         if (done)
             done = co_await prepare(d);
@@ -40,9 +55,6 @@ asio::awaitable<result<void>> manager::apply_all(const std::vector<media_ptr>& a
         for (auto& d : drafts)
             if (done && d.installs == installs)
                 done = co_await make(d);
-    if (!done)
-        for (auto& d : drafts)
-            co_await undo(d);
     co_return done;
 }
 
@@ -92,8 +104,12 @@ asio::awaitable<result<void>> manager::make(draft& d) {
 // Another media of the same answer, or another step of this one, was refused.
 asio::awaitable<void> manager::undo(draft& d) {
     const auto& m = d.m;
-    if (gone(*m))
+    if (gone(*m)) {
+        for (std::size_t i = 0; i < 2; ++i) // its end knew of those in force alone
+            if (d.told[i] == draft::word::opened && !stopped_ && !d.want.legs[i].same_secondary(m->now.legs[i]))
+                close_secondary(d.want.legs[i], m->id);
         co_return;
+    }
     if (d.made && d.installs) {
         if (m->installed)
             co_await uninstall(m);
@@ -106,6 +122,8 @@ asio::awaitable<void> manager::undo(draft& d) {
         if (!undone && !gone(*m))
             end_by_itself(m, "a refused change could not be undone: " + undone.error().text);
     }
+    if (!std::exchange(m->opening, {}).empty())
+        save(*m);
     for (std::size_t i = 0; i < 2; ++i) {
         const bool stays = d.want.legs[i].is_unit() && d.want.legs[i].same_secondary(d.before.legs[i]);
         if (d.told[i] == draft::word::opened && !stays)
@@ -146,6 +164,7 @@ asio::awaitable<result<void>> manager::tell_units(draft& d) {
     for (std::size_t i = 0; i < 2; ++i)
         if (begins[i])
             d.seeds[i].epoch = next_epoch(d.m->legs[i]);
+    note_opening(d, begins);
     auto done = co_await first_seeds(d.m, d.want, d.seeds, begins);
     for (std::size_t i = 0; i < 2 && done && !gone(*d.m); ++i)
         if (begins[i]) {
@@ -157,6 +176,15 @@ asio::awaitable<result<void>> manager::tell_units(draft& d) {
     if (gone(*d.m))
         co_return over(d.m->id);
     co_return done;
+}
+
+// Killed between here and the end of the change, the next run knows which secondaries belong to nothing.
+void manager::note_opening(const draft& d, std::array<bool, 2> begins) {
+    for (std::size_t i = 0; i < 2; ++i)
+        if (begins[i] && !d.want.legs[i].same_secondary(d.before.legs[i]))
+            d.m->opening.emplace_back(d.want.legs[i].tsid, d.want.legs[i].told(d.m->id));
+    if (!d.m->opening.empty())
+        save(*d.m);
 }
 
 asio::awaitable<result<void>> manager::tell_move(draft& d, std::size_t i, bool& lost) {

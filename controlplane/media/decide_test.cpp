@@ -34,17 +34,17 @@ TEST_F(decide_test, Rim23_ContactsOfTheUnitDecideAtTheAnswer) {
     const auto request = named(call(unit_leg("alice"), core_leg()));
     const auto opened = now->wait(now->relay.open(request));
     ASSERT_TRUE(opened);
-    EXPECT_EQ(now->relay.info(opened->id)->level, "test") << "what the offer alone gives";
+    EXPECT_EQ(now->relay.info(opened->id)->level.name, "test") << "what the offer alone gives";
     ASSERT_TRUE(now->until([&] { return log.count("contact alice") == 1; })) << "asked while the phone rings";
     ASSERT_TRUE(now->update(opened->id, request));
     const auto info = *now->relay.info(opened->id);
-    EXPECT_EQ(info.level, "high");
+    EXPECT_EQ(info.level.name, "high");
     EXPECT_EQ(info.decided_by, "contacts of alice");
     ASSERT_EQ(info.why.size(), 1u);
     EXPECT_EQ(info.why[0].text, "bob: colleagues");
-    EXPECT_EQ(info.seed_bytes, 32u);
-    EXPECT_EQ(info.interval_s, 5);
-    EXPECT_EQ(info.path, policy::path_choice::wlan);
+    EXPECT_EQ(info.level.seed_length(), 32u);
+    EXPECT_EQ(info.interval_s(), 5);
+    EXPECT_EQ(info.level.path, policy::path_choice::wlan);
     EXPECT_EQ(info.legs[0].suite, "AEAD_AES_256_GCM");
     EXPECT_EQ(units.seeds.at(0).size(), 32u);
     const auto& open = units.opens.at(0);
@@ -57,11 +57,11 @@ TEST_F(decide_test, Rim23_ContactsOfTheUnitDecideAtTheAnswer) {
     EXPECT_EQ(levels.asked.size(), 1u) << "counted once";
     now->wait(now->relay.close(opened->id, "bye"));
     const auto& record = store.records.at(0);
-    EXPECT_EQ(record.level, "high");
+    EXPECT_EQ(record.level.name, "high");
     EXPECT_EQ(record.decided_by, "contacts of alice");
     EXPECT_EQ(record.why, info.why);
-    EXPECT_EQ(record.seed_bytes, 32u);
-    EXPECT_EQ(record.interval_s, 5);
+    EXPECT_EQ(record.level.seed_length(), 32u);
+    EXPECT_EQ(record.interval_s(), 5);
 }
 
 TEST_F(decide_test, Rim20_BothUnitsAreAskedAboutEachOther) {
@@ -96,7 +96,7 @@ TEST_F(decide_test, Rim16_WishAndDialledGoIntoTheQuestion) {
     request.wish = "high";
     request.dialled = "*77+46701234567";
     const auto opened = now->wait(now->relay.open(request));
-    EXPECT_EQ(now->relay.info(opened->id)->level, "high") << "already at the offer";
+    EXPECT_EQ(now->relay.info(opened->id)->level.name, "high") << "already at the offer";
     ASSERT_TRUE(now->update(opened->id, request));
     const auto& asked = levels.asked.at(0);
     EXPECT_EQ(asked.wish, "high");
@@ -119,7 +119,7 @@ TEST_F(decide_test, Rim23_OfferIsAnsweredAtOnceAndASilentUnitGivesNoAdvice) {
     const auto answered = std::chrono::steady_clock::now() - start;
     EXPECT_LT(offered, answered) << "the offer does not wait for the unit, the answer does";
     EXPECT_GE(answered, 290ms);
-    EXPECT_EQ(now->relay.info(opened->id)->level, "test");
+    EXPECT_EQ(now->relay.info(opened->id)->level.name, "test");
     EXPECT_EQ(now->relay.count().contacts_asked, 1u);
     EXPECT_EQ(now->relay.count().contacts_answered, 0u);
 }
@@ -130,7 +130,7 @@ TEST_F(decide_test, Rim23_UnitThatRefusesContactCostsNothing) {
     units.refusing.insert(exchange::contact);
     const auto id = set_up(call(unit_leg("alice"), core_leg()));
     ASSERT_NE(id, 0u) << last_error;
-    EXPECT_EQ(now->relay.info(id)->level, "test");
+    EXPECT_EQ(now->relay.info(id)->level.name, "test");
 }
 
 TEST_F(decide_test, Rim15_RunningCallKeepsItsValuesOverReloadRestartAndReinstall) {
@@ -139,11 +139,11 @@ TEST_F(decide_test, Rim15_RunningCallKeepsItsValuesOverReloadRestartAndReinstall
     levels.level = {"test", api::suite::aes_cm_128_hmac_sha1_80, 32, 5s, 1s}; // reloaded
     const auto fresh = set_up(call(unit_leg("alice"), core_leg(), "new"));
     const auto check = [&] {
-        EXPECT_EQ(now->relay.info(id)->seed_bytes, 16u);
-        EXPECT_EQ(now->relay.info(id)->interval_s, 0.3);
+        EXPECT_EQ(now->relay.info(id)->level.seed_bytes, 16u);
+        EXPECT_EQ(now->relay.info(id)->interval_s(), 0.3);
         EXPECT_EQ(now->relay.info(id)->legs[0].suite, "AEAD_AES_128_GCM");
-        EXPECT_EQ(now->relay.info(fresh)->seed_bytes, 32u);
-        EXPECT_EQ(now->relay.info(fresh)->interval_s, 5);
+        EXPECT_EQ(now->relay.info(fresh)->level.seed_bytes, 32u);
+        EXPECT_EQ(now->relay.info(fresh)->interval_s(), 5);
         EXPECT_EQ(now->relay.info(fresh)->legs[0].suite, "AES_CM_128_HMAC_SHA1_80");
     };
     check();
@@ -169,8 +169,8 @@ TEST_F(decide_test, Rim15_RowOfAnEarlierProgramGetsTheLevelOfItsName) {
     store.rows.at(id).level = name_alone;
     levels.level = levels.others.at("high");
     restart();
-    EXPECT_EQ(now->relay.info(id)->interval_s, 5);
-    EXPECT_EQ(now->relay.info(id)->seed_bytes, 32u);
+    EXPECT_EQ(now->relay.info(id)->interval_s(), 5);
+    EXPECT_EQ(now->relay.info(id)->level.seed_bytes, 32u);
 }
 
 TEST_F(decide_test, Rim15_HoldAndMoveDecideNothingAnew) {
@@ -181,7 +181,7 @@ TEST_F(decide_test, Rim15_HoldAndMoveDecideNothingAnew) {
     request.wish = "test";
     request.legs[1].remote_rtp = at("198.51.100.78", 7200);
     ASSERT_TRUE(now->update(id, request));
-    EXPECT_EQ(now->relay.info(id)->level, "high");
+    EXPECT_EQ(now->relay.info(id)->level.name, "high");
     EXPECT_EQ(levels.asked.size(), 1u);
     EXPECT_EQ(log.count("contact"), 1u);
 }
@@ -195,7 +195,7 @@ TEST_F(decide_test, Rim15_VideoThatJoinsGetsTheCallsLevel) {
     request.kind = "video";
     const auto video = set_up(request);
     ASSERT_TRUE(audio != 0 && video != 0 && audio != video) << last_error;
-    EXPECT_EQ(now->relay.info(video)->level, "high");
+    EXPECT_EQ(now->relay.info(video)->level.name, "high");
     EXPECT_EQ(now->relay.info(video)->decided_by, "contacts of alice");
     EXPECT_EQ(log.count("contact"), 1u) << "one question a call";
     EXPECT_EQ(levels.asked.size(), 1u);
@@ -216,10 +216,10 @@ TEST_F(decide_test, CallWithoutAUnitIsNotDecided) {
     ASSERT_NE(id, 0u) << last_error;
     EXPECT_TRUE(levels.asked.empty());
     EXPECT_EQ(log.count("contact"), 0u);
-    EXPECT_EQ(now->relay.info(id)->level, "");
+    EXPECT_EQ(now->relay.info(id)->level.name, "");
     EXPECT_EQ(now->relay.info(id)->decided_by, "");
     now->wait(now->relay.close(id, "bye"));
-    EXPECT_EQ(store.records.at(0).level, "");
+    EXPECT_EQ(store.records.at(0).level.name, "");
 }
 
 TEST_F(decide_test, ReportsOfTheEndsBecomeJitterInTime) {

@@ -7,6 +7,7 @@
 #include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
+#include <atomic>
 #include <functional>
 #include <gtest/gtest.h>
 #include <map>
@@ -70,7 +71,18 @@ struct fake_directory final : session::directory {
             contacts.push_back(asked.copy());
         if (asked.is(protocol::exchange::seed) || asked.is(protocol::exchange::media_open))
             sources.push_back(asked.get<tlv::key_source>().value_or(0));
-        if (throwing.contains(asked.what()))
+        using how = dataplane_client::fault_plan::how;
+        if (dead) { // who asks was killed
+            asio::steady_timer wait(io, timeout);
+            co_await wait.async_wait(asio::use_awaitable);
+            co_return tl::unexpected(session::request_error::timeout);
+        }
+        std::optional<how> fault;
+        if (faults != nullptr)
+            fault = faults->next(fmt::format("{} {}", protocol::name_of(asked.what()), info ? info->unit : "?"));
+        if (fault == how::meanwhile)
+            faults->meanwhile();
+        if (throwing.contains(asked.what()) || fault == how::error)
             throw std::runtime_error("thrown by a test");
         if (!info || !info->up)
             co_return tl::unexpected(session::request_error::not_up);
@@ -78,12 +90,20 @@ struct fake_directory final : session::directory {
             asio::steady_timer wait(io, delay);
             co_await wait.async_wait(asio::use_awaitable);
         }
-        if (silent || mute.contains(asked.what())) {
+        if (fault == how::refuse && asked.is(protocol::exchange::media_close))
+            (void)take(info->unit, asked); // it says that it has none
+        if (fault == how::refuse)
+            co_return tl::unexpected(session::request_error::refused);
+        if (fault == how::do_and_lose)
+            (void)take(info->unit, asked);
+        if (silent || mute.contains(asked.what()) || fault == how::lose || fault == how::do_and_lose) {
             asio::steady_timer wait(io, timeout);
             co_await wait.async_wait(asio::use_awaitable);
             co_return tl::unexpected(session::request_error::timeout);
         }
         if (refusing.contains(asked.what()) || (lost_media && asked.get<tlv::goes_on>()))
+            co_return tl::unexpected(session::request_error::refused);
+        if (!take(info->unit, asked))
             co_return tl::unexpected(session::request_error::refused);
         auto answer = asked.response(protocol::status::ok);
         if (const auto media = asked.get<tlv::media_id>())
@@ -98,6 +118,32 @@ struct fake_directory final : session::directory {
             for (const auto& seed : make(info->unit, asked))
                 answer.add<tlv::seed>(seed);
         co_return answer;
+    }
+    // What the unit has of its secondaries after this; false: it cannot (tools/agent/media_control.cpp).
+    bool take(const std::string& unit, const protocol::message& asked) {
+        using protocol::tlv;
+        const auto media = asked.get<tlv::media_id>();
+        const std::pair key{unit, media.value_or(0)};
+        if (asked.is(protocol::exchange::media_close))
+            held.erase(key);
+        if (!asked.is(protocol::exchange::media_open) && !asked.is(protocol::exchange::seed))
+            return true;
+        const auto epoch = *asked.get<tlv::epoch>();
+        if (asked.is(protocol::exchange::seed)) {
+            if (!held.contains(key))
+                return false;
+            held[key].epoch = std::max(held[key].epoch, epoch);
+            return true;
+        }
+        if (asked.get<tlv::goes_on>() && !held.contains(key))
+            return false;
+        auto& to = held[key];
+        if (!asked.get<tlv::goes_on>())
+            to.epoch = epoch;
+        to.phone = *asked.get<tlv::phone_media>();
+        to.gateway = *asked.get<tlv::gateway_media>();
+        to.suite = *asked.get<tlv::suite>();
+        return true;
     }
     void advise(protocol::message& answer, const std::string& unit) {
         using protocol::tlv;
@@ -124,11 +170,20 @@ struct fake_directory final : session::directory {
         return seeds_made;
     }
 
+    struct secondary {
+        std::uint32_t epoch = 0;
+        std::uint16_t suite = 0;
+        protocol::endpoint phone{}, gateway{};
+    };
+
     asio::io_context& io;
     dataplane_client::timeline& log;
+    dataplane_client::fault_plan* faults = nullptr;
+    std::map<std::pair<std::string, std::uint32_t>, secondary> held; // by unit and media as told
     std::map<std::string, session::session_info> units;
     std::set<protocol::exchange> refusing, throwing;
     bool silent = false, lost_media = false;
+    std::atomic<bool> dead = false;
     std::chrono::milliseconds delay{0};
     std::set<protocol::exchange> mute;            // no answer to these
     std::vector<std::vector<std::uint8_t>> seeds; // all that were sent
@@ -143,16 +198,22 @@ struct fake_directory final : session::directory {
 };
 
 struct fake_journal final : journal {
-    void put(const media_row& row) override { rows[row.id] = row; }
+    void put(const media_row& row) override {
+        if (!dead)
+            rows[row.id] = row;
+    }
     void erase(media_id id) override { rows.erase(id); }
     void each(const taker& give) override {
         for (const auto& [id, row] : rows)
             give(row);
     }
     void record(const media_record& ended) override {
+        if (dead)
+            return;
         rows.erase(ended.id);
         records.push_back(ended);
     }
+    std::atomic<bool> dead = false; // who writes was killed
     void set_generation(std::uint64_t value) override { known = value; }
     std::uint64_t generation() override { return known; }
     std::map<media_id, media_row> rows;

@@ -62,26 +62,14 @@ std::string_view name_of(api::source_rule rule) noexcept {
 }
 
 // What a live media and its record say alike.
-template <class Out, class State>
-void describe_call(Out& out, const State& m) {
-    out.id = m.id;
-    out.call_id = m.call_id;
-    out.index = m.index;
-    out.kind = m.kind;
-    out.caller = m.caller;
-    out.callee = m.callee;
-    if (m.now.has_unit()) {
-        out.level = m.level.name;
-        out.decided_by = m.decided_by;
-        out.why = m.why;
-        out.seed_bytes = m.level.seed_length();
-        out.keys = m.level.keys;
-        out.interval_s = std::chrono::duration<double>(m.level.rekey).count();
-    }
-    out.seeds_made = m.seeds_made;
-    out.seeds_from_units = m.seeds_from_units;
-    out.rekeys = m.rekeys;
-    out.rekey_failures = m.rekey_failures;
+facts told(const facts& known, bool has_unit) {
+    auto out = known;
+    if (has_unit)
+        return out;
+    out.level = facts().level;
+    out.decided_by.clear();
+    out.why.clear();
+    return out;
 }
 
 } // namespace
@@ -125,9 +113,7 @@ direction_stats manager::received(const state& m, std::size_t i) const {
 
 media_info manager::describe(const state& m) const {
     media_info out;
-    describe_call(out, m);
-    if (m.now.has_unit())
-        out.path = m.level.path;
+    static_cast<facts&>(out) = told(m, m.now.has_unit());
     out.active = m.installed && !m.early;
     const auto& since = out.active ? m.answered : m.opened;
     out.seconds = std::chrono::duration<double>(protocol::between(since, protocol::moment::now())).count();
@@ -174,64 +160,20 @@ std::vector<media_info> manager::all() const {
 }
 
 media_row manager::to_row(const state& m) const {
-    media_row row;
-    row.id = m.id;
-    row.call_id = m.call_id;
-    row.branch = m.branch;
-    row.index = m.index;
-    row.kind = m.kind;
-    row.caller = m.caller;
-    row.callee = m.callee;
-    row.caller_domain = m.caller_domain;
-    row.callee_domain = m.callee_domain;
-    row.level = m.level;
-    row.decided_by = m.decided_by;
-    row.why = m.why;
-    row.clock_rate = m.now.clock_rate;
-    row.retransmissions = m.now.retransmissions;
-    row.forward = m.now.forward;
-    row.installed = m.installed;
-    row.opened = m.opened;
-    row.answered = m.answered;
-    row.rekeys = m.rekeys;
-    row.rekey_failures = m.rekey_failures;
-    row.seeds_made = m.seeds_made;
-    row.seeds_from_units = m.seeds_from_units;
+    media_row row{m, m.now, m.installed, {}, m.opening};
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.now.legs[i];
-        auto& r = row.legs[i];
-        r.kind = l.kind;
-        r.unit = l.unit;
-        r.tsid = l.tsid;
-        r.second = l.second;
-        r.interface = l.interface;
-        r.address_index = l.address_index;
+        row.legs[i] = {l, {}, 0, m.legs[i].epoch};
         if (l.port) {
-            r.outer = l.port->address;
-            r.port = l.port->port;
+            row.legs[i].outer = l.port->address;
+            row.legs[i].port = l.port->port;
         }
-        r.local_rtp = l.local.rtp;
-        r.local_rtcp = l.local.rtcp;
-        r.ipv6 = l.ipv6;
-        r.mux = l.mux;
-        r.unroutable = l.unroutable;
-        r.remote_rtp = l.remote_rtp;
-        r.remote_rtcp = l.remote_rtcp;
-        r.source = l.source;
-        r.hint = l.hint;
-        r.suite = l.suite;
-        r.epoch = m.legs[i].epoch;
     }
     return row;
 }
 
 media_record manager::to_record(const state& m, const std::string& cause) const {
-    media_record out;
-    describe_call(out, m);
-    out.cause = cause;
-    out.opened = m.opened;
-    out.answered = m.answered;
-    out.ended = protocol::moment::now();
+    media_record out{told(m, m.now.has_unit()), cause, protocol::moment::now(), {}};
     for (std::size_t i = 0; i < 2; ++i) {
         const auto& l = m.legs[i];
         auto& to = out.legs[i];

@@ -10,65 +10,28 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/media/facts.hpp"
 #include "controlplane/media/relay.hpp"
-#include "controlplane/protocol/moment.hpp"
 
 namespace tandem::media {
 
-struct leg_row {
-    leg_kind kind{};
-    std::string unit;
-    std::uint64_t tsid = 0; // unit legs
-    bool second = false;    // likewise: of the media's two secondaries to one unit
-    std::string interface;
-    std::uint32_t address_index = 0;
+struct leg_row : leg_facts {
     asio::ip::address outer; // our address
     std::uint16_t port = 0;
-    endpoint local_rtp, local_rtcp; // as in the SDP
-    bool ipv6 = false;
-    bool mux = false; // in the SDP
-    bool unroutable = false;
-    std::optional<endpoint> remote_rtp, remote_rtcp;
-    source_wish source{.how = learning::once}; // core legs
-    std::optional<endpoint> hint;              // unit legs: outer address of MEDIA_OPEN's answer
-    api::suite suite = api::suite::clear;
     std::uint32_t epoch = 0;
 };
 
-struct media_row {
-    media_id id = 0;
-    std::string call_id;
-    std::uint32_t branch = 0;
-    std::uint32_t index = 0;
-    std::string kind, caller, callee;
-    std::string caller_domain, callee_domain;
-    policy::level level; // with its values: a running call keeps those with which it began
-    std::string decided_by;
-    std::vector<policy::step> why;
-    std::uint32_t clock_rate = 8000;
-    std::array<std::uint8_t, 3> retransmissions{};
-    std::array<bool, 2> forward{true, true};
+struct media_row : facts, line_facts {
     bool installed = false;
-    protocol::moment opened, answered; // answered: `was()` where it was
-    std::uint32_t rekeys = 0, rekey_failures = 0;
-    std::uint32_t seeds_made = 0, seeds_from_units = 0;
     std::array<leg_row, 2> legs;
+    // Secondaries that a change under way opens beside those in force: TSID and number, as the unit knows them.
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> opening;
 };
 
-// One ended media.
-struct media_record {
-    media_id id = 0;
-    std::string call_id;
-    std::uint32_t index = 0;
-    std::string kind, caller, callee, level, cause;
-    std::string decided_by;
-    std::vector<policy::step> why;
-    std::size_t seed_bytes = 0; // in force at the end; 0 and empty where no leg is a unit's
-    policy::key_source keys{};
-    double interval_s = 0;
-    protocol::moment opened, answered, ended;
-    std::uint32_t rekeys = 0, rekey_failures = 0;
-    std::uint32_t seeds_made = 0, seeds_from_units = 0; // by the gateway's generator; by the units
+// One ended media. The level is that in force at the end, empty where no leg is a unit's.
+struct media_record : facts {
+    std::string cause;
+    protocol::moment ended;
     struct side {
         std::string kind, unit, suite;
         std::uint64_t packets = 0, bytes = 0, lost = 0, auth_failures = 0, replays = 0;

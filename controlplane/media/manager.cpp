@@ -10,6 +10,7 @@
 #include <sys/random.h>
 
 #include "controlplane/media/state.hpp"
+#include "controlplane/protocol/seed_keys.hpp"
 #include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
@@ -33,7 +34,19 @@ manager::manager(asio::io_context& io, settings options, dataplane_client::clien
       sweep_timer_(io), copy_timer_(io) {
     std::uint32_t start = 0;
     if (::getrandom(&start, sizeof(start), 0) == static_cast<ssize_t>(sizeof(start)))
-        next_id_ = (start & 0x7fffffff) | 1; // ids differ from run to run: they are bound into keys and show in logs
+        next_number_ = number_of(start) | 1; // they differ from run to run: they are bound into keys and show in logs
+    const auto name =
+        protocol::digest({reinterpret_cast<const std::uint8_t*>(options_.gateway.data()), options_.gateway.size()});
+    if (!options_.gateway.empty())
+        gateway_part_ = media_id{(name[0] << 16U | name[1] << 8U | name[2]) & 0x3fffffU} << media_number_bits;
+}
+
+// Unlike any that lives here, be it of an earlier run or taken over from another gateway: its units know the number.
+media_id manager::new_id() {
+    do
+        next_number_ = number_of(next_number_ + media_id{1});
+    while (next_number_ == 0 || numbers_.contains(next_number_));
+    return gateway_part_ | next_number_;
 }
 
 manager::~manager() = default;
@@ -85,6 +98,22 @@ void manager::note(const state& m) {
 
 namespace {
 
+facts facts_of(const media_request& request) {
+    facts out;
+    out.call_id = request.call_id;
+    out.branch = request.branch;
+    out.index = request.index;
+    out.kind = request.kind;
+    out.caller = request.caller;
+    out.callee = request.callee;
+    out.caller_domain = request.caller_domain;
+    out.callee_domain = request.callee_domain;
+    out.caller_unit = request.caller_unit;
+    out.callee_unit = request.callee_unit;
+    out.opened = protocol::moment::now();
+    return out;
+}
+
 media_locals locals(media_id id, const media_terms& of) {
     return {id, {of.legs[0].local, of.legs[1].local}};
 }
@@ -111,29 +140,16 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
         co_return refused(room.error());
 
     const auto m = std::make_shared<state>(io_);
-    m->call_id = request.call_id;
-    m->branch = request.branch;
-    m->index = request.index;
-    m->kind = request.kind;
-    m->caller = request.caller;
-    m->callee = request.callee;
-    m->caller_domain = request.caller_domain;
-    m->callee_domain = request.callee_domain;
-    m->caller_unit = request.caller_unit;
-    m->callee_unit = request.callee_unit;
+    static_cast<facts&>(*m) = facts_of(request);
     m->running = request.running;
     m->with_unit = std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; });
-    m->opened = protocol::moment::now();
     if (m->with_unit)
         take_decision(*m, levels_.explain(question_of(*m, request)));
     auto want = plan(*m, request);
     if (!want)
         co_return refused(want.error());
     m->now = std::move(*want);
-    while (media_.contains(next_id_) || next_id_ == 0)
-        next_id_ = (next_id_ + 1) & 0x7fffffff;
-    m->id = next_id_;
-    next_id_ = (next_id_ + 1) & 0x7fffffff;
+    m->id = new_id();
     remember(m);
     ++counters_.opened;
     save(*m);
@@ -235,16 +251,16 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
             m->legs[i].before = received(*m, i);
         m->installed = false; // its counters are kept; the flows' are gone
     }
+    for (std::size_t i = 0; i < 2; ++i) // before its row goes: killed between, the next run says it
+        if (m->now.legs[i].is_unit() && m->legs[i].keyed)
+            close_secondary(m->now.legs[i], id);
     co_await remove_flows(m->plan);
     ++counters_.ended;
     m->installed = was_installed;
     journal_.record(to_record(*m, cause));
     spdlog::info("media {} of call {} ended: {} ({} re-keys)", id, m->call_id, cause, m->rekeys);
-    for (std::size_t i = 0; i < 2; ++i) {
-        if (m->now.legs[i].is_unit() && m->legs[i].keyed)
-            close_secondary(m->now.legs[i], id);
-        m->now.legs[i].port.reset();
-    }
+    for (auto& terms : m->now.legs)
+        terms.port.reset();
     m->proposed.reset();
     forget(m);
 }
@@ -254,12 +270,15 @@ void manager::remember(const media_ptr& m) {
     m->reserved = flows_for(m->now.legs[0].kind, m->now.legs[1].kind);
     reserved_flows_ += m->reserved;
     media_.emplace(m->id, m);
+    numbers_.insert(number_of(m->id));
     calls_[m->call_id].push_back(m);
 }
 
 void manager::forget(const media_ptr& m) {
-    if (media_.erase(m->id) != 0)
+    if (media_.erase(m->id) != 0) {
         reserved_flows_ -= m->reserved;
+        numbers_.erase(number_of(m->id));
+    }
     const auto call = calls_.find(m->call_id);
     if (call != calls_.end() && std::erase(call->second, m) != 0 && call->second.empty())
         calls_.erase(call);

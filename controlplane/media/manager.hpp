@@ -21,6 +21,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,7 @@ namespace tandem::media {
 struct settings {
     std::uint16_t first_port = 20000, last_port = 40000;
     std::string access = "access", core = "core"; // logical address names
+    std::string gateway;                          // its name, unlike other gateways': part of its media's ids
     std::chrono::seconds timeout{60};
     std::chrono::seconds hold_timeout{3600};      // while both directions are on hold
     std::chrono::milliseconds quarantine{5000};   // of released ports
@@ -154,6 +156,7 @@ private:
     // False where the media ended meanwhile.
     asio::awaitable<bool> decide_call(media_ptr m, const media_terms& of, policy::question call);
     // manager.cpp
+    [[nodiscard]] media_id new_id();
     asio::awaitable<result<void>> wait_ready();
     [[nodiscard]] bool gone(const state& m) const noexcept; // what awaited over it gives up
     void learn(state& m, const media_request& request);
@@ -166,11 +169,13 @@ private:
     asio::awaitable<result<void>> decide_all(const std::vector<media_ptr>& all, std::vector<media_terms>& want,
                                              const std::vector<media_change>& changes);
     asio::awaitable<result<void>> apply_all(const std::vector<media_ptr>& all, std::vector<media_terms> want);
+    asio::awaitable<result<void>> make_all(std::vector<draft>& drafts);
     asio::awaitable<result<void>> prepare(draft& d);
     asio::awaitable<result<void>> make(draft& d);
     asio::awaitable<void> undo(draft& d);
     [[nodiscard]] static bool reversible(const media_terms& before, const media_terms& now);
     asio::awaitable<result<void>> tell_units(draft& d);
+    void note_opening(const draft& d, std::array<bool, 2> begins);
     asio::awaitable<result<void>> tell_move(draft& d, std::size_t i, bool& lost);
     asio::awaitable<void> tell_again(media_ptr m, std::size_t i);
     // install.cpp: from nothing
@@ -197,6 +202,7 @@ private:
     asio::awaitable<result<void>> replace(media_ptr m, const media_terms& want,
                                           const std::vector<api::flow_config>& plan, const replacement& how,
                                           const std::array<epoch_seeds, 2>& seeds);
+    asio::awaitable<bool> was_made(media_ptr m, const std::vector<api::flow_replacement>& items);
     asio::awaitable<void> remove_left(const flows_by_leg& before, const std::vector<api::flow_replacement>& items);
     void commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg_keys, 2>& keys);
     static void begin_core(leg& l, const leg_terms& is, const leg_keys& keys);
@@ -215,7 +221,7 @@ private:
     bool fill(state& m, protocol::secret& seed);
     bool own_seeds(state& m, epoch_seeds& to);
     bool combine(state& m, epoch_seeds& to, const protocol::message& answer);
-    [[nodiscard]] static std::string fault_of(const state& m, leg& l, media_id told, std::uint32_t epoch,
+    [[nodiscard]] static std::string fault_of(const state& m, leg& l, std::uint32_t told, std::uint32_t epoch,
                                               const protocol::message& answer);
     void replace_seeds(const media_ptr& m, leg& l, const std::string& unit, std::uint32_t epoch,
                        const std::string& why);
@@ -238,7 +244,8 @@ private:
     asio::awaitable<result<void>> send_media_open(media_ptr m, media_terms& of, std::size_t i, const epoch_seeds& seeds,
                                                   bool* lost = nullptr);
     void close_secondary(const leg_terms& of, media_id id); // the answer is not waited for
-    asio::awaitable<void> send_media_close(session::tsid unit, media_id id);
+    asio::awaitable<void> send_media_close(session::tsid unit, std::uint32_t number);
+    void close_owed(session::tsid unit);
     // rekey.cpp: SEED
     asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);
     asio::awaitable<result<void>> prepare_next(media_ptr m, std::size_t i);
@@ -255,12 +262,20 @@ private:
     // takeover.cpp: reconnect of the data plane, events, silence
     asio::awaitable<void> reconcile(bool flows_lost);
     using flows_of_media = std::map<media_id, std::vector<const api::flow_entry*>>;
-    bool adopt(const media_ptr& m, const std::vector<const api::flow_entry*>& found,
-               std::vector<api::flow_ref>& foreign, std::vector<api::epoch_ref>& ended);
+    struct tidying { // of flows that are taken over
+        std::vector<api::flow_ref> foreign;
+        std::vector<api::epoch_ref> ended;
+        std::vector<api::flow_update> corrected;
+    };
+    bool adopt(const media_ptr& m, const std::vector<const api::flow_entry*>& found, tidying& rest);
+    asio::awaitable<void> tidy(const tidying& rest, std::uint64_t era);
     static void learn(state& m, std::size_t from, const api::flow_entry& entry);
     asio::awaitable<void> reinstall(media_ptr m, std::string why);
     void number_addresses(media_terms& of) const;
     [[nodiscard]] static bool in_force(const state& m, std::size_t i, std::uint32_t epoch);
+    [[nodiscard]] static bool answers(state& m, const std::vector<const api::flow_entry*>& found);
+    [[nodiscard]] std::vector<api::flow_update> corrections(const state& m, std::vector<api::flow_config> have) const;
+    asio::awaitable<void> end_half_made(media_ptr m, const std::vector<api::flow_entry>& found, std::string why);
     void spawn_repair(const media_ptr& m, const std::vector<const api::flow_entry*>& found);
     asio::awaitable<void> repair(media_ptr m, std::vector<api::flow_entry> found);
     static void kick(leg& l); // its loop re-keys now
@@ -289,8 +304,12 @@ private:
     std::unordered_map<std::string, std::vector<media_ptr>> calls_; // by call id
     std::shared_ptr<port_table> ports_;
     std::size_t reserved_flows_ = 0; // by all media
+    // MEDIA_CLOSEs that no unit has answered yet; true: under way.
+    std::map<std::pair<session::tsid, std::uint32_t>, bool> owed_; // by session and number
     generator generator_;
-    media_id next_id_ = 1;
+    media_id gateway_part_ = 0;
+    std::uint32_t next_number_ = 1;
+    std::unordered_set<std::uint32_t> numbers_; // of all media
     asio::steady_timer sweep_timer_;
     std::uint64_t connect_era_ = 0;
     asio::steady_timer copy_timer_;

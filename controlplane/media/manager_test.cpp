@@ -15,8 +15,8 @@ using protocol::tlv;
 
 std::vector<std::uint8_t> derived(const std::vector<std::uint8_t>& seed, session::tsid id, media_id media,
                                   direction way, std::uint32_t epoch) {
-    const auto keys =
-        protocol::derive_keys(protocol::secret(seed), {id, media, way, epoch, api::suite::aead_aes_128_gcm});
+    const auto keys = protocol::derive_keys(
+        protocol::secret(seed), {id, static_cast<std::uint32_t>(media), way, epoch, api::suite::aead_aes_128_gcm});
     return {keys->view().begin(), keys->view().end()};
 }
 
@@ -364,6 +364,27 @@ TEST_F(media_test, EndedSessionEndsItsMediaLostOneDoesNot) {
     now->relay.session_down(units.units["alice"], true);
     ASSERT_TRUE(now->until([&] { return !now->ended.empty(); }));
     EXPECT_TRUE(dataplane.copy().empty());
+}
+
+TEST_F(media_test, IdsAreOneOverAllGatewaysAndTheirNumbersOverRestarts) {
+    std::set<media_id> ids;
+    for (const auto* name : {"north", "south"}) {
+        options.gateway = name;
+        restart();
+        ids.insert(set_up(call(unit_leg("alice"), core_leg(), name)));
+    }
+    std::set<media_id> parts;
+    std::set<std::uint32_t> numbers;
+    for (const auto id : ids) {
+        EXPECT_LT(id, media_id{1} << 53) << "readers of JSON keep it";
+        parts.insert(id >> media_number_bits);
+        numbers.insert(number_of(id));
+        EXPECT_TRUE(units.held.contains({"alice", number_of(id)}));
+        EXPECT_EQ(dataplane.copy().at(flow(id, 0)).config.tag, id);
+    }
+    EXPECT_EQ(parts.size(), 2u);
+    EXPECT_EQ(numbers.size(), 2u);
+    EXPECT_EQ(now->relay.all().size(), 2u) << "the other gateway's media goes on here";
 }
 
 } // namespace

@@ -37,8 +37,8 @@ struct reoffer_test : stand {
             const auto &is = after.row.legs[i], &was = before.row.legs[i];
             EXPECT_EQ(is.kind, was.kind);
             EXPECT_EQ(is.port, was.port);
-            EXPECT_EQ(is.local_rtp, was.local_rtp);
-            EXPECT_EQ(is.local_rtcp, was.local_rtcp);
+            EXPECT_EQ(is.local.rtp, was.local.rtp);
+            EXPECT_EQ(is.local.rtcp, was.local.rtcp);
             EXPECT_EQ(is.remote_rtp, was.remote_rtp);
             EXPECT_EQ(is.suite, was.suite);
             EXPECT_EQ(is.epoch, was.epoch);
@@ -106,7 +106,7 @@ TEST_F(reoffer_test, WhatTheOfferTookIsWhatTheAnswerUses) {
     ASSERT_TRUE(answered) << answered.error().text;
     EXPECT_EQ(answered->legs[1].rtp, offered->legs[1].rtp);
     EXPECT_EQ(store.rows.at(id).legs[0].port, unit_port) << "the leg that stays keeps its port";
-    EXPECT_EQ(store.rows.at(id).legs[1].local_rtp, offered->legs[1].rtp);
+    EXPECT_EQ(store.rows.at(id).legs[1].local.rtp, offered->legs[1].rtp);
     EXPECT_EQ(dataplane.copy().size(), 3u);
     EXPECT_TRUE(dataplane.copy().contains(flow(id, 1)));
 }

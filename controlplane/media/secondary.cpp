@@ -2,6 +2,7 @@
 // Secondaries: keys per direction from the seeds (RIM-12), MEDIA_OPEN, MEDIA_CLOSE. Owner thread: io_context.
 #include <algorithm>
 #include <fmt/format.h>
+#include <utility>
 
 #include "controlplane/media/state.hpp"
 #include "controlplane/protocol/address_asio.hpp"
@@ -165,13 +166,34 @@ asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms&
 }
 
 void manager::close_secondary(const leg_terms& of, media_id id) {
-    protocol::spawn_contained(io_, "end of a secondary", send_media_close(of.tsid, of.told(id)));
+    owed_[{of.tsid, of.told(id)}] = false;
+    close_owed(of.tsid);
 }
 
-asio::awaitable<void> manager::send_media_close(session::tsid unit, media_id id) {
+// What was not answered is said again: when the unit's session comes up, and each sweep.
+void manager::close_owed(session::tsid unit) {
+    std::vector<std::uint32_t> numbers; // an answer may come at once
+    for (auto owed = owed_.lower_bound({unit, 0}); owed != owed_.end() && owed->first.first == unit; ++owed)
+        if (!std::exchange(owed->second, true))
+            numbers.push_back(owed->first.second);
+    for (const auto id : numbers)
+        protocol::spawn_contained(io_, "end of a secondary", send_media_close(unit, id), [this, unit, id] {
+            if (const auto again = owed_.find({unit, id}); again != owed_.end())
+                again->second = false;
+        });
+}
+
+asio::awaitable<void> manager::send_media_close(session::tsid unit, std::uint32_t id) {
     auto request = protocol::message::request(protocol::exchange::media_close);
     request.add<tlv::media_id>(id);
-    (void)co_await sessions_.request(unit, std::move(request), options_.unit_timeout);
+    const auto answer = co_await sessions_.request(unit, std::move(request), options_.unit_timeout);
+    const auto owed = owed_.find({unit, id});
+    if (owed == owed_.end())
+        co_return;
+    if (answer || answer.error() == session::request_error::refused) // refused: it has none
+        owed_.erase(owed);
+    else
+        owed->second = false;
 }
 
 } // namespace tandem::media

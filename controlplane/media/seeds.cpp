@@ -65,7 +65,7 @@ bool manager::combine(state& m, epoch_seeds& to, const protocol::message& answer
 }
 
 // What is wrong with a unit's seeds; empty where nothing is.
-std::string manager::fault_of(const state& m, leg& l, media_id told, std::uint32_t epoch,
+std::string manager::fault_of(const state& m, leg& l, std::uint32_t told, std::uint32_t epoch,
                               const protocol::message& answer) {
     const auto count = answer.count<tlv::seed>();
     if (answer.get<tlv::media_id>() != told || answer.get<tlv::epoch>() != epoch)

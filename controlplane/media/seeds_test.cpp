@@ -22,7 +22,8 @@ constexpr std::uint8_t by_gateway = 0, by_unit = 1, by_both = 2;
 struct seeds_test : stand {
     seeds_test() { levels.level.keys = key_source::unit; }
     bytes derived(const bytes& seed, session::tsid id, media_id media, direction way, std::uint32_t epoch) {
-        const auto keys = protocol::derive_keys(protocol::secret(seed), {id, media, way, epoch, levels.level.suite});
+        const auto keys = protocol::derive_keys(
+            protocol::secret(seed), {id, static_cast<std::uint32_t>(media), way, epoch, levels.level.suite});
         return {keys->view().begin(), keys->view().end()};
     }
     const bytes& made(const std::string& unit, media_id id, std::uint32_t epoch, std::size_t n = 0) {
@@ -62,11 +63,11 @@ TEST_F(seeds_test, Rim28_UnitMakesTheSeedAndTheGeneratorIsNeverCalled) {
     const auto info = *now->relay.info(id);
     EXPECT_EQ(info.seeds_made, 0u);
     EXPECT_GE(info.seeds_from_units, 4u);
-    EXPECT_EQ(info.keys, key_source::unit);
+    EXPECT_EQ(info.level.keys, key_source::unit);
     EXPECT_EQ(info.legs[0].keys, key_source::unit);
     EXPECT_EQ(info.legs[1].keys, std::nullopt);
     now->wait(now->relay.close(id, "bye"));
-    EXPECT_EQ(store.records.at(0).keys, key_source::unit);
+    EXPECT_EQ(store.records.at(0).level.keys, key_source::unit);
     EXPECT_EQ(store.records.at(0).seeds_made, 0u);
 }
 

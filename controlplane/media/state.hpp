@@ -81,34 +81,32 @@ struct stream_copies {
     bool stale = false;                            // more went since than the margin covers
 };
 
-struct manager::state {
-    explicit state(asio::io_context& io) : lock(io), legs{leg(io), leg(io)} {}
+// A replacement whose answer was lost with the connection: the next list of flows says whether it was made.
+struct unsure_change {
+    explicit unsure_change(asio::io_context& io) : known(io) {}
+    std::vector<api::flow_replacement> items; // without keys
+    std::optional<bool> made;
+    asio::steady_timer known;
+};
 
-    media_id id = 0;
-    std::string call_id;
-    std::uint32_t branch = 0;
-    std::uint32_t index = 0;
-    std::string kind, caller, callee, caller_domain, callee_domain;
-    std::string caller_unit, callee_unit; // not kept over a restart: then a party is told by its name
-    policy::level level;                  // its own: a reload does not change a running call
+struct manager::state : facts {
+    explicit state(asio::io_context& io, facts of = {}) : facts(std::move(of)), lock(io), legs{leg(io), leg(io)} {}
+
     bool decided = false; // for good, with the units' advice; before, `level` is what the offer alone gives
-    std::string decided_by;
-    std::vector<policy::step> why;
     bool installed = false;
     bool closing = false;
-    bool doubtful = false; // the data plane's word on a change was lost: it may have taken it
+    bool doubtful = false;                 // the data plane's word on a change was lost: it may have taken it
+    std::shared_ptr<unsure_change> unsure; // likewise: somebody waits to know
     std::optional<std::chrono::steady_clock::time_point> lost; // flows are gone and could not be put in again yet
     media_terms now;                                           // in force; before the first answer, as opened
     std::optional<media_terms> proposed;                       // what a later offer took beside
     std::vector<api::flow_config> plan;                        // in force, as signalled (not as latched)
     stream_copies streams;
-    std::size_t reserved = 0; // flows that it may need
-    bool running = true;      // its call is: it may use the last room there is
-    bool early = false;       // flows are in force, but nobody answered yet
-    bool with_unit = false;   // it may use what is reserved
-    protocol::moment opened, answered;
-    std::uint32_t rekeys = 0, rekey_failures = 0;
-    std::uint32_t seeds_made = 0, seeds_from_units = 0;
+    std::size_t reserved = 0;                                     // flows that it may need
+    std::vector<std::pair<session::tsid, std::uint32_t>> opening; // by a change under way, beside those in force
+    bool running = true;                                          // its call is: it may use the last room there is
+    bool early = false;                                           // flows are in force, but nobody answered yet
+    bool with_unit = false;                                       // it may use what is reserved
     async_lock lock; // one update at a time; whoever holds it may wait for the legs' locks, never the other way round
     std::array<leg, 2> legs;
 

@@ -3,6 +3,8 @@
 // FLOW_REPLACE, in which what goes on keeps its state. Nothing is removed and added under a key that was in use. Owner
 // thread: io_context.
 #include <algorithm>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -124,11 +126,34 @@ asio::awaitable<result<void>> manager::replace(media_ptr m, const media_terms& w
     }
     const auto answer = co_await dataplane_.flow_replace(batch.items);
     remember_slots(answer);
-    m->doubtful = !answer && !answer.error().connected;
     auto done = verdict(answer, "flows could not be changed");
+    if (!answer && !answer.error().connected && co_await was_made(m, batch.items))
+        done = result<void>{};
     if (done)
         co_await remove_left(how.before, batch.items);
     co_return done;
+}
+
+// Its answer was lost with the connection. What the data plane has when it is back, so soon that the caller can wait
+// for it, is the answer; else the take-over brings what it has to what is in force.
+asio::awaitable<bool> manager::was_made(media_ptr m, const std::vector<api::flow_replacement>& items) {
+    const auto asked = std::make_shared<unsure_change>(io_);
+    for (const auto& item : items) {
+        auto& kept = asked->items.emplace_back();
+        kept.config = item.config;
+        for (const auto& [to, from] : {std::pair{&kept.in_key, &item.in_key}, {&kept.out_key, &item.out_key}}) {
+            to->key_length = from->key_length;
+            to->epoch = from->epoch;
+        }
+    }
+    m->unsure = asked;
+    m->doubtful = true;
+    asked->known.expires_after(options_.ready_wait);
+    asio::error_code ignored;
+    co_await asked->known.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    m->unsure.reset();
+    m->doubtful = !asked->made;
+    co_return asked->made.value_or(false);
 }
 
 // Flows of which nothing went on are not replaced by any.
@@ -165,6 +190,7 @@ void manager::commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg
     }
     m->now = d.want;
     m->proposed.reset();
+    m->opening.clear();
     start_loops(m);
 }
 

@@ -5,6 +5,7 @@
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
+#include <set>
 #include <spdlog/spdlog.h>
 
 #include "controlplane/media/state.hpp"
@@ -37,56 +38,26 @@ void manager::start() {
 }
 
 void manager::restore(const media_row& row) {
-    const auto m = std::make_shared<state>(io_);
-    m->id = row.id;
-    m->call_id = row.call_id;
-    m->branch = row.branch;
-    m->index = row.index;
-    m->kind = row.kind;
-    m->caller = row.caller;
-    m->callee = row.callee;
-    m->caller_domain = row.caller_domain;
-    m->callee_domain = row.callee_domain;
-    m->level = row.level.seed_bytes != 0 ? row.level : levels_.by_name(row.level.name);
-    m->decided = row.installed; // one that was not answered yet is decided anew, its units asked again
-    m->decided_by = row.decided_by;
-    m->why = row.why;
-    m->now.clock_rate = row.clock_rate;
-    m->now.retransmissions = row.retransmissions;
-    m->now.forward = row.forward;
+    const auto m = std::make_shared<state>(io_, row);
+    if (row.level.seed_bytes == 0)
+        m->level = levels_.by_name(row.level.name);
+    m->decided = row.installed && !row.level.name.empty(); // else it is decided anew, its units asked again
+    static_cast<line_facts&>(m->now) = row;
     m->installed = row.installed;
-    m->opened = row.opened;
-    m->answered = row.answered;
     m->early = row.installed && !row.answered.was();
-    m->rekeys = row.rekeys;
-    m->rekey_failures = row.rekey_failures;
-    m->seeds_made = row.seeds_made;
-    m->seeds_from_units = row.seeds_from_units;
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->now.legs[i];
         const auto& r = row.legs[i];
-        l.kind = r.kind;
-        l.unit = r.unit;
-        l.tsid = r.tsid;
-        l.second = r.second;
-        l.interface = r.interface;
-        l.ipv6 = r.ipv6;
-        l.address_index = r.address_index;
+        static_cast<leg_facts&>(l) = r;
         l.port = ports_->mark(r.outer, r.port, r.unit);
-        l.local = {r.local_rtp, r.local_rtcp};
-        l.mux = r.mux;
-        l.unroutable = r.unroutable;
-        l.remote_rtp = r.remote_rtp;
-        l.remote_rtcp = r.remote_rtcp;
-        l.source = r.source;
-        l.hint = r.hint;
-        l.suite = r.suite;
         m->legs[i].epoch = m->legs[i].in_epoch = r.epoch;
-        m->legs[i].keyed = row.installed && l.suite != api::suite::clear;
+        m->legs[i].keyed = l.suite != api::suite::clear; // an answer may have been under way
         m->legs[i].last_progress = std::chrono::steady_clock::now();
     }
     m->plan = m->flows(m->now, options_);
     remember(m);
+    for (const auto& secondary : row.opening) // the change came to nothing
+        owed_[secondary] = false;
 }
 
 // Flows of known media are kept, the others removed; media whose flows are gone are put in again, those found half
@@ -106,8 +77,7 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         stats_.remember(entry.config.id, entry.stats_index);
     }
     std::vector<media_ptr> whole, lost;
-    std::vector<api::flow_ref> foreign;
-    std::vector<api::epoch_ref> ended;
+    tidying rest;
     for (const auto& [id, m] : media_) {
         number_addresses(m->now);
         if (m->proposed)
@@ -117,31 +87,76 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         const auto flows = std::exchange(found[id], {});
         if (flows.empty())
             lost.push_back(m);
-        else if (!m->doubtful && adopt(m, flows, foreign, ended))
+        else if (answers(*m, flows))
+            continue; // whoever asked for it takes it from here
+        else if (!m->doubtful && adopt(m, flows, rest))
             whole.push_back(m);
         else
             spawn_repair(m, flows);
     }
     for (const auto& [id, flows] : found)
         for (const auto* entry : flows)
-            foreign.push_back({entry->config.id});
+            rest.foreign.push_back({entry->config.id});
     counters_.taken_over += whole.size();
-    counters_.foreign_flows += foreign.size();
-    if (!foreign.empty())
-        (void)co_await dataplane_.flow_remove(foreign);
-    if (!ended.empty() && era == connect_era_)
-        (void)co_await dataplane_.epoch_retire(ended);
+    counters_.foreign_flows += rest.foreign.size();
+    co_await tidy(rest, era);
     if (era != connect_era_ || stopped_)
         co_return;
     ready_ = true;
     if (!listed->empty() || !lost.empty() || flows_lost)
         spdlog::info("took over {} flows, removed {} unknown ones, {} media must be put in again",
-                     listed->size() - foreign.size(), foreign.size(), lost.size());
+                     listed->size() - rest.foreign.size(), rest.foreign.size(), lost.size());
     for (const auto& m : whole)
         start_loops(m);
     for (const auto& m : lost)
         protocol::spawn_contained(io_, "a media put in again", reinstall(m, "the data plane lost its flows"),
                                   [this, m] { end_by_itself(m, "an error inside while it was put in again"); });
+}
+
+asio::awaitable<void> manager::tidy(const tidying& rest, std::uint64_t era) {
+    if (!rest.foreign.empty())
+        (void)co_await dataplane_.flow_remove(rest.foreign);
+    if (!rest.ended.empty() && era == connect_era_)
+        (void)co_await dataplane_.epoch_retire(rest.ended);
+    if (!rest.corrected.empty() && era == connect_era_)
+        (void)co_await dataplane_.update_flows(rest.corrected);
+}
+
+// A change whose answer was lost was made, or not; true where it was.
+bool manager::answers(state& m, const std::vector<const api::flow_entry*>& found) {
+    if (!m.unsure)
+        return false;
+    std::vector<api::flow_config> want, have;
+    bool keyed = true;
+    for (const auto& item : m.unsure->items) {
+        want.push_back(item.config);
+        for (const auto* entry : found)
+            if (entry->config.id == item.config.id) {
+                have.push_back(entry->config);
+                keyed = keyed &&
+                        (item.in_key.key_length == 0 || std::ranges::count(entry->in_epochs, item.in_key.epoch) != 0);
+                keyed = keyed && (item.out_key.key_length == 0 || entry->sending_epoch == item.out_key.epoch);
+            }
+    }
+    m.unsure->made = keyed && same_structure(want, have);
+    m.doubtful = false;
+    m.unsure->known.cancel();
+    return *m.unsure->made;
+}
+
+// What takes flows that are there as planned to what is in force: a change by FLOW_UPDATE that was refused, or never
+// written down, may have left its addresses and its hold. Where a leg was heard the data plane knows better.
+std::vector<api::flow_update> manager::corrections(const state& m, std::vector<api::flow_config> have) const {
+    auto want = m.plan;
+    const auto shapes = m.now.shapes();
+    for (std::size_t n = 0; n < want.size(); ++n) {
+        const auto from = media::leg_of(shapes, want[n].id);
+        if (from && m.legs[1 - *from].latched)
+            want[n].route = have[n].route;
+        if (want[n].source.policy == api::source_policy::authenticated)
+            want[n].source = have[n].source;
+    }
+    return plan_updates(have, want);
 }
 
 // The data plane's addresses may be numbered otherwise now.
@@ -160,9 +175,8 @@ bool manager::in_force(const state& m, std::size_t i, std::uint32_t epoch) {
 }
 
 // True where every flow of the media is there as planned; what the data plane knows better (epochs, addresses) is taken
-// from it. What is there beside goes to `foreign`, epochs that are over to `ended`.
-bool manager::adopt(const media_ptr& m, const std::vector<const api::flow_entry*>& found,
-                    std::vector<api::flow_ref>& foreign, std::vector<api::epoch_ref>& ended) {
+// from it.
+bool manager::adopt(const media_ptr& m, const std::vector<const api::flow_entry*>& found, tidying& rest) {
     auto plan = m->flows(m->now, options_);
     std::vector<api::flow_config> have;
     for (const auto& config : plan)
@@ -178,15 +192,16 @@ bool manager::adopt(const media_ptr& m, const std::vector<const api::flow_entry*
         if (const auto from = media::leg_of(shapes, entry->config.id))
             learn(*m, *from, *entry);
         else
-            foreign.push_back({entry->config.id});
+            rest.foreign.push_back({entry->config.id});
+    std::ranges::move(corrections(*m, std::move(have)), std::back_inserter(rest.corrected));
     for (const auto* entry : found) {
         const auto from = media::leg_of(shapes, entry->config.id);
         for (std::size_t n = 0; from && n < entry->in_epoch_count && n < 3; ++n)
             if (!in_force(*m, *from, entry->in_epochs[n]))
-                ended.push_back({entry->config.id, entry->in_epochs[n], api::side::in, {}});
+                rest.ended.push_back({entry->config.id, entry->in_epochs[n], api::side::in, {}});
         for (std::size_t n = 0; from && n < entry->out_epoch_count && n < 3; ++n)
             if (!in_force(*m, 1 - *from, entry->out_epochs[n]))
-                ended.push_back({entry->config.id, entry->out_epochs[n], api::side::out, {}});
+                rest.ended.push_back({entry->config.id, entry->out_epochs[n], api::side::out, {}});
     }
     return true;
 }
@@ -288,11 +303,13 @@ asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> 
         learn(*m, *from, entry);
     }
     for (std::size_t i = 0; i < 2; ++i) {
+        if (m->doubtful && m->now.legs[i].is_unit())
+            m->legs[i].stale = true; // its keys may be another's
         if (how.goes_on[i] || shapes[i].suite == api::suite::clear)
             continue;
         if (!m->now.legs[i].is_unit()) {
             ++counters_.unknowable;
-            end_by_itself(m, "its flows were found half changed, and its SDES keys had ended");
+            co_await end_half_made(m, found, "its flows were found half changed, and its SDES keys had ended");
             co_return;
         }
         m->legs[i].stale = true; // begins anew when it is re-keyed
@@ -303,7 +320,7 @@ asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> 
     if (gone(*m))
         co_return;
     if (!done) {
-        end_by_itself(m, "its flows were found half changed: " + done.error().text);
+        co_await end_half_made(m, found, "its flows were found half changed: " + done.error().text);
         co_return;
     }
     m->plan = std::move(plan);
@@ -320,6 +337,15 @@ asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> 
             kick(m->legs[i]);
 }
 
+// Nothing of the change stays, at whatever ports.
+asio::awaitable<void> manager::end_half_made(media_ptr m, const std::vector<api::flow_entry>& found, std::string why) {
+    std::vector<api::flow_ref> flows;
+    for (const auto& entry : found)
+        flows.push_back({entry.config.id});
+    (void)co_await dataplane_.flow_remove(flows);
+    end_by_itself(m, why);
+}
+
 // --- units -----------------------------------------------------------------------------------------------------------
 
 void manager::kick(leg& l) {
@@ -328,6 +354,7 @@ void manager::kick(leg& l) {
 }
 
 void manager::session_up(const session::session_info& session) {
+    close_owed(session.id);
     for (const auto& [id, m] : media_)
         for (std::size_t i = 0; i < 2; ++i)
             if (m->now.legs[i].is_unit() && m->now.legs[i].tsid == session.id && m->installed && !m->closing)
@@ -337,6 +364,7 @@ void manager::session_up(const session::session_info& session) {
 void manager::session_down(const session::session_info& session, bool final) {
     if (!final)
         return; // media goes on; the unit may come back before its timeout
+    std::erase_if(owed_, [&](const auto& owed) { return owed.first.first == session.id; });
     for (const auto& [id, m] : media_)
         for (const auto& l : m->now.legs)
             if (l.is_unit() && l.tsid == session.id) {
@@ -431,6 +459,12 @@ void manager::sweep() {
         ++counters_.timeouts;
         end_by_itself(m, "media timeout");
     }
+    std::set<session::tsid> up;
+    for (const auto& [owed, under_way] : owed_)
+        if (const auto session = sessions_.by_tsid(owed.first); !under_way && session && session->up)
+            up.insert(owed.first);
+    for (const auto unit : up)
+        close_owed(unit);
     sweep_timer_.expires_after(options_.sweep);
     sweep_timer_.async_wait([this](const asio::error_code& stopped) {
         if (!stopped)

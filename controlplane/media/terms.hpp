@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/media/facts.hpp"
 #include "controlplane/media/flow_plan.hpp"
 #include "controlplane/media/ports.hpp"
 #include "controlplane/media/relay.hpp"
@@ -16,23 +17,9 @@
 
 namespace tandem::media {
 
-struct leg_terms {
-    leg_kind kind{};
-    std::string unit;
-    session::tsid tsid = 0;
-    bool second = false; // of a media whose both legs are this unit's: of its two secondaries, the one with the mark
-    std::string interface;
-    bool ipv6 = false;
+struct leg_terms : leg_facts {
     leased_port port; // null: none yet
-    std::uint32_t address_index = 0;
-    leg_local local;  // what the SDP shows
-    bool mux = false; // in the SDP
-    bool unroutable = false;
-    std::optional<endpoint> remote_rtp, remote_rtcp; // from the SDP; of a unit leg: the phone's inner address
-    std::optional<endpoint> hint;                    // unit legs: where the unit says that its media comes from
-    source_wish source{.how = learning::once};       // core legs; `how` is decided
     std::optional<sdes> srtp;
-    api::suite suite = api::suite::clear;
 
     [[nodiscard]] bool is_unit() const noexcept { return kind == leg_kind::unit; }
     [[nodiscard]] bool known() const noexcept { return remote_rtp || unroutable; }
@@ -49,16 +36,15 @@ struct leg_terms {
     [[nodiscard]] bool same_peer(const leg_terms& other) const noexcept {
         return kind == other.kind && (!is_unit() || same_secondary(other));
     }
-    // The media's id as the leg's unit knows it (ids have no highest bit of their own).
-    [[nodiscard]] media_id told(media_id id) const noexcept { return second ? id | 0x8000'0000 : id; }
+    // The media's number as the leg's unit knows it (numbers have no highest bit of their own).
+    [[nodiscard]] std::uint32_t told(media_id id) const noexcept {
+        return second ? number_of(id) | 0x8000'0000 : number_of(id);
+    }
     [[nodiscard]] leg_shape shape() const;
 };
 
-struct media_terms {
+struct media_terms : line_facts {
     std::array<leg_terms, 2> legs;
-    std::array<bool, 2> forward{true, true};
-    std::uint32_t clock_rate = 8000;
-    std::array<std::uint8_t, 3> retransmissions{};
 
     [[nodiscard]] bool complete() const noexcept { return legs[0].known() && legs[1].known(); }
     [[nodiscard]] bool has_unit() const noexcept { return legs[0].is_unit() || legs[1].is_unit(); }

@@ -14,12 +14,38 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/policy/decide.hpp"
+#include "controlplane/protocol/moment.hpp"
 #include "controlplane/protocol/secret.hpp"
 #include "dataplane/api/suites.hpp"
 
 namespace tandem::media {
 
-using media_id = std::uint32_t;
+// One over all gateways: the gateway's part (22 bits of its instance name's digest) above the number that its units
+// know it by (31 bits). 53 bits, so that every reader of JSON keeps them.
+using media_id = std::uint64_t;
+inline constexpr unsigned media_number_bits = 31;
+[[nodiscard]] constexpr std::uint32_t number_of(media_id id) noexcept {
+    return static_cast<std::uint32_t>(id & ((media_id{1} << media_number_bits) - 1));
+}
+
+// What is known of one media, whoever holds it (facts.hpp: a leg's, and their names).
+struct facts {
+    media_id id = 0;
+    std::string call_id;
+    std::uint32_t branch = 0; // of a forked call
+    std::uint32_t index = 0;  // media line
+    std::string kind, caller, callee, caller_domain, callee_domain;
+    std::string caller_unit, callee_unit; // whose legs they are; empty: told by their names
+    // Its own, with its values: a running call keeps those with which it began. No name where no leg is a unit's.
+    policy::level level{.name = {}, .suite = {}, .seed_bytes = 0, .rekey = {}, .overlap = {}};
+    std::string decided_by;
+    std::vector<policy::step> why;     // every rule that was asked
+    protocol::moment opened, answered; // answered: `was()` where it was
+    std::uint32_t rekeys = 0, rekey_failures = 0;
+    std::uint32_t seeds_made = 0, seeds_from_units = 0; // for it: by the gateway's generator, by its units
+
+    [[nodiscard]] double interval_s() const noexcept { return std::chrono::duration<double>(level.rekey).count(); }
+};
 
 struct endpoint {
     asio::ip::address address;
@@ -72,6 +98,7 @@ struct leg_request {
 struct leg_local {
     endpoint rtp;
     endpoint rtcp; // equals rtp where muxed
+    friend bool operator==(const leg_local&, const leg_local&) = default;
 };
 
 struct media_request {
@@ -127,22 +154,10 @@ struct leg_info {
     direction_stats received;
 };
 
-struct media_info {
-    media_id id = 0;
-    std::string call_id;
-    std::uint32_t index = 0;
-    std::string kind, caller, callee, level, mode = "hop";
-    std::string decided_by;
-    std::vector<policy::step> why; // every rule that was asked
-    std::size_t seed_bytes = 0;
-    policy::key_source keys{};
-    policy::path_choice path{};
+// The level is empty where no leg is a unit's.
+struct media_info : facts {
+    std::string mode = "hop";
     double seconds = 0;
-    double interval_s = 0; // rekey interval; 0 where no leg is a unit
-    std::uint32_t rekeys = 0;
-    std::uint32_t rekey_failures = 0;
-    std::uint32_t seeds_made = 0; // for this media, by the gateway's generator (RIM-28: 0 where the unit makes them)
-    std::uint32_t seeds_from_units = 0; // for this media, by its units
     bool active = false;
     std::array<leg_info, 2> legs;
 };

@@ -39,6 +39,10 @@ callcontrol::ended_call ended_from_json(std::string_view text, const std::string
     return call;
 }
 
+std::int64_t key_of(media::media_id id) { // 53 bits
+    return static_cast<std::int64_t>(id);
+}
+
 bool was_answered(const media::media_record& media) {
     return media.answered.was();
 }
@@ -121,12 +125,12 @@ void ledger::end(const callcontrol::ended_call& ended) {
 
 void ledger::put(const media::media_row& row) {
     if (media_.contains(row.id)) {
-        add({.kind = what::media_body, .key = row.id, .body = to_json(row)});
+        add({.kind = what::media_body, .key = key_of(row.id), .body = to_json(row)});
     } else {
         const auto c = open_call(row.call_id);
         ++c->live;
         media_.emplace(row.id, c);
-        add({.kind = what::media_put, .key = row.id, .call = c->number, .body = to_json(row)});
+        add({.kind = what::media_put, .key = key_of(row.id), .call = c->number, .body = to_json(row)});
     }
     complete();
 }
@@ -143,7 +147,7 @@ void ledger::erase(media::media_id id) {
     const auto c = found->second;
     media_.erase(found);
     --c->live;
-    add({.kind = what::media_gone, .key = id});
+    add({.kind = what::media_gone, .key = key_of(id)});
     settle(c);
     complete();
 }
@@ -154,7 +158,7 @@ void ledger::record(const media::media_record& ended) {
         c = found->second;
         media_.erase(found);
         --c->live;
-        add({.kind = what::media_gone, .key = ended.id});
+        add({.kind = what::media_gone, .key = key_of(ended.id)});
     } else {
         c = open_call(ended.call_id);
     }
@@ -231,7 +235,7 @@ call_record ledger::record_of(call& c) const {
         const auto& first = c.over.front();
         record.caller = record.caller.empty() ? first.caller : record.caller;
         record.callee = record.callee.empty() ? first.callee : record.callee;
-        record.level = first.level;
+        record.level = first.level.name;
         record.decided_by = first.decided_by;
         record.why = first.why;
     }

@@ -189,7 +189,7 @@ std::string csv_header() {
 std::string csv_row(const call_record& record) {
     const auto from_caller = sum_of(record, 0), from_callee = sum_of(record, 1);
     const auto* first = record.media.empty() ? nullptr : &record.media.front();
-    const bool keyed = first != nullptr && first->seed_bytes != 0;
+    const bool keyed = first != nullptr && first->level.seed_length() != 0;
     std::uint64_t rekeys = 0;
     for (const auto& media : record.media)
         rekeys += media.rekeys;
@@ -198,8 +198,9 @@ std::string csv_row(const call_record& record) {
                     cell(record.call_id), cell(record.caller), cell(record.callee), utc(record.started),
                     utc(record.answered), utc(record.ended), static_cast<double>(record.duration().count()) / 1000.0,
                     cell(record.level), cell(record.decided_by), cell(first != nullptr ? suite_of(*first) : ""));
-    const auto keys = keyed ? fmt::format("{},{:g},{}", first->seed_bytes, first->interval_s, name_of(first->keys))
-                            : std::string(",,");
+    const auto keys =
+        keyed ? fmt::format("{},{:g},{}", first->level.seed_length(), first->interval_s(), name_of(first->level.keys))
+              : std::string(",,");
     const auto side = [](const direction& d) {
         return fmt::format("{},{},{},{:.2f},{:.2f}", d.packets, d.bytes, d.lost, d.jitter, d.worst);
     };

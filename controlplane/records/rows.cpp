@@ -3,6 +3,8 @@
 // not have. Pure.
 #include "controlplane/records/rows.hpp"
 
+#include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "controlplane/protocol/kept_text.hpp"
@@ -14,86 +16,86 @@ namespace {
 
 using nlohmann::json;
 
-void write(json_out& to, const char* name, const media::endpoint& where) {
-    to.key(name).open('[').value(where.address.to_string()).value(where.port).close(']');
+// --- facts: one overload per type, the names are the facts' own (media/facts.hpp) ---
+
+void put(json_out& to, const auto& value) {
+    to.value(value);
 }
-void write(json_out& to, const char* name, const std::optional<media::endpoint>& where) {
-    if (where)
-        write(to, name, *where);
+void put(json_out& to, const media::endpoint& where) {
+    to.open('[').value(where.address.to_string()).value(where.port).close(']');
+}
+void put(json_out& to, media::leg_kind kind) {
+    to.value(kind == media::leg_kind::unit ? "unit" : "core");
+}
+void put(json_out& to, api::suite suite) {
+    to.value(std::string_view(api::info(suite).name));
+}
+void put(json_out& to, media::learning how) {
+    to.value(media::name_of(how));
+}
+void put(json_out& to, const asio::ip::address& address) {
+    to.value(address.to_string());
+}
+template <class T>
+void put(json_out& to, const std::optional<T>& value) {
+    if (value)
+        put(to, *value);
     else
-        to.key(name).null();
+        to.null();
 }
-media::endpoint endpoint_from(const json& value) {
-    return {asio::ip::make_address(value.at(0).get<std::string>()), value.at(1).get<std::uint16_t>()};
+template <class T, std::size_t n>
+void put(json_out& to, const std::array<T, n>& values) {
+    to.list(values);
 }
-std::optional<media::endpoint> optional_from(const json& value) {
-    return value.is_null() ? std::nullopt : std::optional(endpoint_from(value));
+
+void get(const json& from, auto& value) {
+    from.get_to(value);
 }
-api::suite suite_from(const json& value) {
-    const auto* suite = api::find_suite(std::string_view(value.get_ref<const std::string&>()));
-    return suite != nullptr ? suite->id : api::suite::clear;
+void get(const json& from, media::endpoint& where) {
+    where = {asio::ip::make_address(from.at(0).get<std::string>()), from.at(1).get<std::uint16_t>()};
 }
+void get(const json& from, media::leg_kind& kind) {
+    kind = from == "unit" ? media::leg_kind::unit : media::leg_kind::core;
+}
+void get(const json& from, api::suite& suite) {
+    const auto* known = api::find_suite(std::string_view(from.get_ref<const std::string&>()));
+    suite = known != nullptr ? known->id : api::suite::clear;
+}
+void get(const json& from, media::learning& how) {
+    how = media::learning_of(from.get_ref<const std::string&>()).value_or(media::learning::once);
+}
+void get(const json& from, asio::ip::address& address) {
+    address = asio::ip::make_address(from.get<std::string>());
+}
+template <class T>
+void get(const json& from, std::optional<T>& value) {
+    if (from.is_null())
+        value.reset();
+    else
+        get(from, value.emplace());
+}
+
+// What a row of an earlier program did not have stays as it is.
+void get_known(const json& row, const char* name, auto& value) {
+    if (const auto found = row.find(name); found != row.end())
+        get(*found, value);
+}
+
 std::chrono::milliseconds span_from(const json& value) {
     return std::chrono::milliseconds(value.get<std::int64_t>());
 }
 
-// Younger than the rows of earlier programs.
-void write(json_out& to, const media::source_wish& source) {
-    to.field("learning", media::name_of(source.how.value_or(media::learning::once))).field("strict", source.strict);
-    for (const auto& [name, where] :
-         {std::pair{"signalled", &source.signalled}, {"received_from", &source.received_from}})
-        if (*where)
-            to.field(name, (*where)->to_string());
-}
-
-media::source_wish source_from(const json& value) {
-    media::source_wish source;
-    source.how = media::learning_of(value.value("learning", "once")).value_or(media::learning::once);
-    source.strict = value.value("strict", false);
-    for (const auto& [name, where] :
-         {std::pair{"signalled", &source.signalled}, {"received_from", &source.received_from}})
-        if (value.contains(name))
-            *where = asio::ip::make_address(value.at(name).get<std::string>());
-    return source;
-}
-
 void write(json_out& to, const media::leg_row& leg) {
-    to.open('{').field("kind", leg.kind == media::leg_kind::unit ? "unit" : "core").field("unit", leg.unit);
-    to.field("tsid", leg.tsid)
-        .field("second", leg.second)
-        .field("interface", leg.interface)
-        .field("address_index", leg.address_index);
-    to.field("outer", leg.outer.to_string()).field("port", leg.port);
-    write(to, "local_rtp", leg.local_rtp);
-    write(to, "local_rtcp", leg.local_rtcp);
-    to.field("ipv6", leg.ipv6).field("mux", leg.mux).field("unroutable", leg.unroutable);
-    write(to, "remote_rtp", leg.remote_rtp);
-    write(to, "remote_rtcp", leg.remote_rtcp);
-    write(to, "hint", leg.hint);
-    write(to, leg.source);
-    to.field("suite", std::string_view(api::info(leg.suite).name)).field("epoch", leg.epoch).close('}');
+    to.open('{');
+    media::each_leg_fact(leg, [&](const char* name, const auto& value) { to.key(name), put(to, value); });
+    to.field("outer", leg.outer.to_string()).field("port", leg.port).field("epoch", leg.epoch).close('}');
 }
 
 media::leg_row leg_from(const json& value) {
     media::leg_row leg;
-    leg.kind = value.at("kind") == "unit" ? media::leg_kind::unit : media::leg_kind::core;
-    leg.unit = value.at("unit");
-    leg.tsid = value.at("tsid");
-    leg.second = value.value("second", false);
-    leg.interface = value.at("interface");
-    leg.address_index = value.at("address_index");
-    leg.outer = asio::ip::make_address(value.at("outer").get<std::string>());
+    media::each_leg_fact(leg, [&](const char* name, auto& fact) { get_known(value, name, fact); });
+    get(value.at("outer"), leg.outer);
     leg.port = value.at("port");
-    leg.local_rtp = endpoint_from(value.at("local_rtp"));
-    leg.local_rtcp = endpoint_from(value.at("local_rtcp"));
-    leg.ipv6 = value.at("ipv6");
-    leg.mux = value.at("mux");
-    leg.unroutable = value.at("unroutable");
-    leg.remote_rtp = optional_from(value.at("remote_rtp"));
-    leg.remote_rtcp = optional_from(value.at("remote_rtcp"));
-    leg.hint = optional_from(value.at("hint"));
-    leg.source = source_from(value);
-    leg.suite = suite_from(value.at("suite"));
     leg.epoch = value.at("epoch");
     return leg;
 }
@@ -113,7 +115,7 @@ policy::level level_from(const json& value) {
         return level;
     }
     level.name = value.at("name");
-    level.suite = suite_from(value.at("suite"));
+    get(value.at("suite"), level.suite);
     level.seed_bytes = value.at("seed_bytes");
     level.rekey = span_from(value.at("rekey_ms"));
     level.overlap = span_from(value.at("overlap_ms"));
@@ -123,39 +125,29 @@ policy::level level_from(const json& value) {
     return level;
 }
 
-// What a live media and a finished one have in common.
-template <class Row>
-void write_call(json_out& to, const Row& row, const std::string& call_id) {
-    to.field("id", row.id).field("call_id", call_id).field("index", row.index).field("kind", row.kind);
-    to.field("caller", row.caller).field("callee", row.callee);
-    to.field("opened", in_ms(row.opened.wall)).field("answered", in_ms(row.answered.wall));
-    to.field("rekeys", row.rekeys).field("rekey_failures", row.rekey_failures);
-    to.field("seeds_made", row.seeds_made).field("seeds_from_units", row.seeds_from_units);
+void write(json_out& to, const media::facts& known, const std::string& call_id, media::fact_of where) {
+    to.field("id", known.id).field("call_id", call_id);
+    media::each_fact(known, [&](const char* name, const auto& value, media::fact_of of) {
+        if (of <= where)
+            to.key(name), put(to, value);
+    });
+    to.field("opened", in_ms(known.opened.wall)).field("answered", in_ms(known.answered.wall));
 }
-template <class Row>
-void write_reason(json_out& to, const Row& row) {
-    to.field("decided_by", row.decided_by).key("why");
-    write(to, row.why);
+void write_reason(json_out& to, const media::facts& known) {
+    to.field("decided_by", known.decided_by).key("why");
+    write(to, known.why);
 }
-template <class Row>
-Row call_from(const json& value) {
-    Row row;
-    row.id = value.at("id");
-    row.call_id = protocol::text_kept(value.at("call_id").get_ref<const std::string&>());
-    row.index = value.at("index");
-    row.kind = value.at("kind");
-    row.caller = value.at("caller");
-    row.callee = value.at("callee");
-    row.opened.wall = from_ms(value.at("opened"));
-    row.answered.wall = from_ms(value.at("answered"));
-    row.rekeys = value.at("rekeys");
-    row.rekey_failures = value.at("rekey_failures");
-    row.seeds_made = value.value("seeds_made", 0U);
-    row.seeds_from_units = value.value("seeds_from_units", 0U);
-    row.decided_by = value.value("decided_by", "");
+media::facts facts_from(const json& value) {
+    media::facts known;
+    known.id = value.at("id");
+    known.call_id = protocol::text_kept(value.at("call_id").get_ref<const std::string&>());
+    media::each_fact(known, [&](const char* name, auto& fact, media::fact_of) { get_known(value, name, fact); });
+    known.opened.wall = from_ms(value.at("opened"));
+    known.answered.wall = from_ms(value.at("answered"));
+    get_known(value, "decided_by", known.decided_by);
     if (const auto why = value.find("why"); why != value.end())
-        row.why = why_from(*why);
-    return row;
+        known.why = why_from(*why);
+    return known;
 }
 
 template <class Row, class Parse>
@@ -228,13 +220,14 @@ void read_uptimes(const json& row, std::initializer_list<protocol::moment*> into
 
 void write(json_out& to, const media::media_record& row, content what) {
     to.open('{');
-    write_call(to, row, what == content::kept ? protocol::kept_text(row.call_id) : row.call_id);
+    write(to, row, what == content::kept ? protocol::kept_text(row.call_id) : row.call_id, media::fact_of::record);
     if (what != content::public_without_reason)
         write_reason(to, row);
     if (what == content::kept)
         write_uptimes(to, {&row.opened, &row.answered, &row.ended});
-    to.field("level", row.level).field("cause", row.cause).field("ended", in_ms(row.ended.wall));
-    to.field("seed_bytes", row.seed_bytes).field("key_source", name_of(row.keys)).field("interval_s", row.interval_s);
+    to.field("level", row.level.name).field("cause", row.cause).field("ended", in_ms(row.ended.wall));
+    to.field("seed_bytes", row.level.seed_length()).field("key_source", name_of(row.level.keys));
+    to.field("interval_s", row.interval_s());
     to.key("legs").open('[');
     for (const auto& leg : row.legs) {
         to.open('{').field("kind", leg.kind).field("unit", leg.unit).field("suite", leg.suite);
@@ -247,14 +240,13 @@ void write(json_out& to, const media::media_record& row, content what) {
 }
 
 media::media_record media_record_from(const json& value) {
-    auto row = call_from<media::media_record>(value);
-    row.level = value.at("level");
-    row.cause = value.at("cause");
+    media::media_record row{facts_from(value), value.at("cause"), {}, {}};
+    row.level.name = value.at("level");
     row.ended.wall = from_ms(value.at("ended"));
     read_uptimes(value, {&row.opened, &row.answered, &row.ended});
-    row.seed_bytes = value.value("seed_bytes", std::size_t{0});
-    row.keys = policy::key_source_of(value.value("key_source", "gateway")).value_or(policy::key_source::gateway);
-    row.interval_s = value.value("interval_s", 0.0);
+    get_known(value, "seed_bytes", row.level.seed_bytes);
+    row.level.keys = policy::key_source_of(value.value("key_source", "gateway")).value_or(policy::key_source::gateway);
+    row.level.rekey = std::chrono::milliseconds(std::llround(1000 * value.value("interval_s", 0.0)));
     row.legs = {side_from(value.at("legs").at(0)), side_from(value.at("legs").at(1))};
     return row;
 }
@@ -262,33 +254,33 @@ media::media_record media_record_from(const json& value) {
 std::string to_json(const media::media_row& row) {
     json_out to;
     to.open('{');
-    write_call(to, row, protocol::kept_text(row.call_id));
+    write(to, row, protocol::kept_text(row.call_id), media::fact_of::row);
     write_reason(to, row);
     write_uptimes(to, {&row.opened, &row.answered});
-    to.field("branch", row.branch);
-    to.field("caller_domain", row.caller_domain).field("callee_domain", row.callee_domain).key("level");
+    media::each_line_fact(row, [&](const char* name, const auto& value) { to.key(name), put(to, value); });
+    to.field("installed", row.installed).key("level");
     write(to, row.level);
-    to.field("clock_rate", row.clock_rate).field("installed", row.installed);
-    to.key("retransmissions").list(row.retransmissions);
-    to.key("forward").open('[').value(row.forward[0]).value(row.forward[1]).close(']').key("legs").open('[');
+    to.key("legs").open('[');
     write(to, row.legs[0]);
     write(to, row.legs[1]);
-    to.close(']').close('}');
+    to.close(']');
+    if (!row.opening.empty()) {
+        to.key("opening").open('[');
+        for (const auto& [tsid, number] : row.opening)
+            to.open('[').value(tsid).value(number).close(']');
+        to.close(']');
+    }
+    to.close('}');
     return to.take();
 }
 
 std::optional<media::media_row> media_row_from_json(std::string_view text) {
     return parsed<media::media_row>(text, [](const json& value) {
-        auto row = call_from<media::media_row>(value);
+        media::media_row row{facts_from(value), {}, value.at("installed"), {}, {}};
         read_uptimes(value, {&row.opened, &row.answered});
-        row.branch = value.value("branch", 0U);
-        row.caller_domain = value.value("caller_domain", "");
-        row.callee_domain = value.value("callee_domain", "");
         row.level = level_from(value.at("level"));
-        row.clock_rate = value.value("clock_rate", 8000U);
-        row.retransmissions = value.value("retransmissions", row.retransmissions);
-        row.forward = value.at("forward");
-        row.installed = value.at("installed");
+        media::each_line_fact(row, [&](const char* name, auto& fact) { get_known(value, name, fact); });
+        get_known(value, "opening", row.opening);
         row.legs = {leg_from(value.at("legs").at(0)), leg_from(value.at("legs").at(1))};
         return row;
     });

@@ -148,7 +148,7 @@ void records_of_1(connection& db, const std::string& instance) {
             call.call_id = media->call_id;
             call.caller = media->caller;
             call.callee = media->callee;
-            call.level = media->level;
+            call.level = media->level.name;
             call.started = media->opened.wall;
         }
         call.started = std::min(call.started, media->opened.wall);

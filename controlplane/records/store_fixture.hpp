@@ -105,7 +105,7 @@ struct calls_fixture : testing::Test {
         row.index = index;
         row.caller = "+46701";
         row.callee = "+46702";
-        row.level = "high";
+        row.level.name = "high";
         row.decided_by = "default";
         row.why = {{"default", "high", "nothing is known", true}};
         row.cause = "its media ended";

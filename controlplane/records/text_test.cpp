@@ -26,9 +26,9 @@ call_record sample() {
         auto m = calls_fixture::over(10 + i, r.call_id, 5, 65, i);
         m.decided_by = r.decided_by;
         m.why = r.why;
-        m.seed_bytes = 32;
-        m.keys = policy::key_source::both;
-        m.interval_s = 5;
+        m.level.seed_bytes = 32;
+        m.level.keys = policy::key_source::both;
+        m.level.rekey = std::chrono::seconds(5);
         m.rekeys = 12;
         m.seeds_from_units = 3;
         m.legs[0] = {"unit", "alice", "AEAD_AES_256_GCM", 1000, 160000, 3, 1, 2, 4, 5, 1.5, 2.25};
@@ -52,7 +52,7 @@ TEST(record_text, JsonIsReadBackWhole) {
     EXPECT_EQ(back->why, r.why);
     ASSERT_EQ(back->media.size(), 2u);
     EXPECT_EQ(back->media[0].why, r.why);
-    EXPECT_EQ(back->media[0].keys, policy::key_source::both);
+    EXPECT_EQ(back->media[0].level.keys, policy::key_source::both);
     EXPECT_EQ(back->media[0].legs[0].max_jitter_ms, 2.25);
     EXPECT_EQ(back->media[0].legs[0].reported_lost, 5u);
     EXPECT_EQ(back->media[0].seeds_from_units, 3u);
