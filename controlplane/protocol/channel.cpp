@@ -349,7 +349,7 @@ actions channel::tell(message what) {
 
 void channel::keepalive(std::chrono::milliseconds interval, instant now) noexcept {
     keepalive_ = interval;
-    keepalive_at_ = now + interval;
+    keepalive_at_ = now;
 }
 
 void channel::time_out(instant now, actions& out) {

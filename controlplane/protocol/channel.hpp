@@ -129,7 +129,7 @@ public:
     [[nodiscard]] actions lost(link_id, instant now);
     // Every request fails; all links are forgotten.
     [[nodiscard]] actions end();
-    // The unit sends KEEPALIVE each interval; a newest link that is silent for three is closed. 0 = neither.
+    // The unit sends KEEPALIVE now and each interval; a newest link that is silent for three is closed. 0 = neither.
     void keepalive(std::chrono::milliseconds interval, instant now) noexcept;
     // What time brings. Nothing happens before due().
     [[nodiscard]] actions poll(instant now);

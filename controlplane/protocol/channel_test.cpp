@@ -142,6 +142,8 @@ TEST_F(Channel, ThirtyTwoAreOutstandingTheRestWaitsAndIsBounded) {
 
 TEST_F(Channel, KeepaliveIsSentAndSilenceEndsTheLink) {
     unit.keepalive(100ms, now);
+    auto first = unit.poll(now);
+    EXPECT_EQ(all<to_send>(first).size(), 1U);
     for (int i = 1; i <= 3; ++i) {
         now += 100ms;
         ASSERT_EQ(unit.due(), now);
