@@ -1,24 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rules of the control channel. See channel.hpp.
+// A primary and its link of the control channel. See channel.hpp.
 #include "controlplane/session/channel.hpp"
 
-#include <algorithm>
-#include <asio/redirect_error.hpp>
-#include <asio/use_awaitable.hpp>
 #include <spdlog/spdlog.h>
 
 namespace tandem::session {
 
-using protocol::exchange;
+using protocol::outcome;
 using protocol::status;
-
-struct channel::pending {
-    pending(const asio::any_io_executor& executor, protocol::message m) : timer(executor), message(std::move(m)) {}
-    asio::steady_timer timer; // expires = timeout; cancelled = answered or lost
-    protocol::message message;
-    std::optional<protocol::message> answer;
-    bool lost = false;
-};
 
 namespace {
 
@@ -59,185 +48,110 @@ void count_refusal(counters& count, status code) {
 
 } // namespace
 
-channel::channel(std::shared_ptr<tunnel::connection> link, std::shared_ptr<counters> count)
-    : link_(std::move(link)), count_(std::move(count)) {}
+channel::channel(asio::any_io_executor executor, std::shared_ptr<tunnel::connection> link,
+                 std::shared_ptr<counters> count)
+    : connection_(std::move(link)), count_(std::move(count)),
+      driver_(std::make_shared<protocol::channel_driver>(executor, protocol::role::gateway)) {}
 
 void channel::start(channel_events events) {
     events_ = std::move(events);
+    id_ = driver_->attach(protocol::carrier::stream, weak_from_this());
     // The connection must not keep its channel alive: the session does.
     const auto with_self = [weak = weak_from_this()](auto&& act) {
         if (const auto self = weak.lock())
             act(*self);
     };
-    link_->start({
-        .on_control = [=](std::span<const std::uint8_t> bytes) { with_self([&](channel& c) { c.receive(bytes); }); },
-        .on_packet = [=](std::span<const std::uint8_t> p) { with_self([&](channel& c) { c.events_.on_packet(p); }); },
+    connection_->start({
+        .on_control =
+            [=](std::span<const std::uint8_t> bytes) {
+                with_self([&](channel& c) {
+                    ++c.count_->messages;
+                    c.driver_->receive(c.id_, bytes);
+                });
+            },
+        .on_packet =
+            [=](std::span<const std::uint8_t> p) {
+                with_self([&](channel& c) {
+                    c.driver_->heard(c.id_);
+                    c.events_.on_packet(p);
+                });
+            },
         .on_closed =
             [=](std::string_view reason) {
                 with_self([&](channel& c) {
-                    c.fail_all();
+                    c.driver_->lost(c.id_);
                     c.events_.on_closed(reason);
                 });
             },
     });
 }
 
+std::shared_ptr<protocol::channel_driver> channel::join(std::shared_ptr<protocol::channel_driver> conversation) {
+    if (conversation && conversation != driver_) {
+        id_ = conversation->take_over(*driver_);
+        driver_ = std::move(conversation);
+    }
+    return driver_;
+}
+
 void channel::abandon(std::string_view reason) {
-    link_->detach();
-    fail_all();
-    link_->finish(reason);
+    connection_->detach();
+    driver_->lost(id_);
+    connection_->finish(reason);
 }
 
-void channel::receive(std::span<const std::uint8_t> bytes) {
-    ++count_->messages;
-    const auto head = protocol::peek(bytes);
-    if (!head) {
-        ++count_->bad_tlv; // no header to answer to
-        return;
-    }
-    if (!accept_tsid(*head))
-        return;
-    auto message = protocol::decode(bytes);
-    if ((head->type & 1U) != 0)
-        receive_response(std::move(message));
-    else
-        receive_request(*head, std::move(message));
+void channel::send(protocol::wiped_bytes message, bool request) {
+    if (request)
+        ++count_->requests;
+    connection_->send_control(std::move(message));
 }
 
-// ORA-05, ORA-07, ORA-08. The tunnel is authenticated, so a wrong TSID is a fault of the unit's: the tunnel ends.
-bool channel::accept_tsid(const protocol::header& head) {
-    if (!tsid_) {
-        if (head.tsid == protocol::no_tsid)
-            return true;
-        refuse(head, status::bad_tsid);
-        return false;
-    }
-    if (head.tsid == *tsid_)
-        return true;
-    ++count_->bad_tsid;
-    close("unexpected TSID");
-    return false;
-}
-
-void channel::refuse(const protocol::header& head, status code) {
-    count_refusal(*count_, code);
-    if ((head.type & 1U) == 0) // a response is never answered
-        answer(protocol::message::refusal(head, code));
-}
-
-void channel::receive_request(const protocol::header& head, tl::expected<protocol::message, status> message) {
-    if (!message)
-        return refuse(head, message.error());
-    if (last_received_ && head.sequence <= *last_received_)
-        return refuse(head, status::bad_sequence);
-    last_received_ = head.sequence;
-    if (!tsid_ && !message->is(exchange::config))
-        return refuse(head, status::not_configured);
-    if (tsid_ && message->is(exchange::config)) // its TSID would have to be all ones, which is not this tunnel's
-        return refuse(head, status::bad_tsid);
+void channel::serve(protocol::message request) {
     const auto handler = events_.on_request; // a copy: CONFIG's handler rebinds
-    handler(*message);
+    handler(request);
 }
 
-void channel::receive_response(tl::expected<protocol::message, status> message) {
-    if (!message)
-        return count_refusal(*count_, message.error());
-    const auto match = outstanding_.find(message->sequence());
-    if (match == outstanding_.end() || match->second->message.what() != message->what()) {
+void channel::hang_up(protocol::ending why) {
+    switch (why) {
+    case protocol::ending::wrong_tsid:
+        return close("unexpected TSID");
+    case protocol::ending::silent:
+        ++count_->keepalive_lost;
+        return close("silent for three keepalive intervals");
+    case protocol::ending::replaced: {
+        constexpr std::string_view reason = "replaced by the unit's new connection";
+        connection_->detach();
+        connection_->finish(reason);
+        return events_.on_closed(reason);
+    }
+    }
+}
+
+void channel::count(std::optional<status> refused) {
+    if (refused)
+        count_refusal(*count_, *refused);
+    else
         ++count_->unmatched_response;
-        return;
-    }
-    match->second->answer = std::move(*message);
-    match->second->timer.cancel();
-    forget(match->second);
-}
-
-void channel::answer(const protocol::message& response) {
-    link_->send_control(response.encode());
-}
-
-void channel::tell(protocol::message request) {
-    if (!tsid_)
-        return;
-    request.set_tsid(*tsid_).set_sequence(next_sequence_++);
-    ++count_->requests;
-    link_->send_control(request.encode());
-}
-
-void channel::send(pending& p) {
-    p.message.set_tsid(tsid_.value_or(protocol::no_tsid)).set_sequence(next_sequence_++);
-    ++count_->requests;
-    auto wire = p.message.encode();
-    // Only its type and sequence are needed from now on; a seed must not wait for the response in memory.
-    const auto sequence = p.message.sequence();
-    p.message = protocol::message::request(p.message.what());
-    p.message.set_sequence(sequence);
-    link_->send_control(std::move(wire));
-}
-
-// Out of the tables; the next that waits takes its place.
-void channel::forget(const std::shared_ptr<pending>& gone) {
-    const auto p = gone; // the tables may hold the last reference but the caller's
-    std::erase(waiting_, p);
-    if (const auto at = outstanding_.find(p->message.sequence()); at != outstanding_.end() && at->second == p)
-        outstanding_.erase(at);
-    while (!down_ && !waiting_.empty() && outstanding_.size() < max_outstanding) {
-        const auto next = waiting_.front();
-        waiting_.pop_front();
-        send(*next);
-        outstanding_.emplace(next->message.sequence(), next);
-    }
-}
-
-void channel::fail_all() {
-    down_ = true;
-    for (const auto& [sequence, p] : outstanding_) {
-        p->lost = true;
-        p->timer.cancel();
-    }
-    for (const auto& p : waiting_) {
-        p->lost = true;
-        p->timer.cancel();
-    }
-    outstanding_.clear();
-    waiting_.clear();
 }
 
 asio::awaitable<tl::expected<protocol::message, request_error>> channel::request(protocol::message message,
                                                                                  std::chrono::milliseconds timeout) {
     const auto self = shared_from_this();
-    if (down_ || link_->closed() || !tsid_)
+    const auto name = protocol::name_of(message.what());
+    auto reply = co_await driver_->request(std::move(message), timeout);
+    if (reply.how == outcome::failed)
         co_return tl::unexpected(request_error::not_up);
-    if (waiting_.size() >= max_waiting) {
-        ++count_->request_timeouts; // it would not get its turn
-        co_return tl::unexpected(request_error::timeout);
-    }
-    const auto p = std::make_shared<pending>(co_await asio::this_coro::executor, std::move(message));
-    p->timer.expires_after(timeout);
-    if (outstanding_.size() < max_outstanding) {
-        send(*p);
-        outstanding_.emplace(p->message.sequence(), p);
-    } else {
-        waiting_.push_back(p);
-    }
-    std::error_code error;
-    if (!down_) // sending may have closed the connection
-        co_await p->timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
-    if (p->lost || (down_ && !p->answer))
-        co_return tl::unexpected(request_error::not_up);
-    if (!p->answer) {
+    if (reply.how == outcome::timeout) {
         ++count_->request_timeouts;
-        forget(p);
         co_return tl::unexpected(request_error::timeout);
     }
-    if (const auto code = p->answer->code(); code != status::ok) {
+    if (const auto code = reply.response->code(); code != status::ok) {
         ++count_->requests_refused;
-        spdlog::warn("session of '{}': {} refused: {} ({})", link_->peer().id_code,
-                     protocol::name_of(p->message.what()), protocol::text_of(code),
-                     p->answer->get<protocol::tlv::reason>().value_or(""));
+        spdlog::warn("session of '{}': {} refused: {} ({})", connection_->peer().id_code, name, protocol::text_of(code),
+                     reply.response->get<protocol::tlv::reason>().value_or(""));
         co_return tl::unexpected(request_error::refused);
     }
-    co_return std::move(*p->answer);
+    co_return std::move(*reply.response);
 }
 
 } // namespace tandem::session

@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control channel of one primary: decodes, holds the rules of TSID and sequence (ORA-05, -07, -08, -12, -15, -16),
-// answers what is refused, and matches responses to the gateway's own requests, of which at most 32 are outstanding.
-// Knows one connection, no session. Owner thread: the io_context's.
+// One primary as its session sees it: a tunnel::connection that carries a link of the session's protocol::channel,
+// where all rules are. Here refusals are counted and what the channel ends is closed. Owner thread: the io_context's.
 #pragma once
 
 #include <asio/awaitable.hpp>
-#include <asio/steady_timer.hpp>
 #include <chrono>
-#include <deque>
 #include <functional>
-#include <map>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include <tl/expected.hpp>
 
+#include "controlplane/protocol/channel_asio.hpp"
 #include "controlplane/session/counters.hpp"
 #include "controlplane/session/directory.hpp"
 #include "controlplane/tunnel/connection.hpp"
@@ -28,52 +24,39 @@ struct channel_events {
     std::function<void(std::string_view reason)> on_closed; // once, unless abandoned
 };
 
-class channel : public std::enable_shared_from_this<channel> {
+class channel final : public protocol::channel_link, public std::enable_shared_from_this<channel> {
 public:
-    static constexpr std::size_t max_outstanding = 32;
-    static constexpr std::size_t max_waiting = 1024;
-
-    channel(std::shared_ptr<tunnel::connection>, std::shared_ptr<counters>);
+    channel(asio::any_io_executor, std::shared_ptr<tunnel::connection>, std::shared_ptr<counters>);
 
     void start(channel_events);
     // Other handlers from now on; safe from within on_request.
     void rebind(channel_events events) { events_ = std::move(events); }
-    // From now on each message must carry this TSID; a second CONFIG is refused.
-    void bind(tsid id) noexcept { tsid_ = id; }
-    [[nodiscard]] bool bound() const noexcept { return tsid_.has_value(); }
+    // From now on this is a link of that conversation: requests under way and sequences go on. None: of its own.
+    std::shared_ptr<protocol::channel_driver> join(std::shared_ptr<protocol::channel_driver>);
 
-    void answer(const protocol::message& response);
+    void answer(const protocol::message& response) { driver_->answer(id_, response); }
     // Sends a request whose response nobody waits for.
-    void tell(protocol::message request);
+    void tell(protocol::message request) { driver_->tell(std::move(request)); }
     asio::awaitable<tl::expected<protocol::message, request_error>> request(protocol::message,
                                                                             std::chrono::milliseconds timeout);
 
-    void close(std::string_view reason) { link_->close(reason); }
+    void close(std::string_view reason) { connection_->close(reason); }
     // No event comes any more; requests fail with not_up; what is queued is flushed, then the connection is closed.
     void abandon(std::string_view reason);
 
-    [[nodiscard]] tunnel::connection& link() noexcept { return *link_; }
+    [[nodiscard]] tunnel::connection& link() noexcept { return *connection_; }
 
 private:
-    struct pending;
-    void receive(std::span<const std::uint8_t> bytes);
-    void receive_request(const protocol::header&, tl::expected<protocol::message, protocol::status>);
-    void receive_response(tl::expected<protocol::message, protocol::status>);
-    [[nodiscard]] bool accept_tsid(const protocol::header&);
-    void refuse(const protocol::header&, protocol::status);
-    void send(pending&);
-    void fail_all();
-    void forget(const std::shared_ptr<pending>&);
+    void send(protocol::wiped_bytes message, bool request) override;
+    void serve(protocol::message request) override;
+    void hang_up(protocol::ending) override;
+    void count(std::optional<protocol::status>) override;
 
-    std::shared_ptr<tunnel::connection> link_;
+    std::shared_ptr<tunnel::connection> connection_;
     std::shared_ptr<counters> count_;
     channel_events events_;
-    std::optional<tsid> tsid_;
-    std::optional<std::uint32_t> last_received_; // sequence of the unit's last request
-    std::uint32_t next_sequence_ = 1;
-    std::map<std::uint32_t, std::shared_ptr<pending>> outstanding_;
-    std::deque<std::shared_ptr<pending>> waiting_;
-    bool down_ = false;
+    std::shared_ptr<protocol::channel_driver> driver_;
+    protocol::link_id id_ = 0;
 };
 
 } // namespace tandem::session

@@ -16,7 +16,7 @@ using protocol::status;
 using protocol::tlv;
 
 void manager::impl::on_connection(std::shared_ptr<tunnel::connection> connection) {
-    auto link = std::make_shared<channel>(std::move(connection), count);
+    auto link = std::make_shared<channel>(io_.get_executor(), std::move(connection), count);
     newcomers_.push_back({link, clock::now()});
     const auto weak = std::weak_ptr(link);
     link->start({
@@ -139,7 +139,10 @@ void manager::impl::adopt(session& s, const std::shared_ptr<channel>& link, std:
     s.info.outer_port = link->link().remote().port();
     s.info.cipher = link->link().cipher();
     s.info.lifetime = lifetime;
-    link->bind(s.id);
+    const bool first = s.control == nullptr;
+    s.control = link->join(s.control);
+    if (first)
+        s.control->keepalive(settings.keepalive);
     const auto weak = std::weak_ptr(link);
     const auto id = s.id;
     // By TSID, not by pointer: a callback may end the session.

@@ -16,9 +16,6 @@
 namespace tandem::session {
 namespace {
 
-constexpr int silent_intervals = 3;
-constexpr auto old_heard_for = std::chrono::seconds(1);
-
 std::unique_ptr<tunnel::inner_device> kernel_tun(asio::io_context& io, const config& c) {
     tunnel::tun_settings settings{.name = c.tun, .inner4 = {}, .inner6 = {}, .mtu = c.mtu};
     settings.guarded = c.nftables;
@@ -353,14 +350,9 @@ void manager::impl::sweep_session(session& s, clock::time_point now) {
         }
         return;
     }
-    if (s.old && now - s.up_since > old_heard_for)
-        std::exchange(s.old, nullptr)->abandon("replaced by the unit's new connection");
-    const auto link = s.primary; // closing resets the session's
-    if (now - link->link().last_heard() > silent_intervals * settings.keepalive) {
-        ++count->keepalive_lost;
-        link->close("silent for three keepalive intervals");
-    } else if (now - s.up_since > s.info.lifetime + settings.grace) {
+    if (now - s.up_since > s.info.lifetime + settings.grace) {
         ++count->lifetime_ended;
+        const auto link = s.primary;     // closing resets the session's
         link->close("lifetime is over"); // the unit comes back and resumes; its calls go on
     }
 }

@@ -26,7 +26,9 @@ struct session {
     std::vector<asio::ip::address> inner;
     std::shared_ptr<channel> primary; // none = down
     std::shared_ptr<channel> old;     // replaced, but what the unit sent before it knew still arrives here
-    clock::time_point up_since{};     // of this primary
+    std::shared_ptr<protocol::channel_driver>
+        control;                  // its conversation, whatever carries it; none before the first CONFIG
+    clock::time_point up_since{}; // of this primary
     clock::time_point down_since{};
     session_info info; // the parts that are kept: outer, cipher, lifetime, counts
 };

@@ -241,7 +241,7 @@ TEST_F(Ora, Ora15ParallelRequestsAreMatched) {
                 asio::detached);
         std::vector<message> held;
         std::uint32_t last = 0;
-        while (held.size() < channel::max_outstanding) {
+        while (held.size() < protocol::channel_limits{}.outstanding) {
             auto m = co_await alice.receive();
             EXPECT_GT(m->sequence(), last); // strictly rising
             last = m->sequence();
@@ -249,7 +249,7 @@ TEST_F(Ora, Ora15ParallelRequestsAreMatched) {
             held.push_back(std::move(*m));
         }
         co_await pause(50ms);
-        EXPECT_EQ(gateway_->count().requests, channel::max_outstanding); // the others wait
+        EXPECT_EQ(gateway_->count().requests, protocol::channel_limits{}.outstanding); // the others wait
         std::uint32_t answered = 0;
         while (answered < total) {
             if (held.empty()) {

@@ -118,7 +118,6 @@ asio::awaitable<void> connection::read_loop(std::shared_ptr<connection> self) {
         if (error)
             break;
         framer_.commit(n);
-        last_heard_ = clock::now();
         take_frames();
     }
     close(error == asio::error::eof ? "closed by the unit" : error.message());

@@ -33,7 +33,6 @@ struct connection_events {
 
 class connection : public std::enable_shared_from_this<connection> {
 public:
-    using clock = std::chrono::steady_clock;
     static constexpr std::size_t write_size = 16384;           // one TLS record
     static constexpr std::size_t max_control_bytes = 1U << 20; // beyond it the peer does not read: closed
 
@@ -54,8 +53,6 @@ public:
     [[nodiscard]] const protocol::peer_identity& peer() const noexcept { return peer_; }
     [[nodiscard]] const asio::ip::tcp::endpoint& remote() const noexcept { return remote_; }
     [[nodiscard]] std::string cipher() const;
-    [[nodiscard]] clock::time_point last_heard() const noexcept { return last_heard_; }
-    [[nodiscard]] clock::time_point since() const noexcept { return since_; }
 
 private:
     asio::awaitable<void> read_loop(std::shared_ptr<connection> self);
@@ -76,7 +73,6 @@ private:
     asio::steady_timer wake_; // the writer's, cancelled when there is something to write
     asio::steady_timer deadline_;
     std::string reason_;
-    clock::time_point since_ = clock::now(), last_heard_ = since_;
     bool closed_ = false, finishing_ = false, detached_ = false;
 };
 

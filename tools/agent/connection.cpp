@@ -36,8 +36,10 @@ bool is_alert(const asio::error_code& error) {
 
 } // namespace
 
-connection::connection(asio::io_context& io, asio::ssl::context& tls, std::string id_code, handlers handle)
-    : io_(io), stream_(io, tls), id_code_(std::move(id_code)), handle_(std::move(handle)), wake_(io) {}
+connection::connection(asio::io_context& io, asio::ssl::context& tls, std::shared_ptr<protocol::channel_driver> channel,
+                       std::string id_code, handlers handle)
+    : io_(io), stream_(io, tls), channel_(std::move(channel)), id_code_(std::move(id_code)), handle_(std::move(handle)),
+      wake_(io) {}
 
 failure connection::explain(const asio::error_code& error, bool timed_out) const {
     const std::string where = fmt::format("gateway {}:{}", gateway_.address().to_string(), gateway_.port());
@@ -91,7 +93,7 @@ asio::awaitable<tl::expected<void, failure>> connection::open(tcp::endpoint gate
         co_return tl::unexpected(explain(error, *timed_out));
     }
     running_ = true;
-    last_heard_ = std::chrono::steady_clock::now();
+    link_ = channel_->attach(protocol::carrier::stream, weak_from_this());
     protocol::spawn(io_, "reader of the primary", [self] { return self->read_loop(); });
     protocol::spawn(io_, "writer of the primary", [self] { return self->write_loop(); });
     co_return tl::expected<void, failure>{};
@@ -105,9 +107,7 @@ void connection::close(const std::string& why) {
     asio::error_code ignored;
     stream_.lowest_layer().close(ignored);
     wake_.cancel();
-    for (auto& [sequence, item] : pending_)
-        if (item) // none waits for notify()'s
-            item->timer.cancel();
+    channel_->lost(link_);
     if (running_ && handle_.lost)
         handle_.lost(*this);
 }
@@ -131,7 +131,6 @@ asio::awaitable<void> connection::read_loop() {
             break;
         }
         framer_.commit(got);
-        last_heard_ = std::chrono::steady_clock::now();
         while (!closed_) {
             const auto frame = framer_.next();
             if (!frame)
@@ -147,10 +146,11 @@ void connection::take_frame(const protocol::frame& frame) {
     case protocol::frame_kind::ipv6:
         count_.rx_packets++;
         count_.rx_bytes += frame.bytes.size();
+        channel_->heard(link_);
         handle_.packet(frame.bytes);
         break;
     case protocol::frame_kind::control:
-        take_control(frame.bytes);
+        channel_->receive(link_, frame.bytes);
         break;
     case protocol::frame_kind::other:
         count_.malformed++;
@@ -158,93 +158,74 @@ void connection::take_frame(const protocol::frame& frame) {
     }
 }
 
-void connection::take_control(std::span<const std::uint8_t> bytes) {
-    auto decoded = protocol::decode(bytes);
-    if (!decoded) {
-        count_.malformed++;
-        const auto header = protocol::peek(bytes);
-        if (header && (header->type & 1U) == 0)
-            respond(message::refusal(*header, decoded.error()));
-        return;
-    }
-    message& got = *decoded;
-    if (got.is_response()) {
-        const auto found = pending_.find(got.sequence());
-        if (found == pending_.end()) {
-            count_.unmatched++;
-            return;
-        }
-        const auto item = found->second;
-        pending_.erase(found);
-        if (!item)
-            return; // notify()
-        item->answer = std::move(got);
-        item->timer.cancel();
-        return;
-    }
-    if (tsid_ == protocol::no_tsid) {
-        respond(got.response(status::not_configured));
-        return;
-    }
-    if (got.tsid() != tsid_) { // ORA-08: dropped, and the tunnel ends
-        close("the gateway sent a message with another session's TSID");
-        return;
-    }
-    if (peer_sequence_ && got.sequence() <= *peer_sequence_) {
-        count_.bad_sequence++;
-        respond(got.response(status::bad_sequence));
-        return;
-    }
-    peer_sequence_ = got.sequence();
-    handle_.request(*this, std::move(got));
-}
-
-void connection::queue(const message& what) {
+void connection::send(protocol::wiped_bytes message, bool) {
     if (closed_)
         return;
-    const auto bytes = what.encode();
-    protocol::wiped_bytes framed;
-    if (!protocol::append_frame(framed, bytes))
-        return;
-    control_.push_back(std::move(framed));
+    control_waits_ += message.size();
+    control_.push_back(std::move(message));
+    if (control_waits_ > max_control_bytes)
+        return close("the gateway does not read its control messages");
     wake_.cancel();
 }
 
-void connection::respond(const message& answer) {
-    queue(answer);
+void connection::serve(message request) {
+    if (begun_)
+        handle_.request(*this, std::move(request));
+    else
+        early_.push_back(std::move(request));
 }
 
-void connection::notify(message what) {
-    what.set_tsid(tsid_);
-    what.set_sequence(++sequence_);
-    pending_.emplace(sequence_, nullptr);
-    queue(what);
+void connection::begin() {
+    begun_ = true;
+    for (; !early_.empty() && !closed_; early_.pop_front())
+        handle_.request(*this, std::move(early_.front()));
+}
+
+void connection::hang_up(protocol::ending why) {
+    switch (why) {
+    case protocol::ending::wrong_tsid: // ORA-08
+        return close("the gateway sent a message with another session's TSID");
+    case protocol::ending::silent:
+        return close("nothing heard for three keepalive intervals");
+    case protocol::ending::replaced:
+        return close("replaced by a newer connection");
+    }
+}
+
+void connection::count(std::optional<status> refused) {
+    if (!refused)
+        ++count_.unmatched;
+    else if (*refused == status::bad_sequence)
+        ++count_.bad_sequence;
+    else if (*refused != status::bad_tsid && *refused != status::not_configured)
+        ++count_.malformed;
+}
+
+tl::expected<message, failure> connection::read(std::string_view name, reply got) const {
+    if (got.how != protocol::outcome::response)
+        return tl::unexpected(
+            failure{closed_ ? why_ : fmt::format("the gateway did not answer the {} request", name), false, {}});
+    auto& answer = *got.response;
+    if (answer.code() == status::ok)
+        return std::move(answer);
+    const auto reason = answer.get<protocol::tlv::reason>().value_or(protocol::text_of(answer.code()));
+    return tl::unexpected(
+        failure{fmt::format("the gateway refused the {} request: {}", name, reason), true, answer.code()});
+}
+
+asio::awaitable<tl::expected<message, failure>> connection::configure(message config,
+                                                                      std::chrono::milliseconds patience) {
+    const auto self = shared_from_this();
+    const auto name = protocol::name_of(config.what());
+    auto got = co_await channel_->configure(link_, std::move(config), patience);
+    co_return read(name, std::move(got));
 }
 
 asio::awaitable<tl::expected<message, failure>> connection::request(message what, std::chrono::milliseconds patience) {
     const auto self = shared_from_this();
     const auto name = protocol::name_of(what.what());
-    what.set_tsid(tsid_);
-    what.set_sequence(++sequence_);
-    const auto number = sequence_;
-    const auto item = std::make_shared<waiting>(io_);
-    item->timer.expires_after(patience);
-    pending_.emplace(number, item);
-    queue(what);
-    asio::error_code ignored;
-    if (!closed_)
-        co_await item->timer.async_wait(with(ignored));
-    pending_.erase(number);
-    if (!item->answer)
-        co_return tl::unexpected(
-            failure{closed_ ? why_ : fmt::format("the gateway did not answer the {} request", name), false, {}});
-    if (item->answer->code() != status::ok) {
-        const auto reason =
-            item->answer->get<protocol::tlv::reason>().value_or(protocol::text_of(item->answer->code()));
-        co_return tl::unexpected(
-            failure{fmt::format("the gateway refused the {} request: {}", name, reason), true, item->answer->code()});
-    }
-    co_return std::move(*item->answer);
+    auto got = co_await channel_->request(std::move(what), patience);
+    co_return read(name, std::move(got));
 }
 
 bool connection::send_packet(std::span<const std::uint8_t> packet) {
@@ -260,7 +241,8 @@ bool connection::send_packet(std::span<const std::uint8_t> packet) {
 // Control first, all of it; then whole bulk frames up to a record.
 void connection::compose() {
     while (!control_.empty()) {
-        writing_.insert(writing_.end(), control_.front().begin(), control_.front().end());
+        protocol::append_frame(writing_, control_.front());
+        control_waits_ -= control_.front().size();
         control_.pop_front();
     }
     control_bytes_ = writing_.size();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One TLS connection to a gateway: handshake, framing, requests matched with responses by sequence, control ahead of
-// bulk. It lives until close(); who wants the next one makes it (primary.hpp).
+// One TLS connection to a gateway: handshake, framing, control ahead of bulk. It carries a link of the unit's control
+// channel, whose rules are in controlplane/protocol/channel.hpp. It lives until close(); who wants the next one makes
+// it (primary.hpp).
 //
 // Owner: the agent's io_context, one thread. Coroutines hold the connection by shared_ptr.
 #pragma once
@@ -8,7 +9,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,8 +22,8 @@
 #include <asio/steady_timer.hpp>
 #include <tl/expected.hpp>
 
+#include "controlplane/protocol/channel_asio.hpp"
 #include "controlplane/protocol/framing.hpp"
-#include "controlplane/protocol/message.hpp"
 
 namespace tandem::agent {
 
@@ -34,7 +34,7 @@ struct failure {
     std::optional<protocol::status> code; // of the gateway's answer
 };
 
-class connection : public std::enable_shared_from_this<connection> {
+class connection final : public protocol::channel_link, public std::enable_shared_from_this<connection> {
 public:
     using tcp = asio::ip::tcp;
     struct handlers {
@@ -47,19 +47,25 @@ public:
         std::uint64_t malformed = 0, bad_sequence = 0, unmatched = 0;
     };
 
-    static constexpr std::size_t bulk_limit = 256 * 1024; // bytes that wait for the wire
+    static constexpr std::size_t bulk_limit = 256 * 1024;      // bytes that wait for the wire
+    static constexpr std::size_t max_control_bytes = 1U << 20; // beyond it the gateway does not read: closed
 
-    connection(asio::io_context& io, asio::ssl::context& tls, std::string id_code, handlers handle);
+    connection(asio::io_context& io, asio::ssl::context& tls, std::shared_ptr<protocol::channel_driver> channel,
+               std::string id_code, handlers handle);
 
     // TCP and TLS. Afterwards reader and writer run.
     [[nodiscard]] asio::awaitable<tl::expected<void, failure>> open(tcp::endpoint gateway,
                                                                     std::chrono::milliseconds patience);
-    // Fills in TSID and sequence. The error is a time-out, the loss of the connection, or a status that is not ok.
+    // The first request; its answer makes this the link that requests go out on. The error is a time-out, the loss of
+    // the connection, or a status that is not ok; request()'s too.
+    [[nodiscard]] asio::awaitable<tl::expected<protocol::message, failure>>
+    configure(protocol::message config, std::chrono::milliseconds patience);
     [[nodiscard]] asio::awaitable<tl::expected<protocol::message, failure>> request(protocol::message what,
                                                                                     std::chrono::milliseconds patience);
-    // Does not wait for the response; it counts as a sign of life all the same.
-    void notify(protocol::message what);
-    void respond(const protocol::message& answer);
+    // What the CONFIG's answer says is in force: the gateway's requests are handed up from now on, those that came
+    // first.
+    void begin();
+    void respond(const protocol::message& answer) { channel_->answer(link_, answer); }
     // False where the queue is full: the packet was not taken.
     [[nodiscard]] bool send_packet(std::span<const std::uint8_t> packet);
     [[nodiscard]] bool bulk_full() const noexcept { return bulk_.size() - bulk_sent_ > bulk_limit; }
@@ -68,47 +74,42 @@ public:
     [[nodiscard]] bool closed() const noexcept { return closed_; }
     [[nodiscard]] const std::string& why() const noexcept { return why_; }
 
-    void set_tsid(std::uint64_t tsid) noexcept { tsid_ = tsid; }
-    [[nodiscard]] std::uint64_t tsid() const noexcept { return tsid_; }
     [[nodiscard]] std::string cipher() const;
     [[nodiscard]] tcp::endpoint gateway() const noexcept { return gateway_; }
-    [[nodiscard]] std::chrono::steady_clock::time_point last_heard() const noexcept { return last_heard_; }
     [[nodiscard]] const counters& count() const noexcept { return count_; }
 
 private:
-    struct waiting {
-        explicit waiting(asio::io_context& io) : timer(io) {}
-        asio::steady_timer timer;
-        std::optional<protocol::message> answer;
-    };
+    void send(protocol::wiped_bytes message, bool request) override;
+    void serve(protocol::message request) override;
+    void hang_up(protocol::ending) override;
+    void count(std::optional<protocol::status>) override;
 
+    using reply = protocol::channel_driver::reply;
+    [[nodiscard]] tl::expected<protocol::message, failure> read(std::string_view name, reply) const;
     [[nodiscard]] failure explain(const asio::error_code& error, bool timed_out) const;
     asio::awaitable<void> read_loop();
     asio::awaitable<void> write_loop();
     void take_frame(const protocol::frame& frame);
-    void take_control(std::span<const std::uint8_t> bytes);
-    void queue(const protocol::message& what);
     void compose(); // what goes out next into writing_
 
     asio::io_context& io_;
     asio::ssl::stream<tcp::socket> stream_;
+    std::shared_ptr<protocol::channel_driver> channel_;
+    protocol::link_id link_ = 0;
     std::string id_code_;
     handlers handle_;
     tcp::endpoint gateway_;
     protocol::framer framer_{65536};
+    std::deque<protocol::message> early_; // requests before begin()
     std::deque<protocol::wiped_bytes> control_;
+    std::size_t control_waits_ = 0; // bytes of it
     std::vector<std::uint8_t> bulk_;
     protocol::wiped_bytes writing_; // control first: that part may hold a seed that we made
     std::size_t control_bytes_ = 0; // of writing_
     std::size_t bulk_sent_ = 0;     // of bulk_, taken already
     asio::steady_timer wake_;       // cancelled when there is something to write
-    std::map<std::uint32_t, std::shared_ptr<waiting>> pending_;
-    std::uint32_t sequence_ = 0;
-    std::optional<std::uint32_t> peer_sequence_;
-    std::uint64_t tsid_ = protocol::no_tsid;
-    std::chrono::steady_clock::time_point last_heard_{};
     counters count_;
-    bool running_ = false, closed_ = false;
+    bool running_ = false, begun_ = false, closed_ = false;
     std::string why_;
 };
 

@@ -28,7 +28,7 @@ constexpr auto handshake_patience = 5s;
 constexpr auto request_patience = 5s;
 constexpr auto release_patience = 1s;
 constexpr auto backoff_first = 200ms, backoff_last = 5000ms;
-constexpr int silent_intervals = 3;
+constexpr auto old_heard_for = 2s; // the gateway ends it after one
 
 std::string to_text(const asio::ip::tcp::endpoint& gateway) {
     const auto host = gateway.address().to_string();
@@ -78,6 +78,8 @@ tl::expected<session_settings, std::string> read_settings(const message& respons
 primary::primary(asio::io_context& io, const agent_config& config, asio::ssl::context tls, media_table& media,
                  hooks hook)
     : io_(io), config_(config), tls_(std::move(tls)), media_(media), hook_(std::move(hook)), gateways_(config.gateways),
+      channel_(std::make_shared<protocol::channel_driver>(io.get_executor(), protocol::role::unit,
+                                                          protocol::channel_limits{.heard_for = old_heard_for})),
       timer_(io) {}
 
 void primary::start() {
@@ -129,14 +131,10 @@ asio::awaitable<void> primary::run() {
 // A connection whose CONFIG was answered; the session is settings_ from then on.
 asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect(asio::ip::tcp::endpoint gateway) {
     const auto fresh = std::make_shared<connection>(
-        io_, tls_, config_.id,
+        io_, tls_, channel_, config_.id,
         connection::handlers{.packet = hook_.packet,
                              .request = [this](connection& from, message request) { answer(from, std::move(request)); },
-                             .lost =
-                                 [this](connection& gone) {
-                                     if (current_.get() == &gone)
-                                         timer_.cancel();
-                                 }});
+                             .lost = [this](connection& gone) { lost(gone); }});
     trying_ = fresh;
     auto opened = co_await fresh->open(gateway, handshake_patience);
     if (!opened) {
@@ -149,7 +147,7 @@ asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect
         request.add<tlv::lifetime_s>(*config_.lifetime_s);
     if (settings_.tsid != protocol::no_tsid)
         request.add<tlv::resume_tsid>(settings_.tsid);
-    auto response = co_await fresh->request(std::move(request), request_patience);
+    auto response = co_await fresh->configure(std::move(request), request_patience);
     trying_.reset();
     if (!response) {
         fresh->close("not configured");
@@ -166,13 +164,23 @@ asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect
         co_return tl::unexpected(
             failure{fmt::format("the gateway's CONFIG response is of no use: {}", settings.error()), true, {}});
     }
-    fresh->set_tsid(settings->tsid);
     if (auto taken = take_settings(std::move(*settings)); !taken) {
         fresh->close("cannot be configured");
         fatal_ = taken.error();
         co_return tl::unexpected(failure{taken.error(), true, {}});
     }
+    channel_->keepalive(settings_.keepalive);
+    fresh->begin();
     co_return fresh;
+}
+
+void primary::lost(connection& gone) {
+    if (current_.get() == &gone)
+        timer_.cancel();
+    if (old_.get() == &gone) {
+        add(past_, gone.count());
+        old_.reset();
+    }
 }
 
 tl::expected<void, std::string> primary::take_settings(session_settings fresh) {
@@ -196,10 +204,10 @@ tl::expected<void, std::string> primary::take_settings(session_settings fresh) {
 void primary::adopt(connection_ptr fresh) {
     const auto old = std::exchange(current_, std::move(fresh));
     count_.connects++;
-    if (old) {
+    if (old && old->closed())
         add(past_, old->count());
-        old->close("replaced by a newer connection");
-    }
+    else
+        old_ = old; // the channel closes it after a while, if the gateway does not
     media_.primary_is(true);
     std::string inner;
     for (const auto& address : settings_.addresses)
@@ -212,20 +220,14 @@ steady::time_point primary::renewal_time() const {
     return configured_at_ + settings_.lifetime - std::min<steady::duration>(settings_.lifetime / 10, 30s);
 }
 
-// Until the current connection is lost, with keepalives and renewals.
+// Until the current connection is lost, with renewals; the channel sends keepalives.
 asio::awaitable<void> primary::serve() {
     while (!stopping_ && current_ && !current_->closed()) {
         const auto now = steady::now();
-        if (now - current_->last_heard() > silent_intervals * settings_.keepalive) {
-            current_->close(fmt::format("nothing heard for {} ms", (silent_intervals * settings_.keepalive).count()));
-            break;
-        }
-        if (now >= renewal_time()) {
+        if (now >= renewal_time())
             co_await renew();
-            continue;
-        }
-        current_->notify(message::request(exchange::keepalive));
-        co_await sleep(std::min<steady::duration>(settings_.keepalive, renewal_time() - now));
+        else
+            co_await sleep(renewal_time() - now);
     }
     if (!current_)
         co_return;
@@ -295,6 +297,8 @@ asio::awaitable<void> primary::stop() {
             spdlog::warn("RELEASE: {}", released.error().text);
         last->close("the agent ends");
     }
+    if (const auto old = old_)
+        old->close("the agent ends");
     media_.close_all("the agent ends");
     timer_.cancel();
 }
@@ -312,8 +316,9 @@ void primary::send(std::span<const std::uint8_t> packet) {
 
 nlohmann::json primary::describe() const {
     connection::counters sum = past_;
-    if (current_)
-        add(sum, current_->count());
+    for (const auto& c : {current_, old_})
+        if (c)
+            add(sum, c->count());
     nlohmann::json out{{"up", current_ != nullptr && !current_->closed()},
                        {"connects", count_.connects},
                        {"failures", count_.failures},

@@ -80,6 +80,7 @@ private:
     asio::awaitable<void> sleep(std::chrono::steady_clock::duration time);
     void answer(connection& from, protocol::message request);
     void adopt(connection_ptr fresh);
+    void lost(connection& gone);
     [[nodiscard]] std::chrono::steady_clock::time_point renewal_time() const;
 
     asio::io_context& io_;
@@ -89,8 +90,10 @@ private:
     hooks hook_;
     std::vector<asio::ip::tcp::endpoint> gateways_;
     std::size_t gateway_ = 0;
+    std::shared_ptr<protocol::channel_driver> channel_; // whatever connection carries it
     connection_ptr current_;
     connection_ptr trying_;
+    connection_ptr old_; // replaced, but what the gateway sent before it knew still arrives here
     session_settings settings_;
     std::chrono::steady_clock::time_point configured_at_{};
     asio::steady_timer timer_; // of run(), serve() and back-off: cancelled when something changes

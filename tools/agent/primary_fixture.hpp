@@ -43,13 +43,53 @@ inline protocol::endpoint wire(const endpoint& from) {
     return {{from.ip}, from.port};
 }
 
-// One connection that the fake gateway accepted.
-struct peer {
-    explicit peer(tcp::socket socket, asio::ssl::context& tls) : stream(std::move(socket), tls) {}
+// One connection that the fake gateway accepted, a link of a control channel of its own.
+struct peer final : protocol::channel_link, std::enable_shared_from_this<peer> {
+    peer(tcp::socket socket, asio::ssl::context& tls)
+        : stream(std::move(socket), tls),
+          channel(std::make_shared<protocol::channel_driver>(stream.get_executor(), protocol::role::gateway)) {}
+    void begin(std::function<void(const message&)> handler) {
+        on_request = std::move(handler);
+        link = channel->attach(protocol::carrier::stream, weak_from_this());
+    }
+    void send(protocol::wiped_bytes control, bool) override { send_frame(control); }
+    void serve(message request) override { on_request(request); }
+    void hang_up(protocol::ending) override { stream.lowest_layer().close(); }
+    void count(std::optional<status>) override {}
+
+    void send_frame(std::span<const std::uint8_t> frame) {
+        protocol::append_frame(out.emplace_back(), frame);
+        if (!writing && !held)
+            flush();
+    }
+    void flush() {
+        writing = !out.empty();
+        if (!writing)
+            return;
+        asio::async_write(stream, asio::buffer(out.front()),
+                          [self = shared_from_this()](const asio::error_code& error, std::size_t) {
+                              self->out.pop_front();
+                              if (!error)
+                                  self->flush();
+                          });
+    }
+    // What was sent while held goes out as one TLS record.
+    void release() {
+        held = false;
+        bytes all;
+        for (; !out.empty(); out.pop_front())
+            all.insert(all.end(), out.front().begin(), out.front().end());
+        out.push_back(std::move(all));
+        flush();
+    }
+
     asio::ssl::stream<tcp::socket> stream;
+    std::shared_ptr<protocol::channel_driver> channel;
+    protocol::link_id link = 0;
+    std::function<void(const message&)> on_request;
     protocol::framer framer;
     std::deque<bytes> out;
-    bool writing = false;
+    bool writing = false, held = false;
 };
 
 struct fake_gateway {
@@ -59,7 +99,7 @@ struct fake_gateway {
     std::vector<std::shared_ptr<peer>> peers;
     std::deque<message> requests, responses;
     std::vector<bytes> packets, undecoded;
-    std::uint32_t sequence = 0;
+    std::function<void(peer&)> behind_config; // more that goes out with the CONFIG's answer
     std::uint32_t lifetime = 86400, keepalive = 200;
     std::uint64_t tsid = session_id;
     bool silent = false;
@@ -93,6 +133,7 @@ struct fake_gateway {
         if (error)
             co_return;
         peers.push_back(p);
+        p->begin([this, p = p.get()](const message& request) { answer(*p, request); });
         for (;;) {
             const auto room = p->framer.prepare();
             const auto got = co_await p->stream.async_read_some(asio::buffer(room.data(), room.size()),
@@ -109,22 +150,18 @@ struct fake_gateway {
             packets.emplace_back(frame.bytes.begin(), frame.bytes.end());
             return;
         }
-        auto got = protocol::decode(frame.bytes);
-        if (!got) { // the answer to a type that does not exist
+        if (auto got = protocol::decode(frame.bytes); !got) // the answer to a type that does not exist
             undecoded.emplace_back(frame.bytes.begin(), frame.bytes.end());
-            return;
-        }
-        if (got->is_response()) {
-            responses.push_back(std::move(*got));
-            return;
-        }
-        if (!silent)
-            answer(p, *got);
-        requests.push_back(std::move(*got));
+        else
+            (got->is_response() ? responses : requests).push_back(std::move(*got));
+        p->channel->receive(p->link, frame.bytes);
     }
-    void answer(const std::shared_ptr<peer>& p, const message& request) {
+    void answer(peer& p, const message& request) {
+        if (silent)
+            return;
         auto response = request.response(status::ok);
-        if (request.is(exchange::config)) {
+        p.held = request.is(exchange::config);
+        if (p.held) {
             response.set_tsid(tsid);
             response.add<tlv::inner_address>({mapped(10, 64, 0, 2, 0).ip});
             response.add<tlv::inner_prefix>(16);
@@ -132,31 +169,22 @@ struct fake_gateway {
             response.add<tlv::keepalive_ms>(keepalive);
             response.add<tlv::lifetime_s>(std::min(lifetime, request.get<tlv::lifetime_s>().value_or(lifetime)));
         }
-        send(p, response.encode());
-    }
-    void send(const std::shared_ptr<peer>& p, std::span<const std::uint8_t> frame) {
-        bytes framed;
-        protocol::append_frame(framed, frame);
-        p->out.push_back(std::move(framed));
-        if (!p->writing)
-            flush(p);
-    }
-    void flush(const std::shared_ptr<peer>& p) {
-        p->writing = !p->out.empty();
-        if (!p->writing)
+        p.channel->answer(p.link, response);
+        if (!p.held)
             return;
-        asio::async_write(p->stream, asio::buffer(p->out.front()),
-                          [this, p](const asio::error_code& error, std::size_t) {
-                              p->out.pop_front();
-                              if (!error)
-                                  flush(p);
-                          });
+        if (behind_config)
+            behind_config(p);
+        p.release();
     }
-    void request(message what) { // on the newest connection
-        what.set_tsid(tsid);
-        what.set_sequence(++sequence);
+    // Whatever the rules say.
+    void send(const std::shared_ptr<peer>& p, std::span<const std::uint8_t> frame) { p->send_frame(frame); }
+    void forge(message what, std::uint64_t session, std::uint32_t sequence) {
+        what.set_tsid(session);
+        what.set_sequence(sequence);
         send(peers.back(), what.encode());
     }
+    void request(message what) { request(*peers.back(), std::move(what)); } // on the newest connection
+    void request(peer& p, message what) { asio::co_spawn(io, p.channel->request(std::move(what), 5s), asio::detached); }
     std::size_t count(exchange what) const {
         return static_cast<std::size_t>(
             std::count_if(requests.begin(), requests.end(), [&](const auto& m) { return m.is(what); }));
@@ -225,8 +253,11 @@ protected:
             .add<tlv::seed>(bytes(16, static_cast<std::uint8_t>(epoch)));
     }
     status ask(message what) {
+        return answer_of([&] { gateway.request(std::move(what)); });
+    }
+    status answer_of(const std::function<void()>& asked) {
         const auto before = gateway.responses.size();
-        gateway.request(std::move(what));
+        asked();
         EXPECT_TRUE(until([&] { return gateway.responses.size() > before; }));
         return gateway.responses.back().code();
     }

@@ -137,7 +137,6 @@ TEST_F(Primary, MediaSurviveAReconnectThatResumes) {
                                       [](const auto& m) { return m.is(exchange::config); });
     EXPECT_EQ(resumed->get<tlv::resume_tsid>(), session_id);
     EXPECT_EQ(resumed->tsid(), protocol::no_tsid);
-    gateway.sequence = 0; // sequences begin anew on each connection
     EXPECT_EQ(ask(seed_request(1)), status::ok);
 }
 
@@ -174,15 +173,36 @@ TEST_F(Primary, Rim03LifetimeIsWishedForAndRenewedInTime) {
     }));
     EXPECT_FALSE(gap) << "the new connection must be ready before the old one goes";
     EXPECT_EQ(media.size(), 1U);
-    gateway.sequence = 0;
     EXPECT_EQ(ask(seed_request(1)), status::ok);
+}
+
+// Of the old connection's requests, too, some are on their way when the unit learns of the new one.
+TEST_F(Primary, Rim03TheOldConnectionIsHeardForAWhile) {
+    config.lifetime_s = 2;
+    start();
+    ASSERT_TRUE(until([&] { return unit->describe()["renewals"] >= 1; }));
+    ASSERT_EQ(gateway.peers.size(), 2U);
+    auto& old = *gateway.peers.front();
+    EXPECT_EQ(answer_of([&] { gateway.request(old, message::request(exchange::keepalive)); }), status::ok);
+    EXPECT_TRUE(unit->up());
+}
+
+// In one record with the CONFIG's answer: the unit serves them when the session that it names is in force, not before.
+TEST_F(Primary, RequestsRightBehindTheConfigAnswerAreServed) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    gateway.tsid = 0x9999; // the old session's media go
+    gateway.behind_config = [&](peer&) { gateway.forge(open_request(), gateway.tsid, 1); };
+    gateway.peers.back()->stream.lowest_layer().close();
+    ASSERT_TRUE(until([&] { return !gateway.responses.empty(); }));
+    EXPECT_EQ(gateway.responses.front().code(), status::ok);
+    EXPECT_EQ(media.size(), 1U);
 }
 
 TEST_F(Primary, Ora08WrongTsidEndsTheConnection) {
     start();
     ASSERT_TRUE(until([&] { return unit->up(); }));
-    gateway.tsid = 0x777;
-    gateway.request(message::request(exchange::keepalive));
+    gateway.forge(message::request(exchange::keepalive), 0x777, 1);
     ASSERT_TRUE(until([&] { return !unit->up(); }));
     EXPECT_TRUE(gateway.responses.empty());
 }
@@ -190,11 +210,12 @@ TEST_F(Primary, Ora08WrongTsidEndsTheConnection) {
 TEST_F(Primary, Ora15SequenceMustRise) {
     start();
     ASSERT_TRUE(until([&] { return unit->up(); }));
-    gateway.sequence = 10;
-    ASSERT_EQ(ask(message::request(exchange::keepalive)), status::ok);
-    gateway.sequence = 10; // 11 again
-    EXPECT_EQ(ask(message::request(exchange::keepalive)), status::bad_sequence);
-    EXPECT_EQ(ask(message::request(exchange::keepalive)), status::ok);
+    const auto forged = [&](std::uint32_t sequence) {
+        return answer_of([&] { gateway.forge(message::request(exchange::keepalive), session_id, sequence); });
+    };
+    ASSERT_EQ(forged(11), status::ok);
+    EXPECT_EQ(forged(11), status::bad_sequence);
+    EXPECT_EQ(forged(12), status::ok);
 }
 
 TEST_F(Primary, Ora09ReleaseFromBothSides) {
