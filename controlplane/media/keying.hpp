@@ -54,10 +54,10 @@ struct keying {
 
     // The number of an epoch that begins a secondary; an epoch number never comes back with other keys.
     std::uint32_t begin_next();
-    void begin(epoch_seeds seeds);                          // a secondary is in force under these
-    void begin(const leg_terms& is, const key_step& keys);  // signalling's keys are, or none
-    void adopt_next();                                      // the unit has taken what was next
-    void forget();                                          // seeds are wiped: the media is over, or not in force
+    void begin(epoch_seeds seeds);                         // a secondary is in force under these
+    void begin(const leg_terms& is, const key_step& keys); // signalling's keys are, or none
+    void adopt_next();                                     // the unit has taken what was next
+    void forget();                                         // seeds are wiped: the media is over, or not in force
     // An unchanged key keeps its epoch, a changed one gets the next.
     [[nodiscard]] key_step plan(const leg_terms& was, const leg_terms& want) const;
     // The unit has answered the SEED of what is in force, and none other is under way.
