@@ -58,11 +58,9 @@ asio::awaitable<result<void>> manager::make_all(std::vector<draft>& drafts) {
     co_return done;
 }
 
-// Locks, seeds, and the units' agreement.
+// Seeds, and the units' agreement.
 asio::awaitable<result<void>> manager::prepare(draft& d) {
     const auto& m = d.m;
-    for (auto& l : m->legs)
-        d.locks.push_back(co_await l.lock.acquire());
     if (gone(*m))
         co_return over(m->id);
     d.before = m->now;
@@ -130,8 +128,8 @@ asio::awaitable<void> manager::undo(draft& d) {
             close_secondary(d.want.legs[i], m->id);
         else if (d.told[i] == draft::word::opened && !d.made) { // it has left the keys that stay in force
             m->legs[i].stale = true;
-            kick(m->legs[i]);
-        } else if (d.told[i] != draft::word::none) // it waits for the lock that we hold
+            m->legs[i].kick();
+        } else if (d.told[i] != draft::word::none) // it waits for its turn
             protocol::spawn_contained(io_, "word to a unit", tell_again(m, i));
     }
 }
@@ -149,7 +147,8 @@ bool manager::reversible(const media_terms& before, const media_terms& now) {
 // --- units -----------------------------------------------------------------------------------------------------------
 
 // A unit that joins gets its first seeds. One whose phone moves hears of it under the epoch in force, whose SEED it has
-// answered: a MEDIA_OPEN never overtakes a re-key. One that has lost its secondary begins anew. Under the legs' locks.
+// answered: a MEDIA_OPEN never overtakes a re-key. One that has lost its secondary begins anew. In the turn of both
+// legs.
 asio::awaitable<result<void>> manager::tell_units(draft& d) {
     std::array<bool, 2> begins{};
     for (std::size_t i = 0; i < 2; ++i) {
@@ -163,7 +162,7 @@ asio::awaitable<result<void>> manager::tell_units(draft& d) {
     }
     for (std::size_t i = 0; i < 2; ++i)
         if (begins[i])
-            d.seeds[i].epoch = next_epoch(d.m->legs[i]);
+            d.seeds[i].epoch = d.m->legs[i].begin_next();
     note_opening(d, begins);
     auto done = co_await first_seeds(d.m, d.want, d.seeds, begins);
     for (std::size_t i = 0; i < 2 && done && !gone(*d.m); ++i)
@@ -189,7 +188,7 @@ void manager::note_opening(const draft& d, std::array<bool, 2> begins) {
 
 asio::awaitable<result<void>> manager::tell_move(draft& d, std::size_t i, bool& lost) {
     auto& l = d.m->legs[i];
-    if (!l.current.known() || l.next.known() || l.stale) { // of an earlier life, or a SEED without its answer
+    if (!l.settled()) { // of an earlier life, or a SEED without its answer
         auto settled = co_await rekey_locked(d.m, i, lost);
         if (!settled)
             co_return lost && !gone(*d.m) ? result<void>{} : settled;
@@ -205,8 +204,8 @@ asio::awaitable<result<void>> manager::tell_move(draft& d, std::size_t i, bool& 
 
 // A unit that heard of a change which came to nothing hears what is in force.
 asio::awaitable<void> manager::tell_again(media_ptr m, std::size_t i) {
-    const auto guard = co_await m->legs[i].lock.acquire();
-    if (gone(*m) || !m->installed || m->lost || !m->now.legs[i].is_unit() || !m->legs[i].current.known())
+    const auto mine = co_await m->turn.of(i);
+    if (!mine || gone(*m) || !m->installed || m->lost || !m->now.legs[i].is_unit() || !m->legs[i].current.known())
         co_return;
     bool lost = false; // the next re-key finds out, too, and begins it anew
     if (auto told = co_await send_media_open(m, m->now, i, m->legs[i].current, &lost); !told)

@@ -131,7 +131,7 @@ asio::awaitable<bool> manager::decide_call(media_ptr m, const media_terms& of, p
     if (const auto siblings = calls_.find(m->call_id); siblings != calls_.end())
         for (const auto& other : siblings->second)
             // Video that joins audio: one level per call, but the branches of a fork have each their own callee.
-            if (other->decided && !other->closing && other->branch == m->branch) {
+            if (other->decided && !other->turn.over() && other->branch == m->branch) {
                 take_decision(*m, {other->level, other->decided_by, other->why});
                 m->decided = true;
                 co_return true;

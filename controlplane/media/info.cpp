@@ -154,7 +154,7 @@ std::vector<media_info> manager::all() const {
     std::vector<media_info> out;
     out.reserve(media_.size());
     for (const auto& [id, m] : media_)
-        if (!m->closing)
+        if (!m->turn.over())
             out.push_back(describe(*m));
     return out;
 }

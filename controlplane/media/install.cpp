@@ -10,29 +10,6 @@
 
 namespace tandem::media {
 
-// The number of an epoch that begins a secondary; an epoch number never comes back with other keys.
-std::uint32_t manager::next_epoch(leg& l) {
-    l.highest = std::exchange(l.keyed, true) ? std::max({l.epoch, l.in_epoch, l.highest}) + 1 : 0;
-    return l.highest;
-}
-
-// What a leg's keys begin with.
-void manager::begin(leg& l, std::uint32_t epoch, epoch_seeds seeds) {
-    l.epoch = l.in_epoch = epoch;
-    l.current = std::move(seeds);
-    l.next.clear();
-    l.next_installed = false;
-    l.retiring.clear();
-    l.stale = false;
-    l.unanswered = 0;
-}
-
-void manager::hear_anew(leg& l) {
-    l.silent = false;
-    l.last_progress = std::chrono::steady_clock::now();
-    l.last_rtp = 0;
-}
-
 // What goes towards a leg goes to where it was heard last.
 void manager::aim(const state& m, const media_terms& of, std::vector<api::flow_config>& plan,
                   std::array<bool, 2> which) const {
@@ -47,15 +24,15 @@ void manager::aim(const state& m, const media_terms& of, std::vector<api::flow_c
                 }
 }
 
-// Under the locks of both legs.
+// In the turn of both legs.
 asio::awaitable<result<void>> manager::install(media_ptr m, media_terms want) {
     std::array<epoch_seeds, 2> seeds;
     std::array<bool, 2> begins{};
     for (std::size_t i = 0; i < 2; ++i) {
         begins[i] = want.legs[i].is_unit();
-        hear_anew(m->legs[i]);
+        m->legs[i].hear_anew();
         if (begins[i])
-            seeds[i].epoch = next_epoch(m->legs[i]);
+            seeds[i].epoch = m->legs[i].begin_next();
     }
     m->plan = m->flows(want, options_);
     auto done = co_await first_seeds(m, want, seeds, begins);
@@ -80,7 +57,7 @@ asio::awaitable<result<void>> manager::install(media_ptr m, media_terms want) {
     }
     for (std::size_t i = 0; i < 2; ++i)
         if (begins[i]) {
-            begin(m->legs[i], seeds[i].epoch, std::move(seeds[i]));
+            m->legs[i].begin(std::move(seeds[i]));
             m->legs[i].stale = deaf[i];
         }
     m->now = std::move(want);

@@ -200,8 +200,8 @@ struct kill_test : stand {
                 now->wait(now->relay.close(c->id, "the end"));
         calls.clear();
         kill_control_plane();
-        EXPECT_TRUE(now->until([&] { return dataplane.copy().empty() && store.rows.empty() && units.held.empty(); },
-                               2s));
+        EXPECT_TRUE(
+            now->until([&] { return dataplane.copy().empty() && store.rows.empty() && units.held.empty(); }, 2s));
     }
 
     dataplane_client::fault_plan faults;

@@ -61,12 +61,12 @@ void manager::stop() {
 }
 
 bool manager::gone(const state& m) const noexcept {
-    return m.closing || stopped_;
+    return m.turn.over() || stopped_;
 }
 
 manager::media_ptr manager::find(media_id id) const {
     const auto found = media_.find(id);
-    return found == media_.end() || found->second->closing ? nullptr : found->second;
+    return found == media_.end() || found->second->turn.over() ? nullptr : found->second;
 }
 
 asio::awaitable<result<void>> manager::wait_ready() {
@@ -85,12 +85,12 @@ asio::awaitable<result<void>> manager::wait_ready() {
 }
 
 void manager::save(const state& m) {
-    if (!m.closing)
+    if (!m.turn.over())
         journal_.put(to_row(m));
 }
 
 void manager::note(const state& m) {
-    if (!m.closing)
+    if (!m.turn.over())
         journal_.note(to_row(m));
 }
 
@@ -129,7 +129,7 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
         co_return refused(ready.error());
     if (const auto known = calls_.find(request.call_id); known != calls_.end())
         for (const auto& one : known->second)
-            if (!one->closing && one->branch == request.branch && one->index == request.index) {
+            if (!one->turn.over() && one->branch == request.branch && one->index == request.index) {
                 auto want = plan(*one, request);
                 if (!want)
                     co_return refused(want.error());
@@ -161,10 +161,8 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
 
 // What the callee sends before its answer is here reaches the caller. Without it the call goes on all the same.
 asio::awaitable<void> manager::begin_early(media_ptr m) {
-    const auto guard = co_await m->lock.acquire();
-    const auto first = co_await m->legs[0].lock.acquire();
-    const auto second = co_await m->legs[1].lock.acquire();
-    if (gone(*m) || m->installed)
+    const auto mine = co_await m->turn.whole();
+    if (!mine || gone(*m) || m->installed)
         co_return;
     m->early = true;
     if (auto done = co_await install(m, m->now); !done) {
@@ -181,13 +179,13 @@ void manager::withdraw(media_id id) {
 // Plan first, then commit: before anything changes, all that the media need was found and taken.
 asio::awaitable<result<std::vector<media_locals>>> manager::update(std::vector<media_change> changes) {
     std::vector<media_ptr> all;
-    std::vector<async_lock::guard> turns;
+    std::vector<turn> mine; // until all is done
     for (const auto& one : changes) {
         const auto m = find(one.id);
         if (!m)
             co_return fail(fmt::format("media {} is over", one.id));
-        turns.push_back(co_await m->lock.acquire());
-        if (m->closing)
+        mine.push_back(co_await m->turn.whole());
+        if (!mine.back())
             co_return fail(fmt::format("media {} is over", one.id));
         all.push_back(m);
     }
@@ -213,7 +211,7 @@ asio::awaitable<result<std::vector<media_locals>>> manager::update(std::vector<m
         if (std::exchange(all[n]->early, false)) {
             all[n]->answered = protocol::moment::now();
             for (auto& l : all[n]->legs)
-                hear_anew(l);
+                l.hear_anew();
         }
         save(*all[n]);
         out.push_back(locals(all[n]->id, all[n]->now));
@@ -237,11 +235,10 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     const auto m = find(id);
     if (!m)
         co_return;
-    m->closing = true;
+    m->turn.close();
     for (auto& l : m->legs) {
         l.tick.cancel();
-        l.current.clear();
-        l.next.clear();
+        l.forget();
     }
     for (auto& terms : m->now.legs)
         terms.srtp.reset();
@@ -285,7 +282,7 @@ void manager::forget(const media_ptr& m) {
 }
 
 void manager::end_by_itself(const media_ptr& m, const std::string& cause) {
-    if (m->closing)
+    if (m->turn.over())
         return;
     const auto tell = [this, m, cause] { // its call ends, however that of the media went
         if (on_ended)

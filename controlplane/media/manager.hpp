@@ -54,7 +54,8 @@ struct settings {
 };
 
 struct epoch_seeds;
-struct contact_asked;
+struct key_step;
+struct leg;
 struct leg_terms;
 struct media_terms;
 struct flows_by_leg;
@@ -134,7 +135,6 @@ public:
     [[nodiscard]] bool ready() const noexcept { return ready_; }
 
 private:
-    struct leg;
     struct state;
     struct draft;
     using media_ptr = std::shared_ptr<state>;
@@ -179,9 +179,6 @@ private:
     asio::awaitable<result<void>> tell_move(draft& d, std::size_t i, bool& lost);
     asio::awaitable<void> tell_again(media_ptr m, std::size_t i);
     // install.cpp: from nothing
-    static std::uint32_t next_epoch(leg& l);
-    static void begin(leg& l, std::uint32_t epoch, epoch_seeds seeds);
-    static void hear_anew(leg& l);
     void aim(const state& m, const media_terms& of, std::vector<api::flow_config>& plan,
              std::array<bool, 2> which) const;
     asio::awaitable<result<void>> install(media_ptr m, media_terms want);
@@ -192,20 +189,14 @@ private:
     asio::awaitable<void> remove_flows(std::vector<api::flow_config> plan);
     void remember_slots(const dataplane_client::client::statuses& answer);
     // swap.cpp: the data plane's part of a change
-    struct leg_keys { // of an SDES leg: which of its keys are new, and their numbers
-        bool fresh_in = false, fresh_out = false;
-        std::uint32_t in_epoch = 0, epoch = 0;
-    };
     struct replacement;
-    [[nodiscard]] static leg_keys plan_keys(const leg& l, const leg_terms& was, const leg_terms& want);
     asio::awaitable<result<void>> swap(draft& d);
     asio::awaitable<result<void>> replace(media_ptr m, const media_terms& want,
                                           const std::vector<api::flow_config>& plan, const replacement& how,
                                           const std::array<epoch_seeds, 2>& seeds);
     asio::awaitable<bool> was_made(media_ptr m, const std::vector<api::flow_replacement>& items);
     asio::awaitable<void> remove_left(const flows_by_leg& before, const std::vector<api::flow_replacement>& items);
-    void commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg_keys, 2>& keys);
-    static void begin_core(leg& l, const leg_terms& is, const leg_keys& keys);
+    void commit(draft& d, std::array<bool, 2> goes_on, const std::array<key_step, 2>& keys);
     asio::awaitable<result<void>> renew(media_ptr m, std::size_t i);
     asio::awaitable<void> begin_early(media_ptr m);
     asio::awaitable<result<void>> update_flows(media_ptr m, std::vector<api::flow_config> plan, bool anew = false);
@@ -235,11 +226,11 @@ private:
     bool add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, const media_terms& of, std::size_t i,
                        const epoch_seeds& seeds) const;
     void add_sdes_keys(std::vector<api::epoch_key>& keys, const media_terms& of, std::size_t i,
-                       const leg_keys& which) const;
+                       const key_step& which) const;
     // All keys of flows that were just added, and what is sent under from the start.
     asio::awaitable<result<void>> install_keys(media_ptr m, const media_terms& of,
                                                const std::array<epoch_seeds, 2>& seeds);
-    // Under the leg's lock. What the unit says of its address becomes the leg's hint. `lost`: of a secondary in force,
+    // In the leg's turn. What the unit says of its address becomes the leg's hint. `lost`: of a secondary in force,
     // of which the unit may say that it has lost it.
     asio::awaitable<result<void>> send_media_open(media_ptr m, media_terms& of, std::size_t i, const epoch_seeds& seeds,
                                                   bool* lost = nullptr);
@@ -257,7 +248,6 @@ private:
     asio::awaitable<void> retire_later(media_ptr m, std::size_t i, std::uint32_t epoch);
     asio::awaitable<void> retire(media_ptr m, std::size_t i, std::uint32_t epoch);
     void start_loops(const media_ptr& m);
-    void adopt_next_seed(leg& l);
 
     // takeover.cpp: reconnect of the data plane, events, silence
     asio::awaitable<void> reconcile(bool flows_lost);
@@ -272,13 +262,11 @@ private:
     static void learn(state& m, std::size_t from, const api::flow_entry& entry);
     asio::awaitable<void> reinstall(media_ptr m, std::string why);
     void number_addresses(media_terms& of) const;
-    [[nodiscard]] static bool in_force(const state& m, std::size_t i, std::uint32_t epoch);
     [[nodiscard]] static bool answers(state& m, const std::vector<const api::flow_entry*>& found);
     [[nodiscard]] std::vector<api::flow_update> corrections(const state& m, std::vector<api::flow_config> have) const;
     asio::awaitable<void> end_half_made(media_ptr m, const std::vector<api::flow_entry>& found, std::string why);
     void spawn_repair(const media_ptr& m, const std::vector<const api::flow_entry*>& found);
     asio::awaitable<void> repair(media_ptr m, std::vector<api::flow_entry> found);
-    static void kick(leg& l); // its loop re-keys now
     void on_event(const api::flow_event& event);
     void on_latched(const media_ptr& m, const api::flow_event& event);
     void sweep();

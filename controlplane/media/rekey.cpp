@@ -39,13 +39,6 @@ asio::awaitable<manager::seed_outcome> manager::send_seed(media_ptr m, std::size
     co_return answer->get<tlv::epoch>() == epoch ? seed_outcome::ok : seed_outcome::refused;
 }
 
-void manager::adopt_next_seed(leg& l) {
-    l.current = std::move(l.next);
-    l.next.clear();
-    l.next_installed = false;
-    l.epoch = l.in_epoch = l.current.epoch;
-}
-
 // The next epoch's keys on both sides of the leg, ready before the unit hears of them.
 asio::awaitable<result<void>> manager::prepare_next(media_ptr m, std::size_t i) {
     auto& l = m->legs[i];
@@ -87,7 +80,7 @@ asio::awaitable<result<void>> manager::take_into_use(media_ptr m, std::size_t i)
         co_return done;
     l.retiring.push_back(l.epoch);
     protocol::spawn_contained(io_, "end of an epoch", retire_later(m, i, l.epoch));
-    adopt_next_seed(l);
+    l.adopt_next();
     ++m->rekeys;
     ++counters_.rekeys;
     note(*m);
@@ -95,7 +88,7 @@ asio::awaitable<result<void>> manager::take_into_use(media_ptr m, std::size_t i)
     co_return done;
 }
 
-// Under the leg's lock. `anew`: only a new secondary helps.
+// In the leg's turn. `anew`: only a new secondary helps.
 asio::awaitable<result<void>> manager::rekey_locked(media_ptr m, std::size_t i, bool& anew) {
     auto& l = m->legs[i];
     const auto failed = [&](std::string why) {
@@ -136,8 +129,8 @@ asio::awaitable<result<void>> manager::rekey_locked(media_ptr m, std::size_t i, 
 
 asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size_t i) {
     auto& l = m->legs[i];
-    auto guard = co_await l.lock.acquire();
-    if (gone(*m) || !m->installed || !m->now.legs[i].is_unit())
+    auto mine = co_await m->turn.of(i);
+    if (!mine || gone(*m) || !m->installed || !m->now.legs[i].is_unit())
         co_return over(m->id);
     bool anew = false;
     const auto done = co_await rekey_locked(m, i, anew);
@@ -152,9 +145,9 @@ asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size
             co_return tl::unexpected(renewed.error());
         co_return l.epoch;
     }
-    guard.release();
+    mine.end();
     co_await reinstall(m, done.error().text);
-    if (m->installed && !m->closing && !m->lost)
+    if (m->installed && !m->turn.over() && !m->lost)
         co_return l.epoch;
     co_return fail("its flows could not be put in again");
 }

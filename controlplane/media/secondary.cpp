@@ -74,7 +74,7 @@ bool manager::add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, c
 }
 
 void manager::add_sdes_keys(std::vector<api::epoch_key>& keys, const media_terms& of, std::size_t i,
-                            const leg_keys& which) const {
+                            const key_step& which) const {
     const auto& l = of.legs[i];
     const auto shapes = of.shapes();
     if (which.fresh_in)

@@ -8,64 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "controlplane/media/async_lock.hpp"
+#include "controlplane/media/leg.hpp"
 #include "controlplane/media/manager.hpp"
-#include "controlplane/media/spawned.hpp"
-#include "controlplane/media/terms.hpp"
+#include "controlplane/media/turns.hpp"
 
 namespace tandem::media {
-
-// Seeds of one epoch of a secondary: one, or (seed-is-key) one per direction, unit -> gateway first. Wiped with it.
-struct epoch_seeds {
-    std::uint32_t epoch = 0;
-    policy::key_source source{}; // who made them in the end: the gateway steps in for a unit that does not
-    std::array<protocol::secret, 2> seed;
-    std::array<protocol::secret, 2> half; // the gateway's, where both made them: what MEDIA_OPEN and SEED carry
-    [[nodiscard]] bool known() const noexcept { return !seed[0].empty(); }
-    void clear() noexcept {
-        for (auto* pair : {&seed, &half})
-            for (auto& one : *pair)
-                one.clear();
-    }
-};
-
-// What a unit was asked about a call (CONTACT), and the answer under way; media of one call share it.
-struct contact_asked {
-    std::string unit;
-    std::vector<std::string> peers;
-    std::shared_ptr<spawned<std::optional<policy::advice>>> answer;
-};
-
-// What runs on a leg, whatever its terms: keys, where it was heard, counters.
-struct manager::leg {
-    explicit leg(asio::io_context& io) : lock(io), tick(io) {}
-
-    std::optional<endpoint> latched; // where its media really comes from
-    api::source_rule rule{};         // by which
-    std::chrono::steady_clock::time_point latched_since;
-
-    std::uint32_t epoch = 0;    // in force (sending); SDES legs count their keys here too
-    std::uint32_t in_epoch = 0; // SDES legs: of what the peer sends
-    std::uint32_t highest = 0;  // ever installed: the data plane takes no lower one again
-    bool keyed = false;         // an epoch was installed in this flow's life
-    bool stale = false;         // an earlier life left a half-made re-key: its seed is lost, only a new start helps
-    epoch_seeds current, next;  // next: sent or to be sent, not acknowledged
-    bool next_installed = false;
-    std::uint32_t unanswered = 0;                                                // SEED_MAKEs in a row
-    std::optional<std::pair<std::uint32_t, std::array<std::uint8_t, 16>>> heard; // of the unit's last: epoch, digest
-    bool replaced = false; // the unit should make the seeds and does not: the gateway does (an alarm)
-    std::shared_ptr<contact_asked> contact;
-    std::vector<std::uint32_t> retiring;
-    async_lock lock; // its keys, and what its unit is told of them: one re-key, MEDIA_OPEN or change at a time
-    asio::steady_timer tick;
-    bool kicked = false; // re-key now
-    bool looping = false;
-
-    direction_stats before;     // of earlier flows of this media
-    std::uint64_t last_rtp = 0; // silence check
-    std::chrono::steady_clock::time_point last_progress;
-    bool silent = false; // data plane said so
-};
 
 // The packet counts of a media's SDES legs as they were last copied out of the data plane.
 struct stream_copies {
@@ -90,11 +37,10 @@ struct unsure_change {
 };
 
 struct manager::state : facts {
-    explicit state(asio::io_context& io, facts of = {}) : facts(std::move(of)), lock(io), legs{leg(io), leg(io)} {}
+    explicit state(asio::io_context& io, facts of = {}) : facts(std::move(of)), turn(io), legs{leg(io), leg(io)} {}
 
     bool decided = false; // for good, with the units' advice; before, `level` is what the offer alone gives
     bool installed = false;
-    bool closing = false;
     bool doubtful = false;                 // the data plane's word on a change was lost: it may have taken it
     std::shared_ptr<unsure_change> unsure; // likewise: somebody waits to know
     std::optional<std::chrono::steady_clock::time_point> lost; // flows are gone and could not be put in again yet
@@ -107,7 +53,7 @@ struct manager::state : facts {
     bool running = true;                                          // its call is: it may use the last room there is
     bool early = false;                                           // flows are in force, but nobody answered yet
     bool with_unit = false;                                       // it may use what is reserved
-    async_lock lock; // one update at a time; whoever holds it may wait for the legs' locks, never the other way round
+    turns turn;                                                   // of who changes it or a leg of it
     std::array<leg, 2> legs;
 
     [[nodiscard]] std::vector<api::flow_config> flows(const media_terms& of, const settings& options) const;
@@ -121,7 +67,6 @@ struct manager::draft {
     draft(media_ptr of, media_terms terms) : m(std::move(of)), want(std::move(terms)), before(m->now) {}
     media_ptr m;
     media_terms want, before;
-    std::vector<async_lock::guard> locks; // the legs'
     std::array<word, 2> told{};
     std::array<epoch_seeds, 2> seeds; // of secondaries that begin
     bool installs = false, made = false;
@@ -132,7 +77,7 @@ struct manager::replacement {
     flows_by_leg before;
     std::optional<std::array<leg_shape, 2>> was; // what m->plan was made of; none: what was found is not known so well
     std::array<bool, 2> goes_on{};
-    std::array<leg_keys, 2> keys;
+    std::array<key_step, 2> keys;
     bool learn_anew = false; // where clear media come from
 };
 

@@ -46,7 +46,7 @@ asio::awaitable<void> manager::copy_streams() {
             continue;
         std::map<api::flow_id, std::uint64_t> packets; // before the list is asked: never too few since
         for (const auto& [id, m] : media_)
-            if (m->installed && !m->closing && has_sdes(m->now))
+            if (m->installed && !m->turn.over() && has_sdes(m->now))
                 for (const auto& config : m->plan)
                     packets[config.id] = packets_of(config.id);
         if (packets.empty())
@@ -69,7 +69,7 @@ void manager::take_streams(const std::vector<api::stream_item>& all,
     for (const auto& item : all)
         by_flow[item.id].push_back(&item);
     for (const auto& [id, m] : media_) {
-        if (!m->installed || m->closing || !has_sdes(m->now))
+        if (!m->installed || m->turn.over() || !has_sdes(m->now))
             continue;
         stream_copies fresh;
         fresh.known = true;

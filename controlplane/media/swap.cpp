@@ -39,34 +39,15 @@ void keep_remotes(std::vector<api::flow_replacement>& items, const std::vector<a
 
 } // namespace
 
-// An unchanged key keeps its epoch, a changed one gets the next.
-manager::leg_keys manager::plan_keys(const leg& l, const leg_terms& was, const leg_terms& want) {
-    leg_keys out;
-    out.in_epoch = l.in_epoch;
-    out.epoch = l.epoch;
-    if (!want.srtp) // a unit's go on or begin with their seeds; clear has none
-        return out;
-    const auto next = l.keyed ? std::max({l.epoch, l.in_epoch, l.highest}) + 1 : 0;
-    const bool goes_on = was.srtp && was.suite == want.suite && was.srtp->mki_length == want.srtp->mki_length;
-    out.fresh_in =
-        !goes_on || was.srtp->receive != want.srtp->receive || was.srtp->receive_mki != want.srtp->receive_mki;
-    out.fresh_out = !goes_on || was.srtp->send != want.srtp->send || was.srtp->send_mki != want.srtp->send_mki;
-    if (out.fresh_in)
-        out.in_epoch = next;
-    if (out.fresh_out)
-        out.epoch = next;
-    return out;
-}
-
 asio::awaitable<result<void>> manager::swap(draft& d) {
     const auto& m = d.m;
     auto plan = m->flows(d.want, options_);
     std::array<bool, 2> goes_on{};
-    std::array<leg_keys, 2> keys;
+    std::array<key_step, 2> keys;
     bool updates = same_structure(m->plan, plan);
     for (std::size_t i = 0; i < 2; ++i) {
         goes_on[i] = d.told[i] != draft::word::opened && d.want.legs[i].same_peer(m->now.legs[i]);
-        keys[i] = plan_keys(m->legs[i], m->now.legs[i], d.want.legs[i]);
+        keys[i] = m->legs[i].plan(m->now.legs[i], d.want.legs[i]);
         updates = updates && goes_on[i] && !keys[i].fresh_in && !keys[i].fresh_out;
     }
     if (updates) {
@@ -172,7 +153,7 @@ asio::awaitable<void> manager::remove_left(const flows_by_leg& before,
 }
 
 // The state of a media after the data plane took its change.
-void manager::commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg_keys, 2>& keys) {
+void manager::commit(draft& d, std::array<bool, 2> goes_on, const std::array<key_step, 2>& keys) {
     const auto& m = d.m;
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->legs[i];
@@ -180,11 +161,11 @@ void manager::commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg
         if (was.is_unit() && (was.tsid != is.tsid || was.second != is.second))
             close_secondary(was, m->id);
         if (d.seeds[i].known())
-            begin(l, d.seeds[i].epoch, std::move(d.seeds[i]));
+            l.begin(std::move(d.seeds[i]));
         else if (!is.is_unit())
-            begin_core(l, is, keys[i]);
+            l.begin(is, keys[i]);
         if (!goes_on[i])
-            hear_anew(l);
+            l.hear_anew();
         if (!goes_on[i] || (!is.is_unit() && was.remote_rtp != is.remote_rtp))
             l.latched.reset();
     }
@@ -194,25 +175,13 @@ void manager::commit(draft& d, std::array<bool, 2> goes_on, const std::array<leg
     start_loops(m);
 }
 
-void manager::begin_core(leg& l, const leg_terms& is, const leg_keys& keys) {
-    const auto changed = keys.fresh_in || keys.fresh_out;
-    l.current.clear();
-    l.next.clear();
-    l.next_installed = false;
-    l.retiring.clear();
-    l.in_epoch = keys.in_epoch;
-    l.epoch = keys.epoch;
-    l.highest = std::max({l.highest, l.epoch, l.in_epoch});
-    l.keyed = l.keyed || (changed && is.suite != api::suite::clear);
-}
-
 // A unit that has lost its secondary, or whose seed an earlier life took along, begins anew: its own sides of the flows
-// under a fresh epoch and from index 0, as the unit; the other leg's go on. Under the leg's lock.
+// under a fresh epoch and from index 0, as the unit; the other leg's go on. In the leg's turn.
 asio::awaitable<result<void>> manager::renew(media_ptr m, std::size_t i) {
     draft d(m, m->now);
     std::array<bool, 2> begins{};
     begins[i] = true;
-    d.seeds[i].epoch = next_epoch(m->legs[i]);
+    d.seeds[i].epoch = m->legs[i].begin_next();
     auto done = co_await first_seeds(m, d.want, d.seeds, begins);
     if (done && !gone(*m))
         done = co_await send_media_open(m, d.want, i, d.seeds[i]);
@@ -234,8 +203,8 @@ asio::awaitable<void> manager::learn_anew(std::vector<media_id> media) {
         const auto m = find(id);
         if (!m)
             continue;
-        const auto guard = co_await m->lock.acquire();
-        if (gone(*m) || !m->installed || m->lost)
+        const auto mine = co_await m->turn.whole();
+        if (!mine || gone(*m) || !m->installed || m->lost)
             continue;
         if (auto done = co_await update_flows(m, m->plan, true); !done)
             spdlog::warn("media {}: {}", id, done.error().text);

@@ -52,7 +52,6 @@ void manager::restore(const media_row& row) {
         l.port = ports_->mark(r.outer, r.port, r.unit);
         m->legs[i].epoch = m->legs[i].in_epoch = r.epoch;
         m->legs[i].keyed = l.suite != api::suite::clear; // an answer may have been under way
-        m->legs[i].last_progress = std::chrono::steady_clock::now();
     }
     m->plan = m->flows(m->now, options_);
     remember(m);
@@ -82,7 +81,7 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         number_addresses(m->now);
         if (m->proposed)
             number_addresses(*m->proposed);
-        if (!m->installed || m->closing)
+        if (!m->installed || m->turn.over())
             continue;
         const auto flows = std::exchange(found[id], {});
         if (flows.empty())
@@ -167,11 +166,9 @@ void manager::number_addresses(media_terms& of) const {
                 l.address_index = local.index;
 }
 
-// An epoch that is in force on a leg, next, or of a leg whose epochs are not known for sure.
-bool manager::in_force(const state& m, std::size_t i, std::uint32_t epoch) {
-    const auto& l = m.legs[i];
-    return m.now.legs[i].suite == api::suite::clear || l.stale || epoch == l.epoch || epoch == l.in_epoch ||
-           (l.next.known() && epoch == l.next.epoch);
+// Of a clear leg nothing is in force that could be over.
+bool ended_epoch(const leg& l, const leg_terms& is, std::uint32_t number) {
+    return is.suite != api::suite::clear && !l.knows(number);
 }
 
 // True where every flow of the media is there as planned; what the data plane knows better (epochs, addresses) is taken
@@ -197,10 +194,10 @@ bool manager::adopt(const media_ptr& m, const std::vector<const api::flow_entry*
     for (const auto* entry : found) {
         const auto from = media::leg_of(shapes, entry->config.id);
         for (std::size_t n = 0; from && n < entry->in_epoch_count && n < 3; ++n)
-            if (!in_force(*m, *from, entry->in_epochs[n]))
+            if (ended_epoch(m->legs[*from], m->now.legs[*from], entry->in_epochs[n]))
                 rest.ended.push_back({entry->config.id, entry->in_epochs[n], api::side::in, {}});
         for (std::size_t n = 0; from && n < entry->out_epoch_count && n < 3; ++n)
-            if (!in_force(*m, 1 - *from, entry->out_epochs[n]))
+            if (ended_epoch(m->legs[1 - *from], m->now.legs[1 - *from], entry->out_epochs[n]))
                 rest.ended.push_back({entry->config.id, entry->out_epochs[n], api::side::out, {}});
     }
     return true;
@@ -212,22 +209,15 @@ void manager::learn(state& m, std::size_t from, const api::flow_entry& entry) {
     const auto &theirs = m.now.legs[from], &other = m.now.legs[1 - from];
     if (entry.source.port != 0 && entry.config.source.policy != api::source_policy::signalled &&
         (entry.config.carries & api::carries_rtp) != 0) {
-        in.latched = endpoint{dataplane_client::from_net_ip(entry.source.ip), entry.source.port};
-        in.rule = entry.rule;
-        in.latched_since = std::chrono::steady_clock::time_point(std::chrono::nanoseconds(entry.source_since_ns));
+        in.latch({dataplane_client::from_net_ip(entry.source.ip), entry.source.port}, entry.rule,
+                 leg::clock::time_point(std::chrono::nanoseconds(entry.source_since_ns)));
     }
-    std::uint32_t newest = 0;
-    for (std::size_t n = 0; n < entry.in_epoch_count && n < 3; ++n)
-        newest = std::max(newest, entry.in_epochs[n]);
-    in.highest = std::max(in.highest, newest);
-    if (!theirs.is_unit())
-        in.in_epoch = newest;
-    for (std::size_t n = 0; n < entry.out_epoch_count && n < 3; ++n)
-        out.highest = std::max(out.highest, entry.out_epochs[n]);
-    if (other.suite != api::suite::clear && !out.next.known()) // else a re-key under way: its seed is ours
-        out.epoch = entry.sending_epoch;
-    if (other.is_unit())
-        out.in_epoch = out.epoch;
+    const auto newest = [](const std::uint32_t(&epochs)[3], std::size_t count) {
+        return *std::max_element(epochs, epochs + std::min<std::size_t>(count, 3));
+    };
+    in.found_in(theirs, entry.in_epoch_count == 0 ? 0 : newest(entry.in_epochs, entry.in_epoch_count));
+    out.found_out(other, entry.out_epoch_count == 0 ? 0 : newest(entry.out_epochs, entry.out_epoch_count),
+                  entry.sending_epoch);
     for (auto* l : {&in, &out}) {
         const auto& terms = l == &in ? theirs : other;
         l->retiring.clear();
@@ -237,10 +227,8 @@ void manager::learn(state& m, std::size_t from, const api::flow_entry& entry) {
 
 // Flows, keys and secondaries again: units under their next epoch, SDES legs where their packets were counted.
 asio::awaitable<void> manager::reinstall(media_ptr m, std::string why) {
-    const auto guard = co_await m->lock.acquire();
-    const auto first = co_await m->legs[0].lock.acquire();
-    const auto second = co_await m->legs[1].lock.acquire();
-    if (gone(*m) || !m->installed)
+    const auto mine = co_await m->turn.whole();
+    if (!mine || gone(*m) || !m->installed)
         co_return;
     if (!streams_known(*m)) {
         ++counters_.unknowable;
@@ -280,10 +268,8 @@ void manager::spawn_repair(const media_ptr& m, const std::vector<const api::flow
 // An earlier life, or a lost connection, ended in the middle of a change: what is in force is what the journal says.
 // State goes along where a leg is protected as it should be; what cannot be known ends.
 asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> found) {
-    const auto guard = co_await m->lock.acquire();
-    const auto first = co_await m->legs[0].lock.acquire();
-    const auto second = co_await m->legs[1].lock.acquire();
-    if (gone(*m) || !m->installed)
+    const auto mine = co_await m->turn.whole();
+    if (!mine || gone(*m) || !m->installed)
         co_return;
     replacement how;
     auto plan = m->flows(m->now, options_);
@@ -315,7 +301,7 @@ asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> 
         m->legs[i].stale = true; // begins anew when it is re-keyed
     }
     for (std::size_t i = 0; i < 2; ++i) // where it may have the keys of a change that nobody agreed to
-        how.keys[i] = plan_keys(m->legs[i], m->doubtful ? leg_terms() : m->now.legs[i], m->now.legs[i]);
+        how.keys[i] = m->legs[i].plan(m->doubtful ? leg_terms() : m->now.legs[i], m->now.legs[i]);
     auto done = co_await replace(m, m->now, plan, how, {});
     if (gone(*m))
         co_return;
@@ -328,13 +314,13 @@ asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> 
     m->streams = {};
     for (std::size_t i = 0; i < 2; ++i)
         if (!m->now.legs[i].is_unit())
-            begin_core(m->legs[i], m->now.legs[i], how.keys[i]);
+            m->legs[i].begin(m->now.legs[i], how.keys[i]);
     ++counters_.repaired;
     spdlog::warn("media {} of call {}: its flows were found half changed and are in order again", m->id, m->call_id);
     start_loops(m);
     for (std::size_t i = 0; i < 2; ++i)
         if (m->legs[i].stale)
-            kick(m->legs[i]);
+            m->legs[i].kick();
 }
 
 // Nothing of the change stays, at whatever ports.
@@ -348,17 +334,12 @@ asio::awaitable<void> manager::end_half_made(media_ptr m, const std::vector<api:
 
 // --- units -----------------------------------------------------------------------------------------------------------
 
-void manager::kick(leg& l) {
-    l.kicked = true;
-    l.tick.cancel();
-}
-
 void manager::session_up(const session::session_info& session) {
     close_owed(session.id);
     for (const auto& [id, m] : media_)
         for (std::size_t i = 0; i < 2; ++i)
-            if (m->now.legs[i].is_unit() && m->now.legs[i].tsid == session.id && m->installed && !m->closing)
-                kick(m->legs[i]); // go on re-keying: a new seed, or the one that was not acknowledged
+            if (m->now.legs[i].is_unit() && m->now.legs[i].tsid == session.id && m->installed && !m->turn.over())
+                m->legs[i].kick(); // go on re-keying: a new seed, or the one that was not acknowledged
 }
 
 void manager::session_down(const session::session_info& session, bool final) {
@@ -405,7 +386,7 @@ void manager::on_event(const api::flow_event& event) {
     case api::event_type::key_limit:
         for (std::size_t i = 0; i < 2; ++i) // whichever side's key it is, both may change
             if (m->now.legs[i].is_unit())
-                kick(m->legs[i]);
+                m->legs[i].kick();
         break;
     case api::event_type::epoch_first_use:
         break;
@@ -417,9 +398,8 @@ void manager::on_latched(const media_ptr& m, const api::flow_event& event) {
     const auto side = leg_of(m->now.shapes(), event.id);
     if (!side || event.id != m->now.legs[*side].shape().rtp())
         return; // RTCP alone does not say where media goes
-    m->legs[*side].latched = endpoint{dataplane_client::from_net_ip(event.address.ip), event.address.port};
-    m->legs[*side].rule = event.rule;
-    m->legs[*side].latched_since = std::chrono::steady_clock::now();
+    m->legs[*side].latch({dataplane_client::from_net_ip(event.address.ip), event.address.port}, event.rule,
+                         leg::clock::now());
     spdlog::info("media {}: leg {} is at {} now", m->id, *side, to_text(*m->legs[*side].latched));
 }
 
@@ -430,7 +410,7 @@ void manager::sweep() {
     const auto now = std::chrono::steady_clock::now();
     std::vector<media_ptr> over;
     for (const auto& [id, m] : media_) {
-        if (!m->installed || m->closing || m->early || !ready_)
+        if (!m->installed || m->turn.over() || m->early || !ready_)
             continue;
         if (m->lost) {
             if (now - *m->lost > options_.timeout)
@@ -446,10 +426,7 @@ void manager::sweep() {
                 anyone = true;
                 break;
             }
-            if (seen->rx_packets != l.last_rtp) {
-                l.last_rtp = seen->rx_packets;
-                l.last_progress = now;
-            }
+            l.saw(seen->rx_packets, now);
             anyone |= now - l.last_progress < limit;
         }
         if (!anyone && limit.count() > 0)
