@@ -109,7 +109,13 @@ struct conversation {
 
 class channel {
 public:
-    explicit channel(role end, channel_limits limits = {}) : end_(end), limits_(limits) {}
+    // Goes on with a conversation; what is outstanding of one over datagrams is sent again on the first link that is
+    // configured.
+    explicit channel(role end, channel_limits limits = {}, conversation talk = {})
+        : end_(end), limits_(limits), talk_(std::move(talk)) {
+        for (auto& [sequence, a] : talk_.outstanding)
+            a.link = 0; // it went out on nothing that is known here
+    }
 
     // A link on which nothing is allowed yet but CONFIG.
     [[nodiscard]] link_id attach(carrier, instant now);

@@ -221,6 +221,27 @@ TEST_F(Channel, OverDatagramsARequestGoesOnOverTheNextLink) {
     EXPECT_EQ(all<to_send>(out)[0]->bytes, sent);
 }
 
+TEST_F(Channel, AnotherProcessGoesOnWithTheConversation) {
+    unit = channel(role::unit);
+    link = up(carrier::datagrams);
+    auto out = unit.request(1, service(), 5s, now);
+    const auto sent = all<to_send>(out).at(0)->bytes;
+    const auto served = peer();
+    out = give(served);
+    out = unit.answer(link, served.response(status::ok), now);
+    const auto answered = all<to_send>(out).at(0)->bytes;
+    unit = channel(role::unit, {}, conversation(unit.talk()));
+    link = unit.attach(carrier::datagrams, now);
+    out = unit.configure(link, 100, message::request(exchange::config).add<tlv::id_code>("a"), 5s, now);
+    const auto config = peek(all<to_send>(out)[0]->bytes)->sequence;
+    EXPECT_GT(config, peek(sent)->sequence);
+    out = give(config_answer(config, session));
+    EXPECT_EQ(all<to_send>(out).at(0)->bytes, sent);
+    out = give(served);
+    EXPECT_EQ(all<to_send>(out).at(0)->bytes, answered);
+    EXPECT_TRUE(all<to_serve>(out).empty());
+}
+
 TEST(ChannelGateway, Ora16BeforeConfigNothingElseIsServed) {
     const instant now{};
     channel gateway(role::gateway);

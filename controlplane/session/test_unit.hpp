@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/protocol/channel.hpp"
 #include "controlplane/protocol/framing.hpp"
 #include "controlplane/session/manager.hpp"
 #include "controlplane/tunnel/inner_device.hpp"
@@ -99,7 +100,8 @@ inline bytes ip_packet(const asio::ip::address& from, const asio::ip::address& t
     return p;
 }
 
-// A unit's end of a primary.
+// A unit's end of a primary: the control channel's CONFIG, and a judge of what the gateway asks. What it sends itself,
+// a test may write as it likes.
 class unit {
 public:
     using stream = asio::ssl::stream<asio::ip::tcp::socket>;
@@ -156,8 +158,10 @@ public:
                 continue;
             auto m = protocol::decode(*frame);
             EXPECT_TRUE(m);
-            if (m)
-                co_return std::move(*m);
+            if (!m)
+                continue;
+            EXPECT_TRUE(m->is_response() || serves(*frame)) << protocol::name_of(m->what()) << " against the rules";
+            co_return std::move(*m);
         }
     }
     asio::awaitable<bool> closed_by_gateway() {
@@ -179,16 +183,28 @@ public:
     }
     // CONFIG; nothing unless the gateway answers ok.
     asio::awaitable<std::optional<message>> configure(std::optional<tsid> resume = {}, std::uint32_t lifetime = 0) {
-        tsid_ = protocol::no_tsid;
-        auto request = next(exchange::config);
-        request.add<tlv::id_code>(id_);
+        auto request = message::request(exchange::config).add<tlv::id_code>(id_);
         if (resume)
             request.add<tlv::resume_tsid>(*resume);
         if (lifetime > 0)
             request.add<tlv::lifetime_s>(lifetime);
-        auto answer = co_await ask(std::move(request));
-        if (!answer || answer->code() != status::ok)
+        protocol::conversation after; // what was sent here already
+        after.next_sequence = sequence_ + 1;
+        channel_ = protocol::channel(protocol::role::unit, {}, std::move(after));
+        link_ = channel_.attach(protocol::carrier::stream, now());
+        tsid_ = protocol::no_tsid;
+        auto asked = channel_.configure(link_, 1, std::move(request), 60s, now());
+        sequence_ = channel_.talk().next_sequence - 1;
+        const auto& wire = std::get<protocol::to_send>(asked.front()).bytes;
+        co_await send_frame(bytes(wire.begin(), wire.end()));
+        const auto frame = co_await receive_frame();
+        if (!frame)
             co_return std::nullopt;
+        auto told = channel_.receive(link_, *frame, now());
+        auto* done = told.empty() ? nullptr : std::get_if<protocol::to_finish>(&told.front());
+        if (done == nullptr || !done->response || done->response->code() != status::ok)
+            co_return std::nullopt;
+        auto answer = std::move(done->response);
         tsid_ = answer->tsid();
         inner_.clear();
         for (std::size_t i = 0; i < answer->count<tlv::inner_address>(); ++i) {
@@ -210,10 +226,18 @@ public:
     }
 
 private:
+    static protocol::instant now() { return std::chrono::steady_clock::now(); }
+    bool serves(const bytes& frame) {
+        const auto told = channel_.receive(link_, frame, now());
+        return told.size() == 1 && std::holds_alternative<protocol::to_serve>(told.front());
+    }
+
     std::string id_;
     std::unique_ptr<asio::ssl::context> context_;
     std::unique_ptr<stream> stream_;
     protocol::framer framer_;
+    protocol::channel channel_{protocol::role::unit};
+    protocol::link_id link_ = 0;
     tsid tsid_ = protocol::no_tsid;
     std::uint32_t sequence_ = 0;
     std::vector<asio::ip::address> inner_;

@@ -27,6 +27,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/protocol/channel.hpp"
 #include "controlplane/protocol/framing.hpp"
 #include "tests/tools/probe_media.hpp"
 
@@ -120,8 +121,7 @@ public:
             framer_.commit(static_cast<std::size_t>(got));
             while (const auto frame = framer_.next())
                 if (frame->kind == frame_kind::control)
-                    if (const auto m = decode(frame->bytes))
-                        handle(*m);
+                    act(channel_.receive(link_, frame->bytes, clock_type::now()));
         }
     }
     void tick() {
@@ -130,7 +130,8 @@ public:
     }
     void keepalive() {
         if (configured_)
-            send(message::request(exchange::keepalive));
+            act(channel_.request(nobody, message::request(exchange::keepalive), patience, clock_type::now()));
+        act(channel_.poll(clock_type::now()));
     }
     // Its process dies: no word to the gateway, nothing kept.
     void die() {
@@ -138,6 +139,7 @@ public:
         media_.clear();
         made_.clear();
         tsid_ = no_tsid;
+        channel_ = channel(role::unit);
     }
     void connect_again() {
         if (!up())
@@ -181,7 +183,8 @@ private:
         auto request = message::request(exchange::config).add<tlv::id_code>(id_).add<tlv::agent_version>("probe");
         if (tsid_ != no_tsid)
             request.add<tlv::resume_tsid>(tsid_);
-        send(std::move(request));
+        link_ = channel_.attach(carrier::stream, clock_type::now());
+        act(channel_.configure(link_, config_ticket, std::move(request), patience, clock_type::now()));
     }
 
     void fail(const char* why) {
@@ -190,28 +193,32 @@ private:
         if (socket_ >= 0)
             ::close(std::exchange(socket_, -1));
         configured_ = false;
+        (void)channel_.lost(link_, clock_type::now()); // nobody waits for what it says
         if (!options_.reconnect)
             media_.clear();
     }
 
-    void send(message m) {
-        if (!m.is_response()) {
-            m.set_tsid(configured_ ? tsid_ : no_tsid);
-            m.set_sequence(++sequence_);
+    void send(const message& response) { act(channel_.answer(link_, response, clock_type::now())); }
+    void act(actions todo) {
+        for (auto& a : todo) {
+            if (const auto* s = std::get_if<to_send>(&a))
+                write(s->bytes);
+            else if (const auto* r = std::get_if<to_serve>(&a))
+                handle(r->request);
+            else if (const auto* f = std::get_if<to_finish>(&a); f != nullptr && f->of == config_ticket && f->response)
+                configured(*f->response);
+            else if (std::holds_alternative<to_close>(a))
+                fail("against the rules");
         }
-        const auto bytes = m.encode();
+    }
+    void write(std::span<const std::uint8_t> control) {
         std::vector<std::uint8_t> out;
-        append_frame(out, std::span<const std::uint8_t>(bytes));
+        append_frame(out, control);
         if (up())
             SSL_write(ssl_, out.data(), static_cast<int>(out.size()));
     }
 
     void handle(const message& m) {
-        if (m.is_response()) {
-            if (m.is(exchange::config))
-                configured(m);
-            return;
-        }
         switch (m.what()) {
         case exchange::media_open:
             return open(m);
@@ -394,7 +401,10 @@ private:
     std::uint64_t tsid_ = no_tsid;
     bool configured_ = false;
     std::string inner_;
-    std::uint32_t sequence_ = 0;
+    static constexpr ticket config_ticket = 1;
+    static constexpr auto patience = std::chrono::seconds(30);
+    channel channel_{role::unit};
+    link_id link_ = 0;
     std::map<std::uint32_t, std::unique_ptr<unit_media>> media_;
     std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<secret>> made_; // by media, epoch
 };
