@@ -17,22 +17,18 @@ api::net_address wire(const std::optional<endpoint>& where) {
     return dataplane_client::to_net_address(where->address, where->port);
 }
 
-bool same(const api::net_address& a, const api::net_address& b) noexcept {
-    return a.port == b.port && std::memcmp(a.ip, b.ip, sizeof(a.ip)) == 0;
-}
-
 bool same(const api::side_config& a, const api::side_config& b) noexcept {
     return a.suite == b.suite && a.mki_length == b.mki_length;
 }
 
 bool same(const api::source_config& a, const api::source_config& b) noexcept {
     return a.policy == b.policy && a.strict_port == b.strict_port && a.window_ms == b.window_ms &&
-           same(a.signalled, b.signalled) && same(a.received_from, b.received_from);
+           same_place(a.signalled, b.signalled) && same_place(a.received_from, b.received_from);
 }
 
 bool same(const api::route_config& a, const api::route_config& b) noexcept {
-    return a.rtp_out == b.rtp_out && a.rtcp_out == b.rtcp_out && same(a.rtp_remote, b.rtp_remote) &&
-           same(a.rtcp_remote, b.rtcp_remote);
+    return a.rtp_out == b.rtp_out && a.rtcp_out == b.rtcp_out && same_place(a.rtp_remote, b.rtp_remote) &&
+           same_place(a.rtcp_remote, b.rtcp_remote);
 }
 
 // Who may send to a leg. A port counts where it is strict, and says which of an address's is the likeliest.
@@ -72,6 +68,10 @@ api::flow_config make(const leg_shape& in, const leg_shape& out, bool forward, c
 }
 
 } // namespace
+
+bool same_place(const api::net_address& a, const api::net_address& b) noexcept {
+    return a.port == b.port && std::memcmp(a.ip, b.ip, sizeof(a.ip)) == 0;
+}
 
 std::vector<api::flow_config> plan_flows(const std::array<leg_shape, 2>& legs, const plan_options& options) {
     std::vector<api::flow_config> flows;

@@ -16,6 +16,8 @@
 
 namespace tandem::media {
 
+[[nodiscard]] bool same_place(const api::net_address& a, const api::net_address& b) noexcept;
+
 // What the data plane needs to know of a leg.
 struct leg_shape {
     std::uint32_t address_index = 0;

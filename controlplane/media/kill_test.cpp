@@ -211,7 +211,7 @@ struct kill_test : stand {
 };
 
 TEST_F(kill_test, NothingIsLeftOver) {
-    most = number("TANDEM_COUNT", 500); // 10,000 have passed
+    most = number("TANDEM_COUNT", 500);
     while ((begun < most || !calls.empty()) && dataplane.repeats().empty())
         round();
     end_all();

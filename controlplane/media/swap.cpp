@@ -14,10 +14,6 @@ namespace tandem::media {
 
 namespace {
 
-bool same_place(const api::net_address& a, const api::net_address& b) noexcept {
-    return a.port == b.port && std::ranges::equal(a.ip, b.ip);
-}
-
 // A remote that stays signalled as it was stays where it is, latched or not (flow_replacement).
 void keep_remotes(std::vector<api::flow_replacement>& items, const std::vector<api::flow_config>& before,
                   const std::array<leg_shape, 2>& was, const std::array<leg_shape, 2>& is) {

@@ -152,6 +152,8 @@ std::vector<api::flow_update> manager::corrections(const state& m, std::vector<a
         const auto from = media::leg_of(shapes, want[n].id);
         if (from && m.legs[1 - *from].latched)
             want[n].route = have[n].route;
+        if (same_place(want[n].route.rtp_remote, have[n].route.rtp_remote)) // its RTCP may be heard elsewhere
+            want[n].route.rtcp_remote = have[n].route.rtcp_remote;
         if (want[n].source.policy == api::source_policy::authenticated)
             want[n].source = have[n].source;
     }
