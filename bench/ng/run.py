@@ -127,7 +127,7 @@ def memory(bench):
         bench.row(n, "-", with_relay(bench, n, grow) / calls, "B", f"memory a call, {calls:,} standing", flows=calls)
 
 
-def arguments():
+def arguments(words=None):
     parser = argparse.ArgumentParser(prog="bench/ng/run.py", description="Call set-ups through ng: Tandem and rtpengine in one run.")
     parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds: about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
@@ -137,7 +137,7 @@ def arguments():
     parser.add_argument("--standing", type=int, default=10_000, help="calls for the memory figure; 0: none (default 10,000)")
     parser.add_argument("--only", metavar="NAME[,NAME]", default=",".join(VARIANTS), help=f"some of {', '.join(VARIANTS)}; memory goes with plain")
     parser.add_argument("--relays", metavar="NAME[,NAME]", default=",".join(RELAYS), help="to measure (default both)")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     args.only, args.relays = args.only.split(","), args.relays.split(",")
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.seconds = args.seconds or (2 if args.quick else 5)

@@ -32,6 +32,9 @@ BENCHES = {
 }
 
 
+AGAINST = ["path", "ng"]  # of two builds
+
+
 def arguments():
     parser = argparse.ArgumentParser(prog="bench/run", description="Measures Tandem beside its peers and writes a report.")
     parser.add_argument("--quick", action="store_true", help="fewer cases and shorter rounds: at most five minutes")
@@ -39,12 +42,16 @@ def arguments():
     parser.add_argument("--only", metavar="NAME[,NAME]", help=f"some of {', '.join(BENCHES)}")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run all N times and take each figure's median (default 1)")
     parser.add_argument("--out", type=Path, default=BUILD / "report", metavar="DIRECTORY", help="of the report (default build-bench/report)")
+    parser.add_argument("--against", type=Path, metavar="BUILD_DIR", help="two builds take turns, this one and that of another build directory: ratios with spread")
+    parser.add_argument("--rounds", type=int, metavar="N", help="with --against: of each build (default 7, quick 3)")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
     args = parser.parse_args()
-    args.names = args.only.split(",") if args.only else list(BENCHES)
-    unknown = [n for n in args.names if n not in BENCHES]
+    known = AGAINST if args.against else list(BENCHES)
+    args.names = args.only.split(",") if args.only else known
+    args.rounds = args.rounds or (3 if args.quick else 7)
+    unknown = [n for n in args.names if n not in known]
     if unknown:
-        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(known)}")
     if args.repeat < 1:
         parser.error("--repeat: at least 1")
     return args
@@ -95,11 +102,26 @@ def tables(rows):
             print(f"  {what:90} {limit:>10,.2f} {reached:>12,.2f}  {verdict}")
 
 
+def against_another(args):
+    import against  # noqa: PLC0415
+    about = machine.describe()
+    try:
+        found = against.compare(args, Path(os.environ.get("TANDEM_BUILD", BUILD)).resolve())
+    except (against.Failed, OSError, subprocess.SubprocessError, RuntimeError, *against.STARTING) as wrong:
+        print(f"bench: {wrong}", file=sys.stderr)
+        return 1
+    if args.json:
+        args.json.write_text(json.dumps({"machine": about, "against": str(args.against), "ratios": found}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
 def main():
     args = arguments()
     if args.list:
         print("\n".join(BENCHES))
         return 0
+    if args.against:
+        return against_another(args)
     about, problems = machine.describe(), []
     rows = figures.median_of([[row for name in args.names for row in run_one(name, args.quick, problems)] for _ in range(args.repeat)])
     about["load_after"] = os.getloadavg()[0]
