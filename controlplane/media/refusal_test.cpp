@@ -200,10 +200,16 @@ struct refusal_test : stand {
         }
         EXPECT_EQ(s.held.size(), secondaries) << "a secondary that belongs to no media";
     }
+    std::size_t secondaries(media_id id) const {
+        const auto row = store.rows.find(id);
+        return row == store.rows.end() || !row->second.installed
+                   ? 0
+                   : static_cast<std::size_t>(std::ranges::count(row->second.legs, leg_kind::unit, &leg_facts::kind));
+    }
     void end(media_id id) {
         now->wait(now->relay.close(id, "test"));
         settle();
-        EXPECT_TRUE(now->until([&] { return units.held.empty(); }, 200ms)) << units.held.begin()->first.first;
+        EXPECT_TRUE(now->until([&] { return units.held.empty(); }, 2s)) << units.held.begin()->first.first;
         EXPECT_TRUE(dataplane.copy().empty());
         EXPECT_TRUE(store.rows.empty());
         EXPECT_EQ(now->relay.free_ports(), all_free);
@@ -249,6 +255,7 @@ struct refusal_test : stand {
         settle();
         faults.begin(std::nullopt);
         settle();
+        (void)now->until([&] { return units.held.size() == secondaries(id); }, 2s); // MEDIA_CLOSE is said again
         const auto after = look(id);
         EXPECT_TRUE(now->ended.empty()) << now->ended.front();
         now->ended.clear();

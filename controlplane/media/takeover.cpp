@@ -29,6 +29,7 @@ void manager::start() {
     };
     dataplane_.on_disconnect = [this](const std::string& why) {
         ready_ = false;
+        ++connect_era_; // a take-over under way is over, too
         freeze_streams();
         spdlog::warn("{}; media goes on, new calls wait", why);
     };
