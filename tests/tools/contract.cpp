@@ -341,7 +341,7 @@ private:
 
     json packets(int ms) {
         pollfd p{fd_, POLLIN, 0};
-        while (packets_.empty() && poll(&p, 1, ms) == 1)
+        while (packets_.size() < 200 && poll(&p, 1, packets_.empty() ? ms : 0) == 1)
             keep(read_one());
         return {{"packets", std::exchange(packets_, json::array())}};
     }
