@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 60
-"""Man pages and completion under packaging/ say what the programs' --help says, and bash completes
+"""Man pages and completion under packaging/ say what the programs' --help says, those of configuration files have a word on each key
+that the programs know, and bash completes
 verbs and options with what is made of them."""
 import subprocess
 import sys

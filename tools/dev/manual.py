@@ -7,6 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import config_pages
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("TANDEM_BUILD", ROOT / "build"))
 PROGRAMS = {"tandemctl": "tools/tandemctl", "tandem-agent": "tools/agent", "tandem-controlplane": "controlplane/app",
@@ -113,7 +115,7 @@ def files():
         if top.verbs:
             out[f"packaging/completion/{program}"] = bash(program, top)
             out[f"packaging/completion/_{program}"] = zsh(program)
-    return out
+    return out | config_pages.pages(lambda program: BUILD / PROGRAMS[program] / program, roff)
 
 
 if __name__ == "__main__":
