@@ -3,12 +3,27 @@
 # timeout: 90
 """The ops verbs' table: `help` gives it out, tandemctl knows each of its verbs, mistyped verbs and arguments are told what is meant; a call
 is shown and ended by its Call-ID; a table is shown again and again."""
+import re
 import sys
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 from core_calls import Caller
 from harness import check, equal, main
-from programs import CtlError
+from programs import ROOT, CtlError
+
+
+def page_is_true(gw, verbs):
+    """The room's page has each verb with its arguments, and a call's and a media's fields, as the program gives them."""
+    rows = re.findall(r"^\| (`.*?`) \|(.*?)\| (.*) \|$", (ROOT / "controlplane/app/README.md").read_text(), re.M)
+    told = {name: (arguments, result) for names, arguments, result in rows for name in re.findall(r"`(.*?)`", names)}
+    equal(sorted(told), sorted(verbs), "verbs of controlplane/app/README.md")
+    for name, row in verbs.items():
+        if name not in ("policy set", "level set"):  # theirs are a rule's, a level's
+            words = set(re.findall(r"\w+", told[name][0]))
+            check({a["name"] for a in row["arguments"]} <= words, f"arguments of {name} in the page: {row['arguments']}")
+    call, media = gw.ctl.ops("call list")["calls"][0], gw.ctl.media()[0]
+    for what, fields in (("call list", call), ("media show", {**media, **media["legs"][0], **media["legs"][0]["received"]})):
+        equal(sorted(set(fields) - set(re.findall(r"\w+", told[what][1]))), [], f"fields of {what} without a word in the page")
 
 
 def test(t):
@@ -22,6 +37,7 @@ def test(t):
     for name in verbs.keys() - {"help", "record export", "policy export"}:  # those two write files
         status, out, err = gw.ctl.raw(*name.split(), "--help")
         equal((status, "Usage:" in out), (0, True), f"tandemctl {name} --help: {err}")
+    page_is_true(gw, verbs)
     check({"name": "id", "type": "number"} in verbs["media show"]["arguments"], "help tells arguments and their types")
     refused(gw, ("stauts",), "did you mean status?")
     refused(gw, ("call", "drpo", "two"), "did you mean drop?")
