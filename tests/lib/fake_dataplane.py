@@ -21,6 +21,8 @@ fi
 [ $(cat /proc/$$/fd/$state) = $layout ] || exit 75
 trap 'note ends; exit 0' TERM
 now=w
+echo -n w >&$fd
+note waits
 while true; do
     echo -n $now >&$fd
     word= ; read -r -N 1 -t 0.2 word <&$fd

@@ -113,7 +113,7 @@ def no_trace(stand):
     time.sleep(1.2)
     parts = ctl("status")["dataplane"]["health"]
     check(parts["well"] and all(p["state"] == "ok" and p["age_ms"] < 2000 for p in parts["parts"]), f"every part is well: {parts}")
-    equal([p["name"] for p in parts["parts"]], ["worker 0", "acc0", "core0"], "parts")
+    equal([p["name"] for p in parts["parts"]], ["worker 0", "acc0", "core0", "lo"], "parts")
     equal(seen(), before, "counters, drops, flows, media and ports beside the probes")
     begin = time.monotonic()
     for _ in range(2000):

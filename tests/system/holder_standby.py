@@ -49,7 +49,7 @@ def test(t):
     check(not os.path.exists(f"/proc/{was}") or "Z" in open(f"/proc/{was}/stat").read(), "and it has been ended before that")
     wait_until(lambda: len(of_stopped.pids("starts")) == 4, "two are ready again", 5)
     spare = of_stopped.pids("starts")[-1]
-    wait_until(lambda: open(f"/proc/{spare}/stat").read().split()[2] == "S", "the newest waits", 5)
+    wait_until(lambda: spare in of_stopped.pids("waits"), "the newest has said that it waits", 5)
     os.kill(spare, signal.SIGSTOP)
     wait_until(lambda: not os.path.exists(f"/proc/{spare}"), "a stopped standby is ended", HEALED_S)
     equal(len(of_stopped.lines("forwards")), 2, "the data plane in force is left alone")

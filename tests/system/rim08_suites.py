@@ -26,6 +26,11 @@ LEVELS = {  # weakest first: seed and key lengths do not fall, intervals do not 
 LISTED = "+46701234567"
 
 
+def number(media):
+    """What units hear of a media's id."""
+    return media["id"] & 0x7fffffff
+
+
 def test(t):
     net = t.network(ue2=False)
     gw = t.gateway(net, kamailio=False,
@@ -59,7 +64,7 @@ def test(t):
     for name, level in wanted.items():
         m, (suite, seed, _) = media[name], LEVELS[level]
         leg = next(x for x in m["legs"] if x["kind"] == "unit")
-        told = opened[m["id"]]
+        told = opened[number(m)]
         t.say(f"{name}: level {m['level']} ({m['decided_by']}), {leg['suite']}, seed {told['seed_length']} B, "
               f"{leg['received']['packets']} packets")
         equal(m["level"], level, f"level of {name}")
@@ -82,7 +87,7 @@ def test(t):
     wait_until(lambda: probe.log().count('"media_close"') == len(wanted), "the unit heard of each end", 10)
     closed = {x["media"]: x for x in map(json.loads, (x for x in probe.log().splitlines() if '"media_close"' in x))}
     for name in wanted:
-        end = closed[media[name]["id"]]
+        end = closed[number(media[name])]
         equal(end["refused"], 0, f"the gateway's packets of {name} that libsrtp2 could not decipher")
         check(end["received"] > 0.9 * end["sent"], f"libsrtp2 deciphers {name}'s echo: {end['received']} of {end['sent']}")
 
