@@ -54,6 +54,8 @@ struct attachment {
 
 // Detaches our program if it is still there (after the ports were closed).
 void detach(unsigned ifindex) noexcept;
+// Likewise where it is this very program; needs CAP_NET_ADMIN alone.
+void detach(unsigned ifindex, int program, attach_mode mode) noexcept;
 
 class edge {
 public:

@@ -124,6 +124,11 @@ void detach(unsigned ifindex) noexcept {
     }
 }
 
+void detach(unsigned ifindex, int program, attach_mode mode) noexcept {
+    LIBBPF_OPTS(bpf_xdp_attach_opts, options, .old_prog_fd = program);
+    bpf_xdp_attach(static_cast<int>(ifindex), -1, attach_flags(mode) | XDP_FLAGS_REPLACE, &options);
+}
+
 tl::expected<std::string, std::string> object_path() {
     // The build's own object only for a program that was itself started from the build: an installed one must not
     // load code from a directory that somebody else may be able to create.

@@ -20,19 +20,23 @@ struct call_ends::client : std::enable_shared_from_this<client> {
     explicit client(local_listener::socket s) : socket(std::move(s)), wake(socket.get_executor()) {}
     local_listener::socket socket;
     asio::steady_timer wake;
-    std::deque<std::string> lines;
+    std::deque<std::shared_ptr<const std::string>> lines;
 
     void close() {
         asio::error_code ignored;
         socket.close(ignored);
         wake.cancel();
     }
-    // It has nothing to say; its end is read here.
+    // It has nothing to say; one that closed its side for writing alone is told on.
     static asio::awaitable<void> watch(std::shared_ptr<client> self) {
         std::array<char, 256> unheard{};
-        for (asio::error_code error; !error;)
+        asio::error_code error;
+        while (!error)
             co_await self->socket.async_read_some(asio::buffer(unheard),
                                                   asio::redirect_error(asio::use_awaitable, error));
+        if (error == asio::error::eof)
+            co_await self->socket.async_wait(local_listener::socket::wait_error,
+                                             asio::redirect_error(asio::use_awaitable, error));
         self->close();
     }
     asio::awaitable<void> write() {
@@ -43,9 +47,9 @@ struct call_ends::client : std::enable_shared_from_this<client> {
                 co_await wake.async_wait(asio::redirect_error(asio::use_awaitable, error));
                 continue;
             }
-            const auto line = std::move(lines.front());
+            const auto line = std::move(lines.front()); // shared by all who are told
             lines.pop_front();
-            co_await asio::async_write(socket, asio::buffer(line), asio::redirect_error(asio::use_awaitable, error));
+            co_await asio::async_write(socket, asio::buffer(*line), asio::redirect_error(asio::use_awaitable, error));
             if (error)
                 close();
         }
@@ -78,7 +82,7 @@ void call_ends::tell(const callcontrol::ended_call& call) {
     std::erase_if(clients_, [](const auto& one) { return one.expired(); });
     if (clients_.empty())
         return;
-    const auto line = call_end_line(call);
+    const auto line = std::make_shared<const std::string>(call_end_line(call));
     for (const auto& weak : clients_)
         if (const auto one = weak.lock(); one && one->socket.is_open()) {
             if (one->lines.size() >= most_waiting) {

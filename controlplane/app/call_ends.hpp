@@ -30,7 +30,7 @@ private:
     struct client;
     asio::awaitable<void> serve(local_listener::socket socket);
 
-    static constexpr std::size_t most_waiting = 4096; // lines
+    static constexpr std::size_t most_waiting = 1024; // lines
     asio::io_context& io_;
     std::list<std::weak_ptr<client>> clients_;
     local_listener listener_;

@@ -52,19 +52,26 @@ void host_addresses::look() {
 
 bool host_addresses::is_media_address(const asio::ip::address& where) const {
     const auto& hello = dataplane_.hello();
-    return !hello || std::any_of(hello->addresses.begin(), hello->addresses.end(),
-                                 [&](const auto& one) { return one.ip == where; });
+    return hello && std::any_of(hello->addresses.begin(), hello->addresses.end(),
+                                [&](const auto& one) { return one.ip == where; });
 }
 
-std::string host_addresses::unreachable(const asio::ip::address& where) {
+std::string host_addresses::unreachable(const media::endpoint& where) {
+    if (is_media_address(where.address)) // calls may name each other's ports; nobody else hears there
+        return where.port >= first_port_ && where.port <= last_port_
+                   ? std::string()
+                   : fmt::format(
+                         "Media cannot be sent to {} port {}: the address is for calls' media alone, use another "
+                         "of this host's",
+                         where.address.to_string(), where.port);
     if (has_port_)
         return {};
     look();
-    if (!own_.contains(where) || is_media_address(where))
+    if (!own_.contains(where.address))
         return {};
     return fmt::format("Media cannot be sent to {}, an address of the gateway's own host: host_peers in dataplane.toml "
                        "lets the data plane do so",
-                       where.to_string());
+                       where.address.to_string());
 }
 
 asio::awaitable<void> host_addresses::look_at_ports() {

@@ -10,15 +10,17 @@
 #include <string>
 
 #include "controlplane/dataplane_client/client.hpp"
+#include "controlplane/media/types.hpp"
 
 namespace tandem::control {
 
 class host_addresses {
 public:
-    explicit host_addresses(dataplane_client::client& dataplane) : dataplane_(dataplane) {}
+    host_addresses(dataplane_client::client& dataplane, std::uint16_t first_port, std::uint16_t last_port)
+        : dataplane_(dataplane), first_port_(first_port), last_port_(last_port) {}
 
     // Why media cannot be sent there, a sentence with the remedy; empty = as far as this host goes, they can.
-    [[nodiscard]] std::string unreachable(const asio::ip::address& where);
+    [[nodiscard]] std::string unreachable(const media::endpoint& where);
     // At each connect to the data plane: whether it has the port.
     asio::awaitable<void> look_at_ports();
 
@@ -28,6 +30,7 @@ private:
 
     static constexpr std::chrono::seconds good_for{1};
     dataplane_client::client& dataplane_;
+    std::uint16_t first_port_, last_port_; // of calls' media
     std::set<asio::ip::address> own_;
     std::set<std::string> loopbacks_; // interfaces
     std::chrono::steady_clock::time_point looked_{};

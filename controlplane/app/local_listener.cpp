@@ -6,6 +6,7 @@
 #include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,9 +57,11 @@ asio::awaitable<void> local_listener::accept() {
             co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
             continue;
         }
-        if (clients_ < max_clients)
-            protocol::spawn_contained(io_, "client of a local socket", serve(std::move(client)),
-                                      [this] { --clients_; });
+        if (clients_ >= max_clients) {
+            spdlog::warn("{} has {} clients: one more is turned away", what_, clients_);
+            continue;
+        }
+        protocol::spawn_contained(io_, "client of a local socket", serve(std::move(client)), [this] { --clients_; });
     }
 }
 

@@ -51,8 +51,8 @@ struct config {
     // Whether an address belongs to the units' inner network: one without a session is refused, not taken for the core
     // (RIM-02).
     std::function<bool(const asio::ip::address&)> is_inner;
-    // Why media cannot be sent to a core leg's address, a sentence; empty = they can. Left out: they can.
-    std::function<std::string(const asio::ip::address&)> unreachable;
+    // Why media cannot be sent to a core leg's endpoint, a sentence; empty = they can. Left out: they can.
+    std::function<std::string(const media::endpoint&)> unreachable;
     // A unit's leg: whether received-from may be missing. Where it is given, it is an inner address of that unit,
     // always.
     bool received_from_optional = false;

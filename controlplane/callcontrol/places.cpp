@@ -89,7 +89,8 @@ outcome<void> server::state::check_unit(const std::string& unit, const request& 
 }
 
 std::string server::state::unreachable(const sdp::media& line) const {
-    return settings.unreachable && !line.held_by_address() ? settings.unreachable(line.address) : std::string();
+    return settings.unreachable && !line.held_by_address() ? settings.unreachable({line.address, line.port})
+                                                           : std::string();
 }
 
 outcome<place> server::state::place_of_sender(const call& c, const media_line& line, const sdp::media& from, side s,

@@ -136,7 +136,8 @@ TEST_F(Sources, OutliveTheProcess) {
 // The data plane has no way to the kernel of its own host, in this test.
 TEST_F(Sources, APeerThatMediaCannotReachIsRefusedInWords) {
     more_settings.unreachable = [](const auto& where) {
-        return where == asio::ip::make_address("198.51.100.9") ? std::string("not there, do this") : std::string();
+        return where.address == asio::ip::make_address("198.51.100.9") ? std::string("not there, do this")
+                                                                       : std::string();
     };
     boot();
     EXPECT_EQ(offer("o", sdp("198.51.100.9", 4000)).text_of("error-reason"), "not there, do this");

@@ -35,6 +35,7 @@ struct leg : keying {
     asio::steady_timer tick; // of its re-keys
     bool kicked = false;     // re-key now
     bool looping = false;
+    bool untold = false; // a process before may have told its unit of a change that was never made
 
     direction_stats before;     // of earlier flows of this media
     std::uint64_t last_rtp = 0; // silence check

@@ -366,6 +366,14 @@ TEST_F(media_test, EndedSessionEndsItsMediaLostOneDoesNot) {
     EXPECT_TRUE(dataplane.copy().empty());
 }
 
+TEST_F(media_test, EndedSessionEndsCallsThatRing) {
+    for (int i = 0; i < 4; ++i)
+        ASSERT_TRUE(now->wait(now->relay.open(call(unit_leg("alice"), core_leg(), "rings" + std::to_string(i)))));
+    now->relay.session_down(units.units["alice"], true);
+    ASSERT_TRUE(now->until([&] { return now->ended.size() == 4; }));
+    EXPECT_TRUE(now->relay.all().empty());
+}
+
 TEST_F(media_test, IdsAreOneOverAllGatewaysAndTheirNumbersOverRestarts) {
     std::set<media_id> ids;
     for (const auto* name : {"north", "south"}) {

@@ -227,6 +227,8 @@ asio::awaitable<void> manager::rekey_loop(media_ptr m, std::size_t i) {
             continue; // counted once per outage; session_up() wakes us
         was_up = up;
         const auto done = co_await rekey_or_fail(m, i);
+        if (done && l.untold)
+            co_await tell_again(m, i);
         if (!done && up)
             next = std::min(due, clock::now() + options_.retry);
     }

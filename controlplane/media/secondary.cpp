@@ -153,6 +153,7 @@ asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms&
                                                                              : "has no primary tunnel up";
         co_return fail(fmt::format("secondary tunnel of unit {} could not be made: the unit {}", to.unit, why));
     }
+    m->legs[i].untold = false;
     const auto session = sessions_.by_tsid(to.tsid);
     const auto where = answer->get<tlv::unit_media>();
     if (session && where && where->port != 0 && !m->legs[i].latched) { // a first hint: latching decides

@@ -53,6 +53,7 @@ void manager::restore(const media_row& row) {
         l.port = ports_->mark(r.outer, r.port, r.unit);
         m->legs[i].epoch = m->legs[i].in_epoch = r.epoch;
         m->legs[i].keyed = l.suite != api::suite::clear; // an answer may have been under way
+        m->legs[i].untold = row.installed && l.is_unit();
     }
     m->plan = m->flows(m->now, options_);
     remember(m);
@@ -349,12 +350,12 @@ void manager::session_down(const session::session_info& session, bool final) {
     if (!final)
         return; // media goes on; the unit may come back before its timeout
     std::erase_if(owed_, [&](const auto& owed) { return owed.first.first == session.id; });
+    std::vector<media_ptr> its; // one that only rings is gone from media_ at once
     for (const auto& [id, m] : media_)
-        for (const auto& l : m->now.legs)
-            if (l.is_unit() && l.tsid == session.id) {
-                end_by_itself(m, fmt::format("session of unit {} ended", l.unit));
-                break;
-            }
+        if (std::ranges::any_of(m->now.legs, [&](const auto& l) { return l.is_unit() && l.tsid == session.id; }))
+            its.push_back(m);
+    for (const auto& m : its)
+        end_by_itself(m, fmt::format("session of unit {} ended", session.unit));
 }
 
 // --- events and silence ----------------------------------------------------------------------------------------------

@@ -280,8 +280,9 @@ tl::expected<port, std::string> open_port(const port_config& config, rte_mempool
 void close_port(port& p) noexcept {
     p.edge.reset();
     close_device(p);
-    if (p.ifindex != 0 && p.claim) // without the claim the program is another's
-        bpf::detach(p.ifindex);
+    if (p.ifindex != 0 && p.claim && p.driver) // without the claim the program is another's
+        bpf::detach(p.ifindex, p.driver->program,
+                    p.mode == xdp_mode::generic ? bpf::attach_mode::generic : bpf::attach_mode::driver);
     p.claim.reset();
     for (auto* rings : {&p.to_worker, &p.from_worker}) {
         for (rte_ring* ring : *rings)

@@ -1,4 +1,4 @@
-// fuzz: dep_media
+// fuzz: dep_rtp
 // SPDX-License-Identifier: Apache-2.0
 // RTP/RTCP views: any bytes, no read outside, bounds that hold.
 #include <cstddef>

@@ -8,7 +8,7 @@ import signal
 import sys
 
 sys.path.insert(0, sys.path[0] + "/../lib")
-from harness import check, main
+from harness import check, equal, main
 from socket_phones import Lab, sdp, where
 
 
@@ -24,9 +24,18 @@ def unit(t, lab, pbx):
     return call(lab, "unit to PBX", lab.phone(lab.net.ue, inner), pbx, metadata="caller=alice;callee=pbx", received_from=["IP4", inner])
 
 
+def left_alone(lab):
+    """The host's own UDP to an address that is a media address, too: not a call's port, so it is the kernel's, and no peer's."""
+    ear, mouth = (lab.phone(lab.net.gw, lab.net.access) for _ in (0, 1))
+    mouth.sendto(b"x", ear.getsockname())
+    equal(ear.recv(9), b"x", "the host hears itself")
+    check("for calls' media alone" in lab.reason("offer", "taken", sdp(lab.net.access, 5353)), "such a place is refused")
+
+
 def without(t, lab):
     """Another gateway that may not: said at the offer, and where the callee is there, at its answer."""
     lab.gw.stop()
+    check("xdp" not in lab.net.gw.ip("link"), "no program is left on an interface")
     lab = Lab(t, dataplane={"host_peers": False})
     pbx, phone, word = lab.phone(lab.net.gw, lab.gw.core), lab.phone(), "an address of the gateway's own host"
     check(word in lab.reason("offer", "out", sdp(*pbx.getsockname()[:2])), "the offer says why")
@@ -41,6 +50,7 @@ def test(t):
              call(lab, "PBX to phone", lab.phone(lab.net.gw, kernel), lab.phone()),
              call(lab, "PBX to itself", lab.phone(lab.net.gw, kernel), lab.phone(lab.net.gw, kernel)),
              unit(t, lab, lab.phone(lab.net.gw, kernel))]
+    left_alone(lab)
     t.say(f"{len(calls)} calls with programs on the gateway's host: all packets pass")
     os.kill(lab.gw.dataplane_pid(), signal.SIGKILL)
     lab.gw.dataplane.wait_for(lambda: lab.gw.dataplane.log().count(" ready: ") == 2, "the next data plane is in force")
