@@ -162,6 +162,7 @@ asio::awaitable<result<std::vector<api::reply_of<type>>>> client::ask(std::span<
 
 asio::awaitable<result<std::vector<api::flow_entry>>> client::flow_list() {
     std::vector<api::flow_entry> out;
+    out.reserve(greeting_ ? greeting_->reply.flows : 0); // many: a vector that grows would need thrice the memory
     for (api::list_request from{};;) {
         const auto page = co_await ask<api::message_type::flow_list>({&from, 1});
         if (!page)

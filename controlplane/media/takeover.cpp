@@ -65,7 +65,7 @@ void manager::restore(const media_row& row) {
 // changed are brought to what is in force.
 asio::awaitable<void> manager::reconcile(bool flows_lost) {
     const auto era = connect_era_;
-    const auto listed = co_await dataplane_.flow_list();
+    auto listed = co_await dataplane_.flow_list();
     if (era != connect_era_ || stopped_)
         co_return;
     if (!listed) {
@@ -98,15 +98,18 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
     for (const auto& [id, flows] : found)
         for (const auto* entry : flows)
             rest.foreign.push_back({entry->config.id});
+    const auto count = listed->size();
+    found.clear();
+    listed = std::vector<api::flow_entry>(); // it was large, and what follows takes its time
     counters_.taken_over += whole.size();
     counters_.foreign_flows += rest.foreign.size();
     co_await tidy(rest, era);
     if (era != connect_era_ || stopped_)
         co_return;
     ready_ = true;
-    if (!listed->empty() || !lost.empty() || flows_lost)
+    if (count != 0 || !lost.empty() || flows_lost)
         spdlog::info("took over {} flows, removed {} unknown ones, {} media must be put in again",
-                     listed->size() - rest.foreign.size(), rest.foreign.size(), lost.size());
+                     count - rest.foreign.size(), rest.foreign.size(), lost.size());
     for (const auto& m : whole)
         start_loops(m);
     for (const auto& m : lost)
