@@ -14,8 +14,6 @@
 #include "bpf/parse.h"
 #include "bpf/verdict.h"
 
-#define LOOPBACK_IFINDEX 1 /* in each network namespace */
-
 char edge_license[] SEC("license") = "Dual BSD/GPL";
 
 static __always_inline int is_open(__u32 address, __u16 port) {
@@ -75,7 +73,7 @@ static __always_inline int decide_udp(struct xdp_md* ctx, const struct packet* p
     if (media && is_open(*media, port))
         return to_worker(ctx);
     int tunnel = tunnel_port(IPPROTO_UDP, port);
-    if (media && !tunnel && ctx->ingress_ifindex != LOOPBACK_IFINDEX) /* lo: the host's own, which may use its ports */
+    if (media && !tunnel)
         return drop(DROP_edge_closed_port);
     if (tunnel == 2 && is_dtls_client_hello((const __u8*)(udp + 1), end))
         return handshake(p);
