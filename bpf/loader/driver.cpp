@@ -44,6 +44,11 @@ Function* library(const char* name) noexcept {
     return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
 }
 
+__u64 bytes_up_to(const void* end, const void* area) noexcept {
+    const auto from = reinterpret_cast<std::uintptr_t>(area), to = reinterpret_cast<std::uintptr_t>(end);
+    return to > from ? to - from : 0;
+}
+
 const driver_parts::umem* kept_umem(void* area, std::uint64_t size, const xsk_umem_config* config) {
     const auto same = [&](const driver_parts::umem& u) {
         return config != nullptr && u.area == area && u.size == size &&
@@ -93,7 +98,8 @@ int xsk_umem__create(xsk_umem** made, void* area, __u64 size, xsk_ring_prod* fil
             in_scope->umems.erase(in_scope->umems.begin() + (kept - in_scope->umems.data()));
             return 0;
         }
-    const int rc = theirs(made, area, size, fill, completion, config);
+    const auto whole = in_scope == nullptr ? size : std::max(size, bytes_up_to(in_scope->buffers_end, area));
+    const int rc = theirs(made, area, whole, fill, completion, config);
     if (rc == 0 && in_scope != nullptr && doing == act::rehearse && config != nullptr) {
         in_scope->umems.push_back({*made, area, size, *config, *fill, *completion});
         ++in_scope->umems_made;

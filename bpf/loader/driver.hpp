@@ -24,6 +24,9 @@ struct driver_parts {
     driver_parts& operator=(const driver_parts&) = delete;
     ~driver_parts();
 
+    // Where the packet buffers end: net_af_xdp registers as many bytes as they would fill without gaps, but between
+    // ordinary pages there are some, and what lies behind would never be received into, nor sent.
+    const void* buffers_end = nullptr;
     int program = -1;        // loaded, not attached
     std::vector<umem> umems; // registered buffers, one a queue, until they are used
     unsigned umems_made = 0;

@@ -15,6 +15,7 @@
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
+#include <rte_mempool.h>
 #include <rte_ring.h>
 #include <unistd.h>
 
@@ -89,6 +90,12 @@ void close_device(port& p) noexcept {
     p.id = port::no_id;
 }
 
+// Of its first piece, which is the one that net_af_xdp registers.
+const void* end_of(const rte_mempool& pool) {
+    const rte_mempool_memhdr* const first = STAILQ_FIRST(&pool.mem_list);
+    return static_cast<const std::byte*>(first->addr) + first->len;
+}
+
 // The interface as it is now; a standby may have been made long before its turn.
 status look_at_interface(port& p) {
     auto link = find_interface(p.name);
@@ -141,6 +148,7 @@ status prepare_af_xdp(port& p, const port_config& config, rte_mempool* pool, uns
         return free;
     raise_memory_lock_limit();
     p.driver = std::make_unique<bpf::driver_parts>();
+    p.driver->buffers_end = end_of(*pool);
     const std::string args =
         fmt::format("iface={},start_queue=0,queue_count={},xdp_prog={},busy_budget=0", p.name, *queues, *object);
     if (auto rehearsed = rehearse(p, args, pool); !rehearsed)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // AF_XDP ports on veth, with the XDP edge attached: frames in, frames out, and every way in which opening one can fail.
 // The process lives in a network namespace of its own; the neighbour's end is read and written by a packet socket.
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
@@ -99,6 +100,20 @@ protected:
         ASSERT_EQ(::send(wire_, f.data(), f.size(), 0), static_cast<ssize_t>(f.size()));
     }
 
+    void expect_sent(port& p, rte_mbuf* m, std::uint8_t value) {
+        const auto bytes =
+            packet().eth().ipv4("192.0.2.1", "198.51.100.7").udp(media_port, 5004).payload(100, value).bytes();
+        std::memcpy(rte_pktmbuf_append(m, static_cast<std::uint16_t>(bytes.size())), bytes.data(), bytes.size());
+        ASSERT_EQ(rte_eth_tx_burst(p.id, 0, &m, 1), 1);
+        bpf::testing::frame got(2048);
+        do { // the kernel says things of its own here, IPv6 most of all
+            got.resize(2048);
+            const ssize_t n = ::recv(wire_, got.data(), got.size(), 0);
+            ASSERT_GT(n, 0) << "nothing came out";
+            got.resize(static_cast<std::size_t>(n));
+        } while (got != bytes);
+    }
+
     // What the port receives within the time, one frame.
     static rte_mbuf* receive(const port& p, std::chrono::milliseconds wait) {
         auto end = std::chrono::steady_clock::now() + wait;
@@ -140,19 +155,20 @@ TEST_F(af_xdp, ReceivesOpenPortsOnly) {
 TEST_F(af_xdp, SendsWhatItIsGiven) {
     auto p = open("tt0");
     ASSERT_TRUE(p) << p.error();
-    auto bytes = packet().eth().ipv4("192.0.2.1", "198.51.100.7").udp(media_port, 5004).payload(100, 0x42).bytes();
-    rte_mbuf* m = rte_pktmbuf_alloc(environment().pool());
-    std::memcpy(rte_pktmbuf_append(m, static_cast<std::uint16_t>(bytes.size())), bytes.data(), bytes.size());
-    ASSERT_EQ(rte_eth_tx_burst(p->id, 0, &m, 1), 1);
-    bpf::testing::frame got(2048);
-    do { // the kernel says things of its own here, IPv6 most of all
-        ssize_t n = ::recv(wire_, got.data(), got.size(), 0);
-        ASSERT_GT(n, 0) << "nothing came out";
-        got.resize(static_cast<std::size_t>(n));
-        if (got == bytes)
-            break;
-        got.resize(2048);
-    } while (true);
+    expect_sent(*p, rte_pktmbuf_alloc(environment().pool()), 0x42);
+}
+
+TEST_F(af_xdp, SendsOutOfEveryBuffer) {
+    auto p = open("tt0");
+    ASSERT_TRUE(p) << p.error();
+    std::vector<rte_mbuf*> all;
+    while (rte_mbuf* one = rte_pktmbuf_alloc(environment().pool()))
+        all.push_back(one);
+    ASSERT_GT(all.size(), 1000u);
+    std::ranges::sort(all);
+    expect_sent(*p, all.back(), 0x43);
+    expect_sent(*p, all.front(), 0x44);
+    rte_pktmbuf_free_bulk(all.data() + 1, static_cast<unsigned>(all.size() - 2));
 }
 
 // More frames than there are buffers, back where they came from: none is lost.

@@ -36,7 +36,7 @@ class Realtime(Pinned):
 class Scene:
     def __init__(self, t):
         self.net, self.dir = t.network(ue2=False), t.dir
-        self.dp = Realtime(t, self.net, max_flows=64, idle="interrupt", host_peers=False).start()
+        self.dp = Realtime(t, self.net, max_flows=64, idle="interrupt").start()
         self.contract = self.dp.add_streams(SUITE, STREAMS, self.net.bob_address, self.net.ue_address)
         self.dp.add_streams(SUITE, 1, self.net.bob_address, self.net.ue_address, first=QUIET_PORT)
         self.contract = self.dp.contract()
