@@ -133,6 +133,7 @@ private:
                         std::size_t most);
     asio::awaitable<void> send_queue();
     asio::awaitable<result<std::span<const std::uint8_t>>> reply_to(pending_ptr request);
+    asio::awaitable<result<std::span<const std::uint8_t>>> statuses_of(pending_ptr request);
     template <api::message_type type>
     asio::awaitable<statuses> batch(std::span<const api::request_of<type>> items);
     template <api::message_type type>

@@ -48,6 +48,17 @@ struct keyed_items {
 
 } // namespace
 
+// One for each of its items.
+asio::awaitable<result<std::span<const std::uint8_t>>> client::statuses_of(pending_ptr request) {
+    const auto reply = co_await reply_to(request);
+    if (!reply)
+        co_return tl::unexpected(reply.error());
+    const auto body = reply->subspan(sizeof(api::contract_header));
+    if (body.size() != request->count * sizeof(api::item_status))
+        co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's answer has a wrong length"});
+    co_return body;
+}
+
 template <api::message_type type>
 asio::awaitable<client::statuses> client::batch(std::span<const api::request_of<type>> items) {
     using Item = api::request_of<type>;
@@ -65,14 +76,11 @@ asio::awaitable<client::statuses> client::batch(std::span<const api::request_of<
         const auto request =
             enqueue(type, {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, part.size(), most);
         const auto first = request->count - part.size();
-        const auto reply = co_await reply_to(request);
-        if (!reply)
-            co_return tl::unexpected(reply.error());
-        const auto body = reply->subspan(sizeof(api::contract_header));
-        if (body.size() != request->count * sizeof(api::item_status))
-            co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's answer has a wrong length"});
+        const auto body = co_await statuses_of(request);
+        if (!body)
+            co_return tl::unexpected(body.error());
         for (std::size_t i = 0; i < part.size(); ++i)
-            out.push_back(item_at<api::item_status>(body, first + i));
+            out.push_back(item_at<api::item_status>(*body, first + i));
     }
     co_return out;
 }
@@ -129,13 +137,10 @@ asio::awaitable<result<api::status>> client::send_packet(api::flow_id from, api:
         co_return api::status::bad_message;
     const auto request = enqueue(api::message_type::packet_out, item, 1, most);
     const auto at = request->count - 1;
-    const auto reply = co_await reply_to(request);
-    if (!reply)
-        co_return tl::unexpected(reply.error());
-    const auto body = reply->subspan(sizeof(api::contract_header));
-    if (body.size() != request->count * sizeof(api::item_status))
-        co_return tl::unexpected(failure{api::status::bad_message, true, "data plane's answer has a wrong length"});
-    co_return item_at<api::item_status>(body, at).status;
+    const auto body = co_await statuses_of(request);
+    if (!body)
+        co_return tl::unexpected(body.error());
+    co_return item_at<api::item_status>(*body, at).status;
 }
 
 // A request of one item, or of none, that is answered by a list.

@@ -131,6 +131,8 @@ public:
     asio::awaitable<std::vector<policy::advice>> advice(policy::party caller, policy::party callee);
     // Units that should make their call's seeds and do not, so that the gateway does: an alarm while there are any.
     [[nodiscard]] std::vector<std::string> units_without_seeds() const;
+    // MEDIA_CLOSEs that their units have not answered yet.
+    [[nodiscard]] std::size_t unanswered_closes() const noexcept { return owed_.size(); }
     // The data plane is connected and its flows are matched with the journal.
     [[nodiscard]] bool ready() const noexcept { return ready_; }
 

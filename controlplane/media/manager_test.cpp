@@ -362,8 +362,10 @@ TEST_F(media_test, EndedSessionEndsItsMediaLostOneDoesNot) {
     EXPECT_TRUE(now->ended.empty());
     EXPECT_NE(id, 0u);
     now->relay.session_down(units.units["alice"], true);
+    units.units.erase("alice");
     ASSERT_TRUE(now->until([&] { return !now->ended.empty(); }));
     EXPECT_TRUE(dataplane.copy().empty());
+    EXPECT_TRUE(now->until([&] { return now->relay.unanswered_closes() == 0; })) << "nobody is left to be told";
 }
 
 TEST_F(media_test, EndedSessionEndsCallsThatRing) {

@@ -351,8 +351,7 @@ void manager::session_up(const session::session_info& session) {
 
 void manager::session_down(const session::session_info& session, bool final) {
     if (!final)
-        return; // media goes on; the unit may come back before its timeout
-    std::erase_if(owed_, [&](const auto& owed) { return owed.first.first == session.id; });
+        return;                 // media goes on; the unit may come back before its timeout
     std::vector<media_ptr> its; // one that only rings is gone from media_ at once
     for (const auto& [id, m] : media_)
         if (std::ranges::any_of(m->now.legs, [&](const auto& l) { return l.is_unit() && l.tsid == session.id; }))
@@ -443,6 +442,8 @@ void manager::sweep() {
         ++counters_.timeouts;
         end_by_itself(m, "media timeout");
     }
+    std::erase_if(owed_,
+                  [&](const auto& owed) { return !sessions_.by_tsid(owed.first.first); }); // nobody has it any more
     std::set<session::tsid> up;
     for (const auto& [owed, under_way] : owed_)
         if (const auto session = sessions_.by_tsid(owed.first); !under_way && session && session->up)
