@@ -19,8 +19,9 @@ asio::awaitable<result<void>> manager::decide_all(const std::vector<media_ptr>& 
         const auto& m = all[n];
         if (!want[n].has_unit())
             continue;
-        if (want[n].complete() && !m->decided && !co_await decide_call(m, want[n], question_of(*m, changes[n].request)))
-            co_return fail(fmt::format("media {} was ended meanwhile", m->id));
+        if (want[n].complete() && !m->decided)
+            if (auto made = co_await decide_call(m, want[n], question_of(*m, changes[n].request)); !made)
+                co_return made;
         for (auto& one : want[n].legs)
             if (one.is_unit())
                 one.suite = m->level.suite;

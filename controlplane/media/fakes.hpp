@@ -18,6 +18,7 @@
 
 #include "controlplane/dataplane_client/fake_dataplane.hpp"
 #include "controlplane/media/manager.hpp"
+#include "controlplane/policy/rule.hpp"
 #include "controlplane/protocol/address_asio.hpp"
 #include "controlplane/protocol/message.hpp"
 
@@ -225,7 +226,13 @@ struct fake_levels final : policy::decider {
     policy::level level{"test", api::suite::aead_aes_128_gcm, 16, std::chrono::milliseconds(300),
                         std::chrono::milliseconds(60)};
     std::map<std::string, policy::level> others;
+    std::string denied; // why
+    std::vector<policy::question> asked_whether;
     std::vector<policy::question> asked;
+    std::optional<policy::decision> denies(const policy::question& call) override {
+        asked_whether.push_back(call);
+        return denied.empty() ? std::nullopt : std::optional(explain(call));
+    }
     policy::decision decide(const policy::question& call) override {
         asked.push_back(call);
         return explain(call);
@@ -233,6 +240,11 @@ struct fake_levels final : policy::decider {
     // The wish, else what the last unit's contacts say, else the one level.
     policy::decision explain(const policy::question& call) const override {
         policy::decision out{level, "test", {{"test", level.name, "the test says so", true}}};
+        if (!denied.empty()) {
+            out.chosen.name = policy::deny;
+            out.denied = denied;
+            return out;
+        }
         const auto take = [&](const std::string& name, const std::string& rule, const std::string& text) {
             if (const auto other = others.find(name); other != others.end())
                 out = {other->second, rule, {{rule, name, text, true}}};

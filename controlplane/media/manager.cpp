@@ -94,10 +94,6 @@ void manager::note(const state& m) {
         journal_.note(to_row(m));
 }
 
-// --- open, update, close ---------------------------------------------------------------------------------------------
-
-namespace {
-
 facts facts_of(const media_request& request) {
     facts out;
     out.call_id = request.call_id;
@@ -113,6 +109,10 @@ facts facts_of(const media_request& request) {
     out.opened = protocol::moment::now();
     return out;
 }
+
+// --- open, update, close ---------------------------------------------------------------------------------------------
+
+namespace {
 
 media_locals locals(media_id id, const media_terms& of) {
     return {id, {of.legs[0].local, of.legs[1].local}};
@@ -143,8 +143,12 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     static_cast<facts&>(*m) = facts_of(request);
     m->running = request.running;
     m->with_unit = std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; });
-    if (m->with_unit)
-        take_decision(*m, levels_.explain(question_of(*m, request)));
+    if (m->with_unit) {
+        auto first = levels_.explain(question_of(*m, request));
+        if (first.denied) // since it was asked
+            co_return refused({denial(*first.denied)});
+        take_decision(*m, std::move(first));
+    }
     auto want = plan(*m, request);
     if (!want)
         co_return refused(want.error());

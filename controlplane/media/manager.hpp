@@ -91,6 +91,7 @@ public:
     void start();
     void stop(); // timers only: calls stay in the data plane
 
+    [[nodiscard]] std::optional<error> denies(const media_request& request) override;
     asio::awaitable<result<media_locals>> open(const media_request& request) override;
     void withdraw(media_id id) override;
     asio::awaitable<result<std::vector<media_locals>>> update(std::vector<media_change> changes) override;
@@ -152,11 +153,11 @@ private:
     // room.cpp: found at the offer
     [[nodiscard]] result<void> check_room(const media_request& request) const;
     // decide_call.cpp: level of a call, CONTACT
-    [[nodiscard]] policy::question question_of(const state& m, const media_request& request) const;
-    void take_decision(state& m, policy::decision decided);
+    [[nodiscard]] policy::question question_of(const facts& of, const media_request& request) const;
+    static void take_decision(facts& of, policy::decision decided);
     void ask_contacts(const media_ptr& m, const media_terms& of);
-    // False where the media ended meanwhile.
-    asio::awaitable<bool> decide_call(media_ptr m, const media_terms& of, policy::question call);
+    // Refused where the media ended meanwhile, or policy denies the call.
+    asio::awaitable<result<void>> decide_call(media_ptr m, const media_terms& of, policy::question call);
     // manager.cpp
     [[nodiscard]] media_id new_id();
     asio::awaitable<result<void>> wait_ready();

@@ -106,6 +106,11 @@ using key_batch = wiped_batch<api::epoch_key>;
     return fail("media " + std::to_string(id) + " was changed or ended meanwhile");
 }
 
+// What is known of a media at its first offer.
+[[nodiscard]] facts facts_of(const media_request& request);
+
+[[nodiscard]] std::string denial(const std::string& why);
+
 void add_seeds(protocol::message& request, const epoch_seeds& seeds);
 
 // The first status that is not ok, as an error.
