@@ -90,13 +90,8 @@ asio::awaitable<result<void>> manager::make(draft& d) {
     }
     auto done = co_await install(m, d.want);
     d.made = done.has_value();
-    ++(done ? counters_.installed : counters_.open_failures);
-    const auto& legs = m->now.legs;
-    if (done)
-        spdlog::info("media {} of call {} is up: {} {}, {} {}{}", m->id, m->call_id,
-                     legs[0].is_unit() ? "unit" : "core", api::info(legs[0].suite).name,
-                     legs[1].is_unit() ? "unit" : "core", api::info(legs[1].suite).name,
-                     m->now.has_unit() ? fmt::format(", level {} ({})", m->level.name, m->decided_by) : "");
+    if (!done)
+        ++counters_.open_failures;
     co_return done;
 }
 

@@ -55,9 +55,11 @@ void manager::stop() {
     stopped_ = true;
     sweep_timer_.cancel();
     copy_timer_.cancel();
-    for (auto& [id, m] : media_)
+    for (auto& [id, m] : media_) {
         for (auto& l : m->legs)
             l.tick.cancel();
+        tell_end(*m, observer::ending::handed_on, "the control plane stops");
+    }
 }
 
 bool manager::gone(const state& m) const noexcept {
@@ -217,6 +219,8 @@ asio::awaitable<result<std::vector<media_locals>>> manager::update(std::vector<m
             for (auto& l : all[n]->legs)
                 l.hear_anew();
         }
+        if (all[n]->installed && !gone(*all[n]))
+            tell_begin(*all[n], observer::beginning::answered);
         save(*all[n]);
         out.push_back(locals(all[n]->id, all[n]->now));
     }
@@ -239,6 +243,8 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     const auto m = find(id);
     if (!m)
         co_return;
+    const bool was_in_force = m->observed;
+    tell_end(*m, observer::ending::over, cause);
     m->turn.close();
     for (auto& l : m->legs) {
         l.tick.cancel();
@@ -259,7 +265,8 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     ++counters_.ended;
     m->installed = was_installed;
     journal_.record(to_record(*m, cause));
-    spdlog::info("media {} of call {} ended: {} ({} re-keys)", id, m->call_id, cause, m->rekeys);
+    if (!was_in_force) // else its observers say it
+        spdlog::info("media {} of call {} ended: {}", id, m->call_id, cause);
     for (auto& terms : m->now.legs)
         terms.port.reset();
     m->proposed.reset();

@@ -52,6 +52,8 @@ struct manager::state : facts {
     std::vector<std::pair<session::tsid, std::uint32_t>> opening; // by a change under way, beside those in force
     bool running = true;                                          // its call is: it may use the last room there is
     bool early = false;                                           // flows are in force, but nobody answered yet
+    bool observed = false;                                        // observers heard of its begin, not of its end
+    leg::clock::time_point ticked;                                // last told of then
     bool with_unit = false;                                       // it may use what is reserved
     turns turn;                                                   // of who changes it or a leg of it
     std::array<leg, 2> legs;
