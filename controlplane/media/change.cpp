@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// An answer's changes, of all its media or of none. In this order: everything is planned and taken beside what is in
-// force; the units hear of it; what is new is installed; what runs is swapped, which cannot be refused for a reason
-// that could have been known before. Only then the media's state is written. Owner thread: io_context.
+// From terms in force to others: a re-offer, mux, another suite, clear to encrypted, another party, a secondary that
+// begins anew (swap.hpp has the steps); and an answer's changes of all its media. Owner thread: io_context.
 #include <algorithm>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <utility>
 
-#include "controlplane/media/state.hpp"
+#include "controlplane/media/key_kind.hpp"
+#include "controlplane/media/swap.hpp"
 #include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
@@ -29,173 +29,221 @@ asio::awaitable<result<void>> manager::decide_all(const std::vector<media_ptr>& 
     co_return result<void>{};
 }
 
+// Plan first, then commit: what runs is switched last, which cannot be refused for a reason that could have been known.
 asio::awaitable<result<void>> manager::apply_all(const std::vector<media_ptr>& all, std::vector<media_terms> want) {
-    std::vector<draft> drafts;
-    drafts.reserve(all.size());
-    for (std::size_t n = 0; n < all.size(); ++n)
-        drafts.emplace_back(all[n], std::move(want[n])).signalled = true;
-    result<void> done;
-    try {
-        done = co_await make_all(drafts);
-    } catch (const std::exception& fault) {
-        spdlog::error("a change of media ended by an error inside: {}", fault.what());
-        done = fail("an error inside: see the log");
+    std::vector<std::unique_ptr<terms_swap>> swaps;
+    std::vector<swap*> each;
+    for (std::size_t n = 0; n < all.size(); ++n) {
+        each.push_back(swaps.emplace_back(std::make_unique<terms_swap>(*this, all[n], std::move(want[n]))).get());
+        swaps.back()->is_signalled();
     }
-    if (!done)
-        for (auto& d : drafts)
-            co_await undo(d);
-    co_return done;
+    co_return co_await swap::run(each);
 }
 
-asio::awaitable<result<void>> manager::make_all(std::vector<draft>& drafts) {
-    result<void> done;
-    for (auto& d : drafts)
-        if (done)
-            done = co_await prepare(d);
-    for (const bool installs : {true, false}) // those of which nothing was there can be taken out again at any time
-        for (auto& d : drafts)
-            if (done && d.installs == installs)
-                done = co_await make(d);
-    co_return done;
-}
-
-// Seeds, and the units' agreement.
-asio::awaitable<result<void>> manager::prepare(draft& d) {
-    const auto& m = d.m;
-    if (gone(*m))
-        co_return over(m->id);
-    d.before = m->now;
-    d.installs = !m->installed;
-    if (m->lost)
-        co_return fail(fmt::format("media {} is being put into the data plane again: try again", m->id));
-    if (d.installs)
+// Seeds of the secondaries that begin. In the turn of both legs, as all of it.
+asio::awaitable<result<void>> manager::terms_swap::build() {
+    if (gone())
+        co_return over(m_->id);
+    before_ = m_->now;
+    installs_ = !m_->installed;
+    if (m_->lost)
+        co_return fail(fmt::format("media {} is being put into the data plane again: try again", m_->id));
+    if (installs_) // all of it is built at the switch
         co_return result<void>{};
-    co_return co_await tell_units(d);
+    std::array<bool, 2> begins{};
+    for (std::size_t i = 0; i < 2; ++i)
+        begins[i] =
+            key_kind::of(want_.legs[i]).has_seeds() && (renews_[i] || !want_.legs[i].same_secondary(before_.legs[i]));
+    co_return co_await begin(begins);
 }
 
-asio::awaitable<result<void>> manager::make(draft& d) {
-    const auto& m = d.m;
-    if (gone(*m))
-        co_return over(m->id);
-    if (d.installs && !d.want.complete()) { // nothing to install yet
-        d.made = true;
-        m->now = d.want;
-        m->proposed.reset();
+asio::awaitable<result<void>> manager::terms_swap::begin(std::array<bool, 2> which) {
+    for (std::size_t i = 0; i < 2; ++i)
+        if (which[i]) {
+            begins_[i] = true;
+            seeds_[i].epoch = m_->legs[i].begin_next();
+        }
+    note_opening(which);
+    co_return co_await of_.first_seeds(m_, want_, seeds_, which);
+}
+
+// Killed between here and the end of the change, the next run knows which secondaries belong to nothing.
+void manager::terms_swap::note_opening(std::array<bool, 2> which) {
+    for (std::size_t i = 0; i < 2; ++i)
+        if (which[i] && !want_.legs[i].same_secondary(before_.legs[i]))
+            m_->opening.emplace_back(want_.legs[i].tsid, want_.legs[i].told(m_->id));
+    if (!m_->opening.empty())
+        of_.save(*m_);
+}
+
+// A unit whose phone moves hears of it under the epoch in force, whose SEED it has answered: a MEDIA_OPEN never
+// overtakes a re-key. One that has lost its secondary begins anew.
+asio::awaitable<result<void>> manager::terms_swap::confirm() {
+    std::array<bool, 2> lost{};
+    for (std::size_t i = 0; i < 2 && !installs_; ++i)
+        if (want_.legs[i].is_unit() && !begins_[i] && !want_.legs[i].same_phone(before_.legs[i]))
+            if (auto told = co_await tell_move(i, lost[i]); !told)
+                co_return told;
+    result<void> done;
+    if (lost[0] || lost[1])
+        done = co_await begin(lost);
+    for (std::size_t i = 0; i < 2 && done && !gone(); ++i)
+        if (begins_[i]) {
+            told_[i] = word::opened;
+            done = co_await of_.send_media_open(m_, want_, i, seeds_[i]);
+            if (!done && want_.legs[i].same_secondary(before_.legs[i]))
+                told_[i] = word::moved; // what it had may be in force still
+        }
+    if (gone())
+        co_return over(m_->id);
+    co_return done;
+}
+
+asio::awaitable<result<void>> manager::terms_swap::tell_move(std::size_t i, bool& lost) {
+    auto& l = m_->legs[i];
+    if (!l.settled()) { // of an earlier life, or a SEED without its answer
+        auto settled = co_await of_.rekey_locked(m_, i, lost);
+        if (!settled)
+            co_return lost && !gone() ? result<void>{} : settled;
+    }
+    told_[i] = word::moved;
+    auto told = co_await of_.send_media_open(m_, want_, i, l.current, &lost);
+    if (lost) {
+        told_[i] = word::none;
         co_return result<void>{};
     }
-    if (!d.installs) {
-        auto swapped = co_await swap(d);
-        d.made = swapped.has_value();
-        co_return swapped;
+    co_return told;
+}
+
+asio::awaitable<result<void>> manager::terms_swap::switch_over() {
+    if (gone())
+        co_return over(m_->id);
+    result<void> done;
+    if (installs_ && !want_.complete()) { // nothing to install yet
+        m_->now = want_;
+        m_->proposed.reset();
+    } else if (installs_) {
+        done = co_await of_.install(m_, want_);
+        if (!done)
+            ++of_.counters_.open_failures;
+    } else {
+        done = co_await switch_flows();
     }
-    auto done = co_await install(m, d.want);
-    d.made = done.has_value();
-    if (!done)
-        ++counters_.open_failures;
+    made_ = done.has_value();
     co_return done;
+}
+
+// New remotes and hold by FLOW_UPDATE, all else by FLOW_REPLACE.
+asio::awaitable<result<void>> manager::terms_swap::switch_flows() {
+    auto plan = m_->flows(want_, of_.options_);
+    std::array<bool, 2> goes_on{};
+    std::array<key_step, 2> keys;
+    bool updates = same_structure(m_->plan, plan);
+    for (std::size_t i = 0; i < 2; ++i) {
+        goes_on[i] = told_[i] != word::opened && want_.legs[i].same_peer(m_->now.legs[i]);
+        keys[i] = key_kind::of(want_.legs[i]).plan(m_->legs[i], m_->now.legs[i], want_.legs[i]);
+        updates = updates && goes_on[i] && !keys[i].fresh_in && !keys[i].fresh_out;
+    }
+    if (updates) {
+        if (auto done = co_await of_.update_flows(m_, std::move(plan), signalled_); !done)
+            co_return done;
+    } else {
+        const std::array heard{of_.received(*m_, 0), of_.received(*m_, 1)};
+        const replacement how{by_leg(m_->now.shapes()), m_->now.shapes(), goes_on, keys, signalled_};
+        if (auto done = co_await how.make(of_, m_, want_, plan, seeds_); !done)
+            co_return done;
+        if (gone()) { // its old flows were removed meanwhile: so are these
+            co_await of_.remove_flows(plan);
+            co_return over(m_->id);
+        }
+        for (std::size_t i = 0; i < 2; ++i)
+            if (!goes_on[i]) // its flows' counters do not go along
+                m_->legs[i].before = heard[i];
+        m_->plan = std::move(plan);
+        m_->streams = {}; // of other flows
+    }
+    commit(goes_on, keys);
+    co_return result<void>{};
+}
+
+// The state of a media after the data plane took its change.
+void manager::terms_swap::commit(std::array<bool, 2> goes_on, const std::array<key_step, 2>& keys) {
+    for (std::size_t i = 0; i < 2; ++i) {
+        auto& l = m_->legs[i];
+        const auto &was = m_->now.legs[i], &is = want_.legs[i];
+        key_kind::of(is).begin(l, is, keys[i], std::move(seeds_[i]));
+        if (!goes_on[i])
+            l.hear_anew();
+        if (!goes_on[i] || (!is.is_unit() && was.remote_rtp != is.remote_rtp))
+            l.latched.reset();
+    }
+    m_->now = want_;
+    m_->proposed.reset();
+    m_->opening.clear();
+    of_.start_loops(m_);
+}
+
+// Secondaries that are no part of it any more; ports rest in quarantine when the last who has them lets go.
+void manager::terms_swap::linger() {
+    if (installs_)
+        return;
+    for (std::size_t i = 0; i < 2; ++i) {
+        const auto &was = before_.legs[i], &is = want_.legs[i];
+        if (was.is_unit() && (was.tsid != is.tsid || was.second != is.second))
+            of_.close_secondary(was, m_->id);
+    }
 }
 
 // Another media of the same answer, or another step of this one, was refused.
-asio::awaitable<void> manager::undo(draft& d) {
-    const auto& m = d.m;
-    if (gone(*m)) {
+asio::awaitable<void> manager::terms_swap::take_back() {
+    if (gone()) {
         for (std::size_t i = 0; i < 2; ++i) // its end knew of those in force alone
-            if (d.told[i] == draft::word::opened && !stopped_ && !d.want.legs[i].same_secondary(m->now.legs[i]))
-                close_secondary(d.want.legs[i], m->id);
+            if (told_[i] == word::opened && !of_.stopped_ && !want_.legs[i].same_secondary(m_->now.legs[i]))
+                of_.close_secondary(want_.legs[i], m_->id);
         co_return;
     }
-    if (d.made && d.installs) {
-        if (m->installed)
-            co_await uninstall(m);
-        m->now = d.before;
-    } else if (d.made) {
-        draft back(m, d.before);
-        result<void> undone = fail("its keys have begun and ended");
-        if (reversible(d.before, m->now))
-            undone = co_await swap(back);
-        if (!undone && !gone(*m))
-            end_by_itself(m, "a refused change could not be undone: " + undone.error().text);
+    if (made_ && installs_) {
+        if (m_->installed)
+            co_await of_.uninstall(m_);
+        m_->now = before_;
+    } else if (made_) {
+        co_await switch_back();
     }
-    if (!std::exchange(m->opening, {}).empty())
-        save(*m);
+    if (!std::exchange(m_->opening, {}).empty())
+        of_.save(*m_);
     for (std::size_t i = 0; i < 2; ++i) {
-        const bool stays = d.want.legs[i].is_unit() && d.want.legs[i].same_secondary(d.before.legs[i]);
-        if (d.told[i] == draft::word::opened && !stays)
-            close_secondary(d.want.legs[i], m->id);
-        else if (d.told[i] == draft::word::opened && !d.made) { // it has left the keys that stay in force
-            m->legs[i].stale = true;
-            m->legs[i].kick();
-        } else if (d.told[i] != draft::word::none) // it waits for its turn
-            protocol::spawn_contained(io_, "word to a unit", tell_again(m, i));
+        auto& l = m_->legs[i];
+        const bool stays = want_.legs[i].is_unit() && want_.legs[i].same_secondary(before_.legs[i]);
+        if (told_[i] == word::opened && !stays) {
+            of_.close_secondary(want_.legs[i], m_->id);
+        } else if (told_[i] == word::opened && !made_) { // it has left the keys that stay in force
+            l.stale = true;
+            if (!renews_[i]) // whose re-keying tries again anyway
+                l.kick();
+        } else if (told_[i] != word::none && !renews_[i]) { // it waits for its turn
+            protocol::spawn_contained(of_.io_, "word to a unit", of_.tell_again(m_, i));
+        }
     }
 }
 
+asio::awaitable<void> manager::terms_swap::switch_back() {
+    result<void> undone = fail("its keys have begun and ended");
+    if (reversible(before_, m_->now)) {
+        terms_swap back(of_, m_, before_);
+        undone = co_await back.switch_flows();
+    }
+    if (!undone && !gone())
+        of_.end_by_itself(m_, "a refused change could not be undone: " + undone.error().text);
+}
+
 // A key of ours that was in force may come again only where the packet counts went on: the suite stayed.
-bool manager::reversible(const media_terms& before, const media_terms& now) {
+bool manager::terms_swap::reversible(const media_terms& before, const media_terms& now) {
     for (std::size_t i = 0; i < 2; ++i) {
         const auto &was = before.legs[i], &is = now.legs[i];
         if (was.suite != api::suite::clear && !(was.same_peer(is) && was.suite == is.suite))
             return false;
     }
     return true;
-}
-
-// --- units -----------------------------------------------------------------------------------------------------------
-
-// A unit that joins gets its first seeds. One whose phone moves hears of it under the epoch in force, whose SEED it has
-// answered: a MEDIA_OPEN never overtakes a re-key. One that has lost its secondary begins anew. In the turn of both
-// legs.
-asio::awaitable<result<void>> manager::tell_units(draft& d) {
-    std::array<bool, 2> begins{};
-    for (std::size_t i = 0; i < 2; ++i) {
-        const auto& to = d.want.legs[i];
-        if (!to.is_unit())
-            continue;
-        begins[i] = !to.same_secondary(d.before.legs[i]);
-        if (!begins[i] && !to.same_phone(d.before.legs[i]))
-            if (auto told = co_await tell_move(d, i, begins[i]); !told)
-                co_return told;
-    }
-    for (std::size_t i = 0; i < 2; ++i)
-        if (begins[i])
-            d.seeds[i].epoch = d.m->legs[i].begin_next();
-    note_opening(d, begins);
-    auto done = co_await first_seeds(d.m, d.want, d.seeds, begins);
-    for (std::size_t i = 0; i < 2 && done && !gone(*d.m); ++i)
-        if (begins[i]) {
-            d.told[i] = draft::word::opened;
-            done = co_await send_media_open(d.m, d.want, i, d.seeds[i]);
-            if (!done && d.want.legs[i].same_secondary(d.before.legs[i]))
-                d.told[i] = draft::word::moved; // what it had may be in force still
-        }
-    if (gone(*d.m))
-        co_return over(d.m->id);
-    co_return done;
-}
-
-// Killed between here and the end of the change, the next run knows which secondaries belong to nothing.
-void manager::note_opening(const draft& d, std::array<bool, 2> begins) {
-    for (std::size_t i = 0; i < 2; ++i)
-        if (begins[i] && !d.want.legs[i].same_secondary(d.before.legs[i]))
-            d.m->opening.emplace_back(d.want.legs[i].tsid, d.want.legs[i].told(d.m->id));
-    if (!d.m->opening.empty())
-        save(*d.m);
-}
-
-asio::awaitable<result<void>> manager::tell_move(draft& d, std::size_t i, bool& lost) {
-    auto& l = d.m->legs[i];
-    if (!l.settled()) { // of an earlier life, or a SEED without its answer
-        auto settled = co_await rekey_locked(d.m, i, lost);
-        if (!settled)
-            co_return lost && !gone(*d.m) ? result<void>{} : settled;
-    }
-    d.told[i] = draft::word::moved;
-    auto told = co_await send_media_open(d.m, d.want, i, l.current, &lost);
-    if (lost) {
-        d.told[i] = draft::word::none;
-        co_return result<void>{};
-    }
-    co_return told;
 }
 
 // A unit that heard of a change which came to nothing hears what is in force.

@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 #include <utility>
 
+#include "controlplane/media/key_kind.hpp"
 #include "controlplane/media/state.hpp"
 
 namespace tandem::media {
@@ -29,7 +30,7 @@ asio::awaitable<result<void>> manager::install(media_ptr m, media_terms want) {
     std::array<epoch_seeds, 2> seeds;
     std::array<bool, 2> begins{};
     for (std::size_t i = 0; i < 2; ++i) {
-        begins[i] = want.legs[i].is_unit();
+        begins[i] = key_kind::of(want.legs[i]).has_seeds();
         m->legs[i].hear_anew();
         if (begins[i])
             seeds[i].epoch = m->legs[i].begin_next();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// With which keys a leg runs, whoever makes them: nobody (clear), signalling (SDES, RFC 4568), seeds of the gateway or
-// of the leg's unit. Numbers, never flows: what the data plane is told of them is the manager's. A kind of keying to
-// come (DTLS, end to end) is a `keyed_by` more. Owner thread: io_context.
+// With which keys a leg runs, whoever makes them (key_kind.hpp: how it comes by them): their numbers, and the seeds
+// that they are from. Owner thread: io_context.
 #pragma once
 
 #include <array>
@@ -13,11 +12,6 @@
 #include "controlplane/media/terms.hpp"
 
 namespace tandem::media {
-
-enum class keyed_by : std::uint8_t { nobody, signalling, seeds };
-[[nodiscard]] inline keyed_by keying_of(const leg_terms& l) noexcept {
-    return l.is_unit() ? keyed_by::seeds : l.suite == api::suite::clear ? keyed_by::nobody : keyed_by::signalling;
-}
 
 // Seeds of one epoch of a secondary: one, or (seed-is-key) one per direction, unit -> gateway first. Wiped with it.
 struct epoch_seeds {
@@ -58,20 +52,14 @@ struct keying {
     void begin(const leg_terms& is, const key_step& keys); // signalling's keys are, or none
     void adopt_next();                                     // the unit has taken what was next
     void forget();                                         // seeds are wiped: the media is over, or not in force
-    // An unchanged key keeps its epoch, a changed one gets the next.
-    [[nodiscard]] key_step plan(const leg_terms& was, const leg_terms& want) const;
+    // Of keys that change; an unchanged key keeps its epoch.
+    [[nodiscard]] std::uint32_t number_after() const noexcept;
     // The unit has answered the SEED of what is in force, and none other is under way.
     [[nodiscard]] bool settled() const noexcept { return current.known() && !next.known() && !stale; }
     // An epoch that is in force, next, or of a leg whose epochs are not known for sure.
     [[nodiscard]] bool knows(std::uint32_t number) const noexcept {
         return stale || number == epoch || number == in_epoch || (next.known() && number == next.epoch);
     }
-    // What a data plane has installed that knows better: of a side that receives, of one that sends.
-    void found_in(const leg_terms& is, std::uint32_t newest);
-    void found_out(const leg_terms& is, std::uint32_t newest, std::uint32_t sending);
-
-private:
-    [[nodiscard]] std::uint32_t number_after() const noexcept;
 };
 
 } // namespace tandem::media

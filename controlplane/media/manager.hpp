@@ -143,9 +143,11 @@ public:
 
 private:
     struct state;
-    struct draft;
+    class swap; // swap.hpp
+    class terms_swap;
+    class epoch_swap;
+    struct replacement;
     using media_ptr = std::shared_ptr<state>;
-    enum class seed_outcome { ok, no_session, no_answer, refused };
     enum class seed_use { fresh, rekey }; // of a secondary that begins, of one in force
 
     // legs.cpp: what is asked for as terms, with ports
@@ -176,14 +178,6 @@ private:
     asio::awaitable<result<void>> decide_all(const std::vector<media_ptr>& all, std::vector<media_terms>& want,
                                              const std::vector<media_change>& changes);
     asio::awaitable<result<void>> apply_all(const std::vector<media_ptr>& all, std::vector<media_terms> want);
-    asio::awaitable<result<void>> make_all(std::vector<draft>& drafts);
-    asio::awaitable<result<void>> prepare(draft& d);
-    asio::awaitable<result<void>> make(draft& d);
-    asio::awaitable<void> undo(draft& d);
-    [[nodiscard]] static bool reversible(const media_terms& before, const media_terms& now);
-    asio::awaitable<result<void>> tell_units(draft& d);
-    void note_opening(const draft& d, std::array<bool, 2> begins);
-    asio::awaitable<result<void>> tell_move(draft& d, std::size_t i, bool& lost);
     asio::awaitable<void> tell_again(media_ptr m, std::size_t i);
     // install.cpp: from nothing
     void aim(const state& m, const media_terms& of, std::vector<api::flow_config>& plan,
@@ -195,16 +189,6 @@ private:
     asio::awaitable<result<void>> add_flows(const std::vector<api::flow_config>& plan);
     asio::awaitable<void> remove_flows(std::vector<api::flow_config> plan);
     void remember_slots(const dataplane_client::client::statuses& answer);
-    // swap.cpp: the data plane's part of a change
-    struct replacement;
-    asio::awaitable<result<void>> swap(draft& d);
-    asio::awaitable<result<void>> replace(media_ptr m, const media_terms& want,
-                                          const std::vector<api::flow_config>& plan, const replacement& how,
-                                          const std::array<epoch_seeds, 2>& seeds);
-    asio::awaitable<bool> was_made(media_ptr m, const std::vector<api::flow_replacement>& items);
-    asio::awaitable<void> remove_left(const flows_by_leg& before, const std::vector<api::flow_replacement>& items);
-    void commit(draft& d, std::array<bool, 2> goes_on, const std::array<key_step, 2>& keys);
-    asio::awaitable<result<void>> renew(media_ptr m, std::size_t i);
     asio::awaitable<void> begin_early(media_ptr m);
     asio::awaitable<result<void>> update_flows(media_ptr m, std::vector<api::flow_config> plan, bool anew = false);
     // streams.cpp: packet counts of SDES legs, should the data plane's memory be lost
@@ -230,10 +214,6 @@ private:
     asio::awaitable<result<void>> first_seeds(media_ptr m, const media_terms& of, std::array<epoch_seeds, 2>& seeds,
                                               std::array<bool, 2> which);
     // secondary.cpp: keys, MEDIA_OPEN, MEDIA_CLOSE
-    bool add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, const media_terms& of, std::size_t i,
-                       const epoch_seeds& seeds) const;
-    void add_sdes_keys(std::vector<api::epoch_key>& keys, const media_terms& of, std::size_t i,
-                       const key_step& which) const;
     // All keys of flows that were just added, and what is sent under from the start.
     asio::awaitable<result<void>> install_keys(media_ptr m, const media_terms& of,
                                                const std::array<epoch_seeds, 2>& seeds);
@@ -245,15 +225,11 @@ private:
     asio::awaitable<void> send_media_close(session::tsid unit, std::uint32_t number);
     void close_owed(session::tsid unit);
     // rekey.cpp: SEED
-    asio::awaitable<seed_outcome> send_seed(media_ptr m, std::size_t i, std::uint32_t epoch);
-    asio::awaitable<result<void>> prepare_next(media_ptr m, std::size_t i);
-    asio::awaitable<result<void>> take_into_use(media_ptr m, std::size_t i);
     asio::awaitable<result<void>> rekey_locked(media_ptr m, std::size_t i, bool& anew);
     asio::awaitable<result<std::uint32_t>> rekey_leg(media_ptr m, std::size_t i);
     asio::awaitable<result<std::uint32_t>> rekey_or_fail(media_ptr m, std::size_t i);
     asio::awaitable<void> rekey_loop(media_ptr m, std::size_t i);
-    asio::awaitable<void> retire_later(media_ptr m, std::size_t i, std::uint32_t epoch);
-    asio::awaitable<void> retire(media_ptr m, std::size_t i, std::uint32_t epoch);
+    asio::awaitable<result<void>> renew(media_ptr m, std::size_t i);
     void start_loops(const media_ptr& m);
 
     // takeover.cpp: reconnect of the data plane, events, silence

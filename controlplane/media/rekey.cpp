@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The re-key (RIM-11 to RIM-14):
+// The re-key (RIM-11 to RIM-14), a swap of one leg's epoch (swap.hpp):
 //   seeds of n+1 -> installed on both sides -> SEED -> the unit's response -> send under n+1 -> after the overlap n is
-//   retired.
-// A SEED that fails leaves n in force; n+1 stays ready with the same seed (the unit may have it) and is offered again.
-// Owner thread: io_context.
+//   retired;
+// and when it is due. Owner thread: io_context.
 #include <algorithm>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include "controlplane/media/state.hpp"
+#include "controlplane/media/key_kind.hpp"
+#include "controlplane/media/swap.hpp"
 #include "controlplane/protocol/message.hpp"
 #include "controlplane/protocol/spawn.hpp"
 
@@ -18,75 +18,109 @@ namespace tandem::media {
 
 using protocol::tlv;
 
-asio::awaitable<manager::seed_outcome> manager::send_seed(media_ptr m, std::size_t i, std::uint32_t epoch) {
-    auto& l = m->legs[i];
-    auto request = protocol::message::request(protocol::exchange::seed);
-    request.add<tlv::media_id>(m->now.legs[i].told(m->id));
-    request.add<tlv::epoch>(epoch);
-    add_seeds(request, l.next);
-    ++counters_.seeds_sent;
-    const auto answer = co_await sessions_.request(m->now.legs[i].tsid, std::move(request), options_.unit_timeout);
-    if (!answer) {
-        switch (answer.error()) {
-        case session::request_error::timeout:
-            co_return seed_outcome::no_answer;
-        case session::request_error::refused:
-            co_return seed_outcome::refused;
-        default:
-            co_return seed_outcome::no_session;
-        }
-    }
-    co_return answer->get<tlv::epoch>() == epoch ? seed_outcome::ok : seed_outcome::refused;
-}
-
 // The next epoch's keys on both sides of the leg, ready before the unit hears of them.
-asio::awaitable<result<void>> manager::prepare_next(media_ptr m, std::size_t i) {
-    auto& l = m->legs[i];
-    if (!l.next.known()) {
-        auto made = co_await make_seeds(m, i, m->now.legs[i], l.epoch + 1, seed_use::rekey);
+asio::awaitable<result<void>> manager::epoch_swap::build() {
+    if (!leg_.next.known()) {
+        auto made = co_await of_.make_seeds(m_, i_, m_->now.legs[i_], leg_.epoch + 1, seed_use::rekey);
         if (!made)
             co_return tl::unexpected(made.error());
-        l.next = std::move(*made);
-        l.highest = std::max(l.highest, l.next.epoch);
-        l.next_installed = false;
+        leg_.next = std::move(*made);
+        leg_.highest = std::max(leg_.highest, leg_.next.epoch);
+        leg_.next_installed = false;
     }
-    while (l.retiring.size() > 1) { // the ring holds three: old, current, next
-        const auto oldest = l.retiring.front();
-        co_await retire(m, i, oldest);
-        if (gone(*m))
-            co_return over(m->id);
-        if (std::ranges::count(l.retiring, oldest) != 0) // it would be asked again at once, for ever
-            co_return tl::unexpected(error{"the data plane is away"});
-    }
-    if (l.next_installed)
-        co_return result<void>{};
+    if (auto room = co_await make_room(); !room || leg_.next_installed)
+        co_return room;
     key_batch keys;
-    if (!add_unit_keys(keys.items, *m, m->now, i, l.next))
-        co_return fail("keys could not be derived from the seed");
-    auto done = verdict(co_await dataplane_.epoch_install(keys.items), "new keys could not be installed");
-    if (done && !gone(*m))
-        l.next_installed = true;
+    if (auto added = key_kind::of(m_->now.legs[i_]).add(keys.items, {*m_, m_->now, i_, leg_.next}); !added)
+        co_return added;
+    auto done = verdict(co_await of_.dataplane_.epoch_install(keys.items), "new keys could not be installed");
+    if (gone())
+        co_return over(m_->id);
+    leg_.next_installed = done.has_value();
     co_return done;
 }
 
-// The unit has answered: sent under the new epoch from now on, the old one ends with the overlap.
-asio::awaitable<result<void>> manager::take_into_use(media_ptr m, std::size_t i) {
-    auto& l = m->legs[i];
+// The ring holds three: old, current, next.
+asio::awaitable<result<void>> manager::epoch_swap::make_room() {
+    while (leg_.retiring.size() > 1) {
+        const auto oldest = leg_.retiring.front();
+        co_await retire(of_, m_, i_, oldest);
+        if (gone())
+            co_return over(m_->id);
+        if (std::ranges::count(leg_.retiring, oldest) != 0) // it would be asked again at once, for ever
+            co_return fail("the data plane is away");
+    }
+    co_return result<void>{};
+}
+
+asio::awaitable<result<void>> manager::epoch_swap::confirm() {
+    const auto epoch = leg_.next.epoch;
+    auto request = protocol::message::request(protocol::exchange::seed);
+    request.add<tlv::media_id>(m_->now.legs[i_].told(m_->id));
+    request.add<tlv::epoch>(epoch);
+    add_seeds(request, leg_.next);
+    ++of_.counters_.seeds_sent;
+    const auto answer =
+        co_await of_.sessions_.request(m_->now.legs[i_].tsid, std::move(request), of_.options_.unit_timeout);
+    if (gone())
+        co_return over(m_->id);
+    if (answer && answer->get<tlv::epoch>() == epoch)
+        co_return result<void>{};
+    refused_ = answer || answer.error() == session::request_error::refused;
+    co_return fail(refused_                                            ? "the unit refused the seed"
+                   : answer.error() == session::request_error::timeout ? "the unit did not answer in time"
+                                                                       : "its primary tunnel is down");
+}
+
+// Sent under the new epoch from now on.
+asio::awaitable<result<void>> manager::epoch_swap::switch_over() {
     std::vector<api::epoch_ref> begin;
-    for (const auto flow : flows_towards(m->now.shapes(), i))
-        begin.push_back({flow, l.next.epoch, api::side::out, {}});
-    auto done = verdict(co_await dataplane_.epoch_switch(begin), "new keys could not be taken into use");
-    if (!done || gone(*m))
+    for (const auto flow : flows_towards(m_->now.shapes(), i_))
+        begin.push_back({flow, leg_.next.epoch, api::side::out, {}});
+    auto done = verdict(co_await of_.dataplane_.epoch_switch(begin), "new keys could not be taken into use");
+    if (gone())
+        co_return over(m_->id);
+    if (!done)
         co_return done;
-    l.retiring.push_back(l.epoch);
-    protocol::spawn_contained(io_, "end of an epoch", retire_later(m, i, l.epoch));
-    l.adopt_next();
-    ++m->rekeys;
-    ++counters_.rekeys;
-    note(*m);
-    spdlog::debug("media {}: unit {} is on epoch {}", m->id, m->now.legs[i].unit, l.epoch);
+    old_ = leg_.epoch;
+    leg_.adopt_next();
+    ++m_->rekeys;
+    ++of_.counters_.rekeys;
+    of_.note(*m_);
+    spdlog::debug("media {}: unit {} is on epoch {}", m_->id, m_->now.legs[i_].unit, leg_.epoch);
     co_return done;
 }
+
+void manager::epoch_swap::linger() {
+    leg_.retiring.push_back(old_);
+    protocol::spawn_contained(of_.io_, "end of an epoch", retire_later(&of_, m_, i_, old_));
+}
+
+asio::awaitable<void> manager::epoch_swap::retire_later(manager* of, media_ptr m, std::size_t i, std::uint32_t epoch) {
+    asio::steady_timer wait(of->io_, m->level.overlap);
+    asio::error_code ignored;
+    co_await wait.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    if (!of->gone(*m))
+        co_await retire(*of, m, i, epoch);
+}
+
+// Key wiped on both sides of the leg; from here on the data plane refuses the epoch.
+asio::awaitable<void> manager::epoch_swap::retire(manager& of, media_ptr m, std::size_t i, std::uint32_t epoch) {
+    auto& l = m->legs[i];
+    if (std::erase(l.retiring, epoch) == 0)
+        co_return; // done already, or its flows are gone
+    const auto shapes = m->now.shapes();
+    std::vector<api::epoch_ref> ended;
+    for (const auto flow : flows_from(shapes, i))
+        ended.push_back({flow, epoch, api::side::in, {}});
+    for (const auto flow : flows_towards(shapes, i))
+        ended.push_back({flow, epoch, api::side::out, {}});
+    const auto answer = co_await of.dataplane_.epoch_retire(ended);
+    if (!answer && !answer.error().connected)
+        l.retiring.push_back(epoch); // again at the next take-over
+}
+
+// --- when, and what comes of it --------------------------------------------------------------------------------------
 
 // In the leg's turn. `anew`: only a new secondary helps.
 asio::awaitable<result<void>> manager::rekey_locked(media_ptr m, std::size_t i, bool& anew) {
@@ -104,33 +138,34 @@ asio::awaitable<result<void>> manager::rekey_locked(media_ptr m, std::size_t i, 
     anew = m->lost || l.stale;
     if (anew)
         co_return fail(m->lost ? "its flows are gone" : "a re-key of an earlier run was half made");
-    if (auto ready = co_await prepare_next(m, i); gone(*m))
-        co_return over(m->id);
-    else if (!ready)
-        co_return failed(ready.error().text);
-    const auto outcome = co_await send_seed(m, i, l.next.epoch);
+    epoch_swap next(*this, m, i);
+    auto done = co_await swap::run(next);
     if (gone(*m))
         co_return over(m->id);
-    if (outcome == seed_outcome::no_answer)
-        co_return failed("the unit did not answer in time");
-    if (outcome == seed_outcome::no_session)
-        co_return failed("its primary tunnel is down");
-    if (outcome == seed_outcome::refused) { // the unit does not know this media, or counts epochs otherwise
-        anew = true;
-        co_return failed("the unit refused the seed");
+    anew = next.refused();
+    if (!done)
+        co_return failed(done.error().text);
+    co_return done;
+}
+
+// A unit that has lost its secondary, or whose seed an earlier life took along. In the leg's turn.
+asio::awaitable<result<void>> manager::renew(media_ptr m, std::size_t i) {
+    terms_swap anew(*this, m, m->now);
+    anew.renews(i);
+    auto done = co_await swap::run(anew);
+    if (gone(*m))
+        co_return over(m->id);
+    if (done) {
+        ++counters_.renewed;
+        save(*m);
     }
-    auto used = co_await take_into_use(m, i);
-    if (gone(*m))
-        co_return over(m->id);
-    if (!used)
-        co_return failed(used.error().text);
-    co_return used;
+    co_return done;
 }
 
 asio::awaitable<result<std::uint32_t>> manager::rekey_leg(media_ptr m, std::size_t i) {
     auto& l = m->legs[i];
     auto mine = co_await m->turn.of(i);
-    if (!mine || gone(*m) || !m->installed || !m->now.legs[i].is_unit())
+    if (!mine || gone(*m) || !m->installed || !key_kind::of(m->now.legs[i]).has_seeds())
         co_return over(m->id);
     bool anew = false;
     const auto done = co_await rekey_locked(m, i, anew);
@@ -166,33 +201,9 @@ asio::awaitable<result<std::uint32_t>> manager::rekey_or_fail(media_ptr m, std::
     co_return fail("an error inside: see the log");
 }
 
-asio::awaitable<void> manager::retire_later(media_ptr m, std::size_t i, std::uint32_t epoch) {
-    asio::steady_timer wait(io_, m->level.overlap);
-    asio::error_code ignored;
-    co_await wait.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-    if (!gone(*m))
-        co_await retire(m, i, epoch);
-}
-
-// Key wiped on both sides of the leg; from here on the data plane refuses the epoch.
-asio::awaitable<void> manager::retire(media_ptr m, std::size_t i, std::uint32_t epoch) {
-    auto& l = m->legs[i];
-    if (std::erase(l.retiring, epoch) == 0)
-        co_return; // done already, or its flows are gone
-    const auto shapes = m->now.shapes();
-    std::vector<api::epoch_ref> ended;
-    for (const auto flow : flows_from(shapes, i))
-        ended.push_back({flow, epoch, api::side::in, {}});
-    for (const auto flow : flows_towards(shapes, i))
-        ended.push_back({flow, epoch, api::side::out, {}});
-    const auto answer = co_await dataplane_.epoch_retire(ended);
-    if (!answer && !answer.error().connected)
-        l.retiring.push_back(epoch); // again at the next take-over
-}
-
 void manager::start_loops(const media_ptr& m) {
     for (std::size_t i = 0; i < 2; ++i) {
-        if (!m->now.legs[i].is_unit() || m->legs[i].looping)
+        if (!key_kind::of(m->now.legs[i]).has_seeds() || m->legs[i].looping)
             continue;
         m->legs[i].looping = true;
         protocol::spawn_contained(io_, "re-keying", rekey_loop(m, i),
@@ -213,7 +224,7 @@ asio::awaitable<void> manager::rekey_loop(media_ptr m, std::size_t i) {
             asio::error_code ignored;
             co_await l.tick.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
         }
-        if (gone(*m) || !m->now.legs[i].is_unit())
+        if (gone(*m) || !key_kind::of(m->now.legs[i]).has_seeds())
             break;
         if (!l.kicked && clock::now() < next)
             continue; // woken for nothing

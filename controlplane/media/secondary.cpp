@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Secondaries: keys per direction from the seeds (RIM-12), MEDIA_OPEN, MEDIA_CLOSE. Owner thread: io_context.
+// Keys of flows that were just added; a secondary's MEDIA_OPEN and MEDIA_CLOSE. Owner thread: io_context.
 #include <algorithm>
 #include <fmt/format.h>
 #include <utility>
 
+#include "controlplane/media/key_kind.hpp"
 #include "controlplane/media/state.hpp"
 #include "controlplane/protocol/address_asio.hpp"
 #include "controlplane/protocol/message.hpp"
-#include "controlplane/protocol/seed_keys.hpp"
 #include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
@@ -15,28 +15,6 @@ namespace tandem::media {
 namespace {
 
 using protocol::tlv;
-
-// `key || salt` into the contract's item, once per flow.
-void append_keys(std::vector<api::epoch_key>& keys, const std::vector<api::flow_id>& flows, api::side side,
-                 std::uint32_t epoch, std::uint32_t mki, api::suite suite, const protocol::secret& key_and_salt) {
-    const auto& row = api::info(suite);
-    if (key_and_salt.size() < std::size_t{row.key_length} + row.salt_length)
-        return; // the data plane's answer would be srtp_no_key; SDES lengths are checked where they are parsed
-    for (const auto flow : flows) {
-        api::epoch_key item{};
-        item.id = flow;
-        item.side = side;
-        item.epoch = epoch;
-        item.mki = mki;
-        item.key_length = row.key_length;
-        item.salt_length = row.salt_length;
-        const auto bytes = key_and_salt.view();
-        std::copy_n(bytes.begin(), row.key_length, item.key);
-        std::copy_n(bytes.begin() + row.key_length, row.salt_length, item.salt);
-        keys.push_back(item);
-        protocol::wipe(&item, sizeof(item));
-    }
-}
 
 endpoint next_port(const endpoint& where) {
     return {where.address, static_cast<std::uint16_t>(where.port + 1)};
@@ -54,57 +32,20 @@ void add_seeds(protocol::message& request, const epoch_seeds& seeds) {
             request.add<tlv::seed>(seed.view());
 }
 
-// Keys of one epoch for a unit leg: what it sends us and what we send it, each direction its own.
-bool manager::add_unit_keys(std::vector<api::epoch_key>& keys, const state& m, const media_terms& of, std::size_t i,
-                            const epoch_seeds& seeds) const {
-    const auto& to = of.legs[i];
-    const auto shapes = of.shapes();
-    for (const auto way : {protocol::direction::to_gateway, protocol::direction::to_unit}) {
-        const bool in = way == protocol::direction::to_gateway;
-        const auto derived =
-            m.level.seed_is_key
-                ? protocol::seed_as_keys(seeds.seed[in ? 0 : 1], to.suite)
-                : protocol::derive_keys(seeds.seed[0], {to.tsid, to.told(m.id), way, seeds.epoch, to.suite});
-        if (!derived)
-            return false;
-        append_keys(keys, in ? flows_from(shapes, i) : flows_towards(shapes, i), in ? api::side::in : api::side::out,
-                    seeds.epoch, seeds.epoch, to.suite, *derived);
-    }
-    return true;
-}
-
-void manager::add_sdes_keys(std::vector<api::epoch_key>& keys, const media_terms& of, std::size_t i,
-                            const key_step& which) const {
-    const auto& l = of.legs[i];
-    const auto shapes = of.shapes();
-    if (which.fresh_in)
-        append_keys(keys, flows_from(shapes, i), api::side::in, which.in_epoch, l.srtp->receive_mki, l.suite,
-                    l.srtp->receive);
-    if (which.fresh_out)
-        append_keys(keys, flows_towards(shapes, i), api::side::out, which.epoch, l.srtp->send_mki, l.suite,
-                    l.srtp->send);
-}
-
 asio::awaitable<result<void>> manager::install_keys(media_ptr m, const media_terms& of,
                                                     const std::array<epoch_seeds, 2>& seeds) {
     key_batch keys;
     std::vector<api::epoch_ref> begin;
     for (std::size_t i = 0; i < 2; ++i) {
         auto& l = m->legs[i];
-        const auto& terms = of.legs[i];
-        if (terms.suite == api::suite::clear)
+        const auto& kind = key_kind::of(of.legs[i]);
+        if (!kind.protects())
             continue;
-        if (terms.is_unit()) {
-            if (!add_unit_keys(keys.items, *m, of, i, seeds[i]))
-                co_return fail("keys could not be derived from the seed");
-        } else if (terms.srtp) {
-            add_sdes_keys(keys.items, of, i, {true, true, l.in_epoch, l.epoch});
-        } else {
-            co_return fail("SDES keys of this call are not known any more: the call must be set up again");
-        }
+        if (auto added = kind.add(keys.items, {*m, of, i, seeds[i], {true, true, l.in_epoch, l.epoch}}); !added)
+            co_return added;
         l.keyed = true;
         for (const auto flow : flows_towards(of.shapes(), i))
-            begin.push_back({flow, terms.is_unit() ? seeds[i].epoch : l.epoch, api::side::out, {}});
+            begin.push_back({flow, kind.has_seeds() ? seeds[i].epoch : l.epoch, api::side::out, {}});
     }
     if (keys.items.empty())
         co_return result<void>{};

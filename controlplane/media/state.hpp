@@ -63,26 +63,6 @@ struct manager::state : facts {
     [[nodiscard]] std::vector<std::string> peers_of(const media_terms& of, std::size_t i) const;
 };
 
-// A change of a media while it is made. Nothing of it is in force before the data plane took it.
-struct manager::draft {
-    enum class word { none, moved, opened }; // what the leg's unit heard of it
-    draft(media_ptr of, media_terms terms) : m(std::move(of)), want(std::move(terms)), before(m->now) {}
-    media_ptr m;
-    media_terms want, before;
-    std::array<word, 2> told{};
-    std::array<epoch_seeds, 2> seeds; // of secondaries that begin
-    bool installs = false, made = false;
-    bool signalled = false; // an answer's: sources of clear media are learned anew
-};
-
-struct manager::replacement {
-    flows_by_leg before;
-    std::optional<std::array<leg_shape, 2>> was; // what m->plan was made of; none: what was found is not known so well
-    std::array<bool, 2> goes_on{};
-    std::array<key_step, 2> keys;
-    bool learn_anew = false; // where clear media come from
-};
-
 // Keys on their way to the data plane: never reallocated while it grows, wiped at the end.
 template <class Item>
 class wiped_batch {

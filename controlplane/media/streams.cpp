@@ -11,6 +11,7 @@
 #include <limits>
 #include <spdlog/spdlog.h>
 
+#include "controlplane/media/key_kind.hpp"
 #include "controlplane/media/state.hpp"
 
 namespace tandem::media {
@@ -100,9 +101,11 @@ void manager::freeze_streams() {
 }
 
 bool manager::streams_known(const state& m) {
-    for (const auto& l : m.now.legs)
-        if (!l.is_unit() && l.suite != api::suite::clear && (!l.srtp || !m.streams.known || m.streams.stale))
+    for (const auto& l : m.now.legs) {
+        const auto& kind = key_kind::of(l);
+        if (kind.protects() && !kind.has_seeds() && (!l.srtp || !m.streams.known || m.streams.stale))
             return false;
+    }
     return true;
 }
 

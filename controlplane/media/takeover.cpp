@@ -8,7 +8,8 @@
 #include <set>
 #include <spdlog/spdlog.h>
 
-#include "controlplane/media/state.hpp"
+#include "controlplane/media/key_kind.hpp"
+#include "controlplane/media/swap.hpp"
 #include "controlplane/protocol/spawn.hpp"
 
 namespace tandem::media {
@@ -177,7 +178,7 @@ void manager::number_addresses(media_terms& of) const {
 
 // Of a clear leg nothing is in force that could be over.
 bool ended_epoch(const leg& l, const leg_terms& is, std::uint32_t number) {
-    return is.suite != api::suite::clear && !l.knows(number);
+    return key_kind::of(is).protects() && !l.knows(number);
 }
 
 // True where every flow of the media is there as planned; what the data plane knows better (epochs, addresses) is taken
@@ -222,15 +223,14 @@ void manager::learn(state& m, std::size_t from, const api::flow_entry& entry) {
                  leg::clock::time_point(std::chrono::nanoseconds(entry.source_since_ns)));
     }
     const auto newest = [](const std::uint32_t(&epochs)[3], std::size_t count) {
-        return *std::max_element(epochs, epochs + std::min<std::size_t>(count, 3));
+        return count == 0 ? 0 : *std::max_element(epochs, epochs + std::min<std::size_t>(count, 3));
     };
-    in.found_in(theirs, entry.in_epoch_count == 0 ? 0 : newest(entry.in_epochs, entry.in_epoch_count));
-    out.found_out(other, entry.out_epoch_count == 0 ? 0 : newest(entry.out_epochs, entry.out_epoch_count),
-                  entry.sending_epoch);
+    key_kind::of(theirs).found_in(in, newest(entry.in_epochs, entry.in_epoch_count));
+    key_kind::of(other).found_out(out, newest(entry.out_epochs, entry.out_epoch_count), entry.sending_epoch);
     for (auto* l : {&in, &out}) {
         const auto& terms = l == &in ? theirs : other;
         l->retiring.clear();
-        l->stale = terms.is_unit() && !l->next.known() && l->highest > l->epoch;
+        l->stale = key_kind::of(terms).has_seeds() && !l->next.known() && l->highest > l->epoch;
     }
 }
 
@@ -298,11 +298,12 @@ asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> 
         learn(*m, *from, entry);
     }
     for (std::size_t i = 0; i < 2; ++i) {
-        if (m->doubtful && m->now.legs[i].is_unit())
+        const auto& kind = key_kind::of(m->now.legs[i]);
+        if (m->doubtful && kind.has_seeds())
             m->legs[i].stale = true; // its keys may be another's
-        if (how.goes_on[i] || shapes[i].suite == api::suite::clear)
+        if (how.goes_on[i] || !kind.protects())
             continue;
-        if (!m->now.legs[i].is_unit()) {
+        if (!kind.has_seeds()) {
             ++counters_.unknowable;
             co_await end_half_made(m, found, "its flows were found half changed, and its SDES keys had ended");
             co_return;
@@ -310,8 +311,9 @@ asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> 
         m->legs[i].stale = true; // begins anew when it is re-keyed
     }
     for (std::size_t i = 0; i < 2; ++i) // where it may have the keys of a change that nobody agreed to
-        how.keys[i] = m->legs[i].plan(m->doubtful ? leg_terms() : m->now.legs[i], m->now.legs[i]);
-    auto done = co_await replace(m, m->now, plan, how, {});
+        how.keys[i] =
+            key_kind::of(m->now.legs[i]).plan(m->legs[i], m->doubtful ? leg_terms() : m->now.legs[i], m->now.legs[i]);
+    auto done = co_await how.make(*this, m, m->now, plan, {});
     if (gone(*m))
         co_return;
     if (!done) {
@@ -322,8 +324,7 @@ asio::awaitable<void> manager::repair(media_ptr m, std::vector<api::flow_entry> 
     m->doubtful = false;
     m->streams = {};
     for (std::size_t i = 0; i < 2; ++i)
-        if (!m->now.legs[i].is_unit())
-            m->legs[i].begin(m->now.legs[i], how.keys[i]);
+        key_kind::of(m->now.legs[i]).begin(m->legs[i], m->now.legs[i], how.keys[i], {});
     ++counters_.repaired;
     spdlog::warn("media {} of call {}: its flows were found half changed and are in order again", m->id, m->call_id);
     start_loops(m);
