@@ -232,7 +232,7 @@ const std::map<std::string, view, std::less<>> views{
      }},
     {"media rekey",
      [](const json& r) {
-         return fmt::format("media {} re-keyed, epochs {}\n", r.value("id", 0U),
+         return fmt::format("media {} re-keyed, epochs {}\n", r.value("id", std::uint64_t{0}),
                             cell(r.value("epochs", json()), form::text));
      }},
     {"call list", list_of("calls", call_columns, "no calls")},
@@ -415,7 +415,7 @@ result<void> drops_now(const settings& s, const stats_view& segment, const std::
     }
     print(s, chosen, [](const json& r) {
         return table(r["drops"], drop_columns, "") +
-               (r.contains("calls") ? "\n" + table(r["calls"], stranger_columns, "no call that is up") : std::string());
+               (r.contains("calls") ? "\n" + table(r["calls"], stranger_columns, "no packet of a call that is up") : std::string());
     });
     return {};
 }
