@@ -17,6 +17,7 @@
 #include "controlplane/policy/config_file.hpp"
 #include "controlplane/policy/config_tables.hpp"
 #include "controlplane/policy/toml_reader.hpp"
+#include "controlplane/protocol/interface_name.hpp"
 #include "controlplane/records/postgres.hpp"
 
 namespace tandem::control {
@@ -70,8 +71,8 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
     if (to.listen.empty())
         r.fail(*table, "[tunnel] needs listen = [\"192.0.2.1:4433\"]: where units connect to");
     r.text(*table, "tun", to.tun);
-    if (to.tun.empty() || to.tun.size() > 15)
-        r.fail(*table->get("tun"), "tun must be an interface name of 1 to 15 letters");
+    if (!protocol::valid_interface(to.tun))
+        r.fail(*table->get("tun"), "tun must be an interface name of 1 to 15 letters, such as \"tandem0\"");
     std::string prefix;
     r.text(*table, "inner4", prefix);
     asio::error_code error;

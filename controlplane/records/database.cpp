@@ -111,8 +111,9 @@ tl::expected<void, std::string> database::impl::open(const std::string& file) {
     path = file;
     const auto parent = std::filesystem::path(path).parent_path();
     std::error_code ignored;
-    if (!parent.empty())
-        std::filesystem::create_directories(parent, ignored);
+    if (!parent.empty() && std::filesystem::create_directories(parent, ignored))
+        spdlog::warn("database: {} was not there and was made; nothing is known of units and calls of before",
+                     parent.string());
     const bool fresh = !std::filesystem::exists(path, ignored) || std::filesystem::file_size(path, ignored) == 0;
     if (auto opened = open_link(); !opened)
         return opened;

@@ -85,6 +85,12 @@ std::string lock_memory() {
     return {};
 }
 
+tl::expected<void, std::string> check_user(const std::string& user) {
+    if (user.empty())
+        return {};
+    return find_user(user).map([](const passwd&) {});
+}
+
 tl::expected<void, std::string> become(const std::string& user) {
     if (user.empty() || ::geteuid() != 0)
         return {};

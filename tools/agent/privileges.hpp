@@ -14,6 +14,9 @@ namespace tandem::agent {
 // After the key was read, before become(). The same kind of warning.
 [[nodiscard]] std::string lock_memory();
 
+// Whether become() knows that user; an empty one always.
+[[nodiscard]] tl::expected<void, std::string> check_user(const std::string& user);
+
 // Nothing to do where we are not root (then the capabilities we were started with stay until drop_all), or user is
 // empty.
 [[nodiscard]] tl::expected<void, std::string> become(const std::string& user);
