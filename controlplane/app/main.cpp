@@ -27,7 +27,7 @@
 #include "controlplane/app/gateway.hpp"
 #include "controlplane/app/wiping_allocator.hpp"
 #include "controlplane/protocol/one_line_log.hpp"
-#include "controlplane/records/postgres.hpp"
+#include "controlplane/store/shared/postgres.hpp"
 #include "dataplane/api/service_manager.hpp"
 
 namespace tandem::control {
@@ -161,7 +161,7 @@ int main(int argc, char** argv) {
     if (!settings)
         return tandem::control::fail(settings.error());
     if (settings->store.shared)
-        if (auto fine = tandem::records::check_conninfo(settings->store.conninfo); !fine)
+        if (auto fine = tandem::store::check_conninfo(settings->store.conninfo); !fine)
             return tandem::control::fail(fmt::format("{}: [store] conninfo: {}", file, fine.error()));
     if (check) {
         fmt::print("{}: fine\n", file);

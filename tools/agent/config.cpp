@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "controlplane/protocol/tls.hpp"
-#include "tools/agent/contacts.hpp"
+#include "tools/agent/advice/contacts.hpp"
 
 namespace tandem::agent {
 
