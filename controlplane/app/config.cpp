@@ -18,7 +18,7 @@
 #include "controlplane/policy/config_tables.hpp"
 #include "controlplane/policy/toml_reader.hpp"
 #include "controlplane/protocol/interface_name.hpp"
-#include "controlplane/records/postgres.hpp"
+#include "controlplane/store/shared/postgres.hpp"
 
 namespace tandem::control {
 
@@ -175,7 +175,7 @@ void read_store(const reader& r, const toml::table& root, store_settings& to) {
         r.fail(*table, to.shared ? "kind postgresql needs conninfo = \"host=/run/postgresql dbname=tandem\" or "
                                    "\"service=tandem\"; never a password"
                                  : "conninfo is for kind = \"postgresql\"; the local store is `database`");
-    if (const auto fine = to.shared ? records::check_conninfo(to.conninfo) : tl::expected<void, std::string>(); !fine)
+    if (const auto fine = to.shared ? store::check_conninfo(to.conninfo) : tl::expected<void, std::string>(); !fine)
         r.fail(*table->get("conninfo"), fine.error());
     r.number(*table, "keep_days", 0, 36'500, to.keep_days);
     r.number(*table, "log_mib", 1, 65'536, to.log_mib);

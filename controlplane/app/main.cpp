@@ -28,7 +28,7 @@
 #include "controlplane/app/wiping_allocator.hpp"
 #include "controlplane/protocol/one_line_log.hpp"
 #include "controlplane/protocol/tls.hpp"
-#include "controlplane/records/postgres.hpp"
+#include "controlplane/store/shared/postgres.hpp"
 #include "dataplane/api/service_manager.hpp"
 
 namespace tandem::control {
@@ -173,7 +173,7 @@ int main(int argc, char** argv) {
     if (!settings)
         return tandem::control::fail(settings.error());
     if (settings->store.shared)
-        if (auto fine = tandem::records::check_conninfo(settings->store.conninfo); !fine)
+        if (auto fine = tandem::store::check_conninfo(settings->store.conninfo); !fine)
             return tandem::control::fail(fmt::format("{}: [store] conninfo: {}", file, fine.error()));
     if (check) {
         if (auto fine = tandem::control::check_files(*settings); !fine)

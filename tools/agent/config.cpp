@@ -18,7 +18,7 @@
 
 #include "controlplane/protocol/interface_name.hpp"
 #include "controlplane/protocol/tls.hpp"
-#include "tools/agent/contacts.hpp"
+#include "tools/agent/advice/contacts.hpp"
 
 namespace tandem::agent {
 

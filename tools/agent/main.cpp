@@ -12,11 +12,11 @@
 #include <spdlog/spdlog.h>
 
 #include "controlplane/protocol/tls.hpp"
+#include "tools/agent/advice/contacts_cli.hpp"
 #include "tools/agent/agent.hpp"
 #include "tools/agent/config.hpp"
-#include "tools/agent/contacts_cli.hpp"
+#include "tools/agent/device/privileges.hpp"
 #include "tools/agent/exit_status.hpp"
-#include "tools/agent/privileges.hpp"
 
 namespace {
 
