@@ -262,7 +262,7 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     });
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
-    // As the gateway takes it (controlplane/records).
+    // As the gateway takes it (controlplane/store).
     const auto plain = [](char c) {
         return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::strchr("._-+@:", c);
     };
