@@ -149,8 +149,23 @@ tl::expected<void, std::string> gateway::open_store() {
 rooms gateway::parts() {
     auto& rules = shared_ ? static_cast<policy::store&>(*shared_) : *local_rules_;
     auto& archive = shared_ ? static_cast<store::archive&>(*shared_) : local_->records();
-    return {settings_, *local_, dataplane_, stats_,  sessions_, relay_,  calls_, policy_,
-            rules,     archive, levels_,    alarms_, memory_,   health_, names_, [this] { return store_state(); }};
+    return {settings_,
+            *local_,
+            dataplane_,
+            stats_,
+            sessions_,
+            relay_,
+            tally_,
+            calls_,
+            policy_,
+            rules,
+            archive,
+            levels_,
+            alarms_,
+            memory_,
+            health_,
+            names_,
+            [this] { return store_state(); }};
 }
 
 tl::expected<void, std::string> gateway::start() {
@@ -177,6 +192,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
         shared_->start(policy_);
     else
         local_rules_->start(policy_);
+    relay_.observe(tally_);
     relay_.start();
     if (auto started = calls_.start(); !started)
         return started;

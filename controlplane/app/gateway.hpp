@@ -17,6 +17,7 @@
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/host_addresses.hpp"
 #include "controlplane/app/level_file.hpp"
+#include "controlplane/app/media_tally.hpp"
 #include "controlplane/app/memory_limit.hpp"
 #include "controlplane/app/ops_server.hpp"
 #include "controlplane/app/ops_verbs.hpp"
@@ -68,6 +69,7 @@ private:
     std::unique_ptr<store::postgres> shared_;
     session::manager sessions_;
     media::manager relay_;
+    media_tally tally_;
     host_addresses own_host_;
     call_ends ends_;
     callcontrol::server calls_;

@@ -15,6 +15,7 @@
 #include "controlplane/app/alarms.hpp"
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/level_file.hpp"
+#include "controlplane/app/media_tally.hpp"
 #include "controlplane/app/memory_limit.hpp"
 #include "controlplane/app/sip_names.hpp"
 #include "controlplane/callcontrol/ng_server.hpp"
@@ -38,6 +39,7 @@ struct rooms {
     dataplane_client::stats_reader& stats;
     session::manager& sessions;
     media::manager& relay;
+    const media_tally& tally;
     callcontrol::server& calls;
     policy::engine& policy;
     policy::store& rules;

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <sys/random.h>
 
+#include "controlplane/policy/rule.hpp"
 #include "controlplane/protocol/address_name.hpp"
 #include "controlplane/store/json_out.hpp"
 #include "controlplane/store/rows.hpp"
@@ -210,7 +211,7 @@ std::string csv_row(const call_record& record) {
 
 std::optional<std::pair<std::string, std::string>> pair_of(const call_record& record) {
     const auto caller = canonical(record.caller), callee = canonical(record.callee);
-    if (caller.empty() || callee.empty())
+    if (caller.empty() || callee.empty() || record.level == policy::deny) // one that was denied is no call of theirs
         return std::nullopt;
     return protocol::pair_of(caller, callee);
 }

@@ -61,6 +61,8 @@ def test(t):
     equal((status, out), (0, "call one@call ended\n"), "call drop")
     equal(calls.known(), {"two"}, "the calls that are left")
     equal([m["call_id"] for m in gw.ctl.ops("media list")["media"]], ["two"], "their media")
+    counted = {c["name"]: c["total"] for c in gw.ctl.ops("counters")["control"]}
+    equal((counted["media_installed"], counted["media_up"]), (2, 1), "media that began, and that go on")
     refused(gw, ("call", "drop", "one@call"), "there is no call one@call", status=1)
     calls.whole("one@call")  # the Call-ID serves again
 

@@ -19,10 +19,11 @@ void policy_changes(CLI::App& policy, arguments& a) {
     set->add_option("ADDRESS", a.id,
                     "+4670 (a number or the beginning of numbers), sip:alice@example.com, @example.com or alice")
         ->required();
-    set->add_option("LEVEL", a.level, "see `tandemctl level list`")->required();
+    set->add_option("LEVEL", a.level, "see `tandemctl level list`; deny: there is no such call")->required();
     set->add_option("--keygen", a.keygen, "who makes the keys")->check(CLI::IsMember({"gateway", "device", "both"}));
     set->add_option("--path", a.path, "the device's radio")->check(CLI::IsMember({"wlan", "wwan", "either"}));
-    set->add_option("--comment", a.comment, "for people");
+    set->add_option("--comment", a.comment,
+                    "for people; with deny the reason, which whoever asks for the call is told");
     set->callback([&a] {
         a.chosen = [&a] {
             return show(a.common, "policy set",

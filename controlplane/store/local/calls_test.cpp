@@ -42,6 +42,27 @@ TEST_F(calls_test, OneRecordWithAllOfTheCall) {
     EXPECT_FALSE(*wait(db->records().show("00")));
 }
 
+TEST_F(calls_test, AnOfferThatPolicyDeniedIsRecordedAndNoCallOfThePair) {
+    auto denied = over(9, "no", -1, 0);
+    denied.level = {.name = "deny", .suite = {}, .seed_bytes = 0, .rekey = {}, .overlap = {}};
+    denied.decided_by = "security database: callee";
+    denied.cause = "Denied by policy: left the company";
+    db->media().record(denied);
+    open(); // another process
+    const auto found = records();
+    ASSERT_EQ(found.size(), 1u);
+    EXPECT_EQ(found[0].call_id, "no");
+    EXPECT_EQ(found[0].caller, "+46701");
+    EXPECT_EQ(found[0].level, "deny");
+    EXPECT_EQ(found[0].decided_by, denied.decided_by);
+    EXPECT_EQ(found[0].cause, denied.cause);
+    ASSERT_EQ(found[0].media.size(), 1u);
+    EXPECT_EQ(found[0].media[0].why, denied.why);
+    EXPECT_FALSE(found[0].was_answered());
+    EXPECT_EQ(number("SELECT count(*) FROM profile"), 0);
+    expect_nothing_left();
+}
+
 TEST_F(calls_test, MediaMayEndBeforeTheirCallAndOneByOne) {
     db->media().put(media(1, "c", 5, 0));
     db->media().put(media(2, "c", 6, 1));

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
+#include "controlplane/policy/rule.hpp"
 #include "controlplane/store/record_text.hpp"
 #include "controlplane/store/rows.hpp"
 
@@ -41,6 +42,10 @@ callcontrol::ended_call ended_from_json(std::string_view text, const std::string
 
 std::int64_t key_of(media::media_id id) { // 53 bits
     return static_cast<std::int64_t>(id);
+}
+
+bool was_denied(const media::media_record& media) {
+    return media.level.name == policy::deny;
 }
 
 bool was_answered(const media::media_record& media) {
@@ -178,13 +183,13 @@ bool ledger::due(const call& c) const {
 }
 
 // A call that call control never put, or whose row could not be read, is known by its media alone: it was one where it
-// was answered, else an offer that was refused.
+// was answered, else an offer that was refused, of which there is a record where policy denied it.
 void ledger::settle(const call_ptr& c) {
     if (!due(*c))
         return;
     if (const auto still = open_.find(c->call_id); still != open_.end() && still->second == c)
         open_.erase(still);
-    if (c->put || std::ranges::any_of(c->over, was_answered))
+    if (c->put || std::ranges::any_of(c->over, [](const auto& m) { return was_answered(m) || was_denied(m); }))
         add_record(*c);
     if (c->put)
         add({.kind = what::call_gone, .key = c->number});
