@@ -23,7 +23,7 @@
 #include "controlplane/app/ops_verbs.hpp"
 #include "controlplane/app/sip_names.hpp"
 #include "controlplane/dataplane_client/health.hpp"
-#include "controlplane/records/postgres.hpp"
+#include "controlplane/store/shared/postgres.hpp"
 
 namespace tandem::control {
 
@@ -41,7 +41,7 @@ public:
     void reload(const std::string& who); // levels, revoked certificates
 
 private:
-    gateway(asio::io_context& io, const config& settings, std::unique_ptr<records::database> local);
+    gateway(asio::io_context& io, const config& settings, std::unique_ptr<store::database> local);
     [[nodiscard]] tl::expected<void, std::string> open_store();
     [[nodiscard]] tl::expected<void, std::string> start_rooms();
     void add_gates();
@@ -56,7 +56,7 @@ private:
 
     asio::io_context& io_;
     const config& settings_;
-    std::unique_ptr<records::database> local_;
+    std::unique_ptr<store::database> local_;
     alarm_board alarms_;
     memory_limit memory_;
     dataplane_client::client dataplane_;
@@ -66,7 +66,7 @@ private:
     policy::engine policy_;
     level_file levels_;
     std::unique_ptr<policy::store> local_rules_; // one of these two
-    std::unique_ptr<records::postgres> shared_;
+    std::unique_ptr<store::postgres> shared_;
     session::manager sessions_;
     media::manager relay_;
     media_tally tally_;

@@ -120,7 +120,7 @@ struct fake_directory final : session::directory {
                 answer.add<tlv::seed>(seed);
         co_return answer;
     }
-    // What the unit has of its secondaries after this; false: it cannot (tools/agent/media_control.cpp).
+    // What the unit has of its secondaries after this; false: it cannot (tools/agent/media/control.cpp).
     bool take(const std::string& unit, const protocol::message& asked) {
         using protocol::tlv;
         const auto media = asked.get<tlv::media_id>();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What media must remember over a `kill -9` of the control plane: everything but keys. The data plane keeps the flows
-// and their epochs; these rows say what the flows mean. Implemented by records/. Owner thread: io_context.
+// and their epochs; these rows say what the flows mean. Implemented by store/. Owner thread: io_context.
 #pragma once
 
 #include <array>

@@ -127,6 +127,8 @@ public:
         std::size_t total, free; // pairs; those that rest after a call are not free
     };
     [[nodiscard]] std::vector<port_room> port_rooms(); // of the addresses that a call has used yet
+    // Names that the configuration has and the data plane has not: calls that need one are refused.
+    [[nodiscard]] std::vector<std::string> unknown_names() const;
     struct flow_room {
         std::size_t total = 0;    // of the data plane's, for new calls
         std::size_t reserved = 0; // what the media that there are may need, re-offers included

@@ -54,6 +54,9 @@ def test(t):
     status, out, err = gw.ctl.raw("--json", "call", "list", "--watch", "--count", 2, "--interval", 0.1)
     equal((status, len(out.splitlines())), (0, 2), "as JSON a line a look")
 
+    one = shown["media"][0]["id"]
+    equal(gw.ctl("media", "show", one)["id"], one, "media show by its number")
+
     status, out, err = gw.ctl.raw("call", "drop", "one@call")
     equal((status, out), (0, "call one@call ended\n"), "call drop")
     equal(calls.known(), {"two"}, "the calls that are left")
