@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "bpf/loader/descriptor.hpp"
+#include "base/descriptor.hpp"
 #include "bpf/loader/edge.hpp"
 #include "bpf/loader/program.hpp"
 #include "bpf/loader/queues.hpp"

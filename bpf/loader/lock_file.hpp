@@ -8,7 +8,7 @@
 
 #include <tl/expected.hpp>
 
-#include "bpf/loader/descriptor.hpp"
+#include "base/descriptor.hpp"
 
 namespace tandem::bpf {
 

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "bpf/loader/descriptor.hpp"
+#include "base/descriptor.hpp"
 
 namespace tandem::bpf {
 

@@ -12,6 +12,8 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
+#include "base/descriptor.hpp"
+
 namespace tandem::identity {
 namespace {
 
@@ -43,17 +45,6 @@ ssize_t read_all(int fd, std::uint8_t* to, std::size_t size) {
     return static_cast<ssize_t>(have);
 }
 
-struct descriptor {
-    int fd;
-    explicit descriptor(int f) : fd(f) {}
-    descriptor(const descriptor&) = delete;
-    descriptor& operator=(const descriptor&) = delete;
-    ~descriptor() {
-        if (fd >= 0)
-            ::close(fd);
-    }
-};
-
 std::string failed(const char* what, const std::string& file) {
     return std::string("cannot ") + what + " master_key_file '" + file + "': " + std::strerror(errno);
 }
@@ -63,11 +54,11 @@ tl::expected<void, std::string> make_key_file(const std::string& file) {
     const std::string beside = file + ".new." + std::to_string(::getpid());
     {
         const descriptor out(::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-        if (out.fd < 0)
+        if (!out)
             return tl::unexpected(failed("make", file) + "; make its directory first, writable by this program only");
         const auto key = random_secret(key_size);
-        if (key.empty() || ::write(out.fd, key.view().data(), key.size()) != static_cast<ssize_t>(key.size()) ||
-            ::fsync(out.fd) != 0) {
+        if (key.empty() || ::write(out.get(), key.view().data(), key.size()) != static_cast<ssize_t>(key.size()) ||
+            ::fsync(out.get()) != 0) {
             auto error = failed("write", file);
             ::unlink(beside.c_str());
             return tl::unexpected(std::move(error));
@@ -100,14 +91,14 @@ tl::expected<sealer, std::string> sealer::open(const std::string& file) {
     }
     const descriptor in(fd);
     struct stat status {};
-    if (in.fd < 0 || ::fstat(in.fd, &status) != 0)
+    if (!in || ::fstat(in.get(), &status) != 0)
         return tl::unexpected(failed("open", file));
     if (!S_ISREG(status.st_mode) || (status.st_mode & 077) != 0)
         return tl::unexpected("master_key_file '" + file + "' is open to others than its owner: chmod 600 it");
     protocol::secret key;
     std::uint8_t one_more = 0;
-    if (read_all(in.fd, key.resize(key_size).data(), key_size) != static_cast<ssize_t>(key_size) ||
-        read_all(in.fd, &one_more, 1) != 0)
+    if (read_all(in.get(), key.resize(key_size).data(), key_size) != static_cast<ssize_t>(key_size) ||
+        read_all(in.get(), &one_more, 1) != 0)
         return tl::unexpected(
             "master_key_file '" + file +
             "' must hold exactly 32 bytes; restore it from your backup (a new one opens no stored PSK)");

@@ -241,30 +241,12 @@ rule& rule::drop() {
 }
 
 tl::expected<table, std::string> table::open(std::string name, life how) {
-    const int fd = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    descriptor fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
     sockaddr_nl any{};
     any.nl_family = AF_NETLINK;
-    if (fd >= 0 && ::bind(fd, reinterpret_cast<const sockaddr*>(&any), sizeof any) == 0)
-        return table(std::move(name), how, fd);
-    const int error = errno;
-    if (fd >= 0)
-        ::close(fd);
-    return tl::unexpected(fmt::format("cannot make rules of nf_tables: {}", in_words(error)));
-}
-
-table::table(table&& other) noexcept
-    : name_(std::move(other.name_)), life_(other.life_), fd_(std::exchange(other.fd_, -1)) {}
-
-table& table::operator=(table&& other) noexcept {
-    std::swap(name_, other.name_);
-    std::swap(life_, other.life_);
-    std::swap(fd_, other.fd_);
-    return *this;
-}
-
-table::~table() {
-    if (fd_ >= 0)
-        ::close(fd_);
+    if (fd && ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any) == 0)
+        return table(std::move(name), how, std::move(fd));
+    return tl::unexpected(fmt::format("cannot make rules of nf_tables: {}", in_words(errno)));
 }
 
 tl::expected<void, std::string> table::put(const std::vector<chain>& chains) {
@@ -279,7 +261,7 @@ tl::expected<void, std::string> table::put(const std::vector<chain>& chains) {
             b.change(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, rule_of(name_, c, &r));
     }
     b.limit(NFNL_MSG_BATCH_END);
-    if (const int error = exchange(fd_, b.all()); error != 0)
+    if (const int error = exchange(fd_.get(), b.all()); error != 0)
         return tl::unexpected(fmt::format("cannot make table '{}' of nf_tables: {}", name_, in_words(error)));
     return {};
 }
@@ -288,7 +270,7 @@ bool table::has(std::string_view chain) {
     batch b;
     b.add(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, 0, NFPROTO_INET, 0,
           attributes().text(NFTA_CHAIN_TABLE, name_).text(NFTA_CHAIN_NAME, chain));
-    return exchange(fd_, b.all()) == 0;
+    return exchange(fd_.get(), b.all()) == 0;
 }
 
 std::size_t table::rules(std::string_view chain) {
@@ -296,7 +278,7 @@ std::size_t table::rules(std::string_view chain) {
     b.add(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE, NLM_F_DUMP, NFPROTO_INET, 0,
           attributes().text(NFTA_RULE_TABLE, name_).text(NFTA_RULE_CHAIN, chain));
     std::size_t found = 0;
-    return exchange(fd_, b.all(), &found) == 0 ? found : 0;
+    return exchange(fd_.get(), b.all(), &found) == 0 ? found : 0;
 }
 
 } // namespace tandem::netfilter

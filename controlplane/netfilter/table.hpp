@@ -13,6 +13,8 @@
 
 #include <tl/expected.hpp>
 
+#include "base/descriptor.hpp"
+
 namespace tandem::netfilter {
 
 enum class hook : std::uint8_t { prerouting = 0, input = 1, forward = 2 }; // NF_INET_*
@@ -63,9 +65,6 @@ public:
     };
     // The error is a sentence.
     [[nodiscard]] static tl::expected<table, std::string> open(std::string name, life how);
-    table(table&& other) noexcept;
-    table& operator=(table&& other) noexcept;
-    ~table();
 
     // Made where they are missing; their rules take the place of those before.
     [[nodiscard]] tl::expected<void, std::string> put(const std::vector<chain>& chains);
@@ -73,10 +72,11 @@ public:
     [[nodiscard]] std::size_t rules(std::string_view chain); // how many it holds now
 
 private:
-    table(std::string name, life how, int fd) noexcept : name_(std::move(name)), life_(how), fd_(fd) {}
+    table(std::string name, life how, descriptor fd) noexcept
+        : name_(std::move(name)), life_(how), fd_(std::move(fd)) {}
     std::string name_;
     life life_;
-    int fd_;
+    descriptor fd_;
 };
 
 } // namespace tandem::netfilter

@@ -117,15 +117,8 @@ tl::expected<void, std::string> write_table(const std::string& path, const table
 }
 
 lock::lock(const std::string& directory) : fd_(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    if (fd_ >= 0 && ::flock(fd_, LOCK_EX) != 0) {
-        ::close(fd_);
-        fd_ = -1;
-    }
-}
-
-lock::~lock() {
-    if (fd_ >= 0)
-        ::close(fd_);
+    if (fd_ && ::flock(fd_.get(), LOCK_EX) != 0)
+        fd_ = {};
 }
 
 } // namespace tandem::sip

@@ -10,6 +10,8 @@
 
 #include <tl/expected.hpp>
 
+#include "base/descriptor.hpp"
+
 namespace tandem::sip {
 
 using row = std::vector<std::string>;
@@ -36,13 +38,10 @@ inline constexpr const char* peers_columns = "list(string) prefix(string)";
 class lock {
 public:
     explicit lock(const std::string& directory);
-    ~lock();
-    lock(const lock&) = delete;
-    lock& operator=(const lock&) = delete;
-    [[nodiscard]] bool held() const noexcept { return fd_ >= 0; }
+    [[nodiscard]] bool held() const noexcept { return static_cast<bool>(fd_); }
 
 private:
-    int fd_ = -1;
+    descriptor fd_;
 };
 
 } // namespace tandem::sip

@@ -18,23 +18,13 @@
 #include <unistd.h>
 #include <utility>
 
+#include "base/descriptor.hpp"
 #include "controlplane/tunnel/inner_guard.hpp"
 
 namespace tandem::tunnel {
 namespace {
 
 constexpr int packets_per_turn = 64; // before other work of the io_context gets its turn
-
-struct descriptor {
-    int fd;
-    explicit descriptor(int f) : fd(f) {}
-    descriptor(const descriptor&) = delete;
-    descriptor& operator=(const descriptor&) = delete;
-    ~descriptor() {
-        if (fd >= 0)
-            ::close(fd);
-    }
-};
 
 ifreq request_for(const std::string& name) {
     ifreq request{};
@@ -57,7 +47,7 @@ public:
         if (settings_.name.empty() || settings_.name.size() >= IFNAMSIZ)
             return tl::unexpected(fmt::format("TUN device name '{}' must have 1 to 15 characters", settings_.name));
         descriptor made(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
-        const int fd = made.fd;
+        const int fd = made.get();
         if (fd < 0)
             return failed("open /dev/net/tun", "load the tun module, and give this program access to the device");
         ifreq request = request_for(settings_.name);
@@ -75,7 +65,7 @@ public:
             return done;
         handler_ = std::move(handler);
         // Not before TUNSETIFF: epoll asks the file once where it will be woken, and without a device that is nowhere.
-        device_.assign(std::exchange(made.fd, -1));
+        device_.assign(made.release());
         wait();
         return {};
     }
@@ -117,32 +107,32 @@ private:
     void quiet_ipv6() const {
         const descriptor file(::open(fmt::format("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", settings_.name).c_str(),
                                      O_WRONLY | O_CLOEXEC));
-        if (file.fd >= 0 && ::write(file.fd, "1\n", 2) != 2)
+        if (file && ::write(file.get(), "1\n", 2) != 2)
             errno = 0; // only noise follows
     }
 
     tl::expected<void, std::string> set_link() const {
         const descriptor control(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-        if (control.fd < 0)
+        if (!control)
             return failed("set it up", "this kernel needs IPv4");
         ifreq request = request_for(settings_.name);
         request.ifr_mtu = settings_.mtu;
-        if (::ioctl(control.fd, SIOCSIFMTU, &request) != 0)
+        if (::ioctl(control.get(), SIOCSIFMTU, &request) != 0)
             return failed("set its MTU", "`mtu` must be 1280 to 9000 for IPv6 and IPv4");
         if (settings_.inner4) {
             request = request_for(settings_.name);
             put_address(request, settings_.inner4->address());
-            if (::ioctl(control.fd, SIOCSIFADDR, &request) != 0)
+            if (::ioctl(control.get(), SIOCSIFADDR, &request) != 0)
                 return failed("set its IPv4 address", "see `inner4`");
             put_address(request, settings_.inner4->netmask());
-            if (::ioctl(control.fd, SIOCSIFNETMASK, &request) != 0)
+            if (::ioctl(control.get(), SIOCSIFNETMASK, &request) != 0)
                 return failed("set its IPv4 netmask", "see `inner4`");
         }
         request = request_for(settings_.name);
-        if (::ioctl(control.fd, SIOCGIFFLAGS, &request) != 0)
+        if (::ioctl(control.get(), SIOCGIFFLAGS, &request) != 0)
             return failed("read its flags", "the device is gone");
         request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP | IFF_RUNNING);
-        if (::ioctl(control.fd, SIOCSIFFLAGS, &request) != 0)
+        if (::ioctl(control.get(), SIOCSIFFLAGS, &request) != 0)
             return failed("bring it up", "this program needs CAP_NET_ADMIN");
         return {};
     }
@@ -152,14 +142,14 @@ private:
             return {};
         const descriptor control(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
         ifreq index = request_for(settings_.name);
-        if (control.fd < 0 || ::ioctl(control.fd, SIOCGIFINDEX, &index) != 0)
+        if (!control || ::ioctl(control.get(), SIOCGIFINDEX, &index) != 0)
             return failed("set its IPv6 address", "this kernel has no IPv6: leave `inner6` out");
         in6_ifreq request{};
         const auto bytes = settings_.inner6->address().to_bytes();
         std::memcpy(&request.ifr6_addr, bytes.data(), bytes.size());
         request.ifr6_prefixlen = settings_.inner6->prefix_length();
         request.ifr6_ifindex = index.ifr_ifindex;
-        if (::ioctl(control.fd, SIOCSIFADDR, &request) != 0 && errno != EEXIST)
+        if (::ioctl(control.get(), SIOCSIFADDR, &request) != 0 && errno != EEXIST)
             return failed("set its IPv6 address", "see `inner6`, or leave it out where IPv6 is disabled");
         return {};
     }

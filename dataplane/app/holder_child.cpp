@@ -55,16 +55,6 @@ bool hung_up(int socket) noexcept {
 
 } // namespace
 
-descriptor& descriptor::operator=(descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-}
-
-descriptor::~descriptor() {
-    if (fd_ >= 0)
-        close(fd_);
-}
-
 long now_ms() noexcept {
     timespec now{};
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -9,22 +9,9 @@
 #include <sys/types.h>
 #include <vector>
 
+#include "base/descriptor.hpp"
+
 namespace tandem::holder {
-
-// A descriptor that is closed with its owner.
-class descriptor {
-public:
-    descriptor() = default;
-    explicit descriptor(int fd) noexcept : fd_(fd) {}
-    descriptor(descriptor&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
-    descriptor& operator=(descriptor&& other) noexcept;
-    ~descriptor();
-    [[nodiscard]] int get() const noexcept { return fd_; }
-    explicit operator bool() const noexcept { return fd_ >= 0; }
-
-private:
-    int fd_ = -1;
-};
 
 [[nodiscard]] long now_ms() noexcept;
 void say(const char* format, ...) noexcept __attribute__((format(printf, 1, 2))); // one line, "tandem-holder: ..."

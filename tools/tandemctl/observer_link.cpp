@@ -31,13 +31,7 @@ bool signalled() noexcept {
     return ended != 0;
 }
 
-observer_link::observer_link(observer_link&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), buffer_(std::move(other.buffer_)),
-      ports_(std::move(other.ports_)) {}
-
 observer_link::~observer_link() {
-    if (fd_ >= 0)
-        close(fd_);
     explicit_bzero(buffer_.data(), buffer_.size()); // a capture's packets
 }
 
@@ -49,8 +43,8 @@ result<observer_link> observer_link::open(const std::string& run_dir) {
         return tl::unexpected(error{
             failure::usage, fmt::format("{}: the path is too long for a UNIX socket; give a shorter --run-dir", path)});
     std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-    observer_link link(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), path);
-    if (link.fd_ >= 0 && connect(link.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+    observer_link link(descriptor(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)), path);
+    if (link.fd_ && connect(link.fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
         return link;
     if (errno == EACCES || errno == EPERM)
         return unreachable(fmt::format("{}: no permission; run tandemctl as root or as the data plane's user", path));
@@ -82,7 +76,7 @@ result<void> observer_link::ask(api::message_type type, std::span<const std::byt
     msghdr packed{};
     packed.msg_iov = parts;
     packed.msg_iovlen = 2;
-    if (sendmsg(fd_, &packed, MSG_NOSIGNAL) < 0)
+    if (sendmsg(fd_.get(), &packed, MSG_NOSIGNAL) < 0)
         return unreachable(fmt::format("{}: {}", path_, std::strerror(errno)));
     const auto answer = receive(answer_ms);
     if (!answer)
@@ -113,10 +107,10 @@ std::string observer_link::port_name(std::size_t index) const {
 }
 
 result<std::optional<observer_link::message>> observer_link::receive(int timeout_ms) {
-    pollfd p{fd_, POLLIN, 0};
+    pollfd p{fd_.get(), POLLIN, 0};
     if (poll(&p, 1, timeout_ms) <= 0)
         return std::optional<message>{};
-    const ssize_t got = recv(fd_, buffer_.data(), buffer_.size(), 0);
+    const ssize_t got = recv(fd_.get(), buffer_.data(), buffer_.size(), 0);
     if (got < 0 && (errno == EINTR || errno == EAGAIN))
         return std::optional<message>{};
     api::contract_header header{};

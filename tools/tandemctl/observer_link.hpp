@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/descriptor.hpp"
 #include "dataplane/api/sight.hpp"
 #include "tools/tandemctl/ops_client.hpp"
 
@@ -26,7 +27,7 @@ public:
     // Connects and asks; the answer's ports are kept.
     [[nodiscard]] static result<observer_link> start(const std::string& run_dir, const api::trace_request& what);
     [[nodiscard]] static result<observer_link> start(const std::string& run_dir, const api::capture_request& what);
-    observer_link(observer_link&& other) noexcept;
+    observer_link(observer_link&& other) noexcept = default;
     observer_link& operator=(observer_link&&) = delete;
     ~observer_link();
 
@@ -36,12 +37,12 @@ public:
     [[nodiscard]] result<std::optional<message>> receive(int timeout_ms);
 
 private:
-    explicit observer_link(int fd, std::string path)
-        : fd_(fd), path_(std::move(path)), buffer_(api::contract_max_message) {}
+    explicit observer_link(descriptor fd, std::string path)
+        : fd_(std::move(fd)), path_(std::move(path)), buffer_(api::contract_max_message) {}
     [[nodiscard]] static result<observer_link> open(const std::string& run_dir);
     [[nodiscard]] result<void> ask(api::message_type type, std::span<const std::byte> item);
 
-    int fd_;
+    descriptor fd_;
     std::string path_;
     std::vector<std::byte> buffer_;
     std::vector<api::port_entry> ports_;

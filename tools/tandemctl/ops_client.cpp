@@ -10,23 +10,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/descriptor.hpp"
 #include "controlplane/app/ops_protocol.hpp"
 
 namespace tandem::ctl {
 namespace {
 
 using clock_type = std::chrono::steady_clock;
-
-struct descriptor {
-    int fd = -1;
-    descriptor() = default;
-    descriptor(const descriptor&) = delete;
-    descriptor& operator=(const descriptor&) = delete;
-    ~descriptor() {
-        if (fd >= 0)
-            close(fd);
-    }
-};
 
 // Waits until the socket is ready for `events`, within the limit.
 bool ready(int fd, short events, clock_type::time_point until) {
@@ -67,7 +57,6 @@ result<json> ops_client::request(const std::string& verb, const json& arguments)
 }
 
 result<json> ops_client::send_line(const std::string& line) const {
-    descriptor s;
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path_.size() >= sizeof address.sun_path)
@@ -75,8 +64,8 @@ result<json> ops_client::send_line(const std::string& line) const {
             error{failure::usage,
                   fmt::format("{}: the path is too long for a UNIX socket; give a shorter --run-dir", path_)});
     std::memcpy(address.sun_path, path_.c_str(), path_.size() + 1);
-    s.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (s.fd < 0 || connect(s.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const descriptor s(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!s || connect(s.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
         const int why = errno;
         if (why == EACCES || why == EPERM)
             return unreachable(
@@ -92,19 +81,19 @@ result<json> ops_client::send_line(const std::string& line) const {
     }
     const auto until = clock_type::now() + limit_;
     for (std::size_t done = 0; done < line.size();) {
-        const auto n = send(s.fd, line.data() + done, line.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+        const auto n = send(s.get(), line.data() + done, line.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n > 0)
             done += static_cast<std::size_t>(n);
-        else if (errno != EAGAIN || !ready(s.fd, POLLOUT, until))
+        else if (errno != EAGAIN || !ready(s.get(), POLLOUT, until))
             return unreachable(fmt::format("{}: the control plane does not take the request; see its log", path_));
     }
     std::string answer;
     char buffer[16384];
     while (answer.empty() || answer.back() != '\n') { // one line, and nothing after it
-        if (!ready(s.fd, POLLIN, until))
+        if (!ready(s.get(), POLLIN, until))
             return unreachable(
                 fmt::format("{}: no answer within {} s; see the control plane's log", path_, limit_.count() / 1000));
-        const auto n = recv(s.fd, buffer, sizeof buffer, 0);
+        const auto n = recv(s.get(), buffer, sizeof buffer, 0);
         if (n <= 0)
             return unreachable(
                 fmt::format("{}: the control plane closed the connection without an answer; see its log", path_));

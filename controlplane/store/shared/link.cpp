@@ -67,21 +67,16 @@ std::string first_line(std::string_view text) {
     return line;
 }
 
-interrupt::interrupt() : descriptor_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
-
-interrupt::~interrupt() {
-    if (descriptor_ >= 0)
-        ::close(descriptor_);
-}
+interrupt::interrupt() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 void interrupt::stop() noexcept {
     stopping_ = true;
     const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(descriptor_, &one, sizeof one);
+    [[maybe_unused]] const auto written = ::write(fd_.get(), &one, sizeof one);
 }
 
 void interrupt::sleep(milliseconds time) const {
-    pollfd wait{descriptor_, POLLIN, 0};
+    pollfd wait{fd_.get(), POLLIN, 0};
     ::poll(&wait, 1, static_cast<int>(time.count()));
     if (stopping())
         throw pg_stopped{};
@@ -114,7 +109,7 @@ bool pg_link::ready(short events, clock::time_point until) {
         const auto left = std::chrono::ceil<milliseconds>(until - clock::now());
         if (left.count() <= 0)
             return false;
-        pollfd wait[2] = {{PQsocket(link_.get()), events, 0}, {ends_.descriptor(), POLLIN, 0}};
+        pollfd wait[2] = {{PQsocket(link_.get()), events, 0}, {ends_.fd(), POLLIN, 0}};
         const int count = ::poll(wait, 2, static_cast<int>(std::min(left, heeds_ ? glance : left).count()));
         if (count < 0 && errno != EINTR)
             lose(fmt::format("poll: {}", std::strerror(errno)));

@@ -17,6 +17,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/descriptor.hpp"
+
 namespace tandem::store {
 
 class pg_error : public std::runtime_error {
@@ -33,12 +35,9 @@ struct pg_stopped {}; // thrown where the program ends
 class interrupt {
 public:
     interrupt();
-    ~interrupt();
-    interrupt(const interrupt&) = delete;
-    interrupt& operator=(const interrupt&) = delete;
     void stop() noexcept;
     [[nodiscard]] bool stopping() const noexcept { return stopping_.load(); }
-    [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
+    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     // Sleeps; throws pg_stopped.
     void sleep(std::chrono::milliseconds time) const;
 
@@ -47,7 +46,7 @@ public:
     std::atomic<std::uint64_t> life{0};  // counts the watcher's connections: an older one of the worker is of no use
 
 private:
-    int descriptor_;
+    descriptor fd_;
     std::atomic<bool> stopping_{false};
 };
 

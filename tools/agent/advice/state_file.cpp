@@ -102,10 +102,11 @@ tl::expected<void, std::string> write_state(const std::string& path, const std::
 tl::expected<state_lock, std::string> state_lock::take(const std::string& directory,
                                                        std::chrono::milliseconds patience) {
     const std::string path = directory + "/lock";
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
+    descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!file)
         return failed(path);
-    state_lock taken(fd);
+    const int fd = file.get();
+    state_lock taken(std::move(file));
     if (!give_to_owner(fd, directory))
         return failed(path);
     const auto end = std::chrono::steady_clock::now() + patience;
@@ -115,13 +116,6 @@ tl::expected<state_lock, std::string> state_lock::take(const std::string& direct
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
     return taken;
-}
-
-state_lock::state_lock(state_lock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-
-state_lock::~state_lock() {
-    if (fd_ >= 0)
-        ::close(fd_);
 }
 
 } // namespace tandem::agent

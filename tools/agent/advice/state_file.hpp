@@ -11,6 +11,8 @@
 
 #include <tl/expected.hpp>
 
+#include "base/descriptor.hpp"
+
 namespace tandem::agent {
 
 // What tells one version of a file from another. All zero: there is none.
@@ -37,13 +39,10 @@ public:
     // `patience` zero: does not wait.
     [[nodiscard]] static tl::expected<state_lock, std::string> take(const std::string& directory,
                                                                     std::chrono::milliseconds patience);
-    state_lock(state_lock&& other) noexcept;
-    state_lock& operator=(state_lock&&) = delete;
-    ~state_lock();
 
 private:
-    explicit state_lock(int fd) : fd_(fd) {}
-    int fd_;
+    explicit state_lock(descriptor fd) : fd_(std::move(fd)) {}
+    descriptor fd_;
 };
 
 } // namespace tandem::agent

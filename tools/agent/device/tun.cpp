@@ -21,22 +21,6 @@ namespace tandem::agent {
 
 namespace {
 
-class descriptor {
-public:
-    explicit descriptor(int fd) : fd_(fd) {}
-    descriptor(const descriptor&) = delete;
-    descriptor& operator=(const descriptor&) = delete;
-    ~descriptor() {
-        if (fd_ >= 0)
-            ::close(fd_);
-    }
-    [[nodiscard]] int get() const noexcept { return fd_; }
-    [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
-
-private:
-    int fd_;
-};
-
 void name_request(ifreq& request, const std::string& name) {
     std::memset(&request, 0, sizeof request);
     name.copy(request.ifr_name, IFNAMSIZ - 1);
@@ -61,7 +45,7 @@ void add_attribute(address_request& request, std::uint16_t type, const void* dat
 // 0, or the errno of the kernel's answer.
 int change_address(std::uint16_t type, unsigned index, const inner_address& address) {
     const descriptor netlink(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-    if (netlink.get() < 0)
+    if (!netlink)
         return errno;
     const bool ipv4 = is_ipv4(address.ip);
     address_request request{};
@@ -113,7 +97,7 @@ std::string clash(const std::string& name, int error) {
 
 tl::expected<tun_device, std::string> tun_device::open(const std::string& name) {
     descriptor tun(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-    if (tun.get() < 0) {
+    if (!tun) {
         const char* remedy = errno == EACCES || errno == EPERM
                                  ? "start the agent as root, or give it access to the device"
                                  : "load the kernel's module (modprobe tun), or make the device in the container";
@@ -124,20 +108,7 @@ tl::expected<tun_device, std::string> tun_device::open(const std::string& name) 
     request.ifr_flags = IFF_TUN | IFF_NO_PI;
     if (::ioctl(tun.get(), TUNSETIFF, &request) != 0)
         return tl::unexpected(clash(name, errno));
-    return tun_device(tun.release(), name);
-}
-
-tun_device::tun_device(tun_device&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), name_(std::move(other.name_)), set_(std::move(other.set_)),
-      guard_(std::move(other.guard_)) {}
-
-tun_device::~tun_device() {
-    if (fd_ >= 0)
-        ::close(fd_);
-}
-
-int tun_device::release() noexcept {
-    return std::exchange(fd_, -1);
+    return tun_device(std::move(tun), name);
 }
 
 tl::expected<void, std::string> tun_device::configure(const std::vector<inner_address>& addresses, std::uint16_t mtu) {
@@ -146,7 +117,7 @@ tl::expected<void, std::string> tun_device::configure(const std::vector<inner_ad
     const auto failed = [this](const char* what, int error) {
         return tl::unexpected(fmt::format("cannot set {} of TUN '{}': {}", what, name_, std::strerror(error)));
     };
-    if (index == 0 || control.get() < 0)
+    if (index == 0 || !control)
         return failed("addresses", errno);
     ifreq request;
     name_request(request, name_);

@@ -11,6 +11,7 @@
 
 #include <tl/expected.hpp>
 
+#include "base/descriptor.hpp"
 #include "controlplane/netfilter/table.hpp"
 #include "tools/agent/device/packet.hpp"
 
@@ -27,10 +28,6 @@ public:
     // The error is a sentence that says what to do.
     [[nodiscard]] static tl::expected<tun_device, std::string> open(const std::string& name);
 
-    tun_device(tun_device&& other) noexcept;
-    tun_device& operator=(tun_device&&) = delete;
-    ~tun_device();
-
     // Sets addresses (with their routes) and MTU and brings the device up. What it had before from us is taken away.
     [[nodiscard]] tl::expected<void, std::string> configure(const std::vector<inner_address>& addresses,
                                                             std::uint16_t mtu);
@@ -39,14 +36,14 @@ public:
     // the device is in: rules of nf_tables that go with this process. Needs CAP_NET_ADMIN.
     [[nodiscard]] tl::expected<void, std::string> guard(const std::vector<inner_address>& addresses);
 
-    [[nodiscard]] int fd() const noexcept { return fd_; }
+    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     // Gives the descriptor away (to asio); the device lives as long as it does.
-    [[nodiscard]] int release() noexcept;
+    [[nodiscard]] int release() noexcept { return fd_.release(); }
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
 
 private:
-    tun_device(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
-    int fd_ = -1;
+    tun_device(descriptor fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
+    descriptor fd_;
     std::string name_;
     std::vector<inner_address> set_;
     std::unique_ptr<netfilter::table> guard_;
