@@ -16,6 +16,10 @@ std::string legs_text(const media::media_info& media) {
     return fmt::format("{}, {}", leg(media.legs[0]), leg(media.legs[1]));
 }
 
+bool is_protected(const media::leg_info& leg) {
+    return leg.suite != api::info(api::suite::clear).name;
+}
+
 template <class Value>
 Value more(Value now, Value before) {
     return now > before ? now - before : Value{}; // packets that came late are lost no more
@@ -40,6 +44,8 @@ void media_tally::begin(const media::media_info& media, beginning how) {
         return; // the take-over says it of all together
     told.emplace();
     ++begun_;
+    if (!is_protected(media.legs[0]) && !is_protected(media.legs[1]))
+        return; // nothing to say that its end does not: a line a call less
     spdlog::info("media {} of call {} is up: {}{}", media.id, media.call_id, legs_text(media),
                  media.level.name.empty() ? "" : fmt::format(", level {} ({})", media.level.name, media.decided_by));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What this gateway carries in sum, of all media that were in force since the program began, for `counters`; and the
-// line in the log where one begins and ends. Owner thread: io_context.
+// line in the log where one ends, and where one begins that has a protected leg. Owner thread: io_context.
 #pragma once
 
 #include <cstdint>

@@ -67,6 +67,7 @@ TEST_F(learning_test, FlagsAndInterfacesChooseAnother) {
     EXPECT_TRUE(now->relay.unknown_names().empty());
     options.learning_of["trunk"] = learning::off;
     restart();
+    ASSERT_TRUE(now->until([&] { return now->relay.ready(); }));
     EXPECT_EQ(now->relay.unknown_names(), std::vector<std::string>{"trunk"});
 }
 
