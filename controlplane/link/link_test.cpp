@@ -11,6 +11,8 @@ TEST_F(Link, FramesOfBothWaysArriveWholeAndInOrder) {
     join();
     establish();
     EXPECT_EQ(gateway_->peer()->id_code, "alice");
+    EXPECT_EQ(gateway_->remote(), unit_->local());
+    EXPECT_EQ(text_of(gateway_->remote()), "127.0.0.1:" + std::to_string(unit_->local().port));
     EXPECT_EQ(unit_->cipher(), "TLS_AES_256_GCM_SHA384");
     std::vector<bytes> up, down, at_gateway, at_unit;
     for (std::size_t i = 1; i < 400; ++i) {

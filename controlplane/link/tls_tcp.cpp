@@ -160,7 +160,8 @@ asio::ip::tcp::socket::wait_type tls_tcp::obstacle(int result, std::error_code& 
         error = io_error_ ? io_error_ : make_error_code(failure::truncated);
         break;
     default:
-        error = tls_error(ERR_get_error());
+        const auto why = ERR_get_error();
+        error = tls_error(why != 0 ? why : ERR_PACK(ERR_LIB_SSL, 0, ERR_R_INTERNAL_ERROR)); // an error in any case
     }
     return tcp::socket::wait_error;
 }
