@@ -20,8 +20,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include "controlplane/records/database.hpp"
-#include "controlplane/records/rule_store.hpp"
+#include "controlplane/store/local/database.hpp"
+#include "controlplane/store/local/rule_store.hpp"
 
 namespace tandem::bench {
 namespace {
@@ -89,7 +89,7 @@ public:
         auto keys = identity::sealer::open(directory + "/records_bench.key");
         if (!keys)
             throw std::runtime_error(keys.error());
-        auto made = records::database::open(path_, std::move(*keys));
+        auto made = store::database::open(path_, std::move(*keys));
         if (!made)
             throw std::runtime_error(made.error());
         db_ = std::move(*made);
@@ -142,7 +142,7 @@ public:
             void profile_changed(const protocol::profile&) override {}
             void store_trouble(const std::string&) override {}
         } nobody;
-        auto store = records::make_rule_store(io_, *db_);
+        auto store = store::make_rule_store(io_, *db_);
         store->start(nobody);
         std::vector<policy::rule_edit> edits;
         for (std::size_t n = 0; n < rows; ++n)
@@ -164,7 +164,7 @@ public:
         return std::chrono::duration<double>(wall::now() - begin).count();
     }
 
-    [[nodiscard]] records::database_counters count() const { return db_->count(); }
+    [[nodiscard]] store::database_counters count() const { return db_->count(); }
     [[nodiscard]] std::string trouble() const { return db_->trouble(); }
 
 private:
@@ -183,7 +183,7 @@ private:
     }
     std::string path_;
     asio::io_context io_;
-    std::unique_ptr<records::database> db_;
+    std::unique_ptr<store::database> db_;
 };
 
 json row_of(const std::string& direction, std::uint32_t flows, double value, const char* unit, const char* note) {

@@ -75,6 +75,11 @@ std::map<std::string, std::string> judge(const readings& seen, const std::functi
                                                                                            : std::string();
                }),
         "; media ports run out: widen [media] ports, or add another [[address]] of that name");
+    if (!seen.unknown_names.empty())
+        add(alarms::addresses,
+            fmt::format("[media] names \"{}\", which the data plane does not have: calls that need such an address are "
+                        "refused; give an [[address]] of dataplane.toml that name, or correct controlplane.toml",
+                        fmt::join(seen.unknown_names, "\", \"")));
     if (scarce(seen.flows.reserved, seen.flows.total, stood(alarms::flows)))
         add(alarms::flows, fmt::format("{} of {} places in the data plane's flow table are taken or promised: raise "
                                        "max_flows in dataplane.toml and restart the data plane",

@@ -32,6 +32,7 @@ struct readings {
     std::size_t restarts = 0;         // of the data plane, lately
     std::vector<std::string> carrier; // sentences: ports without one
     std::vector<media::manager::port_room> ports;
+    std::vector<std::string> unknown_names; // of addresses: configured here, not in the data plane
     media::manager::flow_room flows;
     std::vector<disk_reading> disks;
     std::vector<certificate_reading> certificates;
@@ -40,8 +41,8 @@ struct readings {
 inline constexpr std::chrono::minutes restarts_within{10};
 
 // Those that judge() decides; it decides on no other.
-inline constexpr std::array judged_alarms{alarms::dataplane, alarms::restarts, alarms::carrier,    alarms::ports,
-                                          alarms::flows,     alarms::disk,     alarms::certificate};
+inline constexpr std::array judged_alarms{alarms::dataplane, alarms::restarts, alarms::carrier, alarms::ports,
+                                          alarms::addresses, alarms::flows,    alarms::disk,    alarms::certificate};
 
 // Name and sentence of those that stand. `stood`: whether one stood before, for what is nearly over is not over yet.
 [[nodiscard]] std::map<std::string, std::string> judge(const readings& seen,

@@ -74,6 +74,14 @@ TEST(Alarms, PortsAboveFourFifthsUntilBelowThreeQuarters) {
     EXPECT_TRUE(only(r, "ports").starts_with("\"access\" (192.0.2.1): 10 of 10 pairs"));
 }
 
+TEST(Alarms, NamesOfAddressesThatTheDataPlaneHasNot) {
+    auto r = sound();
+    r.unknown_names = {"outside", "trunk"};
+    EXPECT_EQ(only(r, "addresses"),
+              "[media] names \"outside\", \"trunk\", which the data plane does not have: calls that need such an address "
+              "are refused; give an [[address]] of dataplane.toml that name, or correct controlplane.toml");
+}
+
 TEST(Alarms, FlowTable) {
     auto r = sound();
     r.flows.reserved = 800;

@@ -94,6 +94,7 @@ readings alarm_watch::read() {
             if (part.state == api::health_state::no_carrier)
                 seen.carrier.push_back(dataplane_client::describe(part));
     seen.ports = relay_.port_rooms();
+    seen.unknown_names = relay_.unknown_names();
     seen.flows = relay_.flow_rooms();
     seen.disks = disks_;
     seen.certificates = certificates_;

@@ -41,6 +41,7 @@ inline constexpr const char* dataplane = "dataplane";
 inline constexpr const char* restarts = "dataplane-restarts";
 inline constexpr const char* carrier = "carrier";
 inline constexpr const char* ports = "ports";
+inline constexpr const char* addresses = "addresses";
 inline constexpr const char* flows = "flow-table";
 inline constexpr const char* disk = "disk";
 inline constexpr const char* revocation = "revocation";

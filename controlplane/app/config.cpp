@@ -17,7 +17,8 @@
 #include "controlplane/policy/config_file.hpp"
 #include "controlplane/policy/config_tables.hpp"
 #include "controlplane/policy/toml_reader.hpp"
-#include "controlplane/records/postgres.hpp"
+#include "controlplane/protocol/interface_name.hpp"
+#include "controlplane/store/shared/postgres.hpp"
 
 namespace tandem::control {
 
@@ -70,8 +71,8 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
     if (to.listen.empty())
         r.fail(*table, "[tunnel] needs listen = [\"192.0.2.1:4433\"]: where units connect to");
     r.text(*table, "tun", to.tun);
-    if (to.tun.empty() || to.tun.size() > 15)
-        r.fail(*table->get("tun"), "tun must be an interface name of 1 to 15 letters");
+    if (!protocol::valid_interface(to.tun))
+        r.fail(*table->get("tun"), "tun must be an interface name of 1 to 15 letters, such as \"tandem0\"");
     std::string prefix;
     r.text(*table, "inner4", prefix);
     asio::error_code error;
@@ -174,7 +175,7 @@ void read_store(const reader& r, const toml::table& root, store_settings& to) {
         r.fail(*table, to.shared ? "kind postgresql needs conninfo = \"host=/run/postgresql dbname=tandem\" or "
                                    "\"service=tandem\"; never a password"
                                  : "conninfo is for kind = \"postgresql\"; the local store is `database`");
-    if (const auto fine = to.shared ? records::check_conninfo(to.conninfo) : tl::expected<void, std::string>(); !fine)
+    if (const auto fine = to.shared ? store::check_conninfo(to.conninfo) : tl::expected<void, std::string>(); !fine)
         r.fail(*table->get("conninfo"), fine.error());
     r.number(*table, "keep_days", 0, 36'500, to.keep_days);
     r.number(*table, "log_mib", 1, 65'536, to.log_mib);

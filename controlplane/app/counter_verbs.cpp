@@ -42,7 +42,13 @@ json verbs::own_counters() const {
     };
     const auto& media = rooms_.relay.count();
     count("media_opened", media.opened);
-    count("media_installed", media.installed);
+    const auto& tally = rooms_.tally;
+    count("media_installed", tally.begun());
+    count("media_up", tally.up());
+    count("media_seconds", static_cast<std::uint64_t>(tally.carried().seconds));
+    count("media_packets", tally.carried().packets);
+    count("media_bytes", tally.carried().bytes);
+    count("media_lost", tally.carried().lost);
     count("media_ended", media.ended);
     count("media_timeouts", media.timeouts);
     count("media_open_failures", media.open_failures);

@@ -8,7 +8,7 @@
 
 #include "controlplane/identity/seal.hpp"
 #include "controlplane/protocol/spawn.hpp"
-#include "controlplane/records/rule_store.hpp"
+#include "controlplane/store/local/rule_store.hpp"
 
 namespace tandem::control {
 
@@ -19,7 +19,7 @@ constexpr unsigned looks_per_guard = 10;        // at the kernel's rules, which 
 constexpr std::chrono::seconds first_answer{3}; // a store may take so long at start before it is an alarm
 
 callcontrol::config ng_settings(const config& settings, const dataplane_client::health_watch& health,
-                                media::manager& relay, host_addresses& own_host, records::database& store) {
+                                media::manager& relay, host_addresses& own_host, store::database& store) {
     callcontrol::config ng;
     ng.trouble = [&health] { return health.well() ? std::string() : health.trouble(); };
     ng.use = [&relay] {
@@ -86,12 +86,12 @@ tl::expected<std::unique_ptr<gateway>, std::string> gateway::make(asio::io_conte
     auto keys = identity::sealer::open(settings.master_key_file);
     if (!keys)
         return tl::unexpected(keys.error());
-    records::database_options options;
+    store::database_options options;
     options.instance = settings.instance;
     options.shared_records = settings.store.shared;
     options.keep_days = settings.store.keep_days;
     options.log_bytes = std::size_t{settings.store.log_mib} << 20;
-    auto local = records::database::open(settings.database, std::move(*keys), options);
+    auto local = store::database::open(settings.database, std::move(*keys), options);
     if (!local)
         return tl::unexpected(local.error());
     std::unique_ptr<gateway> made(new gateway(io, settings, std::move(*local)));
@@ -100,7 +100,7 @@ tl::expected<std::unique_ptr<gateway>, std::string> gateway::make(asio::io_conte
     return made;
 }
 
-gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<records::database> local)
+gateway::gateway(asio::io_context& io, const config& settings, std::unique_ptr<store::database> local)
     : io_(io), settings_(settings), local_(std::move(local)), dataplane_(io, settings.dataplane),
       health_(io, dataplane_), policy_(settings.policy), levels_(settings, policy_, alarms_),
       sessions_(io, settings.tunnel, local_->identities(), local_->sessions()),
@@ -131,12 +131,12 @@ void gateway::add_gates() {
 
 tl::expected<void, std::string> gateway::open_store() {
     if (!settings_.store.shared) {
-        local_rules_ = records::make_rule_store(io_, *local_);
+        local_rules_ = store::make_rule_store(io_, *local_);
     } else {
-        records::postgres_options options;
+        store::postgres_options options;
         options.conninfo = settings_.store.conninfo;
         options.instance = settings_.instance;
-        auto opened = records::open_postgres(io_, std::move(options), local_->spool(), local_->records());
+        auto opened = store::open_postgres(io_, std::move(options), local_->spool(), local_->records());
         if (!opened)
             return tl::unexpected(fmt::format("{}: [store] conninfo: {}", settings_.file, opened.error()));
         shared_ = std::move(*opened);
@@ -148,9 +148,24 @@ tl::expected<void, std::string> gateway::open_store() {
 
 rooms gateway::parts() {
     auto& rules = shared_ ? static_cast<policy::store&>(*shared_) : *local_rules_;
-    auto& archive = shared_ ? static_cast<records::archive&>(*shared_) : local_->records();
-    return {settings_, *local_, dataplane_, stats_,  sessions_, relay_,  calls_, policy_,
-            rules,     archive, levels_,    alarms_, memory_,   health_, names_, [this] { return store_state(); }};
+    auto& archive = shared_ ? static_cast<store::archive&>(*shared_) : local_->records();
+    return {settings_,
+            *local_,
+            dataplane_,
+            stats_,
+            sessions_,
+            relay_,
+            tally_,
+            calls_,
+            policy_,
+            rules,
+            archive,
+            levels_,
+            alarms_,
+            memory_,
+            health_,
+            names_,
+            [this] { return store_state(); }};
 }
 
 tl::expected<void, std::string> gateway::start() {
@@ -177,6 +192,7 @@ tl::expected<void, std::string> gateway::start_rooms() {
         shared_->start(policy_);
     else
         local_rules_->start(policy_);
+    relay_.observe(tally_);
     relay_.start();
     if (auto started = calls_.start(); !started)
         return started;

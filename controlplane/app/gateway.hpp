@@ -17,12 +17,13 @@
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/host_addresses.hpp"
 #include "controlplane/app/level_file.hpp"
+#include "controlplane/app/media_tally.hpp"
 #include "controlplane/app/memory_limit.hpp"
 #include "controlplane/app/ops_server.hpp"
 #include "controlplane/app/ops_verbs.hpp"
 #include "controlplane/app/sip_names.hpp"
 #include "controlplane/dataplane_client/health.hpp"
-#include "controlplane/records/postgres.hpp"
+#include "controlplane/store/shared/postgres.hpp"
 
 namespace tandem::control {
 
@@ -40,7 +41,7 @@ public:
     void reload(const std::string& who); // levels, revoked certificates
 
 private:
-    gateway(asio::io_context& io, const config& settings, std::unique_ptr<records::database> local);
+    gateway(asio::io_context& io, const config& settings, std::unique_ptr<store::database> local);
     [[nodiscard]] tl::expected<void, std::string> open_store();
     [[nodiscard]] tl::expected<void, std::string> start_rooms();
     void add_gates();
@@ -55,7 +56,7 @@ private:
 
     asio::io_context& io_;
     const config& settings_;
-    std::unique_ptr<records::database> local_;
+    std::unique_ptr<store::database> local_;
     alarm_board alarms_;
     memory_limit memory_;
     dataplane_client::client dataplane_;
@@ -65,9 +66,10 @@ private:
     policy::engine policy_;
     level_file levels_;
     std::unique_ptr<policy::store> local_rules_; // one of these two
-    std::unique_ptr<records::postgres> shared_;
+    std::unique_ptr<store::postgres> shared_;
     session::manager sessions_;
     media::manager relay_;
+    media_tally tally_;
     host_addresses own_host_;
     call_ends ends_;
     callcontrol::server calls_;

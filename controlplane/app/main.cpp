@@ -27,7 +27,8 @@
 #include "controlplane/app/gateway.hpp"
 #include "controlplane/app/wiping_allocator.hpp"
 #include "controlplane/protocol/one_line_log.hpp"
-#include "controlplane/records/postgres.hpp"
+#include "controlplane/protocol/tls.hpp"
+#include "controlplane/store/shared/postgres.hpp"
 #include "dataplane/api/service_manager.hpp"
 
 namespace tandem::control {
@@ -100,6 +101,15 @@ private:
     asio::steady_timer timer_;
 };
 
+// What start would refuse, beside what the file itself says.
+tl::expected<void, std::string> check_files(const config& settings) {
+    const auto context =
+        protocol::make_server_context([](std::string_view) { return std::nullopt; }, settings.tunnel.certificates);
+    if (!context)
+        return tl::unexpected(fmt::format("{}: [tunnel] {}", settings.file, context.error()));
+    return {};
+}
+
 int run(const config& settings) {
     ::signal(SIGHUP, SIG_IGN); // until there are levels to reload: it must not end us
     const auto lock = take_lock(settings);
@@ -148,7 +158,9 @@ int main(int argc, char** argv) {
     std::string file = "/etc/tandem/controlplane.toml";
     bool check = false;
     arguments.add_option("--config", file, "configuration (TOML)")->capture_default_str();
-    arguments.add_flag("--check", check, "read the configuration, say whether it is fine, and end");
+    arguments.add_flag("--check", check,
+                       "read the configuration and the certificates that it names, say whether they are fine, and end");
+    arguments.footer("exit status: 0 ended in order, 1 failed, 2 wrong usage");
     arguments.set_version_flag("--version", std::string("tandem-controlplane ") + TANDEM_VERSION);
     try {
         arguments.parse(argc, argv);
@@ -161,9 +173,11 @@ int main(int argc, char** argv) {
     if (!settings)
         return tandem::control::fail(settings.error());
     if (settings->store.shared)
-        if (auto fine = tandem::records::check_conninfo(settings->store.conninfo); !fine)
+        if (auto fine = tandem::store::check_conninfo(settings->store.conninfo); !fine)
             return tandem::control::fail(fmt::format("{}: [store] conninfo: {}", file, fine.error()));
     if (check) {
+        if (auto fine = tandem::control::check_files(*settings); !fine)
+            return tandem::control::fail(fine.error());
         fmt::print("{}: fine\n", file);
         return 0;
     }

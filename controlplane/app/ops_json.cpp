@@ -5,7 +5,7 @@
 
 #include "controlplane/app/verb_tools.hpp"
 #include "controlplane/policy/config_file.hpp"
-#include "controlplane/records/record_text.hpp"
+#include "controlplane/store/record_text.hpp"
 
 namespace tandem::control {
 
@@ -134,8 +134,8 @@ json to_json(const policy::rule& rule) {
             {"comment", rule.comment}};
 }
 
-json record_json(const records::call_record& record) {
-    auto out = json::parse(records::to_json(record));
+json record_json(const store::call_record& record) {
+    auto out = json::parse(store::to_json(record));
     out["seconds"] = std::chrono::duration<double>(record.duration()).count();
     const auto set = std::chrono::duration<double>(record.clock_set).count();
     out["clock"] = set == 0 ? "" : fmt::format("set by {:+.0f} s meanwhile", set);

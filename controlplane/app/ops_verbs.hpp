@@ -15,6 +15,7 @@
 #include "controlplane/app/alarms.hpp"
 #include "controlplane/app/config.hpp"
 #include "controlplane/app/level_file.hpp"
+#include "controlplane/app/media_tally.hpp"
 #include "controlplane/app/memory_limit.hpp"
 #include "controlplane/app/sip_names.hpp"
 #include "controlplane/callcontrol/ng_server.hpp"
@@ -24,24 +25,25 @@
 #include "controlplane/media/manager.hpp"
 #include "controlplane/policy/engine.hpp"
 #include "controlplane/policy/store.hpp"
-#include "controlplane/records/call_record.hpp"
-#include "controlplane/records/database.hpp"
 #include "controlplane/session/manager.hpp"
+#include "controlplane/store/call_record.hpp"
+#include "controlplane/store/local/database.hpp"
 
 namespace tandem::control {
 
 // Everything that verbs look at; lives as long as the program.
 struct rooms {
     const config& settings;
-    records::database& store;
+    store::database& store;
     dataplane_client::client& dataplane;
     dataplane_client::stats_reader& stats;
     session::manager& sessions;
     media::manager& relay;
+    const media_tally& tally;
     callcontrol::server& calls;
     policy::engine& policy;
     policy::store& rules;
-    records::archive& archive;
+    store::archive& archive;
     level_file& levels;
     alarm_board& alarms;
     memory_limit& memory;
@@ -84,7 +86,7 @@ private:
     [[nodiscard]] verb_result session_list() const;
     [[nodiscard]] verb_result session_show(const nlohmann::json& args) const;
     [[nodiscard]] verb_result session_drop(const nlohmann::json& args);
-    [[nodiscard]] nlohmann::json unit_json(const records::unit& unit) const;
+    [[nodiscard]] nlohmann::json unit_json(const store::unit& unit) const;
     [[nodiscard]] tl::expected<session::session_info, verb_error> find_session(const nlohmann::json& args) const;
     // call_verbs.cpp
     [[nodiscard]] verb_result media_list(const nlohmann::json& args) const;

@@ -182,10 +182,12 @@ asio::awaitable<verb_result> verbs::policy_explain(json args) {
     call.devices = co_await rooms_.relay.advice(call.caller, call.callee);
     const auto& of = rooms_.policy;
     const auto decided = of.explain(call);
-    co_return json{{"level", decided.chosen.name},
-                   {"decided_by", decided.decided_by},
-                   {"values", to_json(decided.chosen, of.settings().default_level)},
-                   {"why", why_json(decided.steps)}};
+    json out{{"level", decided.chosen.name}, {"decided_by", decided.decided_by}, {"why", why_json(decided.steps)}};
+    if (decided.denied)
+        out["denied"] = *decided.denied;
+    else
+        out["values"] = to_json(decided.chosen, of.settings().default_level);
+    co_return out;
 }
 
 asio::awaitable<verb_result> verbs::policy_log(json args) {

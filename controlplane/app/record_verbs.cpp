@@ -5,7 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include "controlplane/app/verb_tools.hpp"
-#include "controlplane/records/record_text.hpp"
+#include "controlplane/store/record_text.hpp"
 
 namespace tandem::control {
 
@@ -13,8 +13,8 @@ using nlohmann::json;
 
 namespace {
 
-tl::expected<records::record_query, std::string> read_query(const json& args) {
-    records::record_query what;
+tl::expected<store::record_query, std::string> read_query(const json& args) {
+    store::record_query what;
     what.party = text_arg(args, "party");
     what.call_id = text_arg(args, "call_id");
     for (const auto& [name, to] : {std::pair{"since", &what.since}, {"until", &what.until}}) {
@@ -44,11 +44,11 @@ asio::awaitable<verb_result> verbs::record_list(json args, std::size_t usual, st
             csv ? json{{"id", record.id},
                        {"ended",
                         std::chrono::duration_cast<std::chrono::milliseconds>(record.ended.time_since_epoch()).count()},
-                       {"line", records::csv_row(record)}}
+                       {"line", store::csv_row(record)}}
                 : record_json(record));
     json out{{"records", std::move(rows)}, {"waiting", rooms_.archive.waiting()}};
     if (csv)
-        out["header"] = records::csv_header();
+        out["header"] = store::csv_header();
     const auto store = rooms_.store_state();
     if (store.value("kind", "") == "postgresql" && !store.value("connected", true))
         out["note"] = "the shared store is away: only this gateway's own records that are still here are shown";

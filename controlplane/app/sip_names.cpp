@@ -8,7 +8,7 @@
 
 namespace tandem::control {
 
-sip_names::sip_names(asio::io_context& io, const std::string& directory, records::database& store,
+sip_names::sip_names(asio::io_context& io, const std::string& directory, store::database& store,
                      const session::directory& sessions)
     : directory_(directory), store_(store), sessions_(sessions), timer_(io) {}
 

@@ -11,16 +11,16 @@
 #include <chrono>
 #include <string>
 
-#include "controlplane/records/database.hpp"
 #include "controlplane/session/directory.hpp"
 #include "controlplane/sip/tables.hpp"
+#include "controlplane/store/local/database.hpp"
 
 namespace tandem::control {
 
 class sip_names {
 public:
     // An empty directory: there is no SIP gateway to be told.
-    sip_names(asio::io_context& io, const std::string& directory, records::database& store,
+    sip_names(asio::io_context& io, const std::string& directory, store::database& store,
               const session::directory& sessions);
 
     void changed() { write(); }                    // an operator gave names, or took some: in force at the next request
@@ -36,7 +36,7 @@ private:
     void wait(std::chrono::milliseconds so_long);
 
     std::string directory_;
-    records::database& store_;
+    store::database& store_;
     const session::directory& sessions_;
     asio::steady_timer timer_;
     bool waiting_ = false;

@@ -31,7 +31,7 @@ std::optional<protocol::secret> from_hex(const std::string& text) {
 
 // --- units -----------------------------------------------------------------------------------------------------------
 
-json verbs::unit_json(const records::unit& unit) const {
+json verbs::unit_json(const store::unit& unit) const {
     const auto session = rooms_.sessions.by_unit(unit.id);
     return {{"id", unit.id},
             {"comment", unit.comment},

@@ -31,7 +31,7 @@ namespace tandem::control {
 [[nodiscard]] std::string tsid_text(session::tsid id);
 [[nodiscard]] nlohmann::json to_json(const session::session_info& session);
 [[nodiscard]] nlohmann::json to_json(const media::media_info& media);
-[[nodiscard]] nlohmann::json record_json(const records::call_record& record);
+[[nodiscard]] nlohmann::json record_json(const store::call_record& record);
 [[nodiscard]] nlohmann::json to_json(const policy::rule& rule);
 [[nodiscard]] nlohmann::json to_json(const policy::level& level, const std::string& default_level);
 [[nodiscard]] nlohmann::json why_json(const std::vector<policy::step>& steps);

@@ -26,7 +26,8 @@ struct fake_relay final : media::relay {
     std::map<media::media_id, one> open_media, beside; // beside: what a re-offer took
     // "open c1/0 #1 unit:alice core:core alice>bob", "beside ...", "withdraw #1", "update #1", "close #1 deleted"
     std::vector<std::string> log;
-    std::string refuse_open, refuse_update;
+    std::string denied, refuse_open, refuse_update;
+    unsigned asked_whether = 0;
     media::shortage short_of = media::shortage::none; // of refuse_open
     std::optional<std::uint32_t> refuse_open_index;   // of this m= line only
     std::optional<std::uint32_t> fails_at;            // this m= line: the relay itself fails
@@ -35,6 +36,10 @@ struct fake_relay final : media::relay {
     media::media_id next = 1;
     std::uint16_t port = 20'000;
 
+    std::optional<media::error> denies(const media::media_request&) override {
+        ++asked_whether;
+        return denied.empty() ? std::nullopt : std::optional(media::error{denied});
+    }
     asio::awaitable<media::result<media::media_locals>> open(const media::media_request& asked) override {
         if (fails_at == asked.index)
             throw std::bad_alloc();

@@ -86,6 +86,26 @@ TEST_F(Reoffer, AnsweredMovesTheLegOfTheSameMedia) {
     EXPECT_EQ(relay.open_media.size(), 1U);
 }
 
+TEST_F(Reoffer, ThatPolicyDeniesLeavesTheCallAsItWas) {
+    establish("c");
+    EXPECT_EQ(relay.asked_whether, 1U);
+    const auto before = saved();
+    const auto log = relay.log;
+    relay.denied = "Denied by policy: left the company";
+    EXPECT_EQ(reoffer("b", on_hold("198.51.100.2", 5000)).text_of("error-reason"), relay.denied)
+        << "where no leg moves";
+    EXPECT_EQ(reoffer("a", sdp("10.64.0.2", 4400) + video()).text_of("error-reason"), relay.denied);
+    EXPECT_EQ(relay.asked_whether, 3U) << "once an offer";
+    EXPECT_EQ(saved(), before);
+    EXPECT_EQ(relay.log, log);
+    EXPECT_EQ(offer("new", sdp("198.51.100.2", 4000)).text_of("error-reason"), relay.denied);
+    EXPECT_EQ(server->calls().size(), 1U);
+    EXPECT_FALSE(store.calls.contains("new"));
+    EXPECT_EQ(relay.log, log) << "no port was taken";
+    relay.denied.clear();
+    EXPECT_EQ(reoffer("b", on_hold("198.51.100.2", 5000)).text_of("result"), "ok");
+}
+
 TEST_F(Reoffer, RefusedInTheOfferChangesNothingAndGivesBackWhatItTook) {
     establish("c");
     const auto before = saved();

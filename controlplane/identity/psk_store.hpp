@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who is a subscriber and what is its long-term key. Implemented by records/ over SQLite (keys sealed, see seal.hpp).
+// Who is a subscriber and what is its long-term key. Implemented by store/ over SQLite (keys sealed, see seal.hpp).
 // Asked in the TLS handshake on the control plane's io_context: must answer in well under a millisecond.
 #pragma once
 

@@ -19,8 +19,9 @@ asio::awaitable<result<void>> manager::decide_all(const std::vector<media_ptr>& 
         const auto& m = all[n];
         if (!want[n].has_unit())
             continue;
-        if (want[n].complete() && !m->decided && !co_await decide_call(m, want[n], question_of(*m, changes[n].request)))
-            co_return fail(fmt::format("media {} was ended meanwhile", m->id));
+        if (want[n].complete() && !m->decided)
+            if (auto made = co_await decide_call(m, want[n], question_of(*m, changes[n].request)); !made)
+                co_return made;
         for (auto& one : want[n].legs)
             if (one.is_unit())
                 one.suite = m->level.suite;
@@ -89,13 +90,8 @@ asio::awaitable<result<void>> manager::make(draft& d) {
     }
     auto done = co_await install(m, d.want);
     d.made = done.has_value();
-    ++(done ? counters_.installed : counters_.open_failures);
-    const auto& legs = m->now.legs;
-    if (done)
-        spdlog::info("media {} of call {} is up: {} {}, {} {}{}", m->id, m->call_id,
-                     legs[0].is_unit() ? "unit" : "core", api::info(legs[0].suite).name,
-                     legs[1].is_unit() ? "unit" : "core", api::info(legs[1].suite).name,
-                     m->now.has_unit() ? fmt::format(", level {} ({})", m->level.name, m->decided_by) : "");
+    if (!done)
+        ++counters_.open_failures;
     co_return done;
 }
 

@@ -4,6 +4,7 @@
 // good. It stays with the media, whatever is reloaded later (RIM-15), and is the same for all media of a call. Owner
 // thread: io_context.
 #include <algorithm>
+#include <fmt/format.h>
 
 #include "controlplane/media/state.hpp"
 #include "controlplane/protocol/address_name.hpp"
@@ -60,6 +61,10 @@ asio::awaitable<std::optional<policy::advice>> ask(session::directory* sessions,
 
 } // namespace
 
+std::string denial(const std::string& why) {
+    return "Denied by policy: " + why;
+}
+
 std::vector<std::string> manager::state::peers_of(const media_terms& of, std::size_t i) const {
     // Leg 0 made the first offer, which is the callee where it came in the answer to an INVITE without one.
     const bool is_callee = of.legs[i].unit == (callee_unit.empty() ? callee : callee_unit) ||
@@ -67,18 +72,39 @@ std::vector<std::string> manager::state::peers_of(const media_terms& of, std::si
     return is_callee ? names_of({caller, caller_domain, {}}) : names_of({callee, callee_domain, {}});
 }
 
-policy::question manager::question_of(const state& m, const media_request& request) const {
-    return {{m.caller, m.caller_domain, request.caller_unit},
-            {m.callee, m.callee_domain, request.callee_unit},
+policy::question manager::question_of(const facts& of, const media_request& request) const {
+    return {{of.caller, of.caller_domain, request.caller_unit},
+            {of.callee, of.callee_domain, request.callee_unit},
             request.wish,
             request.dialled,
             {}};
 }
 
-void manager::take_decision(state& m, policy::decision decided) {
-    m.level = std::move(decided.chosen);
-    m.decided_by = std::move(decided.decided_by);
-    m.why = std::move(decided.steps);
+std::optional<error> manager::denies(const media_request& request) {
+    auto asked = facts_of(request);
+    auto no = levels_.denies(question_of(asked, request));
+    if (!no)
+        return std::nullopt;
+    error why{denial(*no->denied)};
+    if (!calls_.contains(request.call_id)) { // else the call has a record of its own
+        asked.id = new_id();
+        take_decision(asked, std::move(*no));
+        media_record record{std::move(asked), why.text, protocol::moment::now(), {}};
+        for (std::size_t i = 0; i < 2; ++i) {
+            const auto& leg = request.legs[i];
+            record.legs[i].kind = leg.kind == leg_kind::unit ? "unit" : "core";
+            record.legs[i].unit = leg.unit;
+            record.legs[i].suite = api::info(api::suite::clear).name;
+        }
+        journal_.record(record);
+    }
+    return why;
+}
+
+void manager::take_decision(facts& of, policy::decision decided) {
+    of.level = std::move(decided.chosen);
+    of.decided_by = std::move(decided.decided_by);
+    of.why = std::move(decided.steps);
 }
 
 // Each unit of the call once, and again where the other party has changed; returns at once.
@@ -127,14 +153,14 @@ asio::awaitable<std::vector<policy::advice>> manager::advice(policy::party calle
     co_return out;
 }
 
-asio::awaitable<bool> manager::decide_call(media_ptr m, const media_terms& of, policy::question call) {
+asio::awaitable<result<void>> manager::decide_call(media_ptr m, const media_terms& of, policy::question call) {
     if (const auto siblings = calls_.find(m->call_id); siblings != calls_.end())
         for (const auto& other : siblings->second)
             // Video that joins audio: one level per call, but the branches of a fork have each their own callee.
             if (other->decided && !other->turn.over() && other->branch == m->branch) {
                 take_decision(*m, {other->level, other->decided_by, other->why});
                 m->decided = true;
-                co_return true;
+                co_return result<void>{};
             }
     ask_contacts(m, of);
     for (auto& l : m->legs) {
@@ -143,15 +169,18 @@ asio::awaitable<bool> manager::decide_call(media_ptr m, const media_terms& of, p
         const auto answer = l.contact->answer;
         co_await answer->wait(); // not longer than unit_timeout from the offer
         if (gone(*m))
-            co_return false;
+            co_return fail(fmt::format("media {} was ended meanwhile", m->id));
         if (answer->failed() || !answer->value())
             continue;
         ++counters_.contacts_answered;
         call.devices.push_back(*answer->value());
     }
-    take_decision(*m, levels_.decide(call));
+    auto made = levels_.decide(call);
+    if (made.denied) // since its offer, or of a callee who was not known then
+        co_return fail(denial(*made.denied));
+    take_decision(*m, std::move(made));
     m->decided = true;
-    co_return true;
+    co_return result<void>{};
 }
 
 } // namespace tandem::media

@@ -30,6 +30,55 @@ struct decide_test : stand {
     }
 };
 
+TEST_F(decide_test, WhatPolicyDeniesLeavesARecordAndNothingElse) {
+    const auto request = named(call(unit_leg("alice"), core_leg()));
+    EXPECT_FALSE(now->relay.denies(request));
+    const auto ports = now->relay.free_ports();
+    levels.denied = "left the company";
+    const auto no = now->relay.denies(request);
+    ASSERT_TRUE(no);
+    EXPECT_EQ(no->text, "Denied by policy: left the company");
+    const auto& asked = levels.asked_whether.back();
+    EXPECT_EQ(asked.caller.id, "alice");
+    EXPECT_EQ(asked.callee.domain, "example.com");
+    EXPECT_TRUE(now->relay.all().empty());
+    EXPECT_TRUE(store.rows.empty());
+    EXPECT_EQ(now->relay.free_ports(), ports);
+    EXPECT_EQ(dataplane.copy().size(), 0u);
+    ASSERT_EQ(store.records.size(), 1u);
+    const auto& record = store.records[0];
+    EXPECT_EQ(record.cause, no->text);
+    EXPECT_EQ(record.level.name, "deny");
+    EXPECT_EQ(record.callee, "+46701234567");
+    EXPECT_EQ(record.why.size(), 1u);
+    EXPECT_EQ(record.legs[0].unit, "alice");
+    EXPECT_FALSE(record.answered.was());
+}
+
+TEST_F(decide_test, ACallThatRunsStaysAsItIsWhenItWouldBeDeniedNow) {
+    const auto request = named(call(unit_leg("alice"), core_leg()));
+    const auto id = set_up(request);
+    ASSERT_NE(id, 0u);
+    const auto flows = dataplane.copy().size();
+    levels.denied = "left the company";
+    EXPECT_TRUE(now->relay.denies(request));
+    EXPECT_TRUE(store.records.empty()) << "the call has its own in the end";
+    EXPECT_EQ(now->relay.info(id)->level.name, "high");
+    auto later = request; // denied between its offer and its answer, or a callee whom only the answer names
+    later.call_id = "c2";
+    levels.denied.clear();
+    const auto opened = now->wait(now->relay.open(later));
+    ASSERT_TRUE(opened);
+    levels.denied = "left the company";
+    const auto refused = now->update(opened->id, later);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().text, "Denied by policy: left the company");
+    EXPECT_EQ(dataplane.copy().size(), flows) << "the first call's alone";
+    EXPECT_EQ(now->relay.info(opened->id)->level.name, "test") << "as at the offer";
+    later.call_id = "c3";
+    EXPECT_FALSE(now->wait(now->relay.open(later)));
+}
+
 TEST_F(decide_test, Rim23_ContactsOfTheUnitDecideAtTheAnswer) {
     const auto request = named(call(unit_leg("alice"), core_leg()));
     const auto opened = now->wait(now->relay.open(request));

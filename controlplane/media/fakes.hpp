@@ -18,6 +18,7 @@
 
 #include "controlplane/dataplane_client/fake_dataplane.hpp"
 #include "controlplane/media/manager.hpp"
+#include "controlplane/policy/rule.hpp"
 #include "controlplane/protocol/address_asio.hpp"
 #include "controlplane/protocol/message.hpp"
 
@@ -119,7 +120,7 @@ struct fake_directory final : session::directory {
                 answer.add<tlv::seed>(seed);
         co_return answer;
     }
-    // What the unit has of its secondaries after this; false: it cannot (tools/agent/media_control.cpp).
+    // What the unit has of its secondaries after this; false: it cannot (tools/agent/media/control.cpp).
     bool take(const std::string& unit, const protocol::message& asked) {
         using protocol::tlv;
         const auto media = asked.get<tlv::media_id>();
@@ -225,7 +226,13 @@ struct fake_levels final : policy::decider {
     policy::level level{"test", api::suite::aead_aes_128_gcm, 16, std::chrono::milliseconds(300),
                         std::chrono::milliseconds(60)};
     std::map<std::string, policy::level> others;
+    std::string denied; // why
+    std::vector<policy::question> asked_whether;
     std::vector<policy::question> asked;
+    std::optional<policy::decision> denies(const policy::question& call) override {
+        asked_whether.push_back(call);
+        return denied.empty() ? std::nullopt : std::optional(explain(call));
+    }
     policy::decision decide(const policy::question& call) override {
         asked.push_back(call);
         return explain(call);
@@ -233,6 +240,11 @@ struct fake_levels final : policy::decider {
     // The wish, else what the last unit's contacts say, else the one level.
     policy::decision explain(const policy::question& call) const override {
         policy::decision out{level, "test", {{"test", level.name, "the test says so", true}}};
+        if (!denied.empty()) {
+            out.chosen.name = policy::deny;
+            out.denied = denied;
+            return out;
+        }
         const auto take = [&](const std::string& name, const std::string& rule, const std::string& text) {
             if (const auto other = others.find(name); other != others.end())
                 out = {other->second, rule, {{rule, name, text, true}}};
@@ -245,6 +257,50 @@ struct fake_levels final : policy::decider {
     policy::level by_name(std::string_view) const override { return level; }
 };
 
+// Holds each begin to one end, and ticks to what is between them.
+struct fake_observer final : observer {
+    struct one {
+        beginning how;
+        std::uint64_t packets = 0; // told last
+    };
+    std::map<media_id, one> up;
+    std::vector<std::string> log; // "begin c1", "taken over c1", "end c1: hung up", "handed on c1"
+    std::size_t begun = 0, ended = 0, ticks = 0;
+    bool throwing = false;
+
+    void begin(const media_info& media, beginning how) override {
+        EXPECT_TRUE(up.emplace(media.id, one{how}).second) << media.call_id << " begins twice";
+        EXPECT_TRUE(media.answered.was());
+        EXPECT_TRUE(media.active);
+        ++begun;
+        log.push_back((how == beginning::answered ? "begin " : "taken over ") + media.call_id);
+        hear(media);
+        fail();
+    }
+    void tick(const media_info& media) override {
+        ++ticks;
+        hear(media);
+        fail();
+    }
+    void end(const media_info& media, ending how, const std::string& cause) override {
+        hear(media);
+        EXPECT_EQ(up.erase(media.id), 1u) << media.call_id << " ends and never began: " << cause;
+        ++ended;
+        log.push_back(how == ending::over ? "end " + media.call_id + ": " + cause : "handed on " + media.call_id);
+        fail();
+    }
+    void hear(const media_info& media) {
+        ASSERT_TRUE(up.contains(media.id)) << media.call_id;
+        const auto packets = media.legs[0].received.packets + media.legs[1].received.packets;
+        EXPECT_GE(packets, up[media.id].packets);
+        up[media.id].packets = packets;
+    }
+    void fail() const {
+        if (throwing)
+            throw std::runtime_error("thrown by a test");
+    }
+};
+
 // One life of a control plane over a data plane, units and a journal that outlive it.
 struct life {
     life(asio::io_context& c, dataplane_client::fake_dataplane& d, fake_directory& u, fake_levels& l, fake_journal& j,
@@ -253,12 +309,15 @@ struct life {
         relay.on_ended = [this](media_id id, const std::string& call, const std::string& cause) {
             ended.push_back(fmt::format("{} {} {}", id, call, cause));
         };
+        relay.observe(observed);
         relay.start();
         client.start();
     }
     ~life() {
         relay.stop();
         client.stop();
+        EXPECT_TRUE(observed.up.empty()) << observed.up.size();
+        EXPECT_EQ(observed.begun, observed.ended);
         io.restart();
         io.run_for(std::chrono::seconds(1)); // until nothing waits any more that would come back to what is gone
     }
@@ -319,6 +378,7 @@ struct life {
     asio::io_context& io;
     dataplane_client::client client;
     dataplane_client::stats_reader stats;
+    fake_observer observed;
     manager relay;
     std::vector<std::string> ended;
 };

@@ -2,6 +2,7 @@
 // What a media looks like from outside: counters (statistics segment), info, journal row, record. Owner thread:
 // io_context.
 #include <algorithm>
+#include <utility>
 
 #include "controlplane/media/state.hpp"
 
@@ -141,6 +142,34 @@ media_info manager::describe(const state& m) const {
         }
     }
     return out;
+}
+
+// --- observers
+// --------------------------------------------------------------------------------------------------------
+
+void manager::tell_begin(state& m, observer::beginning how) {
+    if (observers_.none() || std::exchange(m.observed, true))
+        return;
+    m.ticked = leg::clock::now();
+    if (how == observer::beginning::taken_over && options_.tick.count() > 0) // not all at the same time
+        m.ticked -= std::chrono::milliseconds(m.id % static_cast<media_id>(options_.tick.count()));
+    const auto seen = describe(m);
+    observers_.each([&](observer& one) { one.begin(seen, how); });
+}
+
+void manager::tell_tick(state& m, leg::clock::time_point now) {
+    if (!m.observed || now - m.ticked < options_.tick)
+        return;
+    m.ticked = now;
+    const auto seen = describe(m);
+    observers_.each([&](observer& one) { one.tick(seen); });
+}
+
+void manager::tell_end(state& m, observer::ending how, const std::string& cause) {
+    if (!std::exchange(m.observed, false))
+        return;
+    const auto seen = describe(m);
+    observers_.each([&](observer& one) { one.end(seen, how, cause); });
 }
 
 std::optional<media_info> manager::info(media_id id) const {

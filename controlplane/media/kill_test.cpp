@@ -27,6 +27,8 @@ struct kill_test : stand {
         options.unit_timeout = 15ms;
         options.retry = 5ms;
         options.ready_wait = 300ms;
+        options.sweep = 5ms;
+        options.tick = 5ms;
         restart();
         units.faults = dataplane.faults = &faults;
         faults.meanwhile = [this] { units.dead = store.dead = true; };
@@ -128,6 +130,10 @@ struct kill_test : stand {
         now->client.stop();
         now->relay.stop();
         EXPECT_TRUE(now->until([&] { return std::ranges::none_of(calls, [](const auto& c) { return c->busy; }); }));
+        const auto& heard = now->observed;
+        EXPECT_TRUE(heard.up.empty());
+        begins += heard.begun;
+        ticks += heard.ticks;
         now.reset();
         units.dead = store.dead = false;
         now = std::make_unique<life>(io, dataplane, units, levels, store, options);
@@ -207,7 +213,7 @@ struct kill_test : stand {
     dataplane_client::fault_plan faults;
     std::mt19937_64 random_{number("TANDEM_SEED", 1)};
     std::vector<std::unique_ptr<one>> calls;
-    std::size_t begun = 0, most = 0, killed = 0, lost = 0;
+    std::size_t begun = 0, most = 0, killed = 0, lost = 0, begins = 0, ticks = 0;
 };
 
 TEST_F(kill_test, NothingIsLeftOver) {
@@ -223,7 +229,10 @@ TEST_F(kill_test, NothingIsLeftOver) {
         ports += room.total - room.free;
     EXPECT_EQ(ports, 0u);
     EXPECT_EQ(now->relay.flow_rooms().reserved, 0u);
-    std::printf("%zu calls, %zu kills, %zu calls ended by a kill\n", begun, killed, lost);
+    EXPECT_GT(begins, begun / 4);
+    EXPECT_GT(ticks, 0u);
+    std::printf("%zu calls, %zu kills, %zu calls ended by a kill; %zu begins, each with its end, %zu ticks\n", begun,
+                killed, lost, begins, ticks);
 }
 
 } // namespace

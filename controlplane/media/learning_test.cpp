@@ -64,6 +64,10 @@ TEST_F(learning_test, FlagsAndInterfacesChooseAnother) {
     EXPECT_EQ(now->relay.info(id)->legs[1].learning, "off");
     const auto other = set_up(call(core_leg(), core_leg(), "c2"));
     EXPECT_TRUE(is(source(other, 0).signalled, "198.51.100.77", 0)) << "any port of the address";
+    EXPECT_TRUE(now->relay.unknown_names().empty());
+    options.learning_of["trunk"] = learning::off;
+    restart();
+    EXPECT_EQ(now->relay.unknown_names(), std::vector<std::string>{"trunk"});
 }
 
 TEST_F(learning_test, StrictReceivedFromIsNoWayAroundThePort) {

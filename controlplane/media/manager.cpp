@@ -55,9 +55,11 @@ void manager::stop() {
     stopped_ = true;
     sweep_timer_.cancel();
     copy_timer_.cancel();
-    for (auto& [id, m] : media_)
+    for (auto& [id, m] : media_) {
         for (auto& l : m->legs)
             l.tick.cancel();
+        tell_end(*m, observer::ending::handed_on, "the control plane stops");
+    }
 }
 
 bool manager::gone(const state& m) const noexcept {
@@ -94,10 +96,6 @@ void manager::note(const state& m) {
         journal_.note(to_row(m));
 }
 
-// --- open, update, close ---------------------------------------------------------------------------------------------
-
-namespace {
-
 facts facts_of(const media_request& request) {
     facts out;
     out.call_id = request.call_id;
@@ -113,6 +111,10 @@ facts facts_of(const media_request& request) {
     out.opened = protocol::moment::now();
     return out;
 }
+
+// --- open, update, close ---------------------------------------------------------------------------------------------
+
+namespace {
 
 media_locals locals(media_id id, const media_terms& of) {
     return {id, {of.legs[0].local, of.legs[1].local}};
@@ -143,8 +145,12 @@ asio::awaitable<result<media_locals>> manager::open(const media_request& request
     static_cast<facts&>(*m) = facts_of(request);
     m->running = request.running;
     m->with_unit = std::ranges::any_of(request.legs, [](const auto& l) { return l.kind == leg_kind::unit; });
-    if (m->with_unit)
-        take_decision(*m, levels_.explain(question_of(*m, request)));
+    if (m->with_unit) {
+        auto first = levels_.explain(question_of(*m, request));
+        if (first.denied) // since it was asked
+            co_return refused({denial(*first.denied)});
+        take_decision(*m, std::move(first));
+    }
     auto want = plan(*m, request);
     if (!want)
         co_return refused(want.error());
@@ -213,6 +219,8 @@ asio::awaitable<result<std::vector<media_locals>>> manager::update(std::vector<m
             for (auto& l : all[n]->legs)
                 l.hear_anew();
         }
+        if (all[n]->installed && !gone(*all[n]))
+            tell_begin(*all[n], observer::beginning::answered);
         save(*all[n]);
         out.push_back(locals(all[n]->id, all[n]->now));
     }
@@ -235,6 +243,8 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     const auto m = find(id);
     if (!m)
         co_return;
+    const bool was_in_force = m->observed;
+    tell_end(*m, observer::ending::over, cause);
     m->turn.close();
     for (auto& l : m->legs) {
         l.tick.cancel();
@@ -255,7 +265,8 @@ asio::awaitable<void> manager::close(media_id id, const std::string& cause_text)
     ++counters_.ended;
     m->installed = was_installed;
     journal_.record(to_record(*m, cause));
-    spdlog::info("media {} of call {} ended: {} ({} re-keys)", id, m->call_id, cause, m->rekeys);
+    if (!was_in_force) // else its observers say it
+        spdlog::info("media {} of call {} ended: {}", id, m->call_id, cause);
     for (auto& terms : m->now.legs)
         terms.port.reset();
     m->proposed.reset();

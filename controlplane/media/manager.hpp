@@ -28,6 +28,7 @@
 #include "controlplane/dataplane_client/client.hpp"
 #include "controlplane/dataplane_client/stats_reader.hpp"
 #include "controlplane/media/journal.hpp"
+#include "controlplane/media/observer.hpp"
 #include "controlplane/media/ports.hpp"
 #include "controlplane/media/relay.hpp"
 #include "controlplane/policy/decide.hpp"
@@ -46,6 +47,7 @@ struct settings {
     std::chrono::milliseconds retry{1000};        // after a failed SEED
     std::chrono::milliseconds ready_wait{2000};   // for a data plane that is just coming back
     std::chrono::milliseconds sweep{1000};        // silence check
+    std::chrono::milliseconds tick{10000};        // of observers
     double unit_reserve = 0.1; // of ports and flows: for calls with a unit, while units are connected
     learning endpoint_learning = learning::once;
     std::map<std::string, learning> learning_of;     // interfaces for which it is another
@@ -61,7 +63,7 @@ struct media_terms;
 struct flows_by_leg;
 
 struct media_counters {
-    std::uint64_t opened = 0, installed = 0, ended = 0, timeouts = 0;
+    std::uint64_t opened = 0, ended = 0, timeouts = 0;
     std::uint64_t open_failures = 0; // refused: ports, session, data plane
     std::uint64_t seeds_sent = 0, rekeys = 0, rekey_failures = 0;
     std::uint64_t seeds_made = 0;         // by the gateway's own generator
@@ -87,10 +89,13 @@ public:
     manager(const manager&) = delete;
     manager& operator=(const manager&) = delete;
 
+    // Is told of media from now on; before start().
+    void observe(observer& who) { observers_.add(who); }
     // Loads the journal; sets the client's on_connect, on_disconnect and on_event.
     void start();
-    void stop(); // timers only: calls stay in the data plane
+    void stop(); // calls stay in the data plane; observers hear that they are handed on
 
+    [[nodiscard]] std::optional<error> denies(const media_request& request) override;
     asio::awaitable<result<media_locals>> open(const media_request& request) override;
     void withdraw(media_id id) override;
     asio::awaitable<result<std::vector<media_locals>>> update(std::vector<media_change> changes) override;
@@ -122,6 +127,8 @@ public:
         std::size_t total, free; // pairs; those that rest after a call are not free
     };
     [[nodiscard]] std::vector<port_room> port_rooms(); // of the addresses that a call has used yet
+    // Names that the configuration has and the data plane has not: calls that need one are refused.
+    [[nodiscard]] std::vector<std::string> unknown_names() const;
     struct flow_room {
         std::size_t total = 0;    // of the data plane's, for new calls
         std::size_t reserved = 0; // what the media that there are may need, re-offers included
@@ -152,11 +159,11 @@ private:
     // room.cpp: found at the offer
     [[nodiscard]] result<void> check_room(const media_request& request) const;
     // decide_call.cpp: level of a call, CONTACT
-    [[nodiscard]] policy::question question_of(const state& m, const media_request& request) const;
-    void take_decision(state& m, policy::decision decided);
+    [[nodiscard]] policy::question question_of(const facts& of, const media_request& request) const;
+    static void take_decision(facts& of, policy::decision decided);
     void ask_contacts(const media_ptr& m, const media_terms& of);
-    // False where the media ended meanwhile.
-    asio::awaitable<bool> decide_call(media_ptr m, const media_terms& of, policy::question call);
+    // Refused where the media ended meanwhile, or policy denies the call.
+    asio::awaitable<result<void>> decide_call(media_ptr m, const media_terms& of, policy::question call);
     // manager.cpp
     [[nodiscard]] media_id new_id();
     asio::awaitable<result<void>> wait_ready();
@@ -279,6 +286,9 @@ private:
     [[nodiscard]] std::optional<api::flow_stats> stats_of(api::flow_id id) const;
     [[nodiscard]] direction_stats received(const state& m, std::size_t i) const;
     [[nodiscard]] media_info describe(const state& m) const;
+    void tell_begin(state& m, observer::beginning how);
+    void tell_tick(state& m, std::chrono::steady_clock::time_point now);
+    void tell_end(state& m, observer::ending how, const std::string& cause);
     [[nodiscard]] media_row to_row(const state& m) const;
     [[nodiscard]] media_record to_record(const state& m, const std::string& cause) const;
 
@@ -289,6 +299,7 @@ private:
     session::directory& sessions_;
     policy::decider& levels_;
     journal& journal_;
+    observers observers_;
     media_counters counters_;
     std::map<media_id, media_ptr> media_;
     std::unordered_map<std::string, std::vector<media_ptr>> calls_; // by call id

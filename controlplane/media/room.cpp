@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <iterator>
+#include <ranges>
 
 #include "controlplane/media/state.hpp"
 
@@ -55,6 +57,18 @@ std::vector<manager::port_room> manager::port_rooms() {
         rooms.push_back({std::move(name), ip, total, free});
     });
     return rooms;
+}
+
+std::vector<std::string> manager::unknown_names() const {
+    std::vector<std::string> names{options_.access, options_.core};
+    std::ranges::copy(std::views::keys(options_.learning_of), std::back_inserter(names));
+    const auto& hello = dataplane_.hello();
+    std::erase_if(names, [&](const std::string& name) {
+        return !hello || std::ranges::any_of(hello->addresses, [&](const auto& local) { return local.name == name; });
+    });
+    std::ranges::sort(names);
+    names.erase(std::ranges::unique(names).begin(), names.end());
+    return names;
 }
 
 } // namespace tandem::media

@@ -52,6 +52,8 @@ struct manager::state : facts {
     std::vector<std::pair<session::tsid, std::uint32_t>> opening; // by a change under way, beside those in force
     bool running = true;                                          // its call is: it may use the last room there is
     bool early = false;                                           // flows are in force, but nobody answered yet
+    bool observed = false;                                        // observers heard of its begin, not of its end
+    leg::clock::time_point ticked;                                // last told of then
     bool with_unit = false;                                       // it may use what is reserved
     turns turn;                                                   // of who changes it or a leg of it
     std::array<leg, 2> legs;
@@ -105,6 +107,11 @@ using key_batch = wiped_batch<api::epoch_key>;
 [[nodiscard]] inline tl::unexpected<error> over(media_id id) {
     return fail("media " + std::to_string(id) + " was changed or ended meanwhile");
 }
+
+// What is known of a media at its first offer.
+[[nodiscard]] facts facts_of(const media_request& request);
+
+[[nodiscard]] std::string denial(const std::string& why);
 
 void add_seeds(protocol::message& request, const epoch_seeds& seeds);
 

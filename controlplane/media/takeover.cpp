@@ -59,6 +59,8 @@ void manager::restore(const media_row& row) {
     remember(m);
     for (const auto& secondary : row.opening) // the change came to nothing
         owed_[secondary] = false;
+    if (m->installed && !m->early)
+        tell_begin(*m, observer::beginning::taken_over);
 }
 
 // Flows of known media are kept, the others removed; media whose flows are gone are put in again, those found half
@@ -418,6 +420,7 @@ void manager::sweep() {
     for (const auto& [id, m] : media_) {
         if (!m->installed || m->turn.over() || m->early || !ready_)
             continue;
+        tell_tick(*m, now);
         if (m->lost) {
             if (now - *m->lost > options_.timeout)
                 over.push_back(m);

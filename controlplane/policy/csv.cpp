@@ -38,9 +38,9 @@ using fault = std::optional<std::string>;
 
 fault put_level(rule& row, std::string_view text, const level_exists& exists) {
     if (text.empty())
-        return "the level is empty: every row names one";
-    if (text.size() > 32 || !is_plain(text) || (exists && !exists(text)))
-        return shown(text) + " is no level; `tandemctl level list` names them";
+        return "the level is empty: every row names one, or deny";
+    if (text.size() > 32 || !is_plain(text) || (exists && text != deny && !exists(text)))
+        return shown(text) + " is no level; `tandemctl level list` names them, and deny refuses the call";
     row.level = text;
     return {};
 }

@@ -67,6 +67,14 @@ TEST(Rim19, ABrokenCsvIsRefusedWholeWithLineAndColumn) {
     refused("+4670,high\nbob,high\n+46 70,basic\n", "4:1", "+4670 is in line 2 too");
 }
 
+TEST(Rim19, ARowMayDeny) {
+    const auto got =
+        parse_csv("address,level,keygen,path,comment\n+4670,deny,,,\"gone, for good\"\n", "rules.csv", known);
+    ASSERT_TRUE(got) << got.error();
+    EXPECT_EQ(got->front(), (rule{"+4670", "deny", {}, {}, "gone, for good"}));
+    EXPECT_EQ(to_csv(*got), "address,level,keygen,path,comment\n+4670,deny,,,\"gone, for good\"\n");
+}
+
 TEST(Rim19, WhatIsExportedIsImportedAgain) {
     std::mt19937 random(3); // NOLINT: the same run each time
     const std::string letters = "ab ,\"\xc3\xa5;'#";

@@ -2,6 +2,7 @@
 // Which level a call gets, and why:
 //   level = clamp(floor, max(security database by either address, device contacts, call profile, caller's wish),
 //   ceiling)
+// A row of the security database that denies the call has the first and last word: nothing else is asked then.
 // Nothing known: the default. The caller's wish may raise, never lower. A store that fails gives the default, never a
 // lost call. The interface that media/ asks; `engine` (engine.hpp) is the real one.
 // Owner thread: the control plane's io_context.
@@ -54,6 +55,8 @@ struct decision {
     level chosen;           // with the call's own key source and path already in it
     std::string decided_by; // the rule of the step that decided
     std::vector<step> steps;
+    // There is no such call, and why: for whoever asked for it. `chosen` is no level then, only the name `deny`.
+    std::optional<std::string> denied{};
 };
 
 class decider {
@@ -61,6 +64,9 @@ public:
     virtual ~decider() = default;
     // For a call: counts what it refuses.
     [[nodiscard]] virtual decision decide(const question& call) = 0;
+    // Where the call is denied, that decision, counted; nothing where it may be. Asked at each offer: cheap where no
+    // row denies anybody.
+    [[nodiscard]] virtual std::optional<decision> denies(const question& call) = 0;
     // The same decision without counting, for people.
     [[nodiscard]] virtual decision explain(const question& call) const = 0;
     // A level by its name; the default where the name is gone.

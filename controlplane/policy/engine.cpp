@@ -70,12 +70,14 @@ private:
             fmt::format("{} is no level: skipped{}{}", shown(level), more.empty() ? "" : "; ", more));
     }
 
+    void ask_all_rules();
     void ask_rules(std::size_t side, const party& who);
     void ask_devices();
     void ask_predictors();
     void ask_wish();
     [[nodiscard]] int dialled_level(std::string& prefix) const;
     void clamp();
+    [[nodiscard]] decision no();
     [[nodiscard]] key_source choose_keys(const level& row);
     [[nodiscard]] path_choice choose_path(const level& row);
 
@@ -85,6 +87,8 @@ private:
     policy::counters tally_;
     std::vector<step> steps_;
     std::optional<rule> rows_[4]; // what the security database says of either side; only rows with a level
+    std::string no_;              // why the call is denied, by which step
+    std::size_t denier_ = 0;
     int best_ = none;
     std::size_t decider_ = 0;
 };
@@ -103,6 +107,15 @@ void engine::inquiry::ask_rules(std::size_t side, const party& who) {
         ++tally_.bad_party;
     if (!row) {
         add(std::move(name), {}, (fault.empty() ? shown(who.id) + " is not listed" : fault) + since);
+        return;
+    }
+    if (row->level == deny) {
+        if (no_.empty()) {
+            denier_ = steps_.size();
+            no_ = row->comment.empty() ? row->address + " is denied" : row->comment;
+        }
+        steps_.push_back({std::move(name), std::move(row->level),
+                          row->address + (row->comment.empty() ? "" : ": " + row->comment) + since, false});
         return;
     }
     if (rank(row->level) == none) {
@@ -247,14 +260,31 @@ path_choice engine::inquiry::choose_path(const level& row) {
     return path;
 }
 
-decision engine::inquiry::run() {
-    tally_.decisions = 1;
-    steps_.reserve(12 + 2 * call_.devices.size());
+void engine::inquiry::ask_all_rules() {
     ask_rules(0, call_.caller);
     ask_rules(1, call_.callee);
     for (const auto& [side, who] : {std::pair{2U, &call_.caller}, std::pair{3U, &call_.callee}})
         if (!who->unit.empty() && who->unit != who->id)
             ask_rules(side, {who->unit, {}, {}});
+}
+
+decision engine::inquiry::no() {
+    tally_.denied = 1;
+    decision made;
+    made.chosen = {.name = std::string(deny), .suite = {}, .seed_bytes = 0, .rekey = {}, .overlap = {}};
+    steps_[denier_].decided = true;
+    made.decided_by = steps_[denier_].rule;
+    made.steps = std::move(steps_);
+    made.denied = std::move(no_);
+    return made;
+}
+
+decision engine::inquiry::run() {
+    tally_.decisions = 1;
+    steps_.reserve(12 + 2 * call_.devices.size());
+    ask_all_rules();
+    if (!no_.empty())
+        return no();
     ask_devices();
     ask_predictors();
     ask_wish();
@@ -283,10 +313,24 @@ engine::engine(config settings, clock now)
 decision engine::decide(const question& call) {
     inquiry asks(*this, call);
     auto made = asks.run();
-    const auto& more = asks.tally();
+    count(asks.tally());
+    return made;
+}
+
+void engine::count(const policy::counters& more) {
 #define X(name, text) counters_.name += more.name;
 #include "controlplane/policy/counters.def"
 #undef X
+}
+
+std::optional<decision> engine::denies(const question& call) {
+    if (!rules_.any_says(std::string(deny)))
+        return std::nullopt;
+    inquiry asks(*this, call);
+    auto made = asks.run();
+    if (!made.denied)
+        return std::nullopt;
+    count(asks.tally());
     return made;
 }
 

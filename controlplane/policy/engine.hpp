@@ -24,6 +24,7 @@ public:
     // -- decider
     [[nodiscard]] decision decide(const question& call) override;
     [[nodiscard]] decision explain(const question& call) const override;
+    [[nodiscard]] std::optional<decision> denies(const question& call) override;
     [[nodiscard]] level by_name(std::string_view name) const override;
 
     // -- store::listener
@@ -48,6 +49,8 @@ public:
 
 private:
     class inquiry;
+
+    void count(const policy::counters& more);
 
     config settings_;
     clock now_;

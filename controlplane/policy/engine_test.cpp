@@ -73,6 +73,40 @@ using Rim33 = Engine;
 using Rim36 = Engine;
 using Policy = Engine;
 
+TEST_F(Policy, ARowThatDeniesHasTheLastWordAndItsCommentIsTheReason) {
+    EXPECT_FALSE(it().denies(call()));
+    listed("alice", "high");
+    const rule_edit edits[] = {{{"bob", "deny", {}, {}, "left the company"}, false}};
+    it().rules_changed(edits);
+    settings.floor = "high";
+    it().reconfigure(settings);
+    for (const auto& q : {call("alice", "bob"), call("bob", "alice")}) {
+        const auto no = it().denies(q);
+        ASSERT_TRUE(no);
+        EXPECT_EQ(no->denied, "left the company");
+        EXPECT_EQ(no->steps, it().explain(q).steps) << "nothing else was asked, the floor neither";
+        EXPECT_EQ(no->steps.size(), 2u);
+    }
+    EXPECT_EQ(said(call("alice", "bob")), "deny by security database: callee");
+    EXPECT_EQ(it().count().denied, 3u);
+    EXPECT_EQ(it().count().decisions, 3u);
+    EXPECT_EQ(it().count().raised_to_floor, 0u);
+    EXPECT_FALSE(it().denies(call("alice", "eve"))) << "not counted";
+    EXPECT_EQ(it().count().decisions, 3u);
+    auto by_unit = call("a name", "eve");
+    by_unit.caller.unit = "bob";
+    EXPECT_TRUE(it().denies(by_unit)) << "whatever name it says";
+    auto wishes = call("alice", "eve");
+    wishes.wish = "deny";
+    wishes.devices = {{"alice", "deny", "", "", {}}};
+    EXPECT_EQ(said(wishes), "high by security database: caller") << "nobody else can deny";
+    listed("bob", "deny");
+    EXPECT_EQ(it().denies(call())->denied, "bob is denied") << "a row without a comment";
+    const rule_edit away[] = {{{"bob", "", {}, {}, ""}, true}};
+    it().rules_changed(away);
+    EXPECT_FALSE(it().denies(call()));
+}
+
 TEST_F(Rim20, EitherPartyDecidesAndTheHigherWins) {
     listed("alice", "elevated");
     EXPECT_EQ(said(call("alice", "eve")), "elevated by security database: caller");

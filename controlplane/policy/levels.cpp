@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "controlplane/policy/rule.hpp"
+
 namespace tandem::policy {
 
 namespace {
@@ -26,6 +28,8 @@ tl::expected<void, std::string> check(const level& row, const limits& bounds) {
     const auto& suite = api::info(row.suite);
     if (row.name.empty() || row.name.size() > 32)
         return bad(row, "a level's name has 1 to 32 characters");
+    if (row.name == deny)
+        return bad(row, "a rule that says deny refuses the call: name the level otherwise");
     if (suite.key_length < 16) // the operator's floor: AES-128
         return bad(row, "suite must be an AES one of 128 bits or more (AEAD_AES_128_GCM, for example)");
     if (row.seed_bytes < min_seed || row.seed_bytes > max_seed)

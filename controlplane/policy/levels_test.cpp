@@ -48,6 +48,7 @@ TEST(Levels, OutOfRangeIsRefusedWithTheLevelsName) {
     EXPECT_TRUE(refused([](level& row) { row.overlap = milliseconds(0); }));
     EXPECT_TRUE(refused([](level& row) { row.rekey = milliseconds(100); }));
     EXPECT_TRUE(refused([](level& row) { row.name.clear(); }));
+    EXPECT_TRUE(refused([](level& row) { row.name = "deny"; }));
 }
 
 TEST(Levels, UnknownDefaultIsRefused) {

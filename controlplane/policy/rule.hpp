@@ -7,16 +7,21 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "controlplane/policy/levels.hpp"
 
 namespace tandem::policy {
 
+// What a row may say instead of a level: there is no such call. Its comment is the reason, told to whoever asks for
+// one. No level has this name.
+inline constexpr std::string_view deny = "deny";
+
 // A row of the security database. `address` is canonical text (protocol/address_name.hpp): "+46701234567" or a prefix
 // of numbers such as "+4670", "sip:alice@example.com", "@example.com" (a domain), or an id code such as "alice".
 struct rule {
     std::string address;
-    std::string level;               // a name; one that no level has is skipped in decisions, said and counted
+    std::string level; // a name, or `deny`; one that no level has is skipped in decisions, said and counted
     std::optional<key_source> keys;  // where absent: the level's
     std::optional<path_choice> path; // likewise
     std::string comment;

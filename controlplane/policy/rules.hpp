@@ -24,6 +24,7 @@ class shared_texts {
 public:
     [[nodiscard]] std::uint32_t keep(std::string_view text); // one more user
     void drop(std::uint32_t number);
+    [[nodiscard]] bool has(const std::string& text) const { return numbers_.contains(text); }
     [[nodiscard]] std::string_view operator[](std::uint32_t number) const { return *entries_[number].text; }
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
@@ -50,6 +51,8 @@ public:
     [[nodiscard]] std::optional<rule> find(const party& who, std::string* name_fault = nullptr) const;
     [[nodiscard]] std::optional<rule> exact(std::string_view address) const;
     [[nodiscard]] std::optional<rule> longest_prefix(std::string_view number) const; // canonical: "+46701234567"
+
+    [[nodiscard]] bool any_says(const std::string& level) const { return levels_.has(level); }
 
     // In the order of their addresses: those that begin with `prefix` and come after `after`, at most `limit`. Looks at
     // every row (tens of milliseconds for a million), so page with large limits.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the security database and the call profiles live; records/ implements it (SQLite | PostgreSQL). Decisions never
+// Where the security database and the call profiles live; store/ implements it (SQLite | PostgreSQL). Decisions never
 // ask it: it tells a listener everything once and each change afterwards, by whomever it was made, and the listener
 // (engine.hpp) answers from memory. Everything is called on the control plane's io_context.
 #pragma once

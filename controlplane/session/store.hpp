@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What of sessions outlives the control plane: TSID, unit, inner addresses. No key. Implemented by records/ over
+// What of sessions outlives the control plane: TSID, unit, inner addresses. No key. Implemented by store/ over
 // SQLite. Called on the io_context; one row per unit.
 #pragma once
 

@@ -106,6 +106,13 @@ bool parse_ip(const std::string& text, std::array<std::uint8_t, 16>& to) {
     return inet_pton(AF_INET, text.c_str(), to.data() + 12) == 1;
 }
 
+// Not 0.0.0.0/8, 127.0.0.0/8, multicast and above, nor their like of IPv6.
+bool of_one_host(const std::array<std::uint8_t, 16>& ip) {
+    if (ip[0] != 0 || ip[10] != 0xff)
+        return ip[0] != 0xff && ip[0] != 0;
+    return ip[12] != 0 && ip[12] != 127 && ip[12] < 224;
+}
+
 void read_addresses(const reader& r, const toml::table& root, config& c) {
     const toml::array* list = r.tables(root, "address");
     if (list == nullptr || list->empty())
@@ -123,6 +130,10 @@ void read_addresses(const reader& r, const toml::table& root, config& c) {
                    fmt::format("[[address]] needs a name of 1 to {} letters", sizeof(api::address_entry::name) - 1));
         if (!parse_ip(a.text, a.ip))
             r.fail(node, fmt::format("ip \"{}\" is not an IPv4 or IPv6 address", a.text));
+        if (!of_one_host(a.ip))
+            r.fail(node,
+                   fmt::format("ip {} is no address of one host on a wire: it must be this gateway's own for media",
+                               a.text));
         for (const auto& other : c.addresses)
             if (other.ip == a.ip)
                 r.fail(node, fmt::format("ip {} is given twice (\"{}\" and \"{}\")", a.text, other.name, a.name));

@@ -38,11 +38,22 @@ namespace {
 
 constexpr int exit_usage = 2, answer_limit_s = 60;
 
+constexpr char help[] = // as the other programs' is laid out: tools/dev/manual.py reads it
+    "tandem-holder: keeps the flow-state memory and starts data planes on it; one that dies is followed by the next\n"
+    "Usage: tandem-holder [OPTIONS] [--] tandem-dataplane --config FILE\n\n"
+    "Options:\n"
+    "  -h,--help                   print this and end\n"
+    "  --version                   say the version and end\n"
+    "  --spares N                  data planes that wait, ready, behind the one in force; default 2\n"
+    "  --take-over PID             ask that holder for another data plane (of another version), wait until it "
+    "forwards\n\n"
+    "exit status: 0 ended in order, 1 failed, 2 wrong usage\n";
+
 struct arguments {
     orders given;
     std::string handed; // descriptors, by the program that this process was before
     pid_t target = 0;   // --take-over
-    bool version = false, fine = false;
+    bool help = false, version = false, fine = false;
 };
 
 bool read_number(const char* text, int& to) {
@@ -58,7 +69,9 @@ arguments read_arguments(int argc, char** argv) {
         const char* const value = at + 1 < argc ? argv[at + 1] : "";
         if (word == "--")
             break;
-        if (word == "--version")
+        if (word == "--help" || word == "-h")
+            a.help = true;
+        else if (word == "--version")
             a.version = true;
         else if (word == "--spares" && read_number(value, spares))
             ++at;
@@ -76,7 +89,7 @@ arguments read_arguments(int argc, char** argv) {
     a.given.spares = static_cast<unsigned>(spares);
     a.given.command.assign(argv + at, argv + argc);
     a.given.hand_over = !a.handed.empty();
-    a.fine = a.version || a.target > 0 || !a.given.command.empty();
+    a.fine = a.help || a.version || a.target > 0 || !a.given.command.empty();
     return a;
 }
 
@@ -142,6 +155,10 @@ int signal_descriptor() {
 int main(int argc, char** argv) {
     using namespace tandem::holder;
     arguments a = read_arguments(argc, argv);
+    if (a.help) {
+        std::fputs(help, stdout);
+        return 0;
+    }
     if (a.version) {
         std::printf("tandem-holder %s\n", TANDEM_VERSION);
         return 0;

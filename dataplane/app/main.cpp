@@ -282,6 +282,8 @@ int main(int argc, char** argv) {
     using namespace tandem::app;
     options given;
     CLI::App cli{"Tandem's data plane: forwards media, protects and unprotects SRTP", "tandem-dataplane"};
+    cli.footer(
+        "exit status: 0 ended in order, 1 failed, 2 wrong usage, 75 the state memory fits no more (for tandem-holder)");
     cli.set_version_flag("--version", "tandem-dataplane " TANDEM_VERSION);
     cli.add_option("--config", given.config_path, "configuration file")->capture_default_str();
     cli.add_option("--state-fd", given.state_fd, "descriptor of the flow-state memory (given by tandem-holder)");

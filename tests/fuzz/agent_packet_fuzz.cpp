@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "tools/agent/packet.hpp"
+#include "tools/agent/device/packet.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     using namespace tandem::agent;

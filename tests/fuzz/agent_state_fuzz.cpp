@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "tools/agent/contacts.hpp"
-#include "tools/agent/history.hpp"
+#include "tools/agent/advice/contacts.hpp"
+#include "tools/agent/advice/history.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     using namespace tandem::agent;

@@ -26,6 +26,7 @@ class gated_relay final : public media::relay {
 public:
     fake_relay inner;
 
+    std::optional<media::error> denies(const media::media_request& asked) override { return inner.denies(asked); }
     asio::awaitable<media::result<media::media_locals>> open(const media::media_request& asked) override {
         const auto kept = asked;
         co_await pass();

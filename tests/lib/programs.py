@@ -19,7 +19,7 @@ from sip_gateway import SipGateway
 ROOT = Path(__file__).resolve().parent.parent.parent
 _rooms = {"tandem-dataplane": "dataplane/app", "tandem-holder": "dataplane/app", "tandem-controlplane": "controlplane/app",
           "tandem-agent": "tools/agent", "tandemctl": "tools/tandemctl", "probe_unit": "tests/tools",
-          "contract": "tests/tools", "wall_clock.so": "tests/tools", "srtp_peer": "tests/tools", "oracle": "tests/tools", "records_room": "tests/tools",
+          "contract": "tests/tools", "wall_clock.so": "tests/tools", "srtp_peer": "tests/tools", "oracle": "tests/tools", "store_room": "tests/tools",
           "tandem-load": "bench/load", "tandem-ng-load": "bench/ng"}
 
 
@@ -189,7 +189,7 @@ class Gateway:
                    [*[(f"[levels.{name}]", body) for name, body in table.items()], *tables])
 
     def seed_profile(self, a, b, seconds, ended=None):
-        """The pair has talked this long, newest last: rows of table `profile` (controlplane/records/README.md), by another program."""
+        """The pair has talked this long, newest last: rows of table `profile` (controlplane/store/README.md), by another program."""
         a, b = sorted((a, b))
         now = int((ended or time.time()) * 1000)
         calls = [[now - 60_000 * (len(seconds) - i), int(s * 1000), 0] for i, s in enumerate(seconds)]

@@ -54,10 +54,15 @@ def test(t):
     status, out, err = gw.ctl.raw("--json", "call", "list", "--watch", "--count", 2, "--interval", 0.1)
     equal((status, len(out.splitlines())), (0, 2), "as JSON a line a look")
 
+    one = shown["media"][0]["id"]
+    equal(gw.ctl("media", "show", one)["id"], one, "media show by its number")
+
     status, out, err = gw.ctl.raw("call", "drop", "one@call")
     equal((status, out), (0, "call one@call ended\n"), "call drop")
     equal(calls.known(), {"two"}, "the calls that are left")
     equal([m["call_id"] for m in gw.ctl.ops("media list")["media"]], ["two"], "their media")
+    counted = {c["name"]: c["total"] for c in gw.ctl.ops("counters")["control"]}
+    equal((counted["media_installed"], counted["media_up"]), (2, 1), "media that began, and that go on")
     refused(gw, ("call", "drop", "one@call"), "there is no call one@call", status=1)
     calls.whole("one@call")  # the Call-ID serves again
 

@@ -56,7 +56,9 @@ dpkg -i {files}
 test -r "$(find /usr/lib -name edge.bpf.o)"
 for unit in dataplane controlplane agent; do test -r /lib/systemd/system/tandem-$unit.service; done
 for program in dataplane controlplane; do tandem-$program --config /usr/share/tandem-gatewayd/examples/$program.toml --check; done
+mkdir -p /etc/tandem; (umask 077; printf '0123456789abcdef%.0s' 1 2 3 4 > /etc/tandem/alice.psk)
 tandem-agent --config /usr/share/tandem-agent/examples/agent.toml --check
+rm /etc/tandem/alice.psk
 tandemctl version | head -1
 TANDEM_INSTALLED=/usr/bin /usr/bin/python3 {call}
 mkdir -p /var/lib/tandem; touch /var/lib/tandem/master.key

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 180
 # count: 4000 kills
-"""Exactly once: the records room is killed -9 at a random point, many times, each time reopened and looked at. No call that was
+"""Exactly once: the store is killed -9 at a random point, many times, each time reopened and looked at. No call that was
 acknowledged is lost, no record is there twice or without a media of its call, each pair's profile has learned of each of its records once."""
 import json
 import os
@@ -56,7 +56,7 @@ def listen(pipe, until, on):
 
 def round_of(directory, seed, said, chance):
     """One life. What it found is returned: (goes on, ended and waits for its media)."""
-    arguments = [program("records_room"), str(directory), "run", str(seed), *(["direct"] if chance.random() < 0.3 else [])]
+    arguments = [program("store_room"), str(directory), "run", str(seed), *(["direct"] if chance.random() < 0.3 else [])]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
         found = {"open": set(), "over": set()}
 
@@ -111,7 +111,7 @@ class Books:
 
 
 def look(directory, books, said):
-    subprocess.run([program("records_room"), str(directory), "look"], check=True, stdout=subprocess.DEVNULL, timeout=30)
+    subprocess.run([program("store_room"), str(directory), "look"], check=True, stdout=subprocess.DEVNULL, timeout=30)
     going, waiting, profiles = books.read(said)
     recorded = set(books.tokens)
     check(not going & recorded, f"no call goes on that has its record: {sorted(going & recorded)[:3]}")

@@ -18,7 +18,7 @@
 
 #include "controlplane/protocol/message.hpp"
 #include "controlplane/protocol/seed_keys.hpp"
-#include "tools/agent/srtp.hpp"
+#include "tools/agent/media/srtp.hpp"
 
 namespace tandem::probing {
 

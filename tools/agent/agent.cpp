@@ -14,7 +14,7 @@
 
 #include "controlplane/protocol/spawn.hpp"
 #include "dataplane/api/service_manager.hpp"
-#include "tools/agent/privileges.hpp"
+#include "tools/agent/device/privileges.hpp"
 
 namespace tandem::agent {
 

@@ -7,12 +7,12 @@
 #include <asio/signal_set.hpp>
 #include <asio/steady_timer.hpp>
 
-#include "tools/agent/advisor.hpp"
+#include "tools/agent/advice/advisor.hpp"
 #include "tools/agent/config.hpp"
-#include "tools/agent/media.hpp"
-#include "tools/agent/primary.hpp"
+#include "tools/agent/device/tun.hpp"
+#include "tools/agent/link/primary.hpp"
+#include "tools/agent/media/table.hpp"
 #include "tools/agent/status.hpp"
-#include "tools/agent/tun.hpp"
 
 namespace tandem::agent {
 

@@ -16,8 +16,9 @@
 #include <toml++/toml.h>
 #include <unistd.h>
 
+#include "controlplane/protocol/interface_name.hpp"
 #include "controlplane/protocol/tls.hpp"
-#include "tools/agent/contacts.hpp"
+#include "tools/agent/advice/contacts.hpp"
 
 namespace tandem::agent {
 
@@ -33,11 +34,14 @@ const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
 // Collects the first error; later reads then do nothing.
 class reader {
 public:
-    reader(const toml::table& table, const std::string& file) : table_(table), file_(file) {}
+    reader(const toml::table& table, const std::string& file, const toml::node* whole = nullptr)
+        : table_(table), file_(file), whole_(whole) {}
 
+    // Where a key is missing, the place is its table's; the file as a whole has none.
     void fail(const toml::node* where, const std::string& what) {
         if (!error_.empty())
             return;
+        where = where == nullptr ? whole_ : where;
         error_ = where == nullptr ? fmt::format("{}: {}", file_, what)
                                   : fmt::format("{}:{}: {}", file_, where->source().begin.line, what);
     }
@@ -54,7 +58,7 @@ public:
         const auto* inner = node->as_table();
         if (inner == nullptr)
             return fail(node, fmt::format("{} must be a table", what));
-        reader in(*inner, file_);
+        reader in(*inner, file_, node);
         read(in);
         if (error_.empty())
             error_ = in.error_;
@@ -91,6 +95,7 @@ public:
 private:
     const toml::table& table_;
     const std::string& file_;
+    const toml::node* whole_;
     std::string error_;
 };
 
@@ -192,11 +197,6 @@ void check_credentials(reader& in, const agent_config& config) {
         in.fail(nullptr, "certificate, key and ca belong together; set all three");
 }
 
-bool valid_tun(const std::string& name) {
-    return !name.empty() && name.size() < 16 && name.find_first_of("/ \t\n%:") == std::string::npos && name != "." &&
-           name != "..";
-}
-
 // Closes and wipes on every way out.
 struct psk_buffer {
     std::array<char, 256> bytes{};
@@ -262,14 +262,14 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     });
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
-    // As the gateway takes it (controlplane/records).
+    // As the gateway takes it (controlplane/store).
     const auto plain = [](char c) {
         return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::strchr("._-+@:", c);
     };
     if (config.id.empty() || config.id.size() > 64 || !std::ranges::all_of(config.id, plain))
         in.fail(in.get("id"),
                 "id must be this unit's id code, 1 to 64 letters, digits or . _ - + @ :; write id = \"alice\"");
-    if (!valid_tun(config.tun))
+    if (!protocol::valid_interface(config.tun))
         in.fail(in.get("tun"), "tun must be an interface name of 1 to 15 characters, such as \"tandem0\"");
     read_gateways(in, config);
     check_credentials(in, config);

@@ -12,9 +12,9 @@
 
 #include "controlplane/link/endpoint.hpp"
 #include "controlplane/protocol/secret.hpp"
-#include "tools/agent/history.hpp"
-#include "tools/agent/paths.hpp"
-#include "tools/agent/seed_store.hpp"
+#include "tools/agent/advice/history.hpp"
+#include "tools/agent/device/paths.hpp"
+#include "tools/agent/media/seed_store.hpp"
 
 namespace tandem::agent {
 

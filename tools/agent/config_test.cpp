@@ -124,7 +124,9 @@ TEST(Rim27Config, ProfilesRefuseWhatMakesNoSense) {
     EXPECT_TRUE(has(bad("least_calls = 0\n"), "agent.toml:6: least_calls must be"));
     EXPECT_TRUE(has(bad("duration = 300\n"), "agent.toml:6: duration must be a list"));
     EXPECT_TRUE(has(bad("duration = [{at_least_s = 300}]\n"), "needs its level"));
-    EXPECT_TRUE(has(bad("duration = [{level = \"high\"}]\n"), "needs at_least_s"));
+    const auto no_value = bad("duration = [{level = \"high\"}]\n");
+    EXPECT_TRUE(has(no_value, "needs at_least_s"));
+    EXPECT_TRUE(has(no_value, "agent.toml:6: ")) << no_value;
     EXPECT_TRUE(
         has(bad("duration = [{at_least_s = 9, level = \"a\"}, {at_least_s = 9, level = \"b\"}]\n"), "must rise"));
     EXPECT_TRUE(has(error_of(good + "profiles = 3\n"), "agent.toml:5: profiles must be a table"));

@@ -12,11 +12,11 @@
 #include <spdlog/spdlog.h>
 
 #include "controlplane/protocol/tls.hpp"
+#include "tools/agent/advice/contacts_cli.hpp"
 #include "tools/agent/agent.hpp"
 #include "tools/agent/config.hpp"
-#include "tools/agent/contacts_cli.hpp"
+#include "tools/agent/device/privileges.hpp"
 #include "tools/agent/exit_status.hpp"
-#include "tools/agent/privileges.hpp"
 
 namespace {
 
@@ -41,6 +41,13 @@ tl::expected<protocol::ssl_context, std::string> make_tls(const agent_config& co
     if (!psk)
         return tl::unexpected(psk.error());
     return protocol::make_client_context(config.id, std::move(*psk));
+}
+
+// What start would refuse, beside what the file itself says.
+tl::expected<void, std::string> check_start(const agent_config& config) {
+    if (const auto tls = make_tls(config); !tls)
+        return tl::unexpected(tls.error());
+    return check_user(config.user);
 }
 
 int run(const agent_config& config) {
@@ -98,11 +105,13 @@ int main(int argc, char** argv) {
     std::string file, directory;
     bool check = false, version = false;
     app.add_option("-c,--config", file, "configuration (TOML), such as /etc/tandem/agent.toml");
-    app.add_flag("--check", check, "read the configuration, say what is wrong with it, and end");
+    app.add_flag("--check", check,
+                 "read the configuration and the files that it names, say what is wrong with them, and end");
     app.add_flag("--version", version, "say the version and end");
     auto* status = app.add_subcommand("status", "show the running agent's state as JSON");
     status->add_option("-c,--config", file, "the agent's configuration, whose run_dir is meant");
     status->add_option("--run-dir", directory, "that directory itself");
+    app.footer("exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 no agent answers");
     agent::contacts_cli contacts(app);
     try {
         app.parse(argc, argv);
@@ -124,6 +133,8 @@ int main(int argc, char** argv) {
     if (!config)
         return complain(config.error(), exit_usage);
     if (check) {
+        if (const auto ready = check_start(*config); !ready)
+            return complain(ready.error(), exit_failed);
         fmt::print("{}: good\n", file);
         return exit_ok;
     }

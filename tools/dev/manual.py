@@ -12,12 +12,13 @@ import config_pages
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("TANDEM_BUILD", ROOT / "build"))
 PROGRAMS = {"tandemctl": "tools/tandemctl", "tandem-agent": "tools/agent", "tandem-controlplane": "controlplane/app",
-            "tandem-dataplane": "dataplane/app"}
+            "tandem-dataplane": "dataplane/app", "tandem-holder": "dataplane/app"}
 SECTIONS = {  # what no --help says
     "tandemctl": {"FILES": "/run/tandem/controlplane.sock: the ops socket. /dev/shm: the data plane's counters."},
     "tandem-agent": {"FILES": "/etc/tandem/agent.toml"},
     "tandem-controlplane": {"FILES": "/etc/tandem/controlplane.toml, /etc/tandem/levels.toml", "SIGNALS": "HUP: reads levels and the list of revoked certificates again."},
     "tandem-dataplane": {"FILES": "/etc/tandem/dataplane.toml"},
+    "tandem-holder": {"SIGNALS": "HUP: hands the flows over to another data plane, of this program as it is installed now. TERM: ends the data planes in order."},
 }
 
 

@@ -2,6 +2,7 @@
 // What the command line said, and the verbs that read it. main.cpp parses and runs what was chosen.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -28,7 +29,7 @@ struct arguments {
     std::vector<std::string> assignments;
     unsigned limit = 0;
     bool all = false;
-    unsigned media = 0;
+    std::uint64_t media = 0;
     std::function<result<void>()> chosen;
 };
 

@@ -33,6 +33,9 @@ const columns status_fields{{"version", "version"},
                             {"sessions", "sessions/total"},
                             {"sessions up", "sessions/up"},
                             {"calls", "calls"},
+                            {"  most", "max_calls"},
+                            {"memory, bytes", "memory/used"},
+                            {"  limit", "memory/limit"},
                             {"media", "media/total"},
                             {"media active", "media/active"},
                             {"store", "store/kind"},
@@ -41,7 +44,7 @@ const columns status_fields{{"version", "version"},
                             {"  rules", "store/rules"},
                             {"  profiles", "store/profiles"},
                             {"  records waiting", "store/records_waiting"},
-                            {"free ports", "ports/free"},
+                            {"free pairs of ports", "ports/free"},
                             {"data plane", "dataplane/connected"},
                             {"  trouble", "dataplane/trouble"},
                             {"  forwards", "dataplane/health/well", form::yes_no},
@@ -232,7 +235,7 @@ const std::map<std::string, view, std::less<>> views{
      }},
     {"media rekey",
      [](const json& r) {
-         return fmt::format("media {} re-keyed, epochs {}\n", r.value("id", 0U),
+         return fmt::format("media {} re-keyed, epochs {}\n", r.value("id", std::uint64_t{0}),
                             cell(r.value("epochs", json()), form::text));
      }},
     {"call list", list_of("calls", call_columns, "no calls")},
@@ -415,7 +418,8 @@ result<void> drops_now(const settings& s, const stats_view& segment, const std::
     }
     print(s, chosen, [](const json& r) {
         return table(r["drops"], drop_columns, "") +
-               (r.contains("calls") ? "\n" + table(r["calls"], stranger_columns, "no call that is up") : std::string());
+               (r.contains("calls") ? "\n" + table(r["calls"], stranger_columns, "no packet of a call that is up")
+                                    : std::string());
     });
     return {};
 }

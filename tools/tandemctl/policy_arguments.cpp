@@ -19,10 +19,11 @@ void policy_changes(CLI::App& policy, arguments& a) {
     set->add_option("ADDRESS", a.id,
                     "+4670 (a number or the beginning of numbers), sip:alice@example.com, @example.com or alice")
         ->required();
-    set->add_option("LEVEL", a.level, "see `tandemctl level list`")->required();
+    set->add_option("LEVEL", a.level, "see `tandemctl level list`; deny: there is no such call")->required();
     set->add_option("--keygen", a.keygen, "who makes the keys")->check(CLI::IsMember({"gateway", "device", "both"}));
     set->add_option("--path", a.path, "the device's radio")->check(CLI::IsMember({"wlan", "wwan", "either"}));
-    set->add_option("--comment", a.comment, "for people");
+    set->add_option("--comment", a.comment,
+                    "for people; with deny the reason, which whoever asks for the call is told");
     set->callback([&a] {
         a.chosen = [&a] {
             return show(a.common, "policy set",
@@ -73,7 +74,8 @@ void policy_questions(CLI::App& policy, arguments& a) {
     auto* out = policy.add_subcommand("export", "all rows as CSV");
     out->add_option("FILE", a.file, "stdout where none is named");
     out->callback([&a] { a.chosen = [&a] { return policy_export(a.common, a.file.empty() ? "-" : a.file); }; });
-    auto* explain = policy.add_subcommand("explain", "every rule for a call of these two: what it says, which decides");
+    auto* explain = watchable(
+        policy.add_subcommand("explain", "every rule for a call of these two: what it says, which decides"), a);
     explain->add_option("A", a.caller, "the caller: id code, number or sip:alice@example.com")->required();
     explain->add_option("B", a.callee, "the callee")->required();
     explain->add_option("--wish", a.wish, "a level that the caller asks for");
@@ -85,7 +87,8 @@ void policy_questions(CLI::App& policy, arguments& a) {
                 given({{"caller", &a.caller}, {"callee", &a.callee}, {"wish", &a.wish}, {"dialled", &a.dialled}}));
         };
     });
-    auto* log = policy.add_subcommand("log", "who changed which row when; also changes by other programs");
+    auto* log =
+        watchable(policy.add_subcommand("log", "who changed which row when; also changes by other programs"), a);
     log->add_option("--limit", a.limit, "the newest so many (100)");
     log->callback([&a] {
         a.chosen = [&a] {
@@ -95,7 +98,7 @@ void policy_questions(CLI::App& policy, arguments& a) {
     auto* watch = policy.add_subcommand("watch", "changes as they come, until interrupted");
     watch->add_option("--count", a.common.rounds, "end after so many");
     watch->callback([&a] { a.chosen = [&a] { return policy_watch(a.common); }; });
-    auto* profile = policy.add_subcommand("profile", "what is known of the calls between two");
+    auto* profile = watchable(policy.add_subcommand("profile", "what is known of the calls between two"), a);
     profile->add_option("A", a.caller, "one party")->required();
     profile->add_option("B", a.callee, "the other")->required();
     profile->callback([&a] {

@@ -34,6 +34,7 @@ const columns explain_fields{{"level", "level"},
                              {"re-key every, s", "values/rekey_s"},
                              {"keys by", "values/keygen"},
                              {"path", "values/path"}};
+const columns denied_fields{{"level", "level"}, {"decided by", "decided_by"}, {"told", "denied"}};
 const columns change_columns{{"NO", "number", form::number},
                              {"WHEN", "when"},
                              {"WHO", "who"},
@@ -141,7 +142,10 @@ const std::map<std::string, view, std::less<>>& policy_views() {
              return fmt::format("{} rules imported, {} are there now\n", r.value("imported", 0U), r.value("total", 0U));
          }},
         {"policy explain",
-         [](const json& r) { return fields(r, explain_fields) + "\n" + table(rows_of(r, "why"), step_columns, "-"); }},
+         [](const json& r) {
+             return fields(r, r.contains("denied") ? denied_fields : explain_fields) + "\n" +
+                    table(rows_of(r, "why"), step_columns, "-");
+         }},
         {"policy log", [](const json& r) { return table(rows_of(r, "changes"), change_columns, "no changes yet"); }},
         {"policy profile",
          [](const json& r) {

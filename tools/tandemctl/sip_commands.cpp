@@ -166,7 +166,8 @@ result<void> make_table(const sip_options& o, std::string_view name, sip::table 
 }
 
 void say(const settings& s, const json& r, const std::string& text) {
-    fmt::print("{}", s.as_json ? r.dump(2, ' ', false, json::error_handler_t::replace) + "\n" : text);
+    fmt::print("{}", s.as_json ? r.dump(s.watch ? -1 : 2, ' ', false, json::error_handler_t::replace) + "\n" : text);
+    std::fflush(stdout);
 }
 
 struct names {
@@ -175,15 +176,17 @@ struct names {
 
 result<void> list(const settings& s, const std::string& path, const names& as, std::span<const column> shown,
                   const char* empty) {
-    const auto found = sip::read_table(path);
-    if (!found)
-        return failed(found.error());
-    json all = json::array();
-    for (const auto& row : found->rows)
-        if (row.size() >= 2)
-            all.push_back({{as.first, row[0]}, {as.second, row[1]}});
-    say(s, {{as.rows, all}}, table(all, shown, empty) + "\n");
-    return {};
+    return repeat(s, [&]() -> result<void> {
+        const auto found = sip::read_table(path);
+        if (!found)
+            return failed(found.error());
+        json all = json::array();
+        for (const auto& row : found->rows)
+            if (row.size() >= 2)
+                all.push_back({{as.first, row[0]}, {as.second, row[1]}});
+        say(s, {{as.rows, all}}, table(all, shown, empty) + "\n");
+        return {};
+    });
 }
 
 } // namespace

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "tests/tools/oracle/identity.hpp"
-#include "tools/agent/srtp.hpp"
+#include "tools/agent/media/srtp.hpp"
 
 namespace tandem::oracle {
 

@@ -58,7 +58,7 @@ class PolicyDemo(Demo):
         time.sleep(1)  # the agent sees its file change
 
     def _seed_history(self):
-        """Past calls as another program writes them: rows of table `profile` (controlplane/records/README.md)."""
+        """Past calls as another program writes them: rows of table `profile` (controlplane/store/README.md)."""
         self.gateway.seed_profile("alice", "bob", HISTORY_S)
         end = time.monotonic() + 5
         while time.monotonic() < end:

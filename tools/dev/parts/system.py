@@ -17,7 +17,7 @@ SIDE_BY_SIDE = int(os.environ.get("TANDEM_JOBS", "4"))
 GATEWAY = ["programs"]
 WORDS = {r"gateway\(|Gateway\(|packages|tools/demo|\"demo\"": GATEWAY, r"agent\(|Agent\(": GATEWAY, r"Dataplane\(": [*GATEWAY, "tests/tools/contract"],
          r"contract": ["tests/tools/contract"], r"probe_unit": ["tests/tools/probe_unit"], r"srtp_peer": ["tests/tools/srtp_peer"],
-         r"records_room": ["tests/tools/records_room"], r"ng_fake": ["controlplane/callcontrol/ng_fake"],
+         r"store_room": ["tests/tools/store_room"], r"ng_fake": ["controlplane/callcontrol/ng_fake"],
          r"tandem-load|from load import": ["bench/load/tandem-load"]}
 
 
