@@ -35,7 +35,7 @@ TEST(Config, DefaultsAndEverythingGiven) {
     EXPECT_EQ(plain->dataplane, "/run/tandem/dataplane.sock");
     EXPECT_EQ(plain->ops_socket(), "/run/tandem/controlplane.sock");
     ASSERT_EQ(plain->tunnel.listen.size(), 2u);
-    EXPECT_TRUE(plain->tunnel.listen[1].address().is_v6());
+    EXPECT_TRUE(plain->tunnel.listen[1].address.is_v6());
     EXPECT_EQ(plain->ng.at(0).port(), 2223);
     EXPECT_EQ(plain->policy.default_level, "standard");
     EXPECT_EQ(plain->policy.levels.rows().size(), 4u);

@@ -22,11 +22,6 @@ using nlohmann::json;
 
 constexpr std::size_t usual_records = 100, most_records = 10'000;
 
-template <class Endpoint>
-std::string endpoint_text(const Endpoint& where) {
-    return to_text({where.address(), where.port()});
-}
-
 } // namespace
 
 asio::awaitable<json> verbs::answer(json request, std::string who) {
@@ -240,9 +235,9 @@ verb_result verbs::status() {
     const auto active = std::count_if(media.begin(), media.end(), [](const auto& one) { return one.active; });
     json tunnel = json::array(), ng = json::array(), levels = json::array();
     for (const auto& where : rooms_.sessions.listening())
-        tunnel.push_back(endpoint_text(where));
+        tunnel.push_back(text_of(where));
     for (const auto& where : rooms_.calls.endpoints())
-        ng.push_back(endpoint_text(where));
+        ng.push_back(to_text({where.address(), where.port()}));
     const auto& policy = rooms_.policy.settings();
     for (const auto& level : policy.levels.rows())
         levels.push_back(to_json(level, policy.default_level));

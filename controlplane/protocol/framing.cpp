@@ -3,6 +3,7 @@
 #include "controlplane/protocol/framing.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace tandem::protocol {
 
@@ -41,6 +42,12 @@ std::optional<frame> framer::next() noexcept {
     }
     begin_ += frame_prefix + length;
     return frame{kind, bytes};
+}
+
+wiped_bytes framer::give_back() noexcept {
+    wipe_last();
+    begin_ = end_ = 0;
+    return std::exchange(buffer_, {});
 }
 
 void framer::wipe_last() noexcept {

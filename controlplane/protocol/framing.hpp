@@ -45,6 +45,14 @@ public:
     // Room for a read, at least two bytes. Doubles where a frame is longer than it: to 128 KiB where next() is drained.
     [[nodiscard]] std::span<std::uint8_t> prepare();
     void commit(std::size_t read) noexcept { end_ += read; }
+    // Octets that fit behind those that are there; prepare() makes more only where there are less than two.
+    [[nodiscard]] std::size_t room() const noexcept { return buffer_.size() - end_; }
+    // No octet waits here: the storage may serve another one meanwhile, without a secret in it. It is to be used again
+    // before prepare().
+    [[nodiscard]] bool is_empty() const noexcept { return begin_ == end_; }
+    [[nodiscard]] bool has_storage() const noexcept { return !buffer_.empty(); }
+    [[nodiscard]] wiped_bytes give_back() noexcept;
+    void use(wiped_bytes storage) noexcept { buffer_ = std::move(storage); }
     // The next whole frame. The control frame given before is wiped: it may have held a seed.
     [[nodiscard]] std::optional<frame> next() noexcept;
 

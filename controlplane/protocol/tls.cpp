@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// OpenSSL contexts of the primary. See tls.hpp. RFC 8446 4.2.11 (external PSK), 5.5 (limits), 6.2 (alerts).
+// OpenSSL contexts of the primary. See tls.hpp. RFC 8446 4.2.11 (external PSK), 6.2 (alerts).
 #include "controlplane/protocol/tls.hpp"
 
 #include <algorithm>
@@ -19,7 +19,6 @@ namespace {
 
 constexpr const char* suite = "TLS_AES_256_GCM_SHA384";
 constexpr std::array<unsigned char, 2> suite_number{0x13, 0x02};
-constexpr std::uint64_t records_per_key = std::uint64_t{1} << 23; // of the 2^24.5 that RFC 8446 5.5 allows
 
 struct server_state {
     psk_lookup lookup;
@@ -31,7 +30,6 @@ struct client_state {
 };
 struct connection_state {
     offered_identity offered;
-    std::uint64_t records = 0;
 };
 
 template <class T>
@@ -365,13 +363,6 @@ std::optional<offered_identity> offered_peer(const SSL* ssl) {
     if (state == nullptr || state->offered.id_code.empty())
         return std::nullopt;
     return state->offered;
-}
-
-void count_record(SSL* ssl) {
-    auto* state = make_state_of_connection(ssl);
-    if (state != nullptr && ++state->records >= records_per_key &&
-        SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1)
-        state->records = 0;
 }
 
 std::optional<secret> parse_psk(std::string_view hex) {

@@ -22,7 +22,7 @@ namespace tandem::protocol {
 struct ssl_ctx_free {
     void operator()(SSL_CTX* context) const noexcept { SSL_CTX_free(context); }
 };
-using ssl_context = std::unique_ptr<SSL_CTX, ssl_ctx_free>; // asio::ssl::context takes .release()
+using ssl_context = std::unique_ptr<SSL_CTX, ssl_ctx_free>;
 
 // PEM files; all empty = none.
 struct certificate_files {
@@ -70,9 +70,6 @@ struct offered_identity {
     bool known;
 };
 [[nodiscard]] std::optional<offered_identity> offered_peer(const SSL*);
-
-// Both ends, before each write: renews the sending keys well before AES-GCM's limit (RFC 8446 5.5) is reached.
-void count_record(SSL*);
 
 // PSK text of a file or of `unit add`: hex, 16 to 64 bytes, white space around it ignored. Nothing where it is not
 // that.

@@ -75,7 +75,7 @@ void manager::impl::configure(const std::shared_ptr<channel>& link, const messag
     const std::string unit(*request.get<tlv::id_code>());
     if (unit != link->link().peer().id_code || !units_.known(unit)) {
         spdlog::warn("audit: '{}' at {} asked for a session of '{}': refused", link->link().peer().id_code,
-                     link->link().remote().address().to_string(), unit);
+                     link->link().remote().address.to_string(), unit);
         refuse(*link, request, status::unknown_unit);
         return link->link().finish("id code is not the authenticated one");
     }
@@ -135,8 +135,8 @@ void manager::impl::adopt(session& s, const std::shared_ptr<channel>& link, std:
     }
     s.primary = link;
     s.up_since = clock::now();
-    s.info.outer = link->link().remote().address();
-    s.info.outer_port = link->link().remote().port();
+    s.info.outer = link->link().remote().address;
+    s.info.outer_port = link->link().remote().port;
     s.info.cipher = link->link().cipher();
     s.info.lifetime = lifetime;
     const bool first = s.control == nullptr;

@@ -389,8 +389,8 @@ const counters& manager::count() const noexcept {
 const config& manager::settings() const noexcept {
     return impl_->settings;
 }
-std::vector<asio::ip::tcp::endpoint> manager::listening() const {
-    return impl_->listener ? impl_->listener->endpoints() : std::vector<asio::ip::tcp::endpoint>{};
+std::vector<link::endpoint> manager::listening() const {
+    return impl_->listener ? impl_->listener->endpoints() : std::vector<link::endpoint>{};
 }
 
 std::optional<session_info> manager::by_tsid(tsid id) const {

@@ -12,7 +12,6 @@
 #include <asio/io_context.hpp>
 #include <asio/ip/network_v4.hpp>
 #include <asio/ip/network_v6.hpp>
-#include <asio/ip/tcp.hpp>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -22,6 +21,7 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/identity/psk_store.hpp"
+#include "controlplane/link/endpoint.hpp"
 #include "controlplane/protocol/tls.hpp"
 #include "controlplane/session/counters.hpp"
 #include "controlplane/session/directory.hpp"
@@ -35,7 +35,7 @@ namespace tandem::session {
 
 // Filled from [tunnel] of controlplane.toml by app/.
 struct config {
-    std::vector<asio::ip::tcp::endpoint> listen;
+    std::vector<link::endpoint> listen;
     std::string tun = "tandem0";
     // At least one; the gateway has the first host, units the following ones. asio::ip::make_network_v4("10.64.0.0/16")
     std::optional<asio::ip::network_v4> inner4;
@@ -80,7 +80,7 @@ public:
 
     [[nodiscard]] const counters& count() const noexcept;
     [[nodiscard]] const config& settings() const noexcept;
-    [[nodiscard]] std::vector<asio::ip::tcp::endpoint> listening() const; // with the ports that the kernel chose for 0
+    [[nodiscard]] std::vector<link::endpoint> listening() const; // with the ports that the kernel chose for 0
 
     [[nodiscard]] std::optional<session_info> by_tsid(tsid) const override;
     [[nodiscard]] std::optional<session_info> by_unit(const std::string& id_code) const override;

@@ -8,9 +8,9 @@
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
+#include "controlplane/link/client_hello.hpp"
 #include "controlplane/session/test_ca.hpp"
 #include "controlplane/session/test_unit.hpp"
-#include "controlplane/tunnel/client_hello.hpp"
 
 namespace tandem::session::testing {
 namespace {
@@ -30,8 +30,8 @@ protected:
         unit u(io_, std::move(id), std::move(with));
         auto error = co_await u.connect(at_);
         if (!error) {
-            bytes one(1);
-            co_await u.tls().async_read_some(asio::buffer(one), asio::redirect_error(asio::use_awaitable, error));
+            const link::transport::frame_handler nobody = [](const protocol::frame&) {};
+            co_await u.tls().receive(nobody, error);
         }
         co_return error.message();
     }
@@ -115,10 +115,10 @@ TEST_F(Security, Rim05OnlyTls13WithAes256Gcm) {
         EXPECT_NE((co_await alert("alice", std::move(weak))).find("alert"), std::string::npos);
         unit right(io_, "alice");
         EXPECT_FALSE(co_await right.connect(at_));
-        EXPECT_STREQ(SSL_get_cipher_name(right.tls().native_handle()), "TLS_AES_256_GCM_SHA384");
+        EXPECT_STREQ(SSL_get_cipher_name(right.tls().native()), "TLS_AES_256_GCM_SHA384");
         EXPECT_TRUE(co_await right.configure());
-        EXPECT_EQ(SSL_SESSION_is_resumable(SSL_get0_session(right.tls().native_handle())), 0);
-        EXPECT_FALSE(SSL_SESSION_has_ticket(SSL_get0_session(right.tls().native_handle())));
+        EXPECT_EQ(SSL_SESSION_is_resumable(SSL_get0_session(right.tls().native())), 0);
+        EXPECT_FALSE(SSL_SESSION_has_ticket(SSL_get0_session(right.tls().native())));
     }());
 }
 
@@ -265,7 +265,7 @@ TEST_F(Security, SilentConnectionsKeepNobodyOut) {
         std::vector<asio::ip::tcp::socket> silent;
         for (int i = 0; i < 20; ++i) {
             silent.emplace_back(io_);
-            co_await silent.back().async_connect(at_, asio::use_awaitable);
+            co_await silent.back().async_connect(raw_at(), asio::use_awaitable);
             const bytes part{22, 3, 1, 1, 0, 1, 0};
             co_await asio::async_write(silent.back(), asio::buffer(part.data(), static_cast<std::size_t>(i % 8)),
                                        asio::use_awaitable);
@@ -304,7 +304,7 @@ TEST_F(Security, AHandshakeThatIsLeftKeepsNobodyOut) {
         const auto context = protocol::make_client_context(ca.issue("nobody", "clientAuth"));
         const bytes hello = hello_of(context->get());
         asio::ip::tcp::socket left(io_);
-        co_await left.async_connect(at_, asio::use_awaitable);
+        co_await left.async_connect(raw_at(), asio::use_awaitable);
         co_await asio::async_write(left, asio::buffer(hello), asio::use_awaitable);
         bytes answer(1);
         co_await asio::async_read(left, asio::buffer(answer), asio::use_awaitable); // its place is taken
@@ -318,11 +318,11 @@ TEST_F(Security, AHandshakeThatIsLeftKeepsNobodyOut) {
 
 // Sent in pieces, it is a ClientHello all the same.
 TEST_F(Security, AClientHelloMayComeInPieces) {
-    EXPECT_EQ(tunnel::hello_needs(bytes{}), 6U);
-    EXPECT_EQ(tunnel::hello_needs(bytes{22, 3, 1}), 6U);
-    EXPECT_EQ(tunnel::hello_needs(bytes{22, 3, 1, 1, 0, 1}), 5U + 256U);
-    EXPECT_LE(tunnel::hello_needs(bytes{'G'}), 1U) << "no TLS: it is TLS that says so";
-    EXPECT_LE(tunnel::hello_needs(bytes{22, 3, 1, 1, 0, 2}), 6U) << "no ClientHello";
+    EXPECT_EQ(link::hello_needs(bytes{}), 6U);
+    EXPECT_EQ(link::hello_needs(bytes{22, 3, 1}), 6U);
+    EXPECT_EQ(link::hello_needs(bytes{22, 3, 1, 1, 0, 1}), 5U + 256U);
+    EXPECT_LE(link::hello_needs(bytes{'G'}), 1U) << "no TLS: it is TLS that says so";
+    EXPECT_LE(link::hello_needs(bytes{22, 3, 1, 1, 0, 2}), 6U) << "no ClientHello";
 }
 
 TEST_F(Security, HalfOpenConnectionsAreLimitedInNumberAndTime) {
@@ -334,7 +334,7 @@ TEST_F(Security, HalfOpenConnectionsAreLimitedInNumberAndTime) {
         std::vector<asio::ip::tcp::socket> silent;
         for (int i = 0; i < 5; ++i) {
             silent.emplace_back(io_);
-            co_await silent.back().async_connect(at_, asio::use_awaitable);
+            co_await silent.back().async_connect(raw_at(), asio::use_awaitable);
         }
         const bool displaced = co_await within(10s, [&] { return gateway_->count().silent_displaced >= 2; });
         EXPECT_TRUE(displaced) << "the oldest go";
@@ -356,7 +356,7 @@ TEST_F(Security, GarbageInsteadOfTlsIsCounted) {
     start();
     run([this]() -> asio::awaitable<void> {
         asio::ip::tcp::socket socket(io_);
-        co_await socket.async_connect(at_, asio::use_awaitable);
+        co_await socket.async_connect(raw_at(), asio::use_awaitable);
         const bytes garbage(4096, 'G');
         co_await asio::async_write(socket, asio::buffer(garbage), asio::use_awaitable);
         const bool failed = co_await within(10s, [&] { return gateway_->count().handshakes_failed > 0; });
@@ -372,7 +372,7 @@ TEST_F(Security, AuditLinesAreLimited) {
     run([this]() -> asio::awaitable<void> {
         for (int i = 0; i < 60; ++i) {
             asio::ip::tcp::socket socket(io_);
-            co_await socket.async_connect(at_, asio::use_awaitable);
+            co_await socket.async_connect(raw_at(), asio::use_awaitable);
             const bytes garbage(16, 'G');
             co_await asio::async_write(socket, asio::buffer(garbage), asio::use_awaitable);
         }

@@ -8,13 +8,12 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/read.hpp>
 #include <asio/redirect_error.hpp>
-#include <asio/ssl/context.hpp>
-#include <asio/ssl/stream.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,8 +21,8 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/link/tls_tcp.hpp"
 #include "controlplane/protocol/channel.hpp"
-#include "controlplane/protocol/framing.hpp"
 #include "controlplane/session/manager.hpp"
 #include "controlplane/tunnel/inner_device.hpp"
 
@@ -104,31 +103,23 @@ inline bytes ip_packet(const asio::ip::address& from, const asio::ip::address& t
 // a test may write as it likes.
 class unit {
 public:
-    using stream = asio::ssl::stream<asio::ip::tcp::socket>;
-
     unit(asio::io_context& io, std::string id) : unit(io, id, protocol::make_client_context(id, key_of(id))) {}
     unit(asio::io_context& io, std::string id, tl::expected<protocol::ssl_context, std::string> context)
-        : id_(std::move(id)), context_(std::make_unique<asio::ssl::context>(context.value().release())),
-          stream_(std::make_unique<stream>(io, *context_)) {}
+        : id_(std::move(id)), context_(std::move(context.value())),
+          tls_(std::make_unique<link::tls_tcp>(io.get_executor())) {}
 
-    asio::awaitable<std::error_code> connect(asio::ip::tcp::endpoint gateway, int receive_buffer = 0) {
-        auto& socket = stream_->lowest_layer();
-        socket.open(gateway.protocol());
-        if (receive_buffer > 0)
-            socket.set_option(asio::socket_base::receive_buffer_size(receive_buffer));
+    asio::awaitable<std::error_code> connect(link::endpoint gateway, int receive_buffer = 0) {
         std::error_code error;
-        co_await socket.async_connect(gateway, asio::redirect_error(asio::use_awaitable, error));
+        co_await tls_->connect(gateway, error, receive_buffer);
         if (!error)
-            co_await stream_->async_handshake(asio::ssl::stream_base::client,
-                                              asio::redirect_error(asio::use_awaitable, error));
+            co_await tls_->handshake(context_.get(), link::side::client, error);
         co_return error;
     }
 
     asio::awaitable<void> send_frame(bytes frame) {
-        bytes out;
-        protocol::append_frame(out, frame);
         std::error_code error;
-        co_await asio::async_write(*stream_, asio::buffer(out), asio::redirect_error(asio::use_awaitable, error));
+        EXPECT_TRUE(tls_->add(frame));
+        co_await tls_->flush(error);
     }
     asio::awaitable<void> send(const message& m) {
         const auto wire = m.encode();
@@ -137,17 +128,17 @@ public:
 
     // The next frame; nothing when the gateway closed the tunnel.
     asio::awaitable<std::optional<bytes>> receive_frame() {
-        for (;;) {
-            if (const auto f = framer_.next())
-                co_return bytes(f->bytes.begin(), f->bytes.end());
-            const auto room = framer_.prepare();
-            std::error_code error;
-            const auto n = co_await stream_->async_read_some(asio::buffer(room.data(), room.size()),
-                                                             asio::redirect_error(asio::use_awaitable, error));
-            if (error)
-                co_return std::nullopt;
-            framer_.commit(n);
-        }
+        const link::transport::frame_handler keep = [this](const protocol::frame& f) {
+            came_.emplace_back(f.bytes.begin(), f.bytes.end());
+        };
+        std::error_code error;
+        while (came_.empty() && !error)
+            co_await tls_->receive(keep, error);
+        if (came_.empty())
+            co_return std::nullopt;
+        auto first = std::move(came_.front());
+        came_.pop_front();
+        co_return first;
     }
     asio::awaitable<std::optional<message>> receive() {
         for (;;) { // no co_await in a condition: g++ 12 gets its temporaries wrong
@@ -219,11 +210,8 @@ public:
     [[nodiscard]] tsid id() const { return tsid_; }
     [[nodiscard]] std::uint32_t sequence() const { return sequence_; }
     [[nodiscard]] const std::vector<asio::ip::address>& inner() const { return inner_; }
-    [[nodiscard]] stream& tls() { return *stream_; }
-    void cut() {
-        std::error_code ignored;
-        stream_->lowest_layer().close(ignored);
-    }
+    [[nodiscard]] link::tls_tcp& tls() { return *tls_; }
+    void cut() { tls_->close(); }
 
 private:
     static protocol::instant now() { return std::chrono::steady_clock::now(); }
@@ -233,9 +221,9 @@ private:
     }
 
     std::string id_;
-    std::unique_ptr<asio::ssl::context> context_;
-    std::unique_ptr<stream> stream_;
-    protocol::framer framer_;
+    protocol::ssl_context context_;
+    std::unique_ptr<link::tls_tcp> tls_;
+    std::deque<bytes> came_;
     protocol::channel channel_{protocol::role::unit};
     protocol::link_id link_ = 0;
     tsid tsid_ = protocol::no_tsid;
@@ -277,6 +265,8 @@ protected:
         settle();
         gateway_.reset();
     }
+    // For who comes without TLS.
+    [[nodiscard]] asio::ip::tcp::endpoint raw_at() const { return {at_.address, at_.port}; }
     // Lets what is queued run.
     void settle(std::chrono::milliseconds time = 20ms) {
         io_.restart();
@@ -315,7 +305,7 @@ protected:
     config config_;
     fake_inner* inner_ = nullptr;
     std::unique_ptr<manager> gateway_;
-    asio::ip::tcp::endpoint at_;
+    link::endpoint at_;
     std::vector<std::string> events_;
 };
 

@@ -2,12 +2,8 @@
 // Reading and writing of one primary. See connection.hpp.
 #include "controlplane/tunnel/connection.hpp"
 
-#include <asio/use_awaitable.hpp>
-#include <asio/write.hpp>
-#include <netinet/tcp.h>
-
+#include "controlplane/link/with.hpp"
 #include "controlplane/protocol/spawn.hpp"
-#include "controlplane/tunnel/with.hpp"
 
 namespace tandem::tunnel {
 namespace {
@@ -16,27 +12,16 @@ constexpr auto finish_time = std::chrono::seconds(1);
 
 } // namespace
 
-connection::connection(std::unique_ptr<tls_stream> stream, protocol::peer_identity peer, asio::ip::tcp::endpoint remote,
+connection::connection(std::unique_ptr<link::transport> carrier, protocol::peer_identity peer,
                        std::shared_ptr<counters> count, std::size_t queue_bytes)
-    : stream_(std::move(stream)), peer_(std::move(peer)), remote_(std::move(remote)), count_(std::move(count)),
-      queue_limit_(queue_bytes), wake_(stream_->get_executor()), deadline_(stream_->get_executor()) {
-    std::error_code ignored; // both options only make it quicker
-    auto& socket = stream_->lowest_layer();
-    socket.set_option(asio::ip::tcp::no_delay(true), ignored);
-    using unsent_limit = asio::detail::socket_option::integer<IPPROTO_TCP, TCP_NOTSENT_LOWAT>;
-    socket.set_option(unsent_limit(static_cast<int>(write_size)), ignored);
-}
+    : link_(std::move(carrier)), peer_(std::move(peer)), count_(std::move(count)), queue_limit_(queue_bytes),
+      wake_(link_->executor()), deadline_(link_->executor()) {}
 
 void connection::start(connection_events events) {
     events_ = std::move(events);
     const auto failed = [self = shared_from_this()] { self->close("an error inside"); };
-    protocol::spawn_contained(stream_->get_executor(), "reader of a primary", read_loop(shared_from_this()), failed);
-    protocol::spawn_contained(stream_->get_executor(), "writer of a primary", write_loop(shared_from_this()), failed);
-}
-
-std::string connection::cipher() const {
-    const char* name = SSL_get_cipher_name(stream_->native_handle());
-    return name != nullptr ? name : "";
+    protocol::spawn_contained(link_->executor(), "reader of a primary", read_loop(shared_from_this()), failed);
+    protocol::spawn_contained(link_->executor(), "writer of a primary", write_loop(shared_from_this()), failed);
 }
 
 void connection::send_control(protocol::wiped_bytes message) {
@@ -69,8 +54,7 @@ void connection::close(std::string_view reason) {
     if (closed_)
         return;
     closed_ = true;
-    std::error_code ignored;
-    stream_->lowest_layer().close(ignored);
+    link_->close();
     wake_.cancel();
     deadline_.cancel();
     packets_.clear();
@@ -94,77 +78,54 @@ void connection::finish(std::string_view reason) {
     });
 }
 
-void connection::take_frames() {
-    while (!closed_) {
-        const auto frame = framer_.next();
-        if (!frame)
-            return;
-        if (detached_ || finishing_)
-            continue;
-        if (frame->kind == protocol::frame_kind::control)
-            events_.on_control(frame->bytes);
-        else if (frame->kind == protocol::frame_kind::other)
-            ++count_->frame_other;
-        else
-            events_.on_packet(frame->bytes);
-    }
+void connection::take(const protocol::frame& frame) {
+    if (detached_ || finishing_)
+        return;
+    if (frame.kind == protocol::frame_kind::control)
+        events_.on_control(frame.bytes);
+    else if (frame.kind == protocol::frame_kind::other)
+        ++count_->frame_other;
+    else
+        events_.on_packet(frame.bytes);
 }
 
 asio::awaitable<void> connection::read_loop(std::shared_ptr<connection> self) {
+    const link::transport::frame_handler handler = [this](const protocol::frame& frame) { take(frame); };
     std::error_code error;
-    while (!closed_) {
-        const auto room = framer_.prepare();
-        const auto n = co_await stream_->async_read_some(asio::buffer(room.data(), room.size()), with(error));
-        if (error)
-            break;
-        framer_.commit(n);
-        take_frames();
-    }
+    while (!closed_ && !error)
+        co_await link_->receive(handler, error);
     close(error == asio::error::eof ? "closed by the unit" : error.message());
     self.reset();
 }
 
 // Control first, whatever waits behind it; then inner packets as far as one record goes.
-void connection::fill(protocol::wiped_bytes& batch) {
-    while (!control_.empty() && (batch.empty() || batch.size() + control_.front().size() < write_size)) {
+void connection::compose() {
+    for (; !control_.empty() && link_->add(control_.front()); control_.pop_front())
         control_bytes_ -= control_.front().size();
-        protocol::append_frame(batch, control_.front());
-        control_.pop_front();
-    }
-    while (!packets_.empty() &&
-           (batch.empty() || batch.size() + protocol::frame_prefix + packets_.front().size() <= write_size)) {
+    if (!control_.empty())
+        return;
+    for (; !packets_.empty() && link_->add(packets_.front()); packets_.pop_front())
         packet_bytes_ -= packets_.front().size();
-        protocol::append_frame(batch, packets_.front());
-        packets_.pop_front();
-    }
 }
 
 asio::awaitable<void> connection::write_loop(std::shared_ptr<connection> self) {
     std::error_code error;
-    protocol::wiped_bytes batch;
-    batch.reserve(write_size);
-    while (!closed_) {
-        if (control_.empty() && packets_.empty()) {
-            if (finishing_)
-                break;
+    while (!closed_ && !error) {
+        if (!control_.empty() || !packets_.empty()) {
+            compose();
+            co_await link_->flush(error);
+        } else if (!finishing_) {
             wake_.expires_at(asio::steady_timer::time_point::max());
-            co_await wake_.async_wait(with(error)); // always ends as cancelled
-            continue;
-        }
-        fill(batch);
-        protocol::count_record(stream_->native_handle());
-        co_await asio::async_write(*stream_, asio::buffer(batch.data(), batch.size()), with(error));
-        protocol::wipe(batch.data(), batch.size()); // seeds may have been among it
-        batch.clear();
-        if (error) {
-            close(error.message());
-            co_return;
+            std::error_code woken;
+            co_await wake_.async_wait(link::with(woken)); // always ends as cancelled
+        } else {
+            co_await link_->shutdown(
+                error); // the reader hears the unit's answer; the deadline ends one that gives none
+            break;
         }
     }
-    if (!closed_) {
-        co_await stream_->async_shutdown(with(error)); // close_notify; the deadline ends a peer that does not answer
-        close({});
-    }
+    if (error)
+        close(error.message());
     self.reset();
 }
 

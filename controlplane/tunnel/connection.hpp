@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// One authenticated primary: frames in, frames out, over TLS. Control messages go ahead of inner packets and are never
-// dropped; inner packets wait in a bounded queue whose oldest go first. With TCP_NOTSENT_LOWAT a control message waits
-// for one write (16 KiB) of bulk data at most. Knows nothing of sessions. Owner thread: the io_context's.
+// One authenticated primary: frames in, frames out, over whatever link carries it. Control messages go ahead of inner
+// packets and are never dropped; inner packets wait in a bounded queue whose oldest go first. With TCP_NOTSENT_LOWAT a
+// control message waits for one write (16 KiB) of bulk data at most. Knows nothing of sessions. Owner thread: the
+// io_context's.
 #pragma once
 
 #include <asio/awaitable.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/ssl/stream.hpp>
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <deque>
@@ -16,13 +15,11 @@
 #include <string_view>
 #include <vector>
 
-#include "controlplane/protocol/framing.hpp"
+#include "controlplane/link/transport.hpp"
 #include "controlplane/protocol/tls.hpp"
 #include "controlplane/tunnel/counters.hpp"
 
 namespace tandem::tunnel {
-
-using tls_stream = asio::ssl::stream<asio::ip::tcp::socket>;
 
 // Called on the io_context; the spans live as long as the call. Must not outlive detach().
 struct connection_events {
@@ -33,11 +30,10 @@ struct connection_events {
 
 class connection : public std::enable_shared_from_this<connection> {
 public:
-    static constexpr std::size_t write_size = 16384;           // one TLS record
     static constexpr std::size_t max_control_bytes = 1U << 20; // beyond it the peer does not read: closed
 
-    connection(std::unique_ptr<tls_stream>, protocol::peer_identity, asio::ip::tcp::endpoint remote,
-               std::shared_ptr<counters>, std::size_t queue_bytes);
+    connection(std::unique_ptr<link::transport>, protocol::peer_identity, std::shared_ptr<counters>,
+               std::size_t queue_bytes);
 
     void start(connection_events);
     void send_control(protocol::wiped_bytes message);
@@ -51,22 +47,20 @@ public:
 
     [[nodiscard]] bool closed() const noexcept { return closed_; }
     [[nodiscard]] const protocol::peer_identity& peer() const noexcept { return peer_; }
-    [[nodiscard]] const asio::ip::tcp::endpoint& remote() const noexcept { return remote_; }
-    [[nodiscard]] std::string cipher() const;
+    [[nodiscard]] link::endpoint remote() const { return link_->remote(); }
+    [[nodiscard]] std::string cipher() const { return link_->cipher(); }
 
 private:
     asio::awaitable<void> read_loop(std::shared_ptr<connection> self);
     asio::awaitable<void> write_loop(std::shared_ptr<connection> self);
-    void take_frames();
-    void fill(protocol::wiped_bytes& batch);
+    void take(const protocol::frame&);
+    void compose();
 
-    std::unique_ptr<tls_stream> stream_;
+    std::unique_ptr<link::transport> link_;
     protocol::peer_identity peer_;
-    asio::ip::tcp::endpoint remote_;
     std::shared_ptr<counters> count_;
     std::size_t queue_limit_;
     connection_events events_;
-    protocol::framer framer_;
     std::deque<protocol::wiped_bytes> control_;
     std::deque<std::vector<std::uint8_t>> packets_;
     std::size_t control_bytes_ = 0, packet_bytes_ = 0;

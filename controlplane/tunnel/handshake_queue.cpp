@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <asio/post.hpp>
 
-#include "controlplane/tunnel/with.hpp"
+#include "controlplane/link/with.hpp"
 
 namespace tandem::tunnel {
 
@@ -13,7 +13,7 @@ asio::awaitable<bool> handshake_queue::ticket::turn(std::chrono::milliseconds pa
     if (state_ == is::waiting) {
         std::error_code woken;
         gate_.expires_after(patience);
-        co_await gate_.async_wait(with(woken));
+        co_await gate_.async_wait(link::with(woken));
     }
     if (state_ == is::waiting)
         of_.give_up(*this);

@@ -6,16 +6,16 @@
 
 #include <asio/awaitable.hpp>
 #include <asio/io_context.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/ssl/context.hpp>
 #include <chrono>
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <tl/expected.hpp>
 
+#include "controlplane/link/tcp_acceptor.hpp"
 #include "controlplane/protocol/tls.hpp"
 #include "controlplane/tunnel/connection.hpp"
 #include "controlplane/tunnel/handshake_queue.hpp"
@@ -39,28 +39,30 @@ public:
 
     listener(asio::io_context&, protocol::ssl_context, limits, std::shared_ptr<counters>, admission, ready_handler);
 
-    [[nodiscard]] tl::expected<void, std::string> start(const std::vector<asio::ip::tcp::endpoint>&);
+    [[nodiscard]] tl::expected<void, std::string> start(const std::vector<link::endpoint>&);
     void stop();
-    [[nodiscard]] std::vector<asio::ip::tcp::endpoint> endpoints() const;
-    [[nodiscard]] SSL_CTX* tls() { return context_.native_handle(); }
+    [[nodiscard]] std::vector<link::endpoint> endpoints() const;
+    [[nodiscard]] SSL_CTX* tls() { return context_.get(); }
 
 private:
-    asio::awaitable<void> accept_loop(std::shared_ptr<listener> self, asio::ip::tcp::acceptor& acceptor);
-    asio::awaitable<void> handshake(std::shared_ptr<listener> self, asio::ip::tcp::socket socket);
-    [[nodiscard]] asio::awaitable<bool> greeted(asio::ip::tcp::socket& socket);
-    void take(const std::shared_ptr<listener>& self, asio::ip::tcp::socket socket);
+    asio::awaitable<void> accept_loop(std::shared_ptr<listener> self, link::tcp_acceptor& acceptor);
+    using arrival = std::unique_ptr<link::tls_tcp>;
+    asio::awaitable<void> handshake(std::shared_ptr<listener> self, arrival);
+    [[nodiscard]] asio::awaitable<bool> greeted(link::tls_tcp&);
+    void take(const std::shared_ptr<listener>& self, arrival);
     void make_room();
     [[nodiscard]] bool is_room();
-    void failed(SSL*, const asio::ip::tcp::endpoint& remote, const std::error_code&, bool timed_out);
+    [[nodiscard]] std::optional<protocol::peer_identity> proven_unit(const link::tls_tcp&);
+    void failed(const link::tls_tcp&, const std::error_code&, bool timed_out);
     void audit(const std::string& line);
 
     asio::io_context& io_;
-    asio::ssl::context context_;
+    protocol::ssl_context context_;
     limits limits_;
     std::shared_ptr<counters> count_;
     admission admitted_;
     ready_handler ready_;
-    std::list<asio::ip::tcp::acceptor> acceptors_;
+    std::list<link::tcp_acceptor> acceptors_;
     struct silent_place;
     std::list<silent_place*> silent_; // connections without a ClientHello, oldest first
     handshake_queue half_open_;

@@ -28,7 +28,7 @@ constexpr auto down_step = 50ms; // and a TUN that is down
 
 } // namespace
 
-agent::agent(asio::io_context& io, const agent_config& config, asio::ssl::context tls, tun_device tun,
+agent::agent(asio::io_context& io, const agent_config& config, protocol::ssl_context tls, tun_device tun,
              std::unique_ptr<status_server> status)
     : io_(io), config_(config), tun_(std::move(tun)), tun_stream_(io, tun_.fd()), signals_(io, SIGTERM, SIGINT),
       pause_(io), second_(io), advisor_(config),

@@ -5,7 +5,6 @@
 #include <asio/io_context.hpp>
 #include <asio/posix/stream_descriptor.hpp>
 #include <asio/signal_set.hpp>
-#include <asio/ssl/context.hpp>
 #include <asio/steady_timer.hpp>
 
 #include "tools/agent/advice/advisor.hpp"
@@ -19,7 +18,7 @@ namespace tandem::agent {
 
 class agent {
 public:
-    agent(asio::io_context& io, const agent_config& config, asio::ssl::context tls, tun_device tun,
+    agent(asio::io_context& io, const agent_config& config, protocol::ssl_context tls, tun_device tun,
           std::unique_ptr<status_server> status);
 
     void start();

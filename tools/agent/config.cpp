@@ -210,7 +210,7 @@ struct psk_buffer {
 
 } // namespace
 
-std::optional<asio::ip::tcp::endpoint> parse_gateway(std::string_view text) {
+std::optional<link::endpoint> parse_gateway(std::string_view text) {
     const auto colon = text.rfind(':');
     if (colon == std::string_view::npos)
         return std::nullopt;
@@ -227,7 +227,7 @@ std::optional<asio::ip::tcp::endpoint> parse_gateway(std::string_view text) {
     const auto address = asio::ip::make_address(std::string(host), error);
     if (error || address.is_v6() != bracketed)
         return std::nullopt;
-    return asio::ip::tcp::endpoint(address, port);
+    return link::endpoint{address, port};
 }
 
 tl::expected<agent_config, config_error> parse_config(std::string_view text, const std::string& file) {

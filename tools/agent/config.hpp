@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include <asio/ip/tcp.hpp>
 #include <tl/expected.hpp>
 
+#include "controlplane/link/endpoint.hpp"
 #include "controlplane/protocol/secret.hpp"
 #include "tools/agent/advice/history.hpp"
 #include "tools/agent/device/paths.hpp"
@@ -20,8 +20,8 @@ namespace tandem::agent {
 
 struct agent_config {
     std::string id;
-    std::vector<asio::ip::tcp::endpoint> gateways; // in order of preference
-    std::string psk_file;                          // or the three below
+    std::vector<link::endpoint> gateways; // in order of preference
+    std::string psk_file;                 // or the three below
     std::string certificate, key, ca;
     std::string gateway_name; // that its certificate's subjectAltName must have; empty = any gateway of that CA
     std::string tun = "tandem0";
@@ -44,7 +44,7 @@ using config_error = std::string;
 [[nodiscard]] tl::expected<agent_config, config_error> parse_config(std::string_view text, const std::string& file);
 
 // "192.0.2.1:4433" or "[2001:db8::1]:4433".
-[[nodiscard]] std::optional<asio::ip::tcp::endpoint> parse_gateway(std::string_view text);
+[[nodiscard]] std::optional<link::endpoint> parse_gateway(std::string_view text);
 
 // 16..64 bytes as hex digits on one line; refused where group or others may read the file.
 [[nodiscard]] tl::expected<protocol::secret, config_error> read_psk(const std::string& file);

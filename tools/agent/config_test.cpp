@@ -47,8 +47,8 @@ TEST(Rim37Config, GoodOneWithDefaults) {
     ASSERT_TRUE(config) << config.error();
     EXPECT_EQ(config->id, "alice");
     ASSERT_EQ(config->gateways.size(), 2U);
-    EXPECT_EQ(config->gateways[1].port(), 4434);
-    EXPECT_TRUE(config->gateways[1].address().is_v6());
+    EXPECT_EQ(config->gateways[1].port, 4434);
+    EXPECT_TRUE(config->gateways[1].address.is_v6());
     EXPECT_EQ(config->tun, "tandem0");
     EXPECT_EQ(config->user, "nobody");
     EXPECT_TRUE(config->uses_psk());

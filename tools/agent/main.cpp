@@ -76,7 +76,7 @@ int run(const agent_config& config) {
         spdlog::warn("{}", warning);
     if (const auto became = become(config.user); !became)
         return complain(became.error(), exit_failed);
-    agent::agent program(io, config, asio::ssl::context(tls->release()), std::move(*tun), std::move(status));
+    agent::agent program(io, config, std::move(*tls), std::move(*tun), std::move(status));
     program.start();
     io.run();
     return program.fatal().empty() ? exit_ok : exit_failed;

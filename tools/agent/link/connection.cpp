@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// TLS 1.3 over TCP with the framing of controlplane/protocol. RFC 8446 6.2 for what a refused key looks like.
+// One connection to a gateway. See connection.hpp. RFC 8446 6.2 for what a refused key looks like.
 #include "tools/agent/link/connection.hpp"
 
 #include <algorithm>
 
-#include <asio/redirect_error.hpp>
-#include <asio/use_awaitable.hpp>
-#include <asio/write.hpp>
 #include <fmt/format.h>
-#include <netinet/tcp.h>
-#include <openssl/err.h>
 #include <spdlog/spdlog.h>
 
+#include "controlplane/link/error.hpp"
+#include "controlplane/link/with.hpp"
 #include "controlplane/protocol/spawn.hpp"
-#include "controlplane/protocol/tls.hpp"
 
 namespace tandem::agent {
 
@@ -22,38 +18,28 @@ using protocol::status;
 
 namespace {
 
-constexpr std::size_t write_chunk = 16 * 1024; // one TLS record; what control may have to wait for in our queue
-constexpr int unsent_limit = 32 * 1024;        // and in the kernel's
-
-auto with(asio::error_code& error) {
-    return asio::redirect_error(asio::use_awaitable, error);
-}
-
-bool is_alert(const asio::error_code& error) {
-    return error.category() == asio::error::get_ssl_category() &&
-           ERR_GET_REASON(static_cast<unsigned long>(error.value())) >= SSL_AD_REASON_OFFSET;
-}
+constexpr link::tls_options carrier_options{.unsent_limit = 32 * 1024};
 
 } // namespace
 
-connection::connection(asio::io_context& io, asio::ssl::context& tls, std::shared_ptr<protocol::channel_driver> channel,
+connection::connection(asio::io_context& io, SSL_CTX* tls, std::shared_ptr<protocol::channel_driver> channel,
                        std::string id_code, handlers handle)
-    : io_(io), stream_(io, tls), channel_(std::move(channel)), id_code_(std::move(id_code)), handle_(std::move(handle)),
-      wake_(io) {}
+    : io_(io), carrier_(io.get_executor(), carrier_options), tls_(tls), channel_(std::move(channel)),
+      id_code_(std::move(id_code)), handle_(std::move(handle)), wake_(io) {}
 
-failure connection::explain(const asio::error_code& error, bool timed_out) const {
-    const std::string where = fmt::format("gateway {}:{}", gateway_.address().to_string(), gateway_.port());
+failure connection::explain(const std::error_code& error, bool timed_out) const {
+    const std::string where = "gateway " + text_of(carrier_.remote());
     if (timed_out)
         return {
             fmt::format("{} did not answer in time; check the network and the gateway's address", where), false, {}};
-    if (is_alert(error))
+    if (link::is_alert(error))
         return {
             fmt::format("gateway refused the key of id '{}' ({}, at {}); check id and psk_file or certificate against "
                         "`tandemctl unit show {}` on the gateway",
                         id_code_, error.message(), where, id_code_),
             true,
             {}};
-    if (error.category() == asio::error::get_ssl_category())
+    if (link::is_tls(error))
         return {fmt::format("{} could not prove who it is ({}); check that it knows id '{}', and ca where certificates "
                             "are used",
                             where, error.message(), id_code_),
@@ -62,38 +48,31 @@ failure connection::explain(const asio::error_code& error, bool timed_out) const
     return {fmt::format("{}: {}", where, error.message()), false, {}};
 }
 
-asio::awaitable<tl::expected<void, failure>> connection::open(tcp::endpoint gateway,
+asio::awaitable<tl::expected<void, failure>> connection::open(link::endpoint gateway,
                                                               std::chrono::milliseconds patience) {
     const auto self = shared_from_this();
-    gateway_ = gateway;
     auto timed_out = std::make_shared<bool>(false);
     asio::steady_timer deadline(io_, patience);
-    deadline.async_wait([self, timed_out](const asio::error_code& error) {
-        if (error)
+    deadline.async_wait([self, timed_out](const std::error_code& cancelled) {
+        if (cancelled)
             return;
         *timed_out = true;
-        asio::error_code ignored;
-        self->stream_.lowest_layer().close(ignored);
+        self->carrier_.close();
     });
-    asio::error_code error;
-    co_await stream_.lowest_layer().async_connect(gateway, with(error));
-    if (!error) {
-        stream_.lowest_layer().set_option(tcp::no_delay(true), error);
-        ::setsockopt(stream_.lowest_layer().native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_limit,
-                     sizeof unsent_limit);
-        co_await stream_.async_handshake(asio::ssl::stream_base::client, with(error));
-    }
+    std::error_code error;
+    co_await carrier_.connect(gateway, error);
+    if (!error)
+        co_await carrier_.handshake(tls_, link::side::client, error);
     deadline.cancel();
     if (closed_)
         co_return tl::unexpected(failure{why_, false, {}});
     if (error || *timed_out) {
         closed_ = true;
-        asio::error_code ignored;
-        stream_.lowest_layer().close(ignored);
+        carrier_.close();
         co_return tl::unexpected(explain(error, *timed_out));
     }
     running_ = true;
-    link_ = channel_->attach(protocol::carrier::stream, weak_from_this());
+    link_ = channel_->attach(carrier_.kind(), weak_from_this());
     protocol::spawn(io_, "reader of the primary", [self] { return self->read_loop(); });
     protocol::spawn(io_, "writer of the primary", [self] { return self->write_loop(); });
     co_return tl::expected<void, failure>{};
@@ -104,40 +83,24 @@ void connection::close(const std::string& why) {
         return;
     closed_ = true;
     why_ = why;
-    asio::error_code ignored;
-    stream_.lowest_layer().close(ignored);
+    carrier_.close();
     wake_.cancel();
     channel_->lost(link_);
     if (running_ && handle_.lost)
         handle_.lost(*this);
 }
 
-std::string connection::cipher() const {
-    const char* name = SSL_get_cipher_name(const_cast<connection*>(this)->stream_.native_handle());
-    return name == nullptr ? std::string() : std::string(name);
-}
-
 asio::awaitable<void> connection::read_loop() {
     const auto self = shared_from_this();
-    while (!closed_) {
-        asio::error_code error;
-        const auto room = framer_.prepare();
-        const std::size_t got = co_await stream_.async_read_some(asio::buffer(room.data(), room.size()), with(error));
-        if (error) {
-            close(error == asio::error::eof || error == asio::ssl::error::stream_truncated
-                      ? std::string("the gateway closed the connection")
-                  : is_alert(error) ? explain(error, false).text
-                                    : error.message());
-            break;
-        }
-        framer_.commit(got);
-        while (!closed_) {
-            const auto frame = framer_.next();
-            if (!frame)
-                break;
-            take_frame(*frame);
-        }
-    }
+    const link::transport::frame_handler take = [this](const protocol::frame& frame) { take_frame(frame); };
+    std::error_code error;
+    while (!closed_ && !error)
+        co_await carrier_.receive(take, error);
+    if (error)
+        close(error == asio::error::eof || error == link::failure::truncated
+                  ? std::string("the gateway closed the connection")
+              : link::is_alert(error) ? explain(error, false).text
+                                      : error.message());
 }
 
 void connection::take_frame(const protocol::frame& frame) {
@@ -233,27 +196,20 @@ bool connection::send_packet(std::span<const std::uint8_t> packet) {
         return false;
     count_.tx_packets++;
     count_.tx_bytes += packet.size();
-    if (writing_.empty())
+    if (!writing_)
         wake_.cancel();
     return true;
 }
 
-// Control first, all of it; then whole bulk frames up to a record.
+// Control first, all of it; then whole bulk frames as far as a record goes.
 void connection::compose() {
-    while (!control_.empty()) {
-        protocol::append_frame(writing_, control_.front());
+    for (; !control_.empty() && carrier_.add(control_.front()); control_.pop_front())
         control_waits_ -= control_.front().size();
-        control_.pop_front();
-    }
-    control_bytes_ = writing_.size();
-    while (bulk_sent_ < bulk_.size() && writing_.size() < write_chunk) {
-        const std::size_t length =
-            (std::size_t{bulk_[bulk_sent_]} << 8 | bulk_[bulk_sent_ + 1]) + protocol::frame_prefix;
-        if (!writing_.empty() && writing_.size() + length > write_chunk)
+    while (control_.empty() && bulk_sent_ < bulk_.size()) {
+        const std::size_t length = std::size_t{bulk_[bulk_sent_]} << 8 | bulk_[bulk_sent_ + 1];
+        if (!carrier_.add(std::span(bulk_).subspan(bulk_sent_ + protocol::frame_prefix, length)))
             break;
-        const auto begin = bulk_.begin() + static_cast<std::ptrdiff_t>(bulk_sent_);
-        writing_.insert(writing_.end(), begin, begin + static_cast<std::ptrdiff_t>(length));
-        bulk_sent_ += length;
+        bulk_sent_ += protocol::frame_prefix + length;
     }
     if (bulk_sent_ == bulk_.size()) {
         bulk_.clear();
@@ -267,17 +223,16 @@ void connection::compose() {
 asio::awaitable<void> connection::write_loop() {
     const auto self = shared_from_this();
     while (!closed_) {
-        asio::error_code error;
+        std::error_code error;
         if (control_.empty() && bulk_.empty()) {
             wake_.expires_at(std::chrono::steady_clock::time_point::max());
-            co_await wake_.async_wait(with(error));
+            co_await wake_.async_wait(link::with(error));
             continue;
         }
+        writing_ = true;
         compose();
-        protocol::count_record(stream_.native_handle());
-        co_await asio::async_write(stream_, asio::buffer(writing_), with(error));
-        protocol::wipe(writing_.data(), control_bytes_);
-        writing_.clear();
+        co_await carrier_.flush(error);
+        writing_ = false;
         if (error)
             close(error.message());
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One TLS connection to a gateway: handshake, framing, control ahead of bulk. It carries a link of the unit's control
+// One connection to a gateway: handshake, then control ahead of bulk. It carries a link of the unit's control
 // channel, whose rules are in controlplane/protocol/channel.hpp. It lives until close(); who wants the next one makes
 // it (primary.hpp).
 //
@@ -16,14 +16,11 @@
 
 #include <asio/awaitable.hpp>
 #include <asio/io_context.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/ssl/context.hpp>
-#include <asio/ssl/stream.hpp>
 #include <asio/steady_timer.hpp>
 #include <tl/expected.hpp>
 
+#include "controlplane/link/tls_tcp.hpp"
 #include "controlplane/protocol/channel_asio.hpp"
-#include "controlplane/protocol/framing.hpp"
 
 namespace tandem::agent {
 
@@ -36,7 +33,6 @@ struct failure {
 
 class connection final : public protocol::channel_link, public std::enable_shared_from_this<connection> {
 public:
-    using tcp = asio::ip::tcp;
     struct handlers {
         std::function<void(std::span<const std::uint8_t>)> packet; // an inner IP packet from the gateway
         std::function<void(connection&, protocol::message)> request;
@@ -50,11 +46,11 @@ public:
     static constexpr std::size_t bulk_limit = 256 * 1024;      // bytes that wait for the wire
     static constexpr std::size_t max_control_bytes = 1U << 20; // beyond it the gateway does not read: closed
 
-    connection(asio::io_context& io, asio::ssl::context& tls, std::shared_ptr<protocol::channel_driver> channel,
+    connection(asio::io_context& io, SSL_CTX* tls, std::shared_ptr<protocol::channel_driver> channel,
                std::string id_code, handlers handle);
 
     // TCP and TLS. Afterwards reader and writer run.
-    [[nodiscard]] asio::awaitable<tl::expected<void, failure>> open(tcp::endpoint gateway,
+    [[nodiscard]] asio::awaitable<tl::expected<void, failure>> open(link::endpoint gateway,
                                                                     std::chrono::milliseconds patience);
     // The first request; its answer makes this the link that requests go out on. The error is a time-out, the loss of
     // the connection, or a status that is not ok; request()'s too.
@@ -74,8 +70,8 @@ public:
     [[nodiscard]] bool closed() const noexcept { return closed_; }
     [[nodiscard]] const std::string& why() const noexcept { return why_; }
 
-    [[nodiscard]] std::string cipher() const;
-    [[nodiscard]] tcp::endpoint gateway() const noexcept { return gateway_; }
+    [[nodiscard]] std::string cipher() const { return carrier_.cipher(); }
+    [[nodiscard]] link::endpoint gateway() const { return carrier_.remote(); }
     [[nodiscard]] const counters& count() const noexcept { return count_; }
 
 private:
@@ -86,30 +82,27 @@ private:
 
     using reply = protocol::channel_driver::reply;
     [[nodiscard]] tl::expected<protocol::message, failure> read(std::string_view name, reply) const;
-    [[nodiscard]] failure explain(const asio::error_code& error, bool timed_out) const;
+    [[nodiscard]] failure explain(const std::error_code& error, bool timed_out) const;
     asio::awaitable<void> read_loop();
     asio::awaitable<void> write_loop();
     void take_frame(const protocol::frame& frame);
-    void compose(); // what goes out next into writing_
+    void compose(); // what goes out next
 
     asio::io_context& io_;
-    asio::ssl::stream<tcp::socket> stream_;
+    link::tls_tcp carrier_;
+    SSL_CTX* tls_;
     std::shared_ptr<protocol::channel_driver> channel_;
     protocol::link_id link_ = 0;
     std::string id_code_;
     handlers handle_;
-    tcp::endpoint gateway_;
-    protocol::framer framer_{65536};
     std::deque<protocol::message> early_; // requests before begin()
     std::deque<protocol::wiped_bytes> control_;
     std::size_t control_waits_ = 0; // bytes of it
     std::vector<std::uint8_t> bulk_;
-    protocol::wiped_bytes writing_; // control first: that part may hold a seed that we made
-    std::size_t control_bytes_ = 0; // of writing_
-    std::size_t bulk_sent_ = 0;     // of bulk_, taken already
-    asio::steady_timer wake_;       // cancelled when there is something to write
+    std::size_t bulk_sent_ = 0; // of bulk_, taken already
+    asio::steady_timer wake_;   // cancelled when there is something to write
     counters count_;
-    bool running_ = false, begun_ = false, closed_ = false;
+    bool writing_ = false, running_ = false, begun_ = false, closed_ = false;
     std::string why_;
 };
 

@@ -30,12 +30,6 @@ constexpr auto release_patience = 1s;
 constexpr auto backoff_first = 200ms, backoff_last = 5000ms;
 constexpr auto old_heard_for = 2s; // the gateway ends it after one
 
-std::string to_text(const asio::ip::tcp::endpoint& gateway) {
-    const auto host = gateway.address().to_string();
-    return gateway.address().is_v6() ? fmt::format("[{}]:{}", host, gateway.port())
-                                     : fmt::format("{}:{}", host, gateway.port());
-}
-
 void add(connection::counters& sum, const connection::counters& more) {
     sum.rx_packets += more.rx_packets;
     sum.rx_bytes += more.rx_bytes;
@@ -75,7 +69,7 @@ tl::expected<session_settings, std::string> read_settings(const message& respons
     return settings;
 }
 
-primary::primary(asio::io_context& io, const agent_config& config, asio::ssl::context tls, media_table& media,
+primary::primary(asio::io_context& io, const agent_config& config, protocol::ssl_context tls, media_table& media,
                  hooks hook)
     : io_(io), config_(config), tls_(std::move(tls)), media_(media), hook_(std::move(hook)), gateways_(config.gateways),
       channel_(std::make_shared<protocol::channel_driver>(io.get_executor(), protocol::role::unit,
@@ -129,9 +123,9 @@ asio::awaitable<void> primary::run() {
 }
 
 // A connection whose CONFIG was answered; the session is settings_ from then on.
-asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect(asio::ip::tcp::endpoint gateway) {
+asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect(link::endpoint gateway) {
     const auto fresh = std::make_shared<connection>(
-        io_, tls_, channel_, config_.id,
+        io_, tls_.get(), channel_, config_.id,
         connection::handlers{.packet = hook_.packet,
                              .request = [this](connection& from, message request) { answer(from, std::move(request)); },
                              .lost = [this](connection& gone) { lost(gone); }});
@@ -212,7 +206,7 @@ void primary::adopt(connection_ptr fresh) {
     std::string inner;
     for (const auto& address : settings_.addresses)
         inner += fmt::format(" {}/{}", tandem::agent::to_text(address.ip), address.prefix);
-    spdlog::info("primary up: gateway {}, session {:016x}, inner{}, {}, lifetime {} s", to_text(current_->gateway()),
+    spdlog::info("primary up: gateway {}, session {:016x}, inner{}, {}, lifetime {} s", text_of(current_->gateway()),
                  settings_.tsid, inner, current_->cipher(), settings_.lifetime.count());
 }
 
@@ -348,7 +342,7 @@ nlohmann::json primary::describe() const {
     out["lifetime_s"] = settings_.lifetime.count();
     out["mtu"] = settings_.mtu;
     if (current_ && !current_->closed()) {
-        out["gateway"] = to_text(current_->gateway());
+        out["gateway"] = text_of(current_->gateway());
         out["cipher"] = current_->cipher();
         out["age_s"] = std::chrono::duration<double>(steady::now() - configured_at_).count();
     }

@@ -16,7 +16,6 @@
 
 #include <asio/awaitable.hpp>
 #include <asio/io_context.hpp>
-#include <asio/ssl/context.hpp>
 #include <asio/steady_timer.hpp>
 #include <nlohmann/json_fwd.hpp>
 
@@ -35,7 +34,7 @@ struct session_settings {
     std::chrono::milliseconds keepalive{5000};
     std::chrono::seconds lifetime{86400};
     std::uint16_t mtu = 1280;
-    std::vector<asio::ip::tcp::endpoint> servers;
+    std::vector<link::endpoint> servers;
 };
 
 [[nodiscard]] tl::expected<session_settings, std::string> read_settings(const protocol::message& response);
@@ -55,7 +54,8 @@ public:
         std::uint64_t dropped_full = 0; // while its queue was full
     };
 
-    primary(asio::io_context& io, const agent_config& config, asio::ssl::context tls, media_table& media, hooks hook);
+    primary(asio::io_context& io, const agent_config& config, protocol::ssl_context tls, media_table& media,
+            hooks hook);
 
     void start();
     // RELEASE, then everything is closed and wiped; run() of the io_context ends when the rest does.
@@ -72,7 +72,7 @@ public:
 private:
     using connection_ptr = std::shared_ptr<connection>;
     asio::awaitable<void> run();
-    asio::awaitable<tl::expected<connection_ptr, failure>> connect(asio::ip::tcp::endpoint gateway);
+    asio::awaitable<tl::expected<connection_ptr, failure>> connect(link::endpoint gateway);
     asio::awaitable<void> serve();
     asio::awaitable<void> renew();
     [[nodiscard]] tl::expected<void, std::string> take_settings(session_settings fresh);
@@ -85,10 +85,10 @@ private:
 
     asio::io_context& io_;
     const agent_config& config_;
-    asio::ssl::context tls_;
+    protocol::ssl_context tls_;
     media_table& media_;
     hooks hook_;
-    std::vector<asio::ip::tcp::endpoint> gateways_;
+    std::vector<link::endpoint> gateways_;
     std::size_t gateway_ = 0;
     std::shared_ptr<protocol::channel_driver> channel_; // whatever connection carries it
     connection_ptr current_;

@@ -12,12 +12,9 @@
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/ip/udp.hpp>
-#include <asio/redirect_error.hpp>
-#include <asio/ssl/stream.hpp>
-#include <asio/use_awaitable.hpp>
-#include <asio/write.hpp>
 #include <nlohmann/json.hpp>
 
+#include "controlplane/link/tcp_acceptor.hpp"
 #include "controlplane/protocol/tls.hpp"
 
 using namespace tandem;
@@ -45,57 +42,52 @@ inline protocol::endpoint wire(const endpoint& from) {
 
 // One connection that the fake gateway accepted, a link of a control channel of its own.
 struct peer final : protocol::channel_link, std::enable_shared_from_this<peer> {
-    peer(tcp::socket socket, asio::ssl::context& tls)
-        : stream(std::move(socket), tls),
-          channel(std::make_shared<protocol::channel_driver>(stream.get_executor(), protocol::role::gateway)) {}
+    explicit peer(std::unique_ptr<link::tls_tcp> from)
+        : carrier(std::move(from)),
+          channel(std::make_shared<protocol::channel_driver>(carrier->executor(), protocol::role::gateway)) {}
     void begin(std::function<void(const message&)> handler) {
         on_request = std::move(handler);
-        link = channel->attach(protocol::carrier::stream, weak_from_this());
+        id = channel->attach(carrier->kind(), weak_from_this());
     }
     void send(protocol::wiped_bytes control, bool) override { send_frame(control); }
     void serve(message request) override { on_request(request); }
-    void hang_up(protocol::ending) override { stream.lowest_layer().close(); }
+    void hang_up(protocol::ending) override { carrier->close(); }
     void count(std::optional<status>) override {}
 
     void send_frame(std::span<const std::uint8_t> frame) {
-        protocol::append_frame(out.emplace_back(), frame);
+        out.emplace_back(frame.begin(), frame.end());
         if (!writing && !held)
-            flush();
+            asio::co_spawn(carrier->executor(), write(), asio::detached);
     }
-    void flush() {
-        writing = !out.empty();
-        if (!writing)
-            return;
-        asio::async_write(stream, asio::buffer(out.front()),
-                          [self = shared_from_this()](const asio::error_code& error, std::size_t) {
-                              self->out.pop_front();
-                              if (!error)
-                                  self->flush();
-                          });
+    asio::awaitable<void> write() {
+        const auto self = shared_from_this();
+        std::error_code error;
+        for (writing = true; !out.empty() && !error;) {
+            while (!out.empty() && carrier->add(out.front()))
+                out.pop_front();
+            co_await carrier->flush(error);
+        }
+        writing = false;
     }
     // What was sent while held goes out as one TLS record.
     void release() {
         held = false;
-        bytes all;
-        for (; !out.empty(); out.pop_front())
-            all.insert(all.end(), out.front().begin(), out.front().end());
-        out.push_back(std::move(all));
-        flush();
+        if (!writing)
+            asio::co_spawn(carrier->executor(), write(), asio::detached);
     }
 
-    asio::ssl::stream<tcp::socket> stream;
+    std::unique_ptr<link::tls_tcp> carrier;
     std::shared_ptr<protocol::channel_driver> channel;
-    protocol::link_id link = 0;
+    protocol::link_id id = 0;
     std::function<void(const message&)> on_request;
-    protocol::framer framer;
     std::deque<bytes> out;
     bool writing = false, held = false;
 };
 
 struct fake_gateway {
     asio::io_context& io;
-    asio::ssl::context tls;
-    tcp::acceptor acceptor;
+    protocol::ssl_context tls;
+    link::tcp_acceptor acceptor;
     std::vector<std::shared_ptr<peer>> peers;
     std::deque<message> requests, responses;
     std::vector<bytes> packets, undecoded;
@@ -112,38 +104,30 @@ struct fake_gateway {
                                    return protocol::secret(right_key);
                                },
                                {})
-                               .value()
-                               .release()),
-          acceptor(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
+                               .value()),
+          acceptor(io) {
+        EXPECT_FALSE(acceptor.open({asio::ip::address_v4::loopback(), 0}));
         asio::co_spawn(io, accept(), asio::detached);
     }
     asio::awaitable<void> accept() {
         for (;;) {
-            asio::error_code error;
-            auto socket = co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+            std::error_code error;
+            auto arrived = co_await acceptor.accept(error);
             if (error)
                 co_return;
-            asio::co_spawn(io, serve(std::make_shared<peer>(std::move(socket), tls)), asio::detached);
+            asio::co_spawn(io, serve(std::make_shared<peer>(std::move(arrived))), asio::detached);
         }
     }
     asio::awaitable<void> serve(std::shared_ptr<peer> p) {
-        asio::error_code error;
-        co_await p->stream.async_handshake(asio::ssl::stream_base::server,
-                                           asio::redirect_error(asio::use_awaitable, error));
+        std::error_code error;
+        co_await p->carrier->handshake(tls.get(), link::side::server, error);
         if (error)
             co_return;
         peers.push_back(p);
         p->begin([this, p = p.get()](const message& request) { answer(*p, request); });
-        for (;;) {
-            const auto room = p->framer.prepare();
-            const auto got = co_await p->stream.async_read_some(asio::buffer(room.data(), room.size()),
-                                                                asio::redirect_error(asio::use_awaitable, error));
-            if (error)
-                co_return;
-            p->framer.commit(got);
-            while (const auto frame = p->framer.next())
-                take(p, *frame);
-        }
+        const link::transport::frame_handler handler = [&](const protocol::frame& frame) { take(p, frame); };
+        while (!error)
+            co_await p->carrier->receive(handler, error);
     }
     void take(const std::shared_ptr<peer>& p, const protocol::frame& frame) {
         if (frame.kind != protocol::frame_kind::control) {
@@ -154,7 +138,7 @@ struct fake_gateway {
             undecoded.emplace_back(frame.bytes.begin(), frame.bytes.end());
         else
             (got->is_response() ? responses : requests).push_back(std::move(*got));
-        p->channel->receive(p->link, frame.bytes);
+        p->channel->receive(p->id, frame.bytes);
     }
     void answer(peer& p, const message& request) {
         if (silent)
@@ -169,7 +153,7 @@ struct fake_gateway {
             response.add<tlv::keepalive_ms>(keepalive);
             response.add<tlv::lifetime_s>(std::min(lifetime, request.get<tlv::lifetime_s>().value_or(lifetime)));
         }
-        p.channel->answer(p.link, response);
+        p.channel->answer(p.id, response);
         if (!p.held)
             return;
         if (behind_config)
@@ -211,11 +195,10 @@ protected:
     void start(const bytes& key = right_key) {
         config.id = "alice";
         if (config.gateways.empty())
-            config.gateways.push_back(gateway.acceptor.local_endpoint());
+            config.gateways.push_back(gateway.acceptor.local());
         gateway_media.non_blocking(true);
         unit = std::make_unique<primary>(
-            io, config,
-            asio::ssl::context(protocol::make_client_context("alice", protocol::secret(key)).value().release()), media,
+            io, config, protocol::make_client_context("alice", protocol::secret(key)).value(), media,
             primary::hooks{.packet = [this](auto packet) { to_phone.emplace_back(packet.begin(), packet.end()); },
                            .configured =
                                [this](const session_settings&) {

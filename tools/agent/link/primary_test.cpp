@@ -34,7 +34,7 @@ TEST_F(Primary, Rim04WrongKeyIsSaidInWords) {
 TEST_F(Primary, AGatewayThatDoesNotKnowTheKeyIsNoGateway) {
     tcp::acceptor deaf(io,
                        tcp::endpoint(asio::ip::address_v4::loopback(), 0)); // the list's first: nobody answers there
-    config.gateways = {deaf.local_endpoint(), gateway.acceptor.local_endpoint()};
+    config.gateways = {{asio::ip::address_v4::loopback(), deaf.local_endpoint().port()}, gateway.acceptor.local()};
     deaf.close();
     start();
     EXPECT_TRUE(until([&] { return unit->up(); }));
@@ -127,7 +127,7 @@ TEST_F(Primary, MediaSurviveAReconnectThatResumes) {
     start();
     ASSERT_TRUE(until([&] { return unit->up(); }));
     ASSERT_EQ(ask(open_request()), status::ok);
-    gateway.peers.back()->stream.lowest_layer().close();
+    gateway.peers.back()->carrier->close();
     ASSERT_TRUE(until([&] { return !unit->up(); }));
     EXPECT_EQ(media.capture(phone_packet(phone, inner, rtp(1))), captured::media);
     ASSERT_TRUE(until([&] { return unit->up() && gateway.count(exchange::config) == 2; }));
@@ -145,7 +145,7 @@ TEST_F(Primary, ANewSessionEndsTheMediaOfTheOld) {
     ASSERT_TRUE(until([&] { return unit->up(); }));
     ASSERT_EQ(ask(open_request()), status::ok);
     gateway.tsid = 0x9999;
-    gateway.peers.back()->stream.lowest_layer().close();
+    gateway.peers.back()->carrier->close();
     ASSERT_TRUE(until([&] { return gateway.count(exchange::config) == 2 && unit->up(); }));
     EXPECT_TRUE(media.empty());
 }
@@ -193,7 +193,7 @@ TEST_F(Primary, RequestsRightBehindTheConfigAnswerAreServed) {
     ASSERT_TRUE(until([&] { return unit->up(); }));
     gateway.tsid = 0x9999; // the old session's media go
     gateway.behind_config = [&](peer&) { gateway.forge(open_request(), gateway.tsid, 1); };
-    gateway.peers.back()->stream.lowest_layer().close();
+    gateway.peers.back()->carrier->close();
     ASSERT_TRUE(until([&] { return !gateway.responses.empty(); }));
     EXPECT_EQ(gateway.responses.front().code(), status::ok);
     EXPECT_EQ(media.size(), 1U);
@@ -224,7 +224,7 @@ TEST_F(Primary, Ora09ReleaseFromBothSides) {
     ASSERT_EQ(ask(open_request()), status::ok);
     ASSERT_EQ(ask(message::request(exchange::release).add<tlv::reason>("dropped by an operator")), status::ok);
     EXPECT_TRUE(media.empty());
-    gateway.peers.back()->stream.lowest_layer().close();
+    gateway.peers.back()->carrier->close();
     ASSERT_TRUE(until([&] { return gateway.count(exchange::config) == 2; }));
     EXPECT_FALSE(gateway.requests.back().has<tlv::resume_tsid>());
     ASSERT_TRUE(until([&] { return unit->up(); }));

@@ -11,7 +11,7 @@
 
 #include <sys/socket.h>
 
-namespace tandem::tunnel {
+namespace tandem::link {
 
 // Bytes that must be there before it is known whether it is one and whole. Not more than `seen` holds: it is whole, or
 // no ClientHello, which TLS then says.
@@ -44,4 +44,4 @@ struct hello_look {
     return {there > 0 ? static_cast<std::size_t>(there) : 0, needed};
 }
 
-} // namespace tandem::tunnel
+} // namespace tandem::link
