@@ -77,9 +77,10 @@ TEST(Alarms, PortsAboveFourFifthsUntilBelowThreeQuarters) {
 TEST(Alarms, NamesOfAddressesThatTheDataPlaneHasNot) {
     auto r = sound();
     r.unknown_names = {"outside", "trunk"};
-    EXPECT_EQ(only(r, "addresses"),
-              "[media] names \"outside\", \"trunk\", which the data plane does not have: calls that need such an address "
-              "are refused; give an [[address]] of dataplane.toml that name, or correct controlplane.toml");
+    EXPECT_EQ(
+        only(r, "addresses"),
+        "[media] names \"outside\", \"trunk\", which the data plane does not have: calls that need such an address "
+        "are refused; give an [[address]] of dataplane.toml that name, or correct controlplane.toml");
 }
 
 TEST(Alarms, FlowTable) {

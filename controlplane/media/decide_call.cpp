@@ -53,9 +53,8 @@ asio::awaitable<std::optional<policy::advice>> ask(session::directory* sessions,
     out.contact_level = text_of(answer->get<tlv::level>());
     out.profile_level = text_of(answer->get<tlv::profile_level>());
     out.text = text_of(answer->get<tlv::reason>());
-    if (const auto keys = answer->get<tlv::key_source>();
-        keys && *keys <= static_cast<std::uint8_t>(policy::key_source::both))
-        out.keys = static_cast<policy::key_source>(*keys);
+    if (const auto keys = answer->get<tlv::key_source>())
+        out.keys = protocol::named<policy::key_source>(*keys);
     co_return out;
 }
 

@@ -159,7 +159,7 @@ struct fake_directory final : session::directory {
         if (!said.text.empty())
             answer.add<tlv::reason>(said.text);
         if (said.keys)
-            answer.add<tlv::key_source>(static_cast<std::uint8_t>(*said.keys));
+            answer.add<tlv::key_source>(protocol::wire(*said.keys));
     }
     // The same seeds where it is asked again.
     std::vector<std::vector<std::uint8_t>> make(const std::string& unit, const protocol::message& asked) {

@@ -24,7 +24,7 @@ endpoint next_port(const endpoint& where) {
 
 // What the unit needs to know of an epoch's seeds: all, our half, or that they are its own.
 void add_seeds(protocol::message& request, const epoch_seeds& seeds) {
-    request.add<tlv::key_source>(static_cast<std::uint8_t>(seeds.source));
+    request.add<tlv::key_source>(protocol::wire(seeds.source));
     if (seeds.source == policy::key_source::unit)
         return;
     for (const auto& seed : seeds.source == policy::key_source::both ? seeds.half : seeds.seed)
@@ -66,8 +66,9 @@ asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms&
     request.add<tlv::suite>(static_cast<std::uint16_t>(to.suite));
     request.add<tlv::level>(m->level.name);
     request.add<tlv::overlap_ms>(static_cast<std::uint32_t>(m->level.overlap.count()));
-    request.add<tlv::key_use>(m->level.seed_is_key ? std::uint8_t{1} : std::uint8_t{0});
-    request.add<tlv::path>(static_cast<std::uint8_t>(m->level.path));
+    request.add<tlv::key_use>(
+        protocol::wire(m->level.seed_is_key ? protocol::key_use::seed_is_key : protocol::key_use::derive));
+    request.add<tlv::path>(protocol::wire(m->level.path));
     if (lost != nullptr)
         request.add<tlv::goes_on>(std::uint8_t{1});
     for (const auto& peer : m->peers_of(of, i))

@@ -100,7 +100,7 @@ asio::awaitable<result<epoch_seeds>> manager::make_seeds(media_ptr m, std::size_
         request.add<tlv::epoch>(epoch);
         request.add<tlv::seed_bytes>(static_cast<std::uint16_t>(m->level.seed_length()));
         request.add<tlv::seed_count>(static_cast<std::uint8_t>(seeds_of(m->level)));
-        request.add<tlv::key_source>(static_cast<std::uint8_t>(m->level.keys));
+        request.add<tlv::key_source>(protocol::wire(m->level.keys));
         const auto answer = co_await sessions_.request(to.tsid, std::move(request), options_.unit_timeout);
         if (gone(*m))
             co_return over(m->id);

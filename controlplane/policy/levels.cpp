@@ -85,30 +85,6 @@ tl::expected<void, std::string> level_table::check_all(const limits& bounds, std
     return {};
 }
 
-std::string_view name_of(key_source keys) noexcept {
-    switch (keys) {
-    case key_source::gateway:
-        return "gateway";
-    case key_source::unit:
-        return "device";
-    case key_source::both:
-        return "both";
-    }
-    return "?";
-}
-
-std::string_view name_of(path_choice path) noexcept {
-    switch (path) {
-    case path_choice::either:
-        return "either";
-    case path_choice::wlan:
-        return "wlan";
-    case path_choice::wwan:
-        return "wwan";
-    }
-    return "?";
-}
-
 std::optional<key_source> key_source_of(std::string_view name) noexcept {
     for (const auto keys : {key_source::gateway, key_source::unit, key_source::both})
         if (name == name_of(keys))

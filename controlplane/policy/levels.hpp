@@ -13,18 +13,16 @@
 
 #include <tl/expected.hpp>
 
+#include "controlplane/protocol/types.hpp"
 #include "dataplane/api/suites.hpp"
 
 namespace tandem::policy {
 
-// Who makes a call's seeds (RIM-28, RIM-29); the numbers are wire (messages.def key_source).
-enum class key_source : std::uint8_t { gateway = 0, unit = 1, both = 2 }; // both: XOR of the two halves
-// The path that a unit binds its secondary to when several are up (RIM-33); the numbers are wire (messages.def path).
-enum class path_choice : std::uint8_t { either = 0, wlan = 1, wwan = 2 };
+using protocol::key_source;
+using protocol::name_of;
+using protocol::path_choice;
 
 // Names as they are in files, verbs, CSV and databases.
-[[nodiscard]] std::string_view name_of(key_source keys) noexcept;                      // gateway | device | both
-[[nodiscard]] std::string_view name_of(path_choice path) noexcept;                     // either | wlan | wwan
 [[nodiscard]] std::optional<key_source> key_source_of(std::string_view name) noexcept; // "unit" too is device
 [[nodiscard]] std::optional<path_choice> path_choice_of(std::string_view name) noexcept;
 

@@ -61,6 +61,16 @@ TEST(Ora04, GoldenEndpointAndAddress) {
     EXPECT_EQ(got->get<tlv::inner_address>(), e.address);
 }
 
+TEST(Values, ANumberOfANewerPeerNamesNothing) {
+    EXPECT_EQ(named<key_source>(0), key_source::gateway);
+    EXPECT_EQ(named<key_source>(2), key_source::both);
+    EXPECT_FALSE(named<key_source>(3));
+    EXPECT_EQ(named<key_use>(1), key_use::seed_is_key);
+    EXPECT_FALSE(named<key_use>(2));
+    EXPECT_EQ(named<path_choice>(wire(path_choice::wwan)), path_choice::wwan);
+    EXPECT_FALSE(named<path_choice>(255));
+}
+
 TEST(Ora10, WrongVersionIsRefused) {
     for (unsigned version = 0; version < 16; ++version) {
         auto wire = config_request;

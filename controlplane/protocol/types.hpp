@@ -28,6 +28,41 @@ enum class status : std::uint16_t {
 #include "controlplane/protocol/messages.def"
 };
 
+// Values of u8 TLVs that name one of a few things; a TLV that is absent means the first. Append only: numbers are wire.
+// Who makes a call's seeds (RIM-28, RIM-29); both: the XOR of two halves.
+enum class key_source : std::uint8_t { gateway = 0, unit = 1, both = 2 };
+// The seed gives the keys by HKDF, or is key and salt itself (a seed per direction, unit -> gateway first).
+enum class key_use : std::uint8_t { derive = 0, seed_is_key = 1 };
+// The radio that a unit binds its secondary to when several are up (RIM-33).
+enum class path_choice : std::uint8_t { either = 0, wlan = 1, wwan = 2 };
+
+// As they are in files, verbs, CSV and databases.
+[[nodiscard]] constexpr std::string_view name_of(key_source keys) noexcept {
+    return keys == key_source::both ? "both" : keys == key_source::unit ? "device" : "gateway";
+}
+[[nodiscard]] constexpr std::string_view name_of(path_choice path) noexcept {
+    return path == path_choice::wwan ? "wwan" : path == path_choice::wlan ? "wlan" : "either";
+}
+[[nodiscard]] constexpr key_source last_of(key_source) noexcept {
+    return key_source::both;
+}
+[[nodiscard]] constexpr key_use last_of(key_use) noexcept {
+    return key_use::seed_is_key;
+}
+[[nodiscard]] constexpr path_choice last_of(path_choice) noexcept {
+    return path_choice::wwan;
+}
+// Nothing for a number that names none: a peer may be newer.
+template <class E>
+[[nodiscard]] constexpr std::optional<E> named(std::uint8_t number) noexcept {
+    return number <= static_cast<std::uint8_t>(last_of(E{})) ? std::optional(static_cast<E>(number)) : std::nullopt;
+}
+template <class E>
+[[nodiscard]] constexpr std::uint8_t wire(E value) noexcept {
+    static_assert(sizeof(last_of(value)) == 1);
+    return static_cast<std::uint8_t>(value);
+}
+
 enum class kind : std::uint8_t { u8, u16, u32, u64, ip, endpoint, text, bytes };
 
 // 16 bytes, network order, IPv4 as ::ffff:a.b.c.d. address_asio.hpp converts from and to asio's.

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -11,8 +12,9 @@ import netns
 from process import Process
 from programs import ROOT, pid_in_force, program, write_toml
 
-SUITES = {"AES_CM_128_HMAC_SHA1_80": (16, 14), "AES_CM_128_HMAC_SHA1_32": (16, 14), "AEAD_AES_128_GCM": (16, 12),
-          "AEAD_AES_256_GCM": (32, 12), "AES_256_CM_HMAC_SHA1_80": (32, 14), "AES_256_CM_HMAC_SHA1_32": (32, 14)}
+# Name: (bytes of the key, of the salt), as the programs have them; without `clear`.
+SUITES = {name: (int(key), int(salt)) for name, key, salt in
+          re.findall(r'^X\(\w+, +\d+, "(\w+)", *(\d+), *(\d+),', (ROOT / "dataplane/api/suites.def").read_text(), re.M) if key != "0"}
 
 
 def key_of(suite, seed):

@@ -289,17 +289,18 @@ private:
 
     // Of MEDIA_OPEN or SEED: the gateway's, our own, or both XORed; none where it does not fit.
     std::vector<secret> seeds_of(const message& m, std::uint32_t id, std::uint32_t epoch) {
-        const auto source = m.get<tlv::key_source>().value_or(0);
+        const auto source = protocol::named<key_source>(m.get<tlv::key_source>().value_or(0));
         const auto own = made_.find({id, epoch});
         std::vector<secret> out;
-        if (source == 1 && own != made_.end())
+        if (source == key_source::unit && own != made_.end())
             for (const auto& one : own->second)
                 out.push_back(one.copy());
-        for (std::size_t n = 0; source != 1 && n < m.count<tlv::seed>(); ++n) {
+        for (std::size_t n = 0; source != key_source::unit && n < m.count<tlv::seed>(); ++n) {
             auto one = *m.get_secret<tlv::seed>(n);
-            if (source == 2 && (own == made_.end() || own->second.size() <= n || own->second[n].size() != one.size()))
+            if (source == key_source::both &&
+                (own == made_.end() || own->second.size() <= n || own->second[n].size() != one.size()))
                 return {};
-            if (source == 2) {
+            if (source == key_source::both) {
                 const auto half = one.copy();
                 const auto whole = one.resize(half.size());
                 for (std::size_t k = 0; k < whole.size(); ++k)
@@ -307,7 +308,7 @@ private:
             }
             out.push_back(std::move(one));
         }
-        if (options_.reveal != nullptr && source != 0)
+        if (options_.reveal != nullptr && source != key_source::gateway)
             reveal_halves(m, id, epoch);
         if (own != made_.end() && epoch > 1)
             made_.erase(made_.lower_bound({id, 0}), made_.lower_bound({id, epoch - 1}));

@@ -111,8 +111,9 @@ inline std::optional<unit_keys> keys_of(const std::vector<secret>& seeds, bool s
 class probe_media : public unit_media {
 public:
     probe_media(const message& open, std::uint64_t tsid, std::ostream* reveal, std::uint16_t sequence)
-        : unit_media(open), id_(*open.get<tlv::media_id>()), tsid_(tsid), seed_is_key_(open.get<tlv::key_use>() == 1),
-          receiver_(suite_), reveal_(reveal), sequence_(sequence) {
+        : unit_media(open), id_(*open.get<tlv::media_id>()), tsid_(tsid),
+          seed_is_key_(open.get<tlv::key_use>() == protocol::wire(protocol::key_use::seed_is_key)), receiver_(suite_),
+          reveal_(reveal), sequence_(sequence) {
         socket_ = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         sockaddr_in any{};
         any.sin_family = AF_INET;

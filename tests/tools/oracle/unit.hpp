@@ -13,7 +13,8 @@ class oracle_media : public probing::unit_media {
 public:
     oracle_media(const protocol::message& open, std::uint64_t tsid, std::shared_ptr<end> phone)
         : unit_media(open), id_(*open.get<protocol::tlv::media_id>()), tsid_(tsid),
-          seed_is_key_(open.get<protocol::tlv::key_use>() == 1), phone_(std::move(phone)) {
+          seed_is_key_(open.get<protocol::tlv::key_use>() == protocol::wire(protocol::key_use::seed_is_key)),
+          phone_(std::move(phone)) {
         if (phone_)
             phone_->ears.begin_anew(std::chrono::steady_clock::now());
     }

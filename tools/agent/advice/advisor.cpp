@@ -63,7 +63,7 @@ message advisor::contact(const message& request) {
     if (known && !known->level.empty())
         answer.add<tlv::profile_level>(known->level);
     if (keys_)
-        answer.add<tlv::key_source>(static_cast<std::uint8_t>(*keys_));
+        answer.add<tlv::key_source>(protocol::wire(*keys_));
     return answer;
 }
 

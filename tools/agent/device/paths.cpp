@@ -124,8 +124,6 @@ int open_netlink(std::uint32_t groups) noexcept {
 
 const char* name_of(path_kind kind) noexcept {
     switch (kind) {
-    case path_kind::either:
-        return "either";
     case path_kind::wlan:
         return "wlan";
     case path_kind::wwan:
@@ -140,9 +138,9 @@ path_kind path_names::kind_of(const std::string& interface) const noexcept {
     return any_fits(wlan, interface) ? path_kind::wlan : any_fits(wwan, interface) ? path_kind::wwan : path_kind::other;
 }
 
-path_choice choose(path_kind wanted, const links& known, const path_names& names, const std::string& in_use) {
+chosen_path choose(path_choice wanted, const links& known, const path_names& names, const std::string& in_use) {
     const auto bound = [](const net_link& one, bool fallback) {
-        return path_choice{one.interface, one.interface, one.kind, fallback};
+        return chosen_path{one.interface, one.interface, one.kind, fallback};
     };
     const auto first = [&](auto&& test) -> const net_link* {
         const net_link* found = nullptr;
@@ -151,11 +149,12 @@ path_choice choose(path_kind wanted, const links& known, const path_names& names
                 found = &one;
         return found;
     };
-    const bool named = wanted == path_kind::wlan || wanted == path_kind::wwan;
+    const bool named = wanted != path_choice::either;
+    const auto radio = wanted == path_choice::wlan ? path_kind::wlan : path_kind::wwan;
     if (named)
-        if (const auto* found = first([wanted](const net_link& one) { return one.kind == wanted; }))
+        if (const auto* found = first([radio](const net_link& one) { return one.kind == radio; }))
             return bound(*found, false);
-    const path_choice kernels{{}, known.kernels_own, names.kind_of(known.kernels_own), named};
+    const chosen_path kernels{{}, known.kernels_own, names.kind_of(known.kernels_own), named};
     if (!known.kernels_own.empty() && known.kernels_up)
         return kernels;
     if (const auto* found = first([](const net_link& one) { return one.kind != path_kind::other; }))

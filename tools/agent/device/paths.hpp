@@ -14,16 +14,13 @@
 #include <asio/io_context.hpp>
 #include <asio/posix/stream_descriptor.hpp>
 
+#include "controlplane/protocol/types.hpp"
 #include "tools/agent/device/packet.hpp"
 
 namespace tandem::agent {
 
-enum class path_kind : std::uint8_t {
-    either = 0,
-    wlan = 1,
-    wwan = 2,
-    other = 3
-}; // other: neither radio, never asked for
+using protocol::path_choice;                               // what is asked for
+enum class path_kind : std::uint8_t { wlan, wwan, other }; // what an interface is; other: neither radio
 [[nodiscard]] const char* name_of(path_kind kind) noexcept;
 
 // Names of interfaces, a last * stands for any end.
@@ -43,15 +40,15 @@ struct links {
     bool kernels_up = false;   // and that one is up with carrier
 };
 
-struct path_choice {
+struct chosen_path {
     std::string bind_to;   // interface; empty: unbound, the kernel's routes decide
     std::string interface; // that it leaves by; empty: none that is known
     path_kind in_use = path_kind::other;
     bool fallback = false; // not what was asked for
-    friend bool operator==(const path_choice&, const path_choice&) = default;
+    friend bool operator==(const chosen_path&, const chosen_path&) = default;
 };
 // The one asked for where one such is usable (the one in use rather than another); else the kernel's own; else any.
-[[nodiscard]] path_choice choose(path_kind wanted, const links& known, const path_names& names,
+[[nodiscard]] chosen_path choose(path_choice wanted, const links& known, const path_names& names,
                                  const std::string& in_use);
 
 [[nodiscard]] links survey_links(const ip_bytes& gateway, const path_names& names, const std::string& tun);

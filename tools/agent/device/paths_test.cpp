@@ -34,22 +34,22 @@ TEST(Rim33Paths, KindsByName) {
 
 TEST(Rim33Paths, TheNamedOneWhileItIsUp) {
     const links both{{wired, wlan, wwan}, "eth0", true};
-    EXPECT_EQ(choose(path_kind::wwan, both, names, ""), (path_choice{"wwan0", "wwan0", path_kind::wwan, false}));
-    EXPECT_EQ(choose(path_kind::wlan, both, names, "wwan0"), (path_choice{"wlan0", "wlan0", path_kind::wlan, false}));
-    EXPECT_EQ(choose(path_kind::either, both, names, ""), (path_choice{"", "eth0", path_kind::other, false}));
+    EXPECT_EQ(choose(path_choice::wwan, both, names, ""), (chosen_path{"wwan0", "wwan0", path_kind::wwan, false}));
+    EXPECT_EQ(choose(path_choice::wlan, both, names, "wwan0"), (chosen_path{"wlan0", "wlan0", path_kind::wlan, false}));
+    EXPECT_EQ(choose(path_choice::either, both, names, ""), (chosen_path{"", "eth0", path_kind::other, false}));
     const links two{{wlan, {"wlan1", path_kind::wlan, true}}, "wlan0", true};
-    EXPECT_EQ(choose(path_kind::wlan, two, names, "wlan1").interface, "wlan1") << "no move without a reason";
+    EXPECT_EQ(choose(path_choice::wlan, two, names, "wlan1").interface, "wlan1") << "no move without a reason";
 }
 
 TEST(Rim33Paths, AnyOtherWhereItIsNot) {
     const links without{{down(wlan), wwan}, "wwan0", true};
-    EXPECT_EQ(choose(path_kind::wlan, without, names, "wlan0"), (path_choice{"", "wwan0", path_kind::wwan, true}));
+    EXPECT_EQ(choose(path_choice::wlan, without, names, "wlan0"), (chosen_path{"", "wwan0", path_kind::wwan, true}));
     // The kernel's route still leads over the link that is down: go by name then.
     const links dead{{down(wlan), wwan}, "wlan0", false};
-    EXPECT_EQ(choose(path_kind::wlan, dead, names, "wlan0"), (path_choice{"wwan0", "wwan0", path_kind::wwan, true}));
-    EXPECT_EQ(choose(path_kind::either, dead, names, ""), (path_choice{"wwan0", "wwan0", path_kind::wwan, false}));
+    EXPECT_EQ(choose(path_choice::wlan, dead, names, "wlan0"), (chosen_path{"wwan0", "wwan0", path_kind::wwan, true}));
+    EXPECT_EQ(choose(path_choice::either, dead, names, ""), (chosen_path{"wwan0", "wwan0", path_kind::wwan, false}));
     const links only_wired{{down(wlan), down(wwan), wired}, "", false};
-    EXPECT_EQ(choose(path_kind::wwan, only_wired, names, ""), (path_choice{"eth0", "eth0", path_kind::other, true}));
+    EXPECT_EQ(choose(path_choice::wwan, only_wired, names, ""), (chosen_path{"eth0", "eth0", path_kind::other, true}));
     const links none{{down(wlan)}, "", false};
-    EXPECT_EQ(choose(path_kind::wlan, none, names, ""), (path_choice{"", "", path_kind::other, true}));
+    EXPECT_EQ(choose(path_choice::wlan, none, names, ""), (chosen_path{"", "", path_kind::other, true}));
 }

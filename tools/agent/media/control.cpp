@@ -38,10 +38,10 @@ tl::expected<secondary_config, status> read_config(const message& request) {
     if (suite == nullptr || suite->id == api::suite::clear)
         return tl::unexpected(status::bad_suite);
     config.suite = suite->id;
-    const auto use = request.get<tlv::key_use>().value_or(0);
-    if (use > 1)
+    const auto use = protocol::named<key_use>(request.get<tlv::key_use>().value_or(0));
+    if (!use)
         return tl::unexpected(status::bad_tlv);
-    config.use = static_cast<key_use>(use);
+    config.use = *use;
     config.level = request.get<tlv::level>().value_or("");
     config.overlap = std::chrono::milliseconds(request.get<tlv::overlap_ms>().value_or(2000));
     config.gateway_media = *get_endpoint<tlv::gateway_media>(request);
@@ -72,14 +72,10 @@ tl::expected<epoch_seeds, status> read_seeds(const message& request, key_source 
 }
 
 tl::expected<key_source, status> read_source(const message& request) {
-    const auto source = request.get<tlv::key_source>().value_or(0);
-    if (source > static_cast<std::uint8_t>(key_source::both))
+    const auto source = protocol::named<key_source>(request.get<tlv::key_source>().value_or(0));
+    if (!source)
         return tl::unexpected(status::bad_tlv);
-    return static_cast<key_source>(source);
-}
-
-constexpr const char* name_of(key_source source) noexcept {
-    return source == key_source::unit ? "device" : source == key_source::both ? "both" : "gateway";
+    return *source;
 }
 
 std::string first_peer(const message& request) {
@@ -120,8 +116,8 @@ message media_table::media_open(const message& request) {
     if (endpoints_taken(*config))
         return request.response(status::no_resources, "inner address is in use by another media");
     const auto source = read_source(request);
-    const auto path = request.get<tlv::path>().value_or(0);
-    if (!source || path > static_cast<std::uint8_t>(path_kind::wwan))
+    const auto path = protocol::named<path_choice>(request.get<tlv::path>().value_or(0));
+    if (!source || !path)
         return request.response(status::bad_tlv);
     auto seeds = read_seeds(request, *source, seeds_);
     if (!seeds)
@@ -130,7 +126,7 @@ message media_table::media_open(const message& request) {
                       std::move(*config),
                       std::move(*seeds),
                       *source,
-                      static_cast<path_kind>(path),
+                      *path,
                       first_peer(request),
                       request.get<tlv::goes_on>().value_or(0) != 0,
                       {}};
@@ -205,7 +201,7 @@ message media_table::add(open_request& open, const protocol::secret& key) {
     arm(item);
     spdlog::info("media {} open: {}, keys by {}, epoch {}, gateway {}, phone {}, path {} ({}{})", media,
                  api::info(in_force.suite).name, name_of(open.keys), item->tunnel->receive_epoch(),
-                 to_text(in_force.gateway_media), to_text(in_force.phone_media), tandem::agent::name_of(item->wanted),
+                 to_text(in_force.gateway_media), to_text(in_force.phone_media), name_of(item->wanted),
                  item->path.interface, item->path.fallback ? ", no such path is up" : "");
     auto answer = open.request.response(status::ok).add<tlv::media_id>(media);
     answer.add<tlv::unit_media>(outer_address(*item));
@@ -296,8 +292,8 @@ nlohmann::json media_table::describe() const {
                         {"keys", name_of(item->keys)},
                         {"peer", item->peer},
                         {"path",
-                         {{"wanted", tandem::agent::name_of(item->wanted)},
-                          {"in_use", tandem::agent::name_of(item->path.in_use)},
+                         {{"wanted", name_of(item->wanted)},
+                          {"in_use", name_of(item->path.in_use)},
                           {"interface", item->path.interface},
                           {"bound", item->bound},
                           {"fallback", item->path.fallback},

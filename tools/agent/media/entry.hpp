@@ -45,8 +45,8 @@ struct media_table::entry {
     std::string peer;                            // canonical, of the call's other end; empty: not said
     clock::time_point call_began = clock::now(); // of this call's first media
     key_source keys = key_source::gateway;
-    path_kind wanted = path_kind::either;
-    path_choice path;
+    path_choice wanted = path_choice::either;
+    chosen_path path;
     bool bound = true; // to path.bind_to, where it names one
     std::uint64_t moves = 0;
 };
@@ -57,7 +57,7 @@ struct media_table::open_request {
     secondary_config config;
     epoch_seeds seeds;
     key_source keys = key_source::gateway;
-    path_kind path = path_kind::either;
+    path_choice path = path_choice::either;
     std::string peer;
     bool goes_on = false;                        // says the gateway: of a media that we have
     std::optional<clock::time_point> call_began; // of a media that this one replaces

@@ -19,6 +19,7 @@
 
 #include "controlplane/protocol/secret.hpp"
 #include "controlplane/protocol/seed_keys.hpp"
+#include "controlplane/protocol/types.hpp"
 #include "tools/agent/device/packet.hpp"
 #include "tools/agent/media/srtp.hpp"
 
@@ -26,7 +27,7 @@ namespace tandem::agent {
 
 using clock = std::chrono::steady_clock;
 
-enum class key_use : std::uint8_t { derive = 0, seed_is_key = 1 };
+using protocol::key_use;
 
 struct secondary_config {
     std::uint32_t media = 0;

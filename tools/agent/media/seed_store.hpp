@@ -16,7 +16,7 @@
 
 namespace tandem::agent {
 
-enum class key_source : std::uint8_t { gateway = 0, unit = 1, both = 2 };
+using protocol::key_source;
 
 class seed_store {
 public:

@@ -41,8 +41,8 @@ void media_table::use_paths(path_names names, link_survey survey) {
     survey_ = std::move(survey);
 }
 
-path_choice media_table::choose_path(path_kind wanted, const ip_bytes& gateway, const std::string& in_use) const {
-    return survey_ ? choose(wanted, survey_(gateway), path_names_, in_use) : path_choice{};
+chosen_path media_table::choose_path(path_choice wanted, const ip_bytes& gateway, const std::string& in_use) const {
+    return survey_ ? choose(wanted, survey_(gateway), path_names_, in_use) : chosen_path{};
 }
 
 // The address that the kernel would send from now, with the media socket's port: a hint for the gateway.
@@ -61,7 +61,7 @@ protocol::endpoint media_table::outer_address(const entry& item) const {
 }
 
 // Only where all went well the item has its new socket and path.
-bool media_table::open_socket(entry& item, const path_choice& path) {
+bool media_table::open_socket(entry& item, const chosen_path& path) {
     const secondary_config& config = item.tunnel->config();
     const bool ipv4 = is_ipv4(config.gateway_media.ip);
     const auto family = ipv4 ? asio::ip::udp::v4() : asio::ip::udp::v6();
@@ -93,7 +93,7 @@ void media_table::greet(entry& item) {
     send(item, packet_class::rtcp, item.tunnel->keepalive(clock::now()), item.traffic_class);
 }
 
-void media_table::move_path(const entry_ptr& item, const path_choice& path) {
+void media_table::move_path(const entry_ptr& item, const chosen_path& path) {
     const auto before = item->socket;
     const auto from = item->path.interface;
     if (!open_socket(*item, path))

@@ -87,9 +87,9 @@ private:
     [[nodiscard]] protocol::message move(const entry_ptr& item, open_request& open);
     void retire(entry& item, clock::time_point now);
     void note_call(const entry& over, ending how);
-    [[nodiscard]] path_choice choose_path(path_kind wanted, const ip_bytes& gateway, const std::string& in_use) const;
-    [[nodiscard]] bool open_socket(entry& item, const path_choice& path);
-    void move_path(const entry_ptr& item, const path_choice& path);
+    [[nodiscard]] chosen_path choose_path(path_choice wanted, const ip_bytes& gateway, const std::string& in_use) const;
+    [[nodiscard]] bool open_socket(entry& item, const chosen_path& path);
+    void move_path(const entry_ptr& item, const chosen_path& path);
     void check_path(const entry_ptr& item, const links& now);
     void greet(entry& item);
     [[nodiscard]] protocol::endpoint outer_address(const entry& item) const;
