@@ -132,7 +132,7 @@ asio::awaitable<outcome<std::string>> server::state::run_offer(call& c, request&
         const auto plan = take_offer(c, line, here, from, *near, *far, r);
         if (!plan)
             co_return refuse(plan.error());
-        if (auto no = anchored == 1 ? relay.denies(relay_request(c, line, false)) : std::nullopt)
+        if (auto no = anchored == 1 && relay.may_deny() ? relay.denies(relay_request(c, line, false)) : std::nullopt)
             co_return refuse({std::move(no->text), no->of});
         if (plan->reopen) {
             auto taken = co_await take_ports(c, line);

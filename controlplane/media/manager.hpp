@@ -96,6 +96,7 @@ public:
     void stop(); // calls stay in the data plane; observers hear that they are handed on
 
     [[nodiscard]] std::optional<error> denies(const media_request& request) override;
+    [[nodiscard]] bool may_deny() const override { return levels_.may_deny(); }
     asio::awaitable<result<media_locals>> open(const media_request& request) override;
     void withdraw(media_id id) override;
     asio::awaitable<result<std::vector<media_locals>>> update(std::vector<media_change> changes) override;

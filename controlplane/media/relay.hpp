@@ -25,6 +25,8 @@ public:
     // Asked at each offer before anything of it is taken, be it of a call that runs: why there may be no such call.
     // Counted, and a new call's refusal is recorded.
     [[nodiscard]] virtual std::optional<error> denies(const media_request&) = 0;
+    // False: it would find nothing to deny, whatever the offer.
+    [[nodiscard]] virtual bool may_deny() const { return true; }
     // Takes ports on both legs (the second leg's kind decided by the caller: unit where the callee is one). Nothing is
     // sent. Of a call and index that are known: takes what the legs need now beside what they have; what is in force
     // stays so until an update.

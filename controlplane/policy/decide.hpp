@@ -64,9 +64,9 @@ public:
     virtual ~decider() = default;
     // For a call: counts what it refuses.
     [[nodiscard]] virtual decision decide(const question& call) = 0;
-    // Where the call is denied, that decision, counted; nothing where it may be. Asked at each offer: cheap where no
-    // row denies anybody.
+    // Where the call is denied, that decision, counted; nothing where it may be.
     [[nodiscard]] virtual std::optional<decision> denies(const question& call) = 0;
+    [[nodiscard]] virtual bool may_deny() const { return true; } // false: no row denies anybody
     // The same decision without counting, for people.
     [[nodiscard]] virtual decision explain(const question& call) const = 0;
     // A level by its name; the default where the name is gone.

@@ -324,7 +324,7 @@ void engine::count(const policy::counters& more) {
 }
 
 std::optional<decision> engine::denies(const question& call) {
-    if (!rules_.any_says(std::string(deny)))
+    if (!may_deny())
         return std::nullopt;
     inquiry asks(*this, call);
     auto made = asks.run();

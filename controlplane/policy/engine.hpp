@@ -25,6 +25,7 @@ public:
     [[nodiscard]] decision decide(const question& call) override;
     [[nodiscard]] decision explain(const question& call) const override;
     [[nodiscard]] std::optional<decision> denies(const question& call) override;
+    [[nodiscard]] bool may_deny() const override { return rules_.any_says(std::string(deny)); }
     [[nodiscard]] level by_name(std::string_view name) const override;
 
     // -- store::listener
