@@ -62,6 +62,8 @@ json to_json(const media::media_info& media) {
                         {"unit", leg.unit},
                         {"local_rtp", to_text(leg.local.rtp)},
                         {"local_rtcp", to_text(leg.local.rtcp)},
+                        {"outer_rtp", to_text(leg.outer.rtp)},
+                        {"outer_rtcp", to_text(leg.outer.rtcp)},
                         {"remote", leg.remote ? json(to_text(*leg.remote)) : json()},
                         {"source_rule", leg.source_rule.empty() ? json() : json(leg.source_rule)},
                         {"source_seconds", leg.source_seconds < 0 ? json() : json(leg.source_seconds)},

@@ -124,7 +124,12 @@ media_info manager::describe(const state& m) const {
         auto& to = out.legs[i];
         to.kind = terms.kind;
         to.unit = terms.unit;
-        to.local = terms.local;
+        to.local = to.outer = terms.local;
+        if (terms.is_unit() && terms.port) {
+            to.outer.rtp = {terms.port->address, terms.port->port};
+            to.outer.rtcp = to.outer.rtp;
+            to.outer.rtcp.port = static_cast<std::uint16_t>(to.outer.rtp.port + (terms.mux ? 0 : 1));
+        }
         to.suite = api::info(terms.suite).name;
         to.epoch = l.epoch;
         if (terms.is_unit() && l.current.known())

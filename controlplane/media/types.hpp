@@ -143,7 +143,8 @@ struct direction_stats { // what one leg received
 struct leg_info {
     leg_kind kind{};
     std::string unit;
-    leg_local local;
+    leg_local local;                // as SDP names it: of a unit's leg the inner one
+    leg_local outer;                // where its packets come to
     std::optional<endpoint> remote; // latched
     std::string_view source_rule;   // by which it was; empty where it is as signalled or not known yet
     double source_seconds = -1;     // since when

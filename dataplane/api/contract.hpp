@@ -23,7 +23,7 @@
 namespace tandem::api {
 
 inline constexpr std::uint32_t contract_magic = 0x544e444d; // "TNDM"
-inline constexpr std::uint16_t contract_version = 5;
+inline constexpr std::uint16_t contract_version = 6;
 inline constexpr std::size_t contract_max_message = 64 * 1024;
 inline constexpr std::size_t max_addresses = 64;
 

@@ -20,13 +20,22 @@ namespace tandem::api {
 
 inline constexpr std::uint32_t max_trace_packets = 100'000;
 inline constexpr std::uint32_t max_snap_length = 2048;
+inline constexpr std::size_t max_observed_places = 32;
+
+// Only packets that come to one of these local addresses and ports (a captured packet out: that came there).
+struct observed_places {
+    std::uint32_t count; // 0 = any packet
+    std::uint32_t reserved;
+    net_address at[max_observed_places];
+};
+static_assert(sizeof(observed_places) == 8 + 32 * 24);
 
 struct trace_request {
-    std::uint32_t packets;  // 1..max_trace_packets
-    std::uint32_t has_flow; // 0 = any
-    net_address flow;       // local address and port that packets come to
+    std::uint32_t packets; // 1..max_trace_packets
+    std::uint32_t reserved;
+    observed_places places;
 };
-static_assert(sizeof(trace_request) == 32);
+static_assert(sizeof(trace_request) == 784);
 
 enum capture_direction : std::uint8_t { capture_in = 1, capture_out = 2 };
 
@@ -40,8 +49,9 @@ struct capture_request {
     std::uint32_t seconds;     // 0 = until stopped
     std::uint32_t reserved1;
     std::uint64_t packets; // 0 = until stopped
+    observed_places places;
 };
-static_assert(sizeof(capture_request) == 40);
+static_assert(sizeof(capture_request) == 816);
 
 struct observe_reply {
     std::uint32_t workers;

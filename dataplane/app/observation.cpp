@@ -3,10 +3,12 @@
 #include "dataplane/app/observation.hpp"
 
 #include <algorithm>
+#include <arpa/inet.h>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +18,20 @@
 namespace tandem::app {
 
 namespace {
+
+std::string text_of(const api::net_address& a) {
+    char text[INET6_ADDRSTRLEN] = "";
+    const bool v4 = IN6_IS_ADDR_V4MAPPED(reinterpret_cast<const in6_addr*>(a.ip));
+    inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? a.ip + 12 : a.ip, text, sizeof text);
+    return v4 ? fmt::format("{}:{}", text, a.port) : fmt::format("[{}]:{}", text, a.port);
+}
+
+std::string list_of(const api::observed_places& places) {
+    std::string out;
+    for (std::size_t i = 0; i < places.count; ++i)
+        out += fmt::format(R"({}"{}")", i != 0 ? "," : "", text_of(places.at[i]));
+    return out;
+}
 
 constexpr std::size_t message_bytes = api::contract_max_message - sizeof(api::contract_header) - 4096;
 
@@ -198,6 +214,20 @@ observe_handler::answer observation::describe() const {
     return a;
 }
 
+// One of them at least has a flow: muxed RTCP has a place of its own and none.
+tl::expected<void, observe_handler::refusal> observation::known_places(const api::observed_places& places) const {
+    if (places.count > api::max_observed_places)
+        return tl::unexpected(
+            refusal{api::status::bad_message, fmt::format("{} places at most", api::max_observed_places)});
+    const auto has_flow = [this](const api::net_address& place) {
+        const auto address = shared_.table.address_index(place.ip);
+        return address && shared_.table.find(api::make_flow_id(*address, place.port)) != flow::no_slot;
+    };
+    if (places.count != 0 && std::none_of(places.at, places.at + places.count, has_flow))
+        return tl::unexpected(refusal{api::status::unknown_flow, "no flow at that local address and port"});
+    return {};
+}
+
 tl::expected<observe_handler::answer, observe_handler::refusal> observation::trace(const peer& who,
                                                                                    const api::trace_request& what) {
     if (trace_)
@@ -205,11 +235,8 @@ tl::expected<observe_handler::answer, observe_handler::refusal> observation::tra
     if (what.packets == 0 || what.packets > api::max_trace_packets)
         return tl::unexpected(
             refusal{api::status::bad_message, fmt::format("a trace takes 1 to {} packets", api::max_trace_packets)});
-    if (what.has_flow != 0) {
-        const auto address = shared_.table.address_index(what.flow.ip);
-        if (!address || shared_.table.find(api::make_flow_id(*address, what.flow.port)) == flow::no_slot)
-            return tl::unexpected(refusal{api::status::unknown_flow, "no flow at that local address and port"});
-    }
+    if (auto there = known_places(what.places); !there)
+        return tl::unexpected(std::move(there.error()));
     auto& s = trace_.emplace();
     s.who = who;
     s.limit = what.packets;
@@ -244,6 +271,9 @@ observation::choice(const api::capture_request& what) const {
     c.drop = what.drop;
     c.snap_length = what.snap_length;
     c.packets = what.packets;
+    if (auto there = known_places(what.places); !there)
+        return tl::unexpected(std::move(there.error()));
+    c.places = what.places;
     return c;
 }
 
@@ -253,9 +283,10 @@ tl::expected<void, observe_handler::refusal> observation::audit_start(const peer
     constexpr std::string_view directions[] = {"", "in", "out", "both"};
     const std::string_view port(what.port, strnlen(what.port, sizeof what.port)); // one of ours: it was checked
     const std::string filter = fmt::format(
-        R"("plaintext":{},"port":"{}","direction":"{}","drop":"{}","snap_length":{},"packets":{},"seconds":{})",
+        R"("plaintext":{},"port":"{}","direction":"{}","drop":"{}","snap_length":{},"packets":{},"seconds":{},"places":[{}])",
         what.plaintext != 0, port.empty() ? "all" : port, directions[what.direction],
-        what.drop == api::drop::none ? "any" : api::info(what.drop).name, what.snap_length, what.packets, what.seconds);
+        what.drop == api::drop::none ? "any" : api::info(what.drop).name, what.snap_length, what.packets, what.seconds,
+        list_of(what.places));
     const auto done = audit_.write("capture_start", who.uid, who.pid, filter);
     if (!done) {
         spdlog::error("{}", done.error());

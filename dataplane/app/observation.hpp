@@ -60,6 +60,7 @@ private:
     template <class Tap>
     bool pump(stream<Tap>& s, std::uint64_t now_ns); // false: it is over
     void over(stream<pipeline::capture_tap>& s, std::string_view cause);
+    tl::expected<void, refusal> known_places(const api::observed_places& places) const;
     tl::expected<pipeline::capture_choice, refusal> choice(const api::capture_request& what) const;
     tl::expected<void, refusal> audit_start(const peer& who, const api::capture_request& what);
     [[nodiscard]] answer describe() const;

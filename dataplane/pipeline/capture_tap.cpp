@@ -74,11 +74,13 @@ void capture_tap::received(const burst& b) noexcept {
     for (unsigned i = 0; i < b.count; ++i) {
         const packet& p = b.packets[i];
         in_[i] = out_[i] = {};
-        if ((what_.direction & api::capture_in) == 0 || (what_.ports >> p.port & 1) == 0 || left_ == 0)
-            continue;
         const auto* const frame = rte_pktmbuf_mtod(p.mbuf, const std::uint8_t*);
         udp_frame seen{};
-        if (parse_frame({frame, p.mbuf->data_len}, seen) == api::drop::none)
+        const bool known = parse_frame({frame, p.mbuf->data_len}, seen) == api::drop::none;
+        wanted_[i] = what_.places.count == 0 || (known && observed(what_.places, seen.destination));
+        if ((what_.direction & api::capture_in) == 0 || (what_.ports >> p.port & 1) == 0 || left_ == 0 || !wanted_[i])
+            continue;
+        if (known)
             in_[i] =
                 keep(in_bytes(i), *p.mbuf, seen.payload_offset, {frame + seen.payload_offset, seen.payload_length});
         else
@@ -87,7 +89,8 @@ void capture_tap::received(const burst& b) noexcept {
 }
 
 void capture_tap::leaving(std::size_t place, const packet& p, const rte_mbuf& frame) noexcept {
-    if ((what_.direction & api::capture_out) == 0 || (what_.ports >> p.out_port & 1) == 0 || left_ == 0)
+    if ((what_.direction & api::capture_out) == 0 || (what_.ports >> p.out_port & 1) == 0 || left_ == 0 ||
+        !wanted_[place])
         return;
     out_[place] = keep(out_bytes(place), frame, frame.pkt_len - p.length, {p.payload, p.length});
 }

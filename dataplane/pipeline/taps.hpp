@@ -23,6 +23,8 @@
 
 namespace tandem::pipeline {
 
+[[nodiscard]] bool observed(const api::observed_places& places, const api::net_address& destination) noexcept;
+
 // A tap's ring, and what did not fit.
 class tap_output {
 public:
@@ -76,6 +78,7 @@ struct capture_choice {
     api::drop drop = api::drop::none;
     std::uint32_t snap_length = api::max_snap_length;
     std::uint64_t packets = 0; // 0 = no end
+    api::observed_places places{};
 };
 
 // Slots hold an api::capture_record and its bytes; time_ns is the burst's CLOCK_MONOTONIC.
@@ -105,7 +108,8 @@ private:
     std::size_t snap_;
     std::uint64_t left_;
     std::uint8_t worker_;
-    std::vector<std::uint8_t> staging_; // of one burst, wiped at the end: what came in may be in clear
+    std::vector<std::uint8_t> staging_;     // of one burst, wiped at the end: what came in may be in clear
+    std::array<bool, burst_size> wanted_{}; // came to one of the places
     std::array<copy, burst_size> in_{};
     std::array<copy, burst_size> out_{};
 };

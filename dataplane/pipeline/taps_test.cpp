@@ -33,7 +33,9 @@ struct Taps : ::testing::Test {
         t.worker().tap(static_cast<capture_tap*>(nullptr));
     }
     void arm_trace(std::uint32_t packets, const api::net_address* flow = nullptr) {
-        api::trace_request what{packets, flow != nullptr ? 1u : 0u, flow != nullptr ? *flow : api::net_address{}};
+        api::trace_request what{packets, 0, {}};
+        if (flow != nullptr)
+            what.places = {1, 0, {*flow}};
         trace = std::make_unique<trace_tap>(what, 0, addresses, own);
         t.worker().tap(trace.get());
     }
@@ -159,6 +161,41 @@ TEST_F(Taps, TracesSoManyOfOneFlow) {
     for (std::uint16_t n = 0; n < 3; ++n)
         EXPECT_EQ(got[n].sequence, n + 1);
     EXPECT_EQ(t.drops(drop::no_flow), 5u);
+}
+
+TEST_F(Taps, TracesWhatComesToAnyOfSomePlaces) {
+    const api::trace_request what{10, 0, {2, 0, {local(access4, 4444), local(core4, 5000)}}};
+    trace = std::make_unique<trace_tap>(what, 0, addresses, own);
+    t.worker().tap(trace.get());
+    (void)t.pass(0, {frame(rtp(7), unit4, local(access4, 4444)), up(unit.protect(rtp(1))), bytes(200, 0x5a)});
+    (void)t.pass(1, {down(rtp(9, 9))});
+    const auto got = traced();
+    ASSERT_EQ(got.size(), 2u);
+    EXPECT_EQ(got[0].reason, drop::no_flow);
+    EXPECT_EQ(got[1].sequence, 9);
+}
+
+TEST_F(Taps, CapturesWhatCameToAPlaceInAndOut) {
+    capture_choice some;
+    some.ports = ~0u;
+    some.places = {1, 0, {local(access4, 4000)}};
+    arm_capture(some);
+    (void)t.pass(0, {frame(rtp(7), unit4, local(access4, 4444)), up(unit.protect(rtp(1))), bytes(200, 0x5a)});
+    (void)t.pass(1, {down(rtp(9, 9))});
+    auto got = taken();
+    ASSERT_EQ(got.size(), 2u);
+    EXPECT_EQ(got[0].head.way, api::capture_way::in);
+    EXPECT_EQ(got[0].head.port, 0);
+    EXPECT_EQ(got[1].head.way, api::capture_way::out);
+    EXPECT_EQ(got[1].head.port, 1);
+
+    some.direction = api::capture_out; // what came in is looked at all the same
+    arm_capture(some);
+    (void)t.pass(0, {up(unit.protect(rtp(2)))});
+    (void)t.pass(1, {down(rtp(10, 9))});
+    got = taken();
+    ASSERT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].head.port, 1);
 }
 
 TEST_F(Taps, CaptureHoldsCiphertextOnly) {

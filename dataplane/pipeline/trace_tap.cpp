@@ -28,6 +28,12 @@ void set(api::trace_record& r, api::trace_flags flag) noexcept {
 
 } // namespace
 
+bool observed(const api::observed_places& places, const api::net_address& destination) noexcept {
+    const std::span all(places.at, std::min<std::size_t>(places.count, std::size(places.at)));
+    return all.empty() ||
+           std::ranges::any_of(all, [&](const auto& one) { return flow::same_address(destination, one); });
+}
+
 trace_tap::trace_tap(const api::trace_request& what, unsigned worker, const flow::port_table& table,
                      api::worker_stats& stats)
     : tap_output(sizeof(api::trace_record), std::bit_ceil(std::clamp<std::size_t>(what.packets, 64, most_slots)),
@@ -72,7 +78,7 @@ void trace_tap::choose(const burst& b) noexcept {
         udp_frame seen{};
         const auto problem = parse_frame({rte_pktmbuf_mtod(p.mbuf, const std::uint8_t*), p.mbuf->data_len}, seen);
         const bool known = problem == api::drop::none;
-        if (what_.has_flow != 0 && !(known && flow::same_address(seen.destination, what_.flow)))
+        if (what_.places.count != 0 && !(known && observed(what_.places, seen.destination)))
             continue;
         api::trace_record& r = records_[chosen_count_];
         r = {};

@@ -102,9 +102,13 @@ result<void> receive_all(observer_link& link, pcapng_writer& to, totals& sum) {
 } // namespace
 
 result<void> capture(const settings& s, const capture_options& o) {
-    const auto what = request_of(o);
+    auto what = request_of(o);
     if (!what)
         return tl::unexpected(what.error());
+    const auto places = places_of(s, o.of);
+    if (!places)
+        return tl::unexpected(places.error());
+    what->places = *places;
     end_by_signal();
     auto link = observer_link::start(s.run_dir, *what);
     if (!link)

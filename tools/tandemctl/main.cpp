@@ -40,6 +40,14 @@ void plain_verbs(CLI::App& app, arguments& a) {
     });
 }
 
+void of_whom(CLI::App* verb, tandem::ctl::whose& of) {
+    auto* flow = verb->add_option("--flow", of.flow, "only packets that come to this local ADDRESS:PORT");
+    auto* call =
+        verb->add_option("--call", of.call, "only those of this call (its Call-ID; see `tandemctl call list`)");
+    verb->add_option("--unit", of.unit, "only those of this unit's calls")->excludes(flow)->excludes(call);
+    call->excludes(flow);
+}
+
 void sight_verbs(CLI::App& app, arguments& a) {
     auto* worker = app.add_subcommand("worker", "how each worker spends its time: busy share, cycles, bursts");
     watchable(worker, a);
@@ -49,13 +57,14 @@ void sight_verbs(CLI::App& app, arguments& a) {
     trace->add_option("N", a.trace.packets, "packets")
         ->required()
         ->check(CLI::Range(1u, static_cast<unsigned>(tandem::api::max_trace_packets)));
-    trace->add_option("--flow", a.trace.flow, "only packets that come to this local ADDRESS:PORT");
+    of_whom(trace, a.trace.of);
     trace->add_option("--seconds", a.trace.seconds, "end after so long")->check(CLI::PositiveNumber);
     trace->callback([&a] { a.chosen = [&a] { return tandem::ctl::trace(a.common, a.trace); }; });
 
     auto* capture = app.add_subcommand("capture", "packets into a pcapng file; payload only where it is ciphertext");
     auto& c = a.capture;
     capture->add_option("-w,--write", c.file, "the file; - is stdout")->required();
+    of_whom(capture, c.of);
     capture->add_option("--port", c.port, "only this interface");
     capture->add_option("--direction", c.direction, "in, out or both")->check(CLI::IsMember({"in", "out", "both"}));
     capture->add_option("--drop", c.drop, "only packets dropped for this reason (see `tandemctl drops`)");

@@ -32,6 +32,40 @@ TEST(Address, IsReadAsItIsWritten) {
     }
 }
 
+json media_of(const char* unit, int first_port) {
+    const auto place = [&](int port) { return "192.0.2.1:" + std::to_string(port); };
+    return {{"legs",
+             {{{"unit", unit}, {"outer_rtp", place(first_port)}, {"outer_rtcp", place(first_port)}}, // muxed
+              {{"unit", ""}, {"outer_rtp", place(first_port + 2)}, {"outer_rtcp", place(first_port + 3)}}}}};
+}
+
+TEST(Places, AreThoseOfBothLegs) {
+    const json two{media_of("alice", 4000), media_of("bob", 5000)};
+    const auto of = [](const json& media, const char* unit) {
+        std::vector<std::string> out;
+        const auto places = places_in(media, unit);
+        EXPECT_TRUE(places);
+        for (std::size_t i = 0; places && i < places->count; ++i)
+            out.push_back(address_text(places->at[i]));
+        return out;
+    };
+    EXPECT_EQ(of(two, "bob"), (std::vector<std::string>{"192.0.2.1:5000", "192.0.2.1:5002", "192.0.2.1:5003"}));
+    EXPECT_EQ(of(two, "").size(), 6u);
+    EXPECT_TRUE(of(two, "carol").empty());
+    EXPECT_TRUE(of(json::array(), "").empty());
+}
+
+TEST(Places, AreNotMoreThanTheDataPlaneTakes) {
+    json many = json::array();
+    for (int i = 0; i < 11; ++i)
+        many.push_back(media_of("alice", 4000 + 10 * i));
+    const auto got = places_in(many, "alice");
+    ASSERT_FALSE(got);
+    EXPECT_NE(got.error().text.find("33 addresses"), std::string::npos) << got.error().text;
+    many.erase(0);
+    EXPECT_EQ(places_in(many, "alice")->count, 30u);
+}
+
 json worker_at(double busy, std::uint64_t packets, std::uint64_t started = 1000) {
     return {{"lcore", 1},
             {"cpu", 3},

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // tandemctl trace N: the next packets' way through the stages, a few lines each, or an object a line with --json.
-#include <arpa/inet.h>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -55,38 +54,6 @@ json endpoint(const api::net_address& a) {
 }
 
 } // namespace
-
-std::string address_text(const api::net_address& a) {
-    char text[INET6_ADDRSTRLEN] = "";
-    static constexpr std::uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    const bool v4 = std::memcmp(a.ip, mapped, sizeof mapped) == 0;
-    inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? a.ip + 12 : a.ip, text, sizeof text);
-    return v4 ? fmt::format("{}:{}", text, a.port) : fmt::format("[{}]:{}", text, a.port);
-}
-
-result<api::net_address> parse_address(const std::string& text) {
-    const auto wrong = [&] {
-        return tl::unexpected(
-            error{failure::usage, fmt::format("\"{}\" is not ADDRESS:PORT (IPv6: [ADDRESS]:PORT)", text)});
-    };
-    const auto colon = text.rfind(':');
-    if (colon == std::string::npos || colon + 1 == text.size() || text.size() - colon > 6 ||
-        text.find_first_not_of("0123456789", colon + 1) != std::string::npos)
-        return wrong();
-    api::net_address a{};
-    const unsigned long port = std::stoul(text.substr(colon + 1));
-    std::string ip = text.substr(0, colon);
-    a.port = static_cast<std::uint16_t>(port);
-    a.ip[10] = a.ip[11] = 0xff;
-    const bool brackets = ip.size() > 2 && ip.front() == '[' && ip.back() == ']';
-    if (brackets)
-        ip = ip.substr(1, ip.size() - 2);
-    const bool read =
-        brackets ? inet_pton(AF_INET6, ip.c_str(), a.ip) == 1 : inet_pton(AF_INET, ip.c_str(), a.ip + 12) == 1;
-    if (!read || port == 0 || port > 0xffff)
-        return wrong();
-    return a;
-}
 
 json trace_json(const api::trace_record& r, const std::string& port, const std::string& out_port) {
     const auto has = [&](api::trace_flags flag) { return (r.flags & flag) != 0; };
@@ -166,13 +133,10 @@ std::string trace_text(const json& p) {
 result<void> trace(const settings& s, const trace_options& o) {
     api::trace_request what{};
     what.packets = o.packets;
-    if (!o.flow.empty()) {
-        const auto flow = parse_address(o.flow);
-        if (!flow)
-            return tl::unexpected(flow.error());
-        what.has_flow = 1;
-        what.flow = *flow;
-    }
+    const auto places = places_of(s, o.of);
+    if (!places)
+        return tl::unexpected(places.error());
+    what.places = *places;
     end_by_signal();
     auto link = observer_link::start(s.run_dir, what);
     if (!link)
