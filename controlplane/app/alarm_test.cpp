@@ -134,6 +134,7 @@ TEST(Alarms, EveryNameIsJudgedOnce) {
     r.restarts = 9;
     r.carrier = {"x"};
     r.ports[0].free = 0;
+    r.unknown_names = {"x"};
     r.flows.reserved = 1000;
     r.disks[0].free = 0;
     r.certificates[0].until = now;

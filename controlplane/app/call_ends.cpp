@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
 
 #include "controlplane/protocol/message.hpp"
 #include "controlplane/protocol/spawn.hpp"
@@ -21,6 +22,7 @@ struct call_ends::client : std::enable_shared_from_this<client> {
     local_listener::socket socket;
     asio::steady_timer wake;
     std::deque<std::shared_ptr<const std::string>> lines;
+    std::chrono::steady_clock::time_point went_on; // when it took a line, or got the first of those that wait
 
     void close() {
         asio::error_code ignored;
@@ -50,6 +52,7 @@ struct call_ends::client : std::enable_shared_from_this<client> {
             const auto line = std::move(lines.front()); // shared by all who are told
             lines.pop_front();
             co_await asio::async_write(socket, asio::buffer(*line), asio::redirect_error(asio::use_awaitable, error));
+            went_on = std::chrono::steady_clock::now();
             if (error)
                 close();
         }
@@ -67,9 +70,10 @@ std::string call_end_line(const callcontrol::ended_call& call) {
     return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
-call_ends::call_ends(asio::io_context& io, std::string path)
-    : io_(io), listener_(io, "the socket of calls' ends", std::move(path), 0660,
-                         [this](local_listener::socket socket) { return serve(std::move(socket)); }) {}
+call_ends::call_ends(asio::io_context& io, std::string path, std::chrono::milliseconds patience)
+    : io_(io), patience_(patience),
+      listener_(io, "the socket of calls' ends", std::move(path), 0660,
+                [this](local_listener::socket socket) { return serve(std::move(socket)); }) {}
 
 asio::awaitable<void> call_ends::serve(local_listener::socket socket) {
     const auto one = std::make_shared<client>(std::move(socket));
@@ -85,7 +89,11 @@ void call_ends::tell(const callcontrol::ended_call& call) {
     const auto line = std::make_shared<const std::string>(call_end_line(call));
     for (const auto& weak : clients_)
         if (const auto one = weak.lock(); one && one->socket.is_open()) {
-            if (one->lines.size() >= most_waiting) {
+            const auto now = std::chrono::steady_clock::now();
+            if (one->lines.empty())
+                one->went_on = now;
+            if (one->lines.size() >= most_waiting && now - one->went_on > patience_) {
+                spdlog::warn("a client of calls' ends is closed: it has left {} lines unread", one->lines.size());
                 one->close();
                 continue;
             }

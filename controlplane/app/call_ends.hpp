@@ -21,7 +21,9 @@ namespace tandem::control {
 
 class call_ends {
 public:
-    call_ends(asio::io_context& io, std::string path);
+    // Who leaves more than `most_waiting` lines unread, and none taken for as long as `patience`, is closed: thousands
+    // of calls may end in one turn, in which nobody could read.
+    call_ends(asio::io_context& io, std::string path, std::chrono::milliseconds patience = std::chrono::seconds(5));
     [[nodiscard]] tl::expected<void, std::string> start() { return listener_.start(); }
     void stop() { listener_.stop(); }
     void tell(const callcontrol::ended_call& call);
@@ -32,6 +34,7 @@ private:
 
     static constexpr std::size_t most_waiting = 1024; // lines
     asio::io_context& io_;
+    const std::chrono::milliseconds patience_;
     std::list<std::weak_ptr<client>> clients_;
     local_listener listener_;
 };

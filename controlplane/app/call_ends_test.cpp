@@ -28,7 +28,7 @@ TEST(CallEnds, ALineSaysWhichCallByteForByte) {
 TEST(CallEnds, WhoDoesNotReadIsLetGoOf) {
     asio::io_context io;
     const auto path = "/tmp/tandem-call-ends-" + std::to_string(::getpid());
-    call_ends ends(io, path);
+    call_ends ends(io, path, std::chrono::milliseconds(1));
     ASSERT_TRUE(ends.start());
     stream_protocol::socket deaf(io), reader(io);
     for (auto* one : {&deaf, &reader})
@@ -54,6 +54,33 @@ TEST(CallEnds, WhoDoesNotReadIsLetGoOf) {
     while (!over)
         deaf.read_some(asio::buffer(part), over);
     EXPECT_EQ(over, asio::error::eof) << "it had its part, and then was closed";
+    ends.stop();
+}
+
+TEST(CallEnds, AllThatEndInOneTurnAreTold) {
+    asio::io_context io;
+    const auto path = "/tmp/tandem-call-ends-" + std::to_string(::getpid());
+    call_ends ends(io, path);
+    ASSERT_TRUE(ends.start());
+    stream_protocol::socket reader(io);
+    reader.connect(stream_protocol::endpoint(path));
+    io.poll();
+    constexpr long many = 5000;
+    for (long i = 0; i < many; ++i)
+        ends.tell(ended("c"));
+    reader.non_blocking(true);
+    std::array<char, 65536> part{};
+    long heard = 0;
+    for (int turns = 0; heard < many && turns < 100'000; ++turns) {
+        io.restart();
+        io.poll();
+        asio::error_code nothing_more;
+        while (!nothing_more) {
+            const auto got = reader.read_some(asio::buffer(part), nothing_more);
+            heard += std::count(part.begin(), part.begin() + static_cast<long>(got), '\n');
+        }
+    }
+    EXPECT_EQ(heard, many);
     ends.stop();
 }
 

@@ -57,6 +57,7 @@ struct fake_directory final : session::directory {
     asio::awaitable<tl::expected<protocol::message, session::request_error>>
     request(session::tsid id, protocol::message asked, std::chrono::milliseconds timeout) override {
         using protocol::tlv;
+        ++requests;
         const auto info = by_tsid(id);
         const auto epoch = asked.get<tlv::epoch>();
         log.add(fmt::format("{} {}{}", protocol::name_of(asked.what()), info ? info->unit : "?",
@@ -196,6 +197,7 @@ struct fake_directory final : session::directory {
     std::size_t wrong_length = 0; // more bytes than asked for
     bool repeats = false;         // always the same seed
     unsigned next_fill = 0;
+    unsigned requests = 0;
 };
 
 struct fake_journal final : journal {

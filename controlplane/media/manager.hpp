@@ -226,7 +226,9 @@ private:
                                                   bool* lost = nullptr);
     void close_secondary(const leg_terms& of, media_id id); // the answer is not waited for
     asio::awaitable<void> send_media_close(session::tsid unit, std::uint32_t number);
+    void spawn_media_close(session::tsid unit, std::uint32_t number);
     void close_owed(session::tsid unit);
+    [[nodiscard]] bool without_session(const state& m) const; // its unit's is over, and nobody ended it
     // rekey.cpp: SEED
     asio::awaitable<result<void>> rekey_locked(media_ptr m, std::size_t i, bool& anew);
     asio::awaitable<result<std::uint32_t>> rekey_leg(media_ptr m, std::size_t i);

@@ -368,6 +368,30 @@ TEST_F(media_test, EndedSessionEndsItsMediaLostOneDoesNot) {
     EXPECT_TRUE(now->until([&] { return now->relay.unanswered_closes() == 0; })) << "nobody is left to be told";
 }
 
+TEST_F(media_test, ASessionThatEndedBesideARestartHasNoMediaAfterIt) {
+    set_up(call(unit_leg("alice"), core_leg()));
+    ASSERT_TRUE(now->wait(now->relay.open(call(core_leg(), unit_leg("alice"), "rings"))));
+    const auto stays = set_up(call(unit_leg("carol", "10.64.0.3"), core_leg(), "carol's"));
+    units.units.erase("alice");
+    restart();
+    ASSERT_TRUE(now->until([&] { return now->relay.all().size() == 1; }));
+    EXPECT_EQ(now->relay.all().front().id, stays);
+    EXPECT_EQ(now->ended.size(), 2u);
+    EXPECT_TRUE(now->until([&] { return dataplane.copy().size() == 3; })) << dataplane.copy().size();
+}
+
+TEST_F(media_test, TenEndsOfOneSessionSayNothingToItsUnit) {
+    for (int i = 0; i < 10; ++i)
+        ASSERT_NE(set_up(call(unit_leg("alice"), core_leg(), "c" + std::to_string(i))), 0u) << last_error;
+    const auto session = units.units["alice"];
+    units.units.erase("alice");
+    const auto before = units.requests;
+    now->relay.session_down(session, true);
+    ASSERT_TRUE(now->until([&] { return now->ended.size() == 10; }));
+    EXPECT_EQ(units.requests, before) << "it is over: each end would ask again for all the others";
+    EXPECT_EQ(now->relay.unanswered_closes(), 0u);
+}
+
 TEST_F(media_test, EndedSessionEndsCallsThatRing) {
     for (int i = 0; i < 4; ++i)
         ASSERT_TRUE(now->wait(now->relay.open(call(unit_leg("alice"), core_leg(), "rings" + std::to_string(i)))));

@@ -108,9 +108,15 @@ asio::awaitable<result<void>> manager::send_media_open(media_ptr m, media_terms&
     co_return result<void>{};
 }
 
+// A session that is over has no secondaries; one that is not up hears of it when it comes up.
 void manager::close_secondary(const leg_terms& of, media_id id) {
-    owed_[{of.tsid, of.told(id)}] = false;
-    close_owed(of.tsid);
+    const auto session = sessions_.by_tsid(of.tsid);
+    if (!session)
+        return;
+    const auto number = of.told(id);
+    owed_[{of.tsid, number}] = session->up;
+    if (session->up)
+        spawn_media_close(of.tsid, number);
 }
 
 // What was not answered is said again: when the unit's session comes up, and each sweep.
@@ -119,11 +125,15 @@ void manager::close_owed(session::tsid unit) {
     for (auto owed = owed_.lower_bound({unit, 0}); owed != owed_.end() && owed->first.first == unit; ++owed)
         if (!std::exchange(owed->second, true))
             numbers.push_back(owed->first.second);
-    for (const auto id : numbers)
-        protocol::spawn_contained(io_, "end of a secondary", send_media_close(unit, id), [this, unit, id] {
-            if (const auto again = owed_.find({unit, id}); again != owed_.end())
-                again->second = false;
-        });
+    for (const auto number : numbers)
+        spawn_media_close(unit, number);
+}
+
+void manager::spawn_media_close(session::tsid unit, std::uint32_t number) {
+    protocol::spawn_contained(io_, "end of a secondary", send_media_close(unit, number), [this, unit, number] {
+        if (const auto again = owed_.find({unit, number}); again != owed_.end())
+            again->second = false;
+    });
 }
 
 asio::awaitable<void> manager::send_media_close(session::tsid unit, std::uint32_t id) {

@@ -64,6 +64,11 @@ void manager::restore(const media_row& row) {
         tell_begin(*m, observer::beginning::taken_over);
 }
 
+bool manager::without_session(const state& m) const {
+    return std::ranges::any_of(m.now.legs,
+                               [&](const leg_terms& l) { return l.is_unit() && !sessions_.by_tsid(l.tsid); });
+}
+
 // Flows of known media are kept, the others removed; media whose flows are gone are put in again, those found half
 // changed are brought to what is in force.
 asio::awaitable<void> manager::reconcile(bool flows_lost) {
@@ -80,13 +85,19 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
         found[static_cast<media_id>(entry.config.tag)].push_back(&entry);
         stats_.remember(entry.config.id, entry.stats_index);
     }
-    std::vector<media_ptr> whole, lost;
+    std::vector<media_ptr> whole, lost, over;
     tidying rest;
     for (const auto& [id, m] : media_) {
         number_addresses(m->now);
         if (m->proposed)
             number_addresses(*m->proposed);
-        if (!m->installed || m->turn.over())
+        if (m->turn.over())
+            continue;
+        if (without_session(*m)) { // its flows are foreign
+            over.push_back(m);
+            continue;
+        }
+        if (!m->installed)
             continue;
         const auto flows = std::exchange(found[id], {});
         if (flows.empty())
@@ -113,6 +124,8 @@ asio::awaitable<void> manager::reconcile(bool flows_lost) {
     if (count != 0 || !lost.empty() || flows_lost)
         spdlog::info("took over {} flows, removed {} unknown ones, {} media must be put in again",
                      count - rest.foreign.size(), rest.foreign.size(), lost.size());
+    for (const auto& m : over)
+        end_by_itself(m, "its unit's session ended while the control plane was away");
     for (const auto& m : whole)
         start_loops(m);
     for (const auto& m : lost)
