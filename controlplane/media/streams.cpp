@@ -94,9 +94,10 @@ void manager::take_streams(const std::vector<api::stream_item>& all,
 // The data plane is gone: what its statistics say now is the last word, if its memory is gone, too.
 void manager::freeze_streams() {
     for (const auto& [id, m] : media_) {
-        auto& copy = m->streams;
+        auto& copy = m->streams; // where it has no stream, there is none to put ahead
         for (const auto& [flow, before] : copy.packets)
-            copy.stale = copy.stale || packets_of(flow) > before + margin || !stats_of(flow);
+            copy.stale =
+                copy.stale || packets_of(flow) > before + (copy.streams.empty() ? 0 : margin) || !stats_of(flow);
     }
 }
 

@@ -328,6 +328,18 @@ TEST_F(swap_test, WhatIsNotKnownWellEnoughEndsWithItsCause) {
     EXPECT_TRUE(now->relay.info(clear)->active) << "needs no counts";
 }
 
+TEST_F(swap_test, FirstPacketsSinceTheCopyAreNotSentAgainUnderTheirIndices) {
+    const auto id = set_up(call(unit_leg("alice"), sdes_leg(7))); // nobody spoke yet
+    copied();
+    dataplane.stats(flow(id, 1)).rx_packets += 1;
+    dataplane.stop();
+    ASSERT_TRUE(now->until([&] { return !now->relay.ready(); }));
+    dataplane.forget_flows();
+    dataplane.start();
+    ASSERT_TRUE(now->until([&] { return !now->ended.empty(); }));
+    EXPECT_NE(now->ended[0].find("packet counts"), std::string::npos) << now->ended[0];
+}
+
 TEST_F(swap_test, AUnitThatIsAwayWhenFlowsComeBackDoesNotStopTheOtherLeg) {
     set_up(call(unit_leg("alice"), sdes_leg(7)));
     speak();
