@@ -3,7 +3,7 @@
 # DPDK 22.11.11, net_af_xdp: with ordinary pages (--no-huge) a packet buffer of about 2 kB has a page of its own, so that the memory of a
 # mempool is up to twice its objects' sizes in sum. The driver registers with the kernel (XDP_UMEM_REG) the number of objects times the size of
 # one, from the first object's page on: about half of the buffers lie behind the end of it. What is sent out of one of those is counted as sent
-# (opackets, no oerrors), the kernel refuses its descriptor, and nothing arrives. Out of buffers that fill their pages nearly whole almost
+# and nothing of it arrives. Out of buffers that fill their pages nearly whole almost
 # everything arrives. Who only looks at the port's statistics sees nothing.
 #
 # Seen on Debian 12, 2026-11-30, veth: of packets counted as sent 43 % arrived with --mbuf-size=2176, 97 % with 3840 (of twice as many

@@ -53,7 +53,7 @@ void read_perimeter(const reader& r, const toml::table& table, session::config& 
         r.fail(*names, fmt::format("inner_from names more than {} interfaces", api::max_inner_from));
     for (const auto& name : *names) {
         const std::string text = name.is_string() ? name.as_string()->get() : std::string();
-        if (text.empty() || text.size() > 15)
+        if (!protocol::valid_interface(text))
             r.fail(name,
                    "inner_from holds names of interfaces such as \"eth1\": `tandemctl port` lists the data plane's");
         to.inner_from.push_back(text);

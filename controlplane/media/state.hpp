@@ -23,9 +23,13 @@ struct stream_copies {
         api::stream_state state{};
     };
     std::vector<one> streams;
-    std::map<api::flow_id, std::uint64_t> packets; // that each flow had received by then
-    bool known = false;                            // a copy was made since the flows began
-    bool stale = false;                            // more went since than the margin covers
+    struct counted {
+        std::uint64_t packets = 0; // that the flow had received by then
+        bool ahead = false;        // a stream of it was copied, which can be put ahead
+    };
+    std::map<api::flow_id, counted> flows;
+    bool known = false; // a copy was made since the flows began
+    bool stale = false; // more went since than the margin covers
 };
 
 // A replacement whose answer was lost with the connection: the next list of flows says whether it was made.

@@ -78,12 +78,15 @@ void manager::take_streams(const std::vector<api::stream_item>& all,
         for (const auto& config : m->plan) {
             const auto counted = packets.find(config.id);
             fresh.known = fresh.known && counted != packets.end();
-            fresh.packets[config.id] = counted != packets.end() ? counted->second : 0;
+            auto& flow = fresh.flows[config.id];
+            flow.packets = counted != packets.end() ? counted->second : 0;
             const auto from = media::leg_of(shapes, config.id);
             for (const auto* item : from ? by_flow[config.id] : std::vector<const api::stream_item*>()) {
                 const auto l = item->side == api::side::in ? *from : 1 - *from;
-                if (m->now.legs[l].srtp)
+                if (m->now.legs[l].srtp) {
                     fresh.streams.push_back({l, (config.carries & api::carries_rtp) == 0, item->side, item->state});
+                    flow.ahead = true;
+                }
             }
         }
         if (fresh.known) // else it was changed while the list was read: the next one
@@ -94,10 +97,9 @@ void manager::take_streams(const std::vector<api::stream_item>& all,
 // The data plane is gone: what its statistics say now is the last word, if its memory is gone, too.
 void manager::freeze_streams() {
     for (const auto& [id, m] : media_) {
-        auto& copy = m->streams; // where it has no stream, there is none to put ahead
-        for (const auto& [flow, before] : copy.packets)
-            copy.stale =
-                copy.stale || packets_of(flow) > before + (copy.streams.empty() ? 0 : margin) || !stats_of(flow);
+        auto& copy = m->streams;
+        for (const auto& [id, flow] : copy.flows)
+            copy.stale = copy.stale || packets_of(id) > flow.packets + (flow.ahead ? margin : 0) || !stats_of(id);
     }
 }
 

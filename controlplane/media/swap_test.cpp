@@ -329,7 +329,8 @@ TEST_F(swap_test, WhatIsNotKnownWellEnoughEndsWithItsCause) {
 }
 
 TEST_F(swap_test, FirstPacketsSinceTheCopyAreNotSentAgainUnderTheirIndices) {
-    const auto id = set_up(call(unit_leg("alice"), sdes_leg(7))); // nobody spoke yet
+    const auto id = set_up(call(unit_leg("alice"), sdes_leg(7)));
+    dataplane.speak(flow(id, 0), api::side::out, ssrc, far); // the unit spoke, the phone not yet
     copied();
     dataplane.stats(flow(id, 1)).rx_packets += 1;
     dataplane.stop();
