@@ -40,6 +40,9 @@ public:
 
     // IPv4, as it lies in memory.
     [[nodiscard]] std::optional<std::uint32_t> address_index(std::uint32_t ipv4) const noexcept {
+        const std::uint32_t likely = by_last_byte_[ipv4 >> 24];
+        if (likely < locals_.size() && locals_[likely].ipv4 == ipv4) [[likely]]
+            return likely;
         std::uint8_t ip[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
         std::memcpy(ip + 12, &ipv4, sizeof ipv4);
         return address_index(ip);
@@ -73,8 +76,10 @@ public:
     [[nodiscard]] const std::vector<ip_bytes>& addresses() const noexcept { return addresses_; }
 
 private:
+    static constexpr std::uint64_t no_ipv4 = ~std::uint64_t{0};
     struct alignas(32) local {
         ip_bytes ip;
+        std::uint64_t ipv4 = no_ipv4;              // the same, where it is one
         std::atomic<std::uint16_t> vlan{any_vlan}; // not known: an address that is on no port of ours
     };
     std::vector<ip_bytes> addresses_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One side of a flow, the worker's part (side.hpp): indices. The order of stores is the subject here: whatever a crash
 // leaves, no index that was handed on is handed on again, and what was not published does not exist.
-#include "dataplane/flow/side_internal.hpp"
+#include "dataplane/flow/side_usual.hpp"
 
 #include <algorithm>
 
@@ -139,7 +139,7 @@ void note_heard(const side& in, const stream_ref& of, unsigned slot, std::uint64
 
 // One more packet under the key; false where its limit (RFC 3711 9.2) is reached.
 [[nodiscard]] bool count_packet(crypto::key_object& key, crypto::op& op) noexcept {
-    constexpr std::uint64_t rtp_limit = rtp::max_rtp_packets, rtcp_limit = rtp::max_rtcp_packets;
+    constexpr std::uint64_t rtcp_limit = rtp::max_rtcp_packets;
     if (op.rtcp) {
         std::uint32_t& packets = key.cold().rtcp_packets;
         if (packets >= rtcp_limit)
@@ -147,10 +147,7 @@ void note_heard(const side& in, const stream_ref& of, unsigned slot, std::uint64
         op.key_limit = ++packets == rtcp_limit / 8 * 7;
         return true;
     }
-    if (key.rtp_packets >= rtp_limit)
-        return false;
-    op.key_limit = ++key.rtp_packets == rtp_limit / 8 * 7;
-    return true;
+    return usual::count_packet(key, op);
 }
 
 // RFC 3550 A.3, by index: how many more the sender sent, as far as the highest sequence number tells.
@@ -273,6 +270,9 @@ void begin_anew(const side& in, const stream_ref& of, crypto::op& op) noexcept {
 drop prepare_unprotect(const side& in, const crypto::key_pool& pool, const stream_pool& streams, std::uint8_t* data,
                        std::uint32_t length, crypto::op& op) noexcept {
     op = {};
+    if (usual::prepare_unprotect(in, pool, data, length, op))
+        return drop::none;
+    op = {};
     op.packet = data;
     op.length = length;
     const rtp::parsed parsed = rtp::parse(data, length);
@@ -324,6 +324,8 @@ bool has_another_index(const side& in, const stream_pool& streams, const crypto:
 
 drop commit_unprotect(side& in, crypto::key_pool& pool, stream_pool& streams, crypto::engine& engine, crypto::op& op,
                       bool another) noexcept {
+    if (usual::commit_unprotect(in, pool, op))
+        return drop::none;
     if (in.suite == api::suite::clear) {
         if (op.result == drop::none)
             track_clear(in, streams, op);
@@ -399,6 +401,8 @@ drop prepare_protect(side& out, crypto::key_pool& pool, stream_pool& streams, st
     op.key = nullptr;
     op.result = drop::none;
     op.key_limit = false;
+    if (usual::prepare_protect(out, pool, room, op))
+        return drop::none;
     op.mki_length = out.mki_length;
     if (out.suite == api::suite::clear) {
         if (const std::uint16_t offset = offset_of(out, streams, op.ssrc); offset != 0 && !op.rtcp)

@@ -10,6 +10,7 @@
 
 #include <rte_mbuf.h>
 
+#include "dataplane/pipeline/hops.hpp"
 #include "dataplane/rtp/packet.hpp"
 
 namespace tandem::pipeline {
@@ -89,7 +90,7 @@ void capture_tap::received(const burst& b) noexcept {
 }
 
 void capture_tap::leaving(std::size_t place, const packet& p, const rte_mbuf& frame) noexcept {
-    if ((what_.direction & api::capture_out) == 0 || (what_.ports >> p.out_port & 1) == 0 || left_ == 0 ||
+    if ((what_.direction & api::capture_out) == 0 || (what_.ports >> p.way->port & 1) == 0 || left_ == 0 ||
         !wanted_[place])
         return;
     out_[place] = keep(out_bytes(place), frame, frame.pkt_len - p.length, {p.payload, p.length});
@@ -107,7 +108,7 @@ void capture_tap::write(const burst& b, const packet& p, api::capture_way way, c
     r.original = c.original;
     r.captured = ciphertext || what_.plaintext ? c.kept : std::min(c.kept, c.clear_bytes);
     r.withheld = r.captured < c.kept ? 1 : 0;
-    r.port = way == api::capture_way::in ? p.port : p.out_port;
+    r.port = way == api::capture_way::in ? p.port : p.way->port;
     r.way = way;
     r.worker = worker_;
     r.reason = p.dropped_for();

@@ -2,6 +2,8 @@
 // See frame.hpp. Every length is checked before a byte is read; what does not fit has a named reason.
 #include "dataplane/pipeline/frame.hpp"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #if defined(__x86_64__)
@@ -83,22 +85,27 @@ api::drop parse_ipv6(bytes frame, std::size_t at, udp_frame& out, ip_part& part)
 
 } // namespace
 
+link_seen link_of(const std::uint8_t* frame) noexcept {
+    link_seen link;
+    std::memcpy(link.destination_mac, frame, 6);
+    std::memcpy(link.source_mac, frame + 6, 6);
+    const std::uint16_t id = get16(frame + 12) == ether_vlan ? get16(frame + 14) & 0x0fff : 0;
+    link.vlan = id != 0 ? id : no_vlan;
+    return link;
+}
+
 api::drop parse_frame(bytes frame, udp_frame& out) noexcept {
     if (frame.size() < 14)
         return api::drop::not_ip;
-    std::memcpy(out.link.destination_mac, frame.data(), 6);
-    std::memcpy(out.link.source_mac, frame.data() + 6, 6);
-    out.link.vlan = no_vlan;
     std::uint16_t type = get16(frame.data() + 12);
     std::size_t at = 14;
     if (type == ether_vlan) {
         if (frame.size() < 18)
             return api::drop::not_ip;
-        const std::uint16_t id = get16(frame.data() + 14) & 0x0fff;
-        out.link.vlan = id != 0 ? id : no_vlan;
         type = get16(frame.data() + 16);
         at = 18;
     }
+    out.link = link_of(frame.data());
     ip_part part{};
     api::drop wrong = api::drop::not_ip;
     if (type == ether_ipv4)
@@ -144,30 +151,34 @@ std::uint64_t checksum_words(const std::uint8_t* data, std::size_t length, std::
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) std::uint64_t checksum_avx2(const std::uint8_t* data, std::size_t length,
-                                                            std::uint64_t sum) noexcept {
+// The bytes from `rest` on are ones: a mask of the last `rest` of 32 bytes.
+alignas(64) constexpr std::array<std::uint8_t, 64> last_bytes = [] {
+    std::array<std::uint8_t, 64> mask{};
+    std::fill(mask.begin() + 32, mask.end(), std::uint8_t{0xff});
+    return mask;
+}();
+
+// 64 bytes or more: the rest behind whole blocks is the masked end of a block that overlaps the one before.
+__attribute__((target("avx2,tune=haswell"))) std::uint64_t checksum_avx2(const std::uint8_t* data, std::size_t length,
+                                                                         std::uint64_t sum) noexcept {
     const __m256i low = _mm256_set1_epi64x(0xffffffff);
-    __m256i even = _mm256_setzero_si256(), odd = even;
-    for (; length >= 32; data += 32, length -= 32) {
+    if (length % 2 != 0) // words stay where they are
+        sum += data[--length];
+    const std::uint8_t* const end = data + length;
+    const __m256i tail =
+        _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(end - 32)),
+                         _mm256_loadu_si256(reinterpret_cast<const __m256i*>(last_bytes.data() + length % 32)));
+    __m256i even = _mm256_and_si256(tail, low), odd = _mm256_srli_epi64(tail, 32);
+#pragma GCC unroll 1
+    for (; end - data >= 32; data += 32) {
         const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data));
         even = _mm256_add_epi64(even, _mm256_and_si256(words, low));
         odd = _mm256_add_epi64(odd, _mm256_srli_epi64(words, 32));
     }
     even = _mm256_add_epi64(even, odd);
     const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
-    sum += static_cast<std::uint64_t>(_mm_cvtsi128_si64(half)) + static_cast<std::uint64_t>(_mm_extract_epi64(half, 1));
-    for (; length >= 8; data += 8, length -= 8) {
-        std::uint64_t word;
-        std::memcpy(&word, data, 8);
-        sum += (word & 0xffffffff) + (word >> 32);
-    }
-    if (length != 0) { // at least 64 bytes lie in front: the rest is the upper part of the last eight
-        std::uint64_t word;
-        std::memcpy(&word, data + length - 8, 8);
-        word >>= 8 * (8 - length);
-        sum += (word & 0xffffffff) + (word >> 32);
-    }
-    return sum;
+    return sum + static_cast<std::uint64_t>(_mm_cvtsi128_si64(half)) +
+           static_cast<std::uint64_t>(_mm_extract_epi64(half, 1));
 }
 const bool has_avx2 = __builtin_cpu_supports("avx2");
 #endif
@@ -209,6 +220,49 @@ std::uint32_t get32(const std::uint8_t* at) noexcept {
     return word;
 }
 
+std::uint64_t get64(const std::uint8_t* at) noexcept {
+    std::uint64_t word;
+    std::memcpy(&word, at, 8);
+    return word;
+}
+
+// Ports and UDP's length, as they lie in memory.
+std::uint64_t udp_words(const endpoints& ends, std::uint16_t udp_length) noexcept {
+    return std::uint64_t{__builtin_bswap16(ends.local_port)} |
+           std::uint64_t{__builtin_bswap16(ends.remote_port)} << 16 |
+           std::uint64_t{__builtin_bswap16(udp_length)} << 32;
+}
+
+// Over the datagram and its pseudo header; `words` of udp_words().
+std::uint64_t udp_checksum(std::uint64_t addresses, std::uint64_t words, const std::uint8_t* payload,
+                           std::size_t length) noexcept {
+    const std::uint64_t twice = words >> 32; // the length: once in each header
+    const std::uint64_t sum = addresses + (words & 0xffffffff) + 2 * twice + (std::uint32_t{protocol_udp} << 8);
+    const std::uint64_t checksum = checksum_fold(checksum_add(payload, length, sum));
+    return checksum != 0 ? checksum : 0xffff; // RFC 768: zero would mean none
+}
+
+// IPv4 on no VLAN, which most of it is: 42 bytes in words.
+void write_plain(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link, const endpoints& ends,
+                 std::uint8_t dscp, std::uint8_t hops) noexcept {
+    const std::uint64_t source = get32(ends.local_ip + 12), destination = get32(ends.remote_ip + 12);
+    const std::uint64_t words = udp_words(ends, static_cast<std::uint16_t>(payload_length + 8));
+    const std::uint64_t checksum = udp_checksum(source + destination, words, payload, payload_length);
+    const std::uint64_t version = 0x45u | static_cast<unsigned>(dscp) << 10;
+    // Length; do not fragment: an atomic datagram, its ID means nothing; TTL, protocol.
+    const std::uint64_t rest = std::uint64_t{__builtin_bswap16(static_cast<std::uint16_t>(payload_length + 28))} |
+                               std::uint64_t{0x0040} << 32 | std::uint64_t{hops} << 48 |
+                               std::uint64_t{protocol_udp} << 56;
+    const std::uint64_t ip_checksum =
+        checksum_fold(source + destination + version + (rest & 0xffffffff) + (rest >> 32));
+    std::uint8_t* const at = payload - plain_headers;
+    const std::uint64_t head[5] = {get64(link.destination_mac),
+                                   get32(link.source_mac + 2) | std::uint64_t{0x0008} << 32 | version << 48, rest,
+                                   ip_checksum | source << 16 | destination << 48, destination >> 16 | words << 16};
+    std::memcpy(at, head, sizeof head);
+    std::memcpy(at + sizeof head, &checksum, 2);
+}
+
 // The IPv4 header, from whole words; returns the sum over its addresses.
 std::uint64_t write_ipv4(std::uint8_t* ip, std::uint16_t udp_length, const endpoints& ends, std::uint8_t dscp,
                          std::uint8_t hops) noexcept {
@@ -245,21 +299,15 @@ std::uint64_t write_ipv6(std::uint8_t* ip, std::uint16_t udp_length, const endpo
 void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link, const endpoints& ends,
                    std::uint8_t dscp, std::uint8_t hops) noexcept {
     const bool ipv4 = ends.ipv4 != 0;
+    if (ipv4 && link.vlan == no_vlan)
+        return write_plain(payload, payload_length, link, ends, dscp, hops);
     const auto udp_length = static_cast<std::uint16_t>(payload_length + 8);
     std::uint8_t* udp = payload - 8;
     std::uint8_t* ip = udp - (ipv4 ? 20 : 40);
-    std::uint64_t sum =
+    const std::uint64_t addresses =
         ipv4 ? write_ipv4(ip, udp_length, ends, dscp, hops) : write_ipv6(ip, udp_length, ends, dscp, hops);
-
-    const std::uint32_t ports = std::uint32_t{__builtin_bswap16(ends.local_port)} |
-                                static_cast<std::uint32_t>(__builtin_bswap16(ends.remote_port)) << 16;
-    const std::uint32_t length = __builtin_bswap16(udp_length);
-    // The pseudo header's and the header's: the length counts twice.
-    sum += std::uint64_t{ports} + 2 * length + (std::uint32_t{protocol_udp} << 8);
-    std::uint32_t checksum = checksum_fold(checksum_add(payload, payload_length, sum));
-    if (checksum == 0)
-        checksum = 0xffff; // RFC 768: zero would mean none
-    const std::uint64_t header = ports | std::uint64_t{length | checksum << 16} << 32;
+    const std::uint64_t words = udp_words(ends, udp_length);
+    const std::uint64_t header = words | udp_checksum(addresses, words, payload, payload_length) << 48;
     std::memcpy(udp, &header, sizeof header);
 
     std::uint8_t* ether = ip - (link.vlan == no_vlan ? 14 : 18);

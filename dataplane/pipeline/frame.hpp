@@ -36,6 +36,9 @@ struct udp_frame {
 // Reads a frame; api::drop::none where it is a whole UDP datagram. Never reads beyond the span.
 [[nodiscard]] api::drop parse_frame(std::span<const std::uint8_t> frame, udp_frame& out) noexcept;
 
+// Layer 2 of a frame that was read before.
+[[nodiscard]] link_seen link_of(const std::uint8_t* frame) noexcept;
+
 // Most frames: IPv4 without options or VLAN tag.
 struct plain_frame {
     std::uint32_t source_ip, destination_ip; // as in memory
@@ -76,8 +79,8 @@ inline constexpr std::size_t plain_headers = 14 + 20 + 8;
 
 // How a frame leaves.
 struct link_out {
+    std::uint8_t destination_mac[6]; // as on the wire
     std::uint8_t source_mac[6];
-    std::uint8_t destination_mac[6];
     std::uint16_t vlan; // no_vlan, or the 12-bit id
 };
 

@@ -17,9 +17,10 @@ void worker::move_remote(flow::slot_index slot, const packet& p) noexcept {
     flow_hops& hops = shared_.hops[slot];
     const port_use& port = ports_[p.port];
     hop seen{};
-    std::memcpy(seen.link.destination_mac, p.link.source_mac, 6);
+    const link_seen from = link_of(rte_pktmbuf_mtod(p.mbuf, const std::uint8_t*)); // still as it came
+    std::memcpy(seen.link.destination_mac, from.source_mac, 6);
     std::memcpy(seen.link.source_mac, port.mac.data(), 6);
-    seen.link.vlan = p.link.vlan;
+    seen.link.vlan = from.vlan;
     seen.mtu = port.mtu;
     seen.port = p.port;
     seen.state = hop_state::seen;

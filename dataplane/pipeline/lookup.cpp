@@ -22,7 +22,7 @@ TANDEM_PREFETCHES void prefetch_flow(const shared_state& shared, flow::slot_inde
 
 // Neither turned back nor from this host itself.
 bool worker::by_wire(const packet& p) const noexcept {
-    return p.mbuf->hash.usr == 0 && !ports_[p.port].loopback;
+    return p.turns == 0 && !ports_[p.port].loopback;
 }
 
 // The frame, as far as its destination: whose port it is, the table says later.
@@ -30,6 +30,7 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     if (p.mbuf->nb_segs != 1 && rte_pktmbuf_linearize(p.mbuf) != 0)
         return api::drop::no_room;
     auto* const frame = rte_pktmbuf_mtod(p.mbuf, std::uint8_t*);
+    frame_at_ = frame - reinterpret_cast<std::uint8_t*>(p.mbuf);
     crypto::prefetch_lines(frame, 64, p.mbuf->data_len); // cryptography and checksum read all of it
     plain_frame plain;
     if (!parse_plain(frame, p.mbuf->data_len, plain))
@@ -48,8 +49,6 @@ api::drop worker::parse(packet& p, api::flow_id& to) noexcept {
     std::memcpy(p.source.ip, ip, sizeof ip);
     static_assert(offsetof(api::net_address, port) == 16 && sizeof(api::net_address) == 24);
     std::memcpy(reinterpret_cast<std::uint8_t*>(&p.source) + offsetof(api::net_address, port), &port, sizeof port);
-    std::memcpy(&p.link, frame, 12);
-    p.link.vlan = no_vlan;
     p.hops = plain.hops;
     return api::drop::none;
 }
@@ -68,7 +67,6 @@ api::drop worker::parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) 
     p.payload = frame + seen.payload_offset;
     p.length = p.received_length = seen.payload_length;
     p.source = seen.source;
-    p.link = seen.link;
     p.hops = seen.hops;
     return api::drop::none;
 }
@@ -82,7 +80,9 @@ void worker::hand_over(unsigned to) noexcept {
         packet& p = burst_.packets[i];
         if (p.reason != api::drop::none || p.flow->worker != to)
             continue;
-        p.flow = nullptr; // its counters are the owner's
+        p.flow = nullptr;                 // its counters are the owner's
+        p.mbuf->port = ports_[p.port].id; // the ring driver leaves it unset
+        p.mbuf->hash.usr = p.turns;
         gives(p.mbuf);
         mbufs[n] = p.mbuf;
         packets[n++] = &p;
@@ -120,11 +120,15 @@ bool worker::intact(const packet& p) const noexcept {
 // Each step for the whole burst before the next, so that one packet's memory comes while another is worked on.
 void worker::lookup() noexcept {
     std::array<api::flow_id, burst_size> ids;
+    std::uint64_t bytes = 0;
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
+        if (i >= burst_.fresh)
+            bytes += p.mbuf->pkt_len;
         if (const auto wrong = parse(p, ids[i]); wrong != api::drop::none)
             drop(p, wrong);
     }
+    count(api::counter::rx_bytes, bytes);
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
         if (p.reason != api::drop::none)
@@ -135,6 +139,7 @@ void worker::lookup() noexcept {
         else
             prefetch_flow(shared_, p.slot);
     }
+    encrypting_ = false;
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
         if (p.reason != api::drop::none)
@@ -152,8 +157,10 @@ void worker::lookup() noexcept {
             drop(p, api::drop::udp_checksum); // SRTP has its tag for that
             continue;
         }
-        if (found->out.suite != api::suite::clear)
+        if (found->out.suite != api::suite::clear) {
             flow::prefetch(shared_.memory.outs()[p.slot]);
+            encrypting_ = true;
+        }
     }
     if (shared_.workers.size() == 1)
         return;

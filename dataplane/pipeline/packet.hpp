@@ -29,22 +29,20 @@ enum class departure : std::uint8_t {
 struct packet {
     rte_mbuf* mbuf;
     std::uint8_t* payload; // of UDP; in place through the whole walk
-    std::uint32_t length;  // of the payload as it is now
+    flow::record* flow;
+    const hop* way;       // from protect on
+    std::uint32_t length; // of the payload as it is now
     std::uint32_t received_length;
     flow::slot_index slot;
-    flow::record* flow;
     std::uint8_t port; // index of the port it came by
     bool rtcp;
     bool accepted; // authenticated and from a permitted source
-    bool newest;   // highest index of its SSRC so far: may move the leg
     bool latched;  // moved the leg
     departure left;
-    api::drop reason;  // none while it is in the burst
-    std::uint8_t hops; // TTL or hop limit as it came, 2 or more
+    api::drop reason;   // none while it is in the burst
+    std::uint8_t turns; // how often it was turned back
+    std::uint8_t hops;  // TTL or hop limit as it came, 2 or more
     api::net_address source;
-    link_seen link;
-    std::uint8_t out_port;
-    const hop* way; // from protect on
 
     [[nodiscard]] api::drop dropped_for() const noexcept { return left == departure::none ? reason : api::drop::none; }
 };
@@ -52,6 +50,7 @@ struct packet {
 struct burst {
     std::array<packet, burst_size> packets;
     unsigned count = 0;
+    unsigned fresh = 0;       // from this place on: as they came by a port
     unsigned gone = 0;        // of them: dropped or handed over
     std::uint64_t now_ns = 0; // CLOCK_MONOTONIC, once per burst
 };

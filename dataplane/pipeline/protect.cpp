@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stage 4: where does it go, and under which key? A packet that cannot leave is dropped before it uses up an index.
 // All packets of the burst go through the engine together.
+#include "dataplane/flow/side_usual.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
 namespace tandem::pipeline {
 
-// The flow's way, with addresses and ports of the route now in force.
+// Addresses and ports of the route now in force.
+void worker::renew(hop& way, const packet& p) noexcept {
+    const flow::record& f = *p.flow;
+    const flow::route& to = f.where();
+    const api::flow_id from = p.rtcp ? to.rtcp_out : to.rtp_out;
+    api::net_address local{};
+    std::memcpy(local.ip, shared_.table.addresses()[from >> 16].data(), sizeof local.ip);
+    local.port = static_cast<std::uint16_t>(from);
+    way.ends = make_endpoints(local, p.rtcp ? to.rtcp_remote : to.rtp_remote);
+    way.moved = f.out.suite == api::suite::clear && flow::has_offsets(shared_.memory.outs()[p.slot], streams_);
+    way.stamp = f.route_stamp;
+}
+
 const hop& worker::way_of(const packet& p) noexcept {
     flow_hops& hops = shared_.hops[p.slot];
     hop& way = p.rtcp ? hops.rtcp : hops.rtp;
-    const flow::record& f = *p.flow;
-    if (way.stamp != f.route_stamp) [[unlikely]] {
-        const flow::route& to = f.where();
-        const api::flow_id from = p.rtcp ? to.rtcp_out : to.rtp_out;
-        api::net_address local{};
-        std::memcpy(local.ip, shared_.table.addresses()[from >> 16].data(), sizeof local.ip);
-        local.port = static_cast<std::uint16_t>(from);
-        way.ends = make_endpoints(local, p.rtcp ? to.rtcp_remote : to.rtp_remote);
-        way.moved = f.out.suite == api::suite::clear && flow::has_offsets(shared_.memory.outs()[p.slot], streams_);
-        way.stamp = f.route_stamp;
-    }
+    if (way.stamp != p.flow->route_stamp) [[unlikely]]
+        renew(way, p);
     return way;
 }
 
@@ -43,9 +47,8 @@ api::drop worker::route_packet(packet& p) noexcept {
         return api::drop::no_remote;
     if (way.state == hop_state::none)
         return api::drop::no_next_hop;
-    if (way.state == hop_state::here && p.mbuf->hash.usr >= most_turns)
+    if (way.state == hop_state::here && p.turns >= most_turns)
         return api::drop::circulates;
-    p.out_port = way.port;
     p.way = &way;
     return api::drop::none;
 }
@@ -63,10 +66,11 @@ void worker::protect() noexcept {
             continue;
         }
         if (wrong == api::drop::none) {
-            const std::size_t room = room_for_payload(p);
-            op.key_limit = false;
-            wrong = flow::prepare_protect(shared_.memory.outs()[p.slot], keys_, streams_,
-                                          static_cast<std::uint32_t>(room > p.length ? room - p.length : 0), op);
+            const std::size_t space = room_for_payload(p);
+            const auto room = static_cast<std::uint32_t>(space > p.length ? space - p.length : 0);
+            flow::side& out = shared_.memory.outs()[p.slot];
+            if (!flow::usual::prepare_protect(out, keys_, room, op)) [[unlikely]]
+                wrong = flow::prepare_protect(out, keys_, streams_, room, op);
         }
         if (wrong != api::drop::none) {
             op.result = wrong;

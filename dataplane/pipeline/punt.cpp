@@ -58,8 +58,7 @@ void worker::send_whole(std::span<const whole_frame> frames) noexcept {
     for (const whole_frame& f : frames) {
         takes(f.mbuf);
         if (f.here && turned_count_ < burst_size) {
-            f.mbuf->hash.usr = 1;
-            turned_[turned_count_++] = {f.mbuf, f.port};
+            turned_[turned_count_++] = {f.mbuf, f.port, 1};
             count(api::counter::packets_out);
             continue;
         }

@@ -12,39 +12,40 @@
 
 namespace tandem::pipeline {
 
-void worker::take(rte_mbuf* mbuf, std::uint8_t port) noexcept {
+void worker::take(rte_mbuf* mbuf, std::uint8_t port, std::uint8_t turns) noexcept {
     packet& p = burst_.packets[burst_.count++];
     p.mbuf = mbuf;
     p.flow = nullptr;
     p.port = port;
-    p.accepted = p.latched = false;
+    p.rtcp = p.accepted = p.latched = false;
     p.left = departure::none;
     p.reason = api::drop::none;
+    p.turns = turns;
+}
+
+// The buffer's own line and the headers at once: they begin where the last packet's did, as far as one can tell
+// without having the first.
+void worker::prefetch_frame(rte_mbuf* mbuf) const noexcept {
+    rte_prefetch0(mbuf);
+    rte_prefetch0(reinterpret_cast<std::uint8_t*>(mbuf) + frame_at_);
 }
 
 unsigned worker::receive_port(const port_use& port, std::uint8_t at) noexcept {
     std::array<rte_mbuf*, burst_size> got;
     unsigned total = 0;
-    std::uint64_t bytes = 0;
     for (std::uint16_t queue = port.first_rx; queue < port.rx_queues;
          queue = static_cast<std::uint16_t>(queue + port.rx_step)) {
         const auto room = static_cast<std::uint16_t>(burst_size - burst_.count);
         if (room == 0)
             break;
         const std::uint16_t n = rte_eth_rx_burst(port.id, queue, got.data(), room);
-        for (unsigned i = 0; i < n; ++i)
-            rte_prefetch0(got[i]);
         for (unsigned i = 0; i < n; ++i) {
             takes(got[i]);
-            got[i]->port = port.id; // the ring driver leaves it unset; a hand-over needs it
-            got[i]->hash.usr = 0;   // how often it was turned back
-            bytes += got[i]->pkt_len;
-            rte_prefetch0(rte_pktmbuf_mtod(got[i], void*));
-            take(got[i], at);
+            prefetch_frame(got[i]);
+            take(got[i], at, 0);
         }
         total += n;
     }
-    count(api::counter::rx_bytes, bytes);
     count(api::counter::rx_packets, total);
     return total;
 }
@@ -60,17 +61,18 @@ void worker::take_handed() noexcept {
         while (at + 1u < ports_.size() && ports_[at].id != mbuf->port)
             ++at;
         rte_prefetch0(rte_pktmbuf_mtod(mbuf, void*));
-        take(mbuf, at);
+        take(mbuf, at, static_cast<std::uint8_t>(mbuf->hash.usr));
     }
 }
 
 void worker::receive() noexcept {
     burst_.count = burst_.gone = 0;
     for (unsigned i = 0; i < turned_count_; ++i)
-        take(turned_[i].mbuf, turned_[i].port);
+        take(turned_[i].mbuf, turned_[i].port, turned_[i].turns);
     turned_count_ = 0;
     if (shared_.workers.size() > 1)
         take_handed();
+    burst_.fresh = burst_.count;
     for (unsigned i = 0; i < ports_.size(); ++i) {
         const unsigned at = (next_port_ + i) % static_cast<unsigned>(ports_.size());
         receive_port(ports_[at], static_cast<std::uint8_t>(at));

@@ -43,8 +43,7 @@ void worker::turn_back(packet& p, std::size_t place) noexcept {
     if (capture_ != nullptr) [[unlikely]]
         capture_->leaving(place, p, *p.mbuf);
     count_sent(p);
-    ++p.mbuf->hash.usr;
-    turned_[turned_count_++] = {p.mbuf, p.port};
+    turned_[turned_count_++] = {p.mbuf, p.port, static_cast<std::uint8_t>(p.turns + 1)};
     count(api::counter::turned_back);
 }
 
@@ -86,7 +85,7 @@ void worker::send() noexcept {
             turn_back(p, i);
             continue;
         }
-        leaving& out = leaving_[p.out_port];
+        leaving& out = leaving_[p.way->port];
         out.mbufs[out.count] = p.mbuf;
         out.packets[out.count++] = static_cast<std::uint8_t>(i);
     }

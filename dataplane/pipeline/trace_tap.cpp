@@ -8,6 +8,8 @@
 
 #include <rte_mbuf.h>
 
+#include "dataplane/pipeline/hops.hpp"
+
 namespace tandem::pipeline {
 
 namespace {
@@ -132,7 +134,7 @@ void trace_tap::unprotected(std::size_t n, const packet& p, const crypto::op& op
 void trace_tap::sent(std::size_t n, const packet& p) noexcept {
     api::trace_record& r = records_[n];
     const auto& to = p.flow->where();
-    r.out_port = p.out_port;
+    r.out_port = p.way->port;
     r.out_payload = static_cast<std::uint16_t>(p.length);
     r.out_source = local_address(table_, p.rtcp ? to.rtcp_out : to.rtp_out);
     r.out_destination = p.rtcp ? to.rtcp_remote : to.rtp_remote;

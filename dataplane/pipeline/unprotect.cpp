@@ -2,6 +2,7 @@
 // Stage 3: is it RTP or RTCP of this flow, from whom it may come, authentic and not seen before? All packets of the
 // burst go through the engine together. What passes is "accepted": counted, and able to move the leg.
 #include "dataplane/flow/learning.hpp"
+#include "dataplane/flow/side_usual.hpp"
 #include "dataplane/pipeline/worker.hpp"
 #include "dataplane/rtp/feedback.hpp"
 
@@ -66,7 +67,7 @@ void worker::accept(packet& p, const crypto::op& op, bool heard) noexcept {
     p.accepted = true;
     flow::record& f = *p.flow;
     api::flow_stats& s = shared_.flow_stats[p.slot];
-    if (op.rtcp) {
+    if (op.rtcp) [[unlikely]] {
         api::bump(s.rtcp_rx_packets);
         keep_reports(s, p);
         undo_offsets(p);
@@ -90,48 +91,62 @@ void worker::accept(packet& p, const crypto::op& op, bool heard) noexcept {
 }
 
 // By the sides that lookup asked for.
-void worker::prefetch_in_keys() const noexcept {
-    for (unsigned i = 0; i < burst_.count; ++i)
-        if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->in.suite != api::suite::clear)
-            flow::prefetch_key(shared_.memory.ins()[p.slot], keys_, p.length);
-}
 void worker::prefetch_out_keys() const noexcept {
     for (unsigned i = 0; i < burst_.count; ++i)
         if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->out.suite != api::suite::clear)
             flow::prefetch_key(shared_.memory.outs()[p.slot], keys_, p.length);
 }
 
+// Which key and index a packet is under; its key is asked for.
+api::drop worker::prepare(const packet& p, crypto::op& op) noexcept {
+    const flow::side& in = shared_.memory.ins()[p.slot];
+    if (!flow::usual::prepare_unprotect(in, keys_, p.payload, p.length, op)) [[unlikely]]
+        if (const api::drop wrong = flow::prepare_unprotect(in, keys_, streams_, p.payload, p.length, op);
+            wrong != api::drop::none)
+            return wrong;
+    if (op.key != nullptr)
+        crypto::prefetch_key(*op.key, in.suite, p.length);
+    if ((p.flow->carries & (op.rtcp ? api::carries_rtcp : api::carries_rtp)) == 0)
+        return op.rtcp ? api::drop::rtcp_unexpected : api::drop::rtp_unexpected;
+    return p.flow->heard_from(p.source) ? api::drop::none : permitted(p);
+}
+
+// Authentic, and not seen before?
+api::drop worker::commit(const packet& p, crypto::op& op) noexcept {
+    flow::side& in = shared_.memory.ins()[p.slot];
+    if (flow::usual::commit_unprotect(in, keys_, op)) [[likely]]
+        return api::drop::none;
+    const bool another = op.result == api::drop::srtp_auth && flow::has_another_index(in, streams_, op) &&
+                         tries_.take(p.source, burst_.now_ns);
+    return flow::commit_unprotect(in, keys_, streams_, *engine_, op, another);
+}
+
 void worker::unprotect() noexcept {
-    prefetch_in_keys();
+    bool decrypting = false;
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
         crypto::op& op = ops_[i];
-        op.result = p.reason;
-        if (p.reason != api::drop::none)
+        if (p.reason != api::drop::none) {
+            op.result = p.reason;
             continue;
-        api::drop wrong =
-            flow::prepare_unprotect(shared_.memory.ins()[p.slot], keys_, streams_, p.payload, p.length, op);
-        if (wrong == api::drop::none && (p.flow->carries & (op.rtcp ? api::carries_rtcp : api::carries_rtp)) == 0)
-            wrong = op.rtcp ? api::drop::rtcp_unexpected : api::drop::rtp_unexpected;
-        if (wrong == api::drop::none && !p.flow->heard_from(p.source))
-            wrong = permitted(p);
-        if (wrong != api::drop::none) {
+        }
+        if (const api::drop wrong = prepare(p, op); wrong != api::drop::none) [[unlikely]] {
             op.result = wrong;
             punt_or_drop(p, wrong);
         }
+        decrypting |= op.key != nullptr;
     }
-    prefetch_out_keys();
-    engine_->unprotect({ops_.data(), burst_.count});
+    if (encrypting_)
+        prefetch_out_keys();
+    if (decrypting)
+        engine_->unprotect({ops_.data(), burst_.count});
     unprotected_ = 0;
     for (unsigned i = 0; i < burst_.count; ++i) {
         packet& p = burst_.packets[i];
         if (p.reason != api::drop::none)
             continue;
         crypto::op& op = ops_[i];
-        flow::side& in = shared_.memory.ins()[p.slot];
-        const bool another = op.result == api::drop::srtp_auth && flow::has_another_index(in, streams_, op) &&
-                             tries_.take(p.source, burst_.now_ns);
-        api::drop wrong = flow::commit_unprotect(in, keys_, streams_, *engine_, op, another);
+        api::drop wrong = commit(p, op);
         const bool heard = p.flow->heard_from(p.source);
         // Two first packets from different addresses may lie in one burst: the second is not the first one's.
         if (wrong == api::drop::none && !heard)

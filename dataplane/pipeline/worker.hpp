@@ -35,6 +35,9 @@ namespace tandem::pipeline {
 
 inline constexpr unsigned max_ports = 8;
 
+// A step of a stage that each packet takes: defined in the stage's file, part of its loop.
+#define TANDEM_IN_STAGE __attribute__((always_inline)) inline
+
 // What a worker needs of a port.
 struct port_use {
     std::uint16_t id = 0;       // DPDK's
@@ -112,28 +115,31 @@ private:
     void receive() noexcept; // receive.cpp
     unsigned receive_port(const port_use& port, std::uint8_t at) noexcept;
     void take_handed() noexcept;
-    void take(rte_mbuf* mbuf, std::uint8_t port) noexcept;
+    TANDEM_IN_STAGE void take(rte_mbuf* mbuf, std::uint8_t port, std::uint8_t turns) noexcept;
+    TANDEM_IN_STAGE void prefetch_frame(rte_mbuf* mbuf) const noexcept;
     void lookup() noexcept; // lookup.cpp
-    api::drop parse(packet& p, api::flow_id& to) noexcept;
+    TANDEM_IN_STAGE api::drop parse(packet& p, api::flow_id& to) noexcept;
     [[nodiscard]] bool by_wire(const packet& p) const noexcept;
     api::drop parse_other(packet& p, std::uint8_t* frame, api::flow_id& to) const noexcept;
     [[nodiscard]] flow::record* look_again(packet& p, api::flow_id to) const noexcept;
     [[nodiscard]] bool intact(const packet& p) const noexcept;
     void hand_over(unsigned to) noexcept;
     void unprotect() noexcept; // unprotect.cpp
-    void prefetch_in_keys() const noexcept;
+    TANDEM_IN_STAGE api::drop prepare(const packet& p, crypto::op& op) noexcept;
+    TANDEM_IN_STAGE api::drop commit(const packet& p, crypto::op& op) noexcept;
     void prefetch_out_keys() const noexcept;
     api::drop permitted(const packet& p) const noexcept;
     void undo_offsets(packet& p) noexcept;
-    void accept(packet& p, const crypto::op& op, bool heard) noexcept;
+    TANDEM_IN_STAGE void accept(packet& p, const crypto::op& op, bool heard) noexcept;
     void punt_or_drop(packet& p, api::drop wrong) noexcept; // punt.cpp
     void latch(packet& p) noexcept;                         // latch.cpp
     void move_remote(flow::slot_index slot, const packet& p) noexcept;
     void protect() noexcept; // protect.cpp
-    api::drop route_packet(packet& p) noexcept;
-    [[nodiscard]] const hop& way_of(const packet& p) noexcept;
+    TANDEM_IN_STAGE api::drop route_packet(packet& p) noexcept;
+    TANDEM_IN_STAGE const hop& way_of(const packet& p) noexcept;
+    void renew(hop& way, const packet& p) noexcept;
     void send() noexcept; // send.cpp
-    api::drop finish_headers(packet& p) noexcept;
+    TANDEM_IN_STAGE api::drop finish_headers(packet& p) noexcept;
     void transmit(std::uint8_t port) noexcept;
     void turn_back(packet& p, std::size_t place) noexcept;
     void count_sent(const packet& p) noexcept;
@@ -184,10 +190,13 @@ private:
     struct turned { // for one of our own addresses: of the next burst
         rte_mbuf* mbuf;
         std::uint8_t port; // by which it came at first
+        std::uint8_t turns;
     };
     std::array<turned, burst_size> turned_;
     unsigned turned_count_ = 0;
-    unsigned unprotected_ = 0; // of this burst
+    unsigned unprotected_ = 0;                   // of this burst
+    bool encrypting_ = false;                    // some packet of this burst leaves under SRTP
+    std::ptrdiff_t frame_at_ = sizeof(rte_mbuf); // from a buffer's own line to the frame, of the last one
     unsigned next_port_ = 0;
     unsigned empty_polls_ = 0;
     std::uint64_t idle_since_tsc_ = 0; // 0 = the last round had packets
