@@ -50,7 +50,7 @@ static_assert(offsetof(record, routes) == cache_line);
 static_assert(offsetof(side, first_rest) == cache_line);
 static_assert(offsetof(api::flow_stats, epoch_out) == cache_line);
 static_assert(offsetof(flow_block, in) % cache_line == 0 && offsetof(flow_block, out) % cache_line == 0);
-static_assert(sizeof(flow_block) == 1472);
+static_assert(sizeof(flow_block) == 576);
 static_assert(key_lines(api::suite::aes_cm_128_hmac_sha1_80, 1200) == 4);
 static_assert(key_lines(api::suite::aead_aes_128_gcm, 33) == 6 && key_lines(api::suite::aead_aes_128_gcm, 160) == 7);
 static_assert(lines_per_packet(api::suite::aes_cm_128_hmac_sha1_80, api::suite::clear, 160) == 8);

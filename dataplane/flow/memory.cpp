@@ -33,7 +33,7 @@ offsets layout(std::uint32_t max_flows) noexcept {
     offsets o{};
     o.blocks = rounded(sizeof(memory_header));
     o.streams = o.blocks + rounded(sizeof(flow_block) * (std::size_t{max_flows} + spare_slots));
-    o.keys = o.streams + rounded(stream_pool::bytes(stream_blocks(max_flows)));
+    o.keys = o.streams + rounded(stream_pool::bytes(further_streams(max_flows)));
     o.total = o.keys + rounded(crypto::key_pool::bytes(max_flows * keys_per_flow));
     return o;
 }
@@ -156,7 +156,7 @@ std::string memory::check(std::size_t bytes) const {
         return fmt::format("sizes {}/{}/{}, this program has {}/{}/{}", h.record_bytes, h.side_bytes, h.key_bytes,
                            sizeof(record), sizeof(side), sizeof(crypto::key_object));
     if (h.total_bytes != bytes || layout(h.max_flows).total != bytes || h.max_keys != h.max_flows * keys_per_flow ||
-        h.max_blocks != stream_blocks(h.max_flows) || h.addresses > api::max_addresses)
+        h.max_streams != further_streams(h.max_flows) || h.addresses > api::max_addresses)
         return "its size and its header disagree";
     return {};
 }
@@ -169,7 +169,7 @@ void memory::lay_out(std::uint32_t max_flows) noexcept {
     h.key_bytes = sizeof(crypto::key_object);
     h.max_flows = max_flows;
     h.max_keys = max_flows * keys_per_flow;
-    h.max_blocks = stream_blocks(max_flows);
+    h.max_streams = further_streams(max_flows);
     h.total_bytes = bytes_;
     if (getrandom(&h.generation, sizeof h.generation, 0) != sizeof h.generation)
         h.generation = static_cast<std::uint64_t>(getpid());

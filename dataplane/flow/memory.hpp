@@ -19,7 +19,7 @@
 namespace tandem::flow {
 
 inline constexpr std::uint64_t memory_magic = 0x54414e44454d5354; // "TANDEMST"
-inline constexpr std::uint32_t memory_version = 4;
+inline constexpr std::uint32_t memory_version = 5;
 
 struct alignas(64) memory_header {
     std::uint64_t magic; // written last when the memory is made
@@ -30,7 +30,7 @@ struct alignas(64) memory_header {
     std::uint32_t max_flows;
     std::uint32_t max_keys;
     std::uint32_t addresses;
-    std::uint32_t max_blocks; // of further streams
+    std::uint32_t max_streams; // further ones, in the pool
     std::uint64_t total_bytes;
     std::uint64_t generation;   // random; changes when flows were lost
     std::uint32_t starts;       // data planes that have used it
@@ -55,11 +55,12 @@ inline constexpr std::uint32_t spare_slots = 16;
 // used of it costs no memory.
 inline constexpr std::uint32_t keys_per_flow = 4;
 
-// Blocks of further streams, for the flows in which more SSRCs follow each other than a side has places for. A flow's
-// share of them is 32 bytes.
-[[nodiscard]] constexpr std::uint32_t stream_blocks(std::uint32_t max_flows) noexcept {
-    return max_flows / 16 + 64;
+// Places for further streams: one a flow. Most sides see one SSRC, those of a transfer, of video with retransmissions,
+// or of both media on one port two or three; so the pool is full only where nearly all do.
+[[nodiscard]] constexpr std::uint32_t further_streams(std::uint32_t max_flows) noexcept {
+    return max_flows + 64;
 }
+inline constexpr std::size_t further_bytes_per_flow = stream_pool::bytes_each;
 
 // One kind of part of every flow's block, by slot.
 template <class T, T flow_block::*Part>
@@ -103,14 +104,16 @@ public:
     [[nodiscard]] record_column records() const noexcept { return {blocks_, slots()}; }
     [[nodiscard]] in_column ins() const noexcept { return {blocks_, slots()}; }
     [[nodiscard]] out_column outs() const noexcept { return {blocks_, slots()}; }
-    [[nodiscard]] crypto::key_pool keys() const noexcept { return {keys_, header_->max_keys}; }    // a view
-    [[nodiscard]] stream_pool streams() const noexcept { return {streams_, header_->max_blocks}; } // likewise
+    [[nodiscard]] crypto::key_pool keys() const noexcept { return {keys_, header_->max_keys}; }     // a view
+    [[nodiscard]] stream_pool streams() const noexcept { return {streams_, header_->max_streams}; } // likewise
     [[nodiscard]] bool fresh() const noexcept { return fresh_; }
     [[nodiscard]] bool locked() const noexcept { return locked_; } // mlock succeeded
-    // In use by a flow with `keys` keys of a suite, without the process's own tables.
+    // In use by a flow with `keys` keys of a suite, its share of the pool of streams with it, without the process's own
+    // tables.
     [[nodiscard]] static constexpr std::size_t bytes_per_flow(api::suite suite = api::suite::aead_aes_128_gcm,
                                                               unsigned keys = 1) noexcept {
-        return sizeof(flow_block) + keys * (crypto::key_bytes(suite) + crypto::key_bytes(suite) / 64);
+        return sizeof(flow_block) + further_bytes_per_flow +
+               keys * (crypto::key_bytes(suite) + crypto::key_bytes(suite) / 64);
     }
 
 private:

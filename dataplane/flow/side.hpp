@@ -28,9 +28,9 @@
 namespace tandem::flow {
 
 inline constexpr unsigned max_epochs = 3;
-inline constexpr unsigned own_streams = 8; // SSRCs that a side has a place of its own for
-inline constexpr unsigned max_blocks = 8;  // of the pool, for one side
-inline constexpr unsigned max_streams = own_streams + max_blocks * streams_in_block; // 64 SSRCs in force at once
+inline constexpr unsigned own_streams = 1;   // SSRCs that a side has a place of its own for: most see one
+inline constexpr unsigned max_streams = 64;  // SSRCs in force at once, the others in the pool
+inline constexpr unsigned clear_streams = 8; // that a clear in-side remembers: anyone can send there
 
 struct alignas(64) side {
     // Line 0: all that an RTP packet of the first SSRC reads or writes (most flows have one).
@@ -49,13 +49,10 @@ struct alignas(64) side {
     std::uint16_t generations[max_epochs]; // of the key in that slot: two epochs of equal keys have the same
     std::uint16_t generation;              // counts different keys, never 0 again
     std::uint32_t clock;                   // turns from one stream to another, for the age of streams
-    std::uint32_t blocks;                  // of the pool, with further SSRCs: the first one + 1; 0 = none
-    // The other SSRCs.
-    std::uint64_t more_ids[own_streams - 1];
-    stream more[own_streams - 1];
+    std::uint32_t more;                    // of the pool, with further SSRCs: the first place + 1; 0 = none
 };
 static_assert(offsetof(side, first_rtp) + sizeof(rtp::replay_window) == 64, "line 0");
-static_assert(offsetof(side, more_ids) == 128 && sizeof(side) == 576);
+static_assert(sizeof(side) == 128);
 static_assert(std::is_trivially_copyable_v<side> && std::is_standard_layout_v<side>);
 
 // --- control thread
@@ -90,10 +87,10 @@ unsigned list_epochs(const side& what, std::uint32_t (&epochs)[max_epochs]) noex
 [[nodiscard]] std::uint32_t sending_epoch(const side& what) noexcept;
 
 // Once per side on restart, before any packet, between recover_begin() and recover_end() of both pools: every index up
-// to the highest counts as seen, half-made streams vanish, keys and blocks in use are marked.
+// to the highest counts as seen, half-made streams vanish, keys and places in use are marked.
 void recover(side& what, crypto::key_pool& pool, const stream_pool& streams) noexcept;
 
-// Gives the blocks back, for a flow's removal.
+// Gives the pool its places back, for a flow's removal.
 void release_streams(side& what, const stream_pool& streams) noexcept;
 
 // --- streams from elsewhere (side_streams.cpp). A side that was copied as a whole (`to = from`) is the same one twice:

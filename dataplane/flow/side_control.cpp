@@ -206,20 +206,14 @@ std::uint32_t sending_epoch(const side& what) noexcept {
 
 namespace {
 
-// Blocks that are the side's own, as far as the chain is whole.
-void recover_blocks(side& what, const stream_pool& streams) noexcept {
-    const auto keep = [&](std::uint64_t block) {
-        return block != 0 && streams.mark(static_cast<stream_pool::index>(block - 1));
-    };
-    if (!keep(what.blocks))
-        what.blocks = 0;
-    unsigned count = 1;
-    for (std::uint64_t block = what.blocks; block != 0; ++count) {
-        std::uint64_t& next = streams[static_cast<stream_pool::index>(block - 1)].next;
-        if (count == max_blocks || !keep(next))
-            next = 0;
-        block = next;
-    }
+// Places that are the side's own, as far as the chain is whole.
+void recover_links(side& what, const stream_pool& streams) noexcept {
+    unsigned count = own_streams;
+    for (std::uint32_t* link = &what.more; *link != 0; link = &streams.link(*link - 1), ++count)
+        if (count == max_streams || !streams.mark(*link - 1)) {
+            *link = 0;
+            return;
+        }
 }
 
 } // namespace
@@ -241,7 +235,7 @@ void recover(side& what, crypto::key_pool& pool, const stream_pool& streams) noe
         for (unsigned slot = 0; slot < max_epochs; ++slot)
             if (what.epochs[slot] != 0)
                 what.sending = static_cast<std::uint8_t>(slot + 1);
-    recover_blocks(what, streams);
+    recover_links(what, streams);
     static_cast<void>(any_stream(what, streams, [](const stream_ref& place) {
         if ((*place.id & id_in_use) == 0) {
             *place.id = 0;

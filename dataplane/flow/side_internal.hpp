@@ -74,7 +74,7 @@ struct stream_ref {
     std::uint64_t* id = nullptr;
     rtp::replay_window* rtp = nullptr;
     stream_rest* rest = nullptr;
-    unsigned at = 0; // counted over the side's own places and its blocks
+    unsigned at = 0; // the first one, then those of the pool
 
     [[nodiscard]] explicit operator bool() const noexcept { return id != nullptr; }
     [[nodiscard]] rtp::replay_window& window(bool rtcp) const noexcept { return rtcp ? rest->rtcp : *rtp; }
@@ -83,15 +83,12 @@ struct stream_ref {
 [[nodiscard]] inline stream_ref first_stream(side& what) noexcept {
     return {&what.first_id, &what.first_rtp, &what.first_rest, 0};
 }
-[[nodiscard]] inline stream_ref own_stream(side& what, unsigned at) noexcept { // at > 0
-    return {&what.more_ids[at - 1], &what.more[at - 1].rtp, &what.more[at - 1].rest, at};
+[[nodiscard]] inline stream_ref further_stream(stream& of, unsigned at) noexcept {
+    return {&of.id, &of.rtp, &of.rest, at};
 }
 
-[[nodiscard]] inline std::uint64_t first_block(const side& what) noexcept { // + 1; 0 = none
-    return std::atomic_ref<std::uint32_t>(const_cast<std::uint32_t&>(what.blocks)).load(std::memory_order_acquire);
-}
-[[nodiscard]] inline std::uint64_t next_block(const stream_block& after) noexcept {
-    return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(after.next)).load(std::memory_order_acquire);
+[[nodiscard]] inline std::uint32_t load_link(const std::uint32_t& to) noexcept { // + 1; 0 = none
+    return std::atomic_ref(const_cast<std::uint32_t&>(to)).load(std::memory_order_acquire);
 }
 
 // Every place of a side, in use or not, until `what` returns true; whether it did.
@@ -99,17 +96,11 @@ template <class F>
 bool any_stream(side& of, const stream_pool& streams, F&& what) {
     if (what(first_stream(of)))
         return true;
-    for (unsigned at = 1; at < own_streams; ++at)
-        if (what(own_stream(of, at)))
-            return true;
     unsigned at = own_streams;
-    for (std::uint64_t block = first_block(of); block != 0 && at < max_streams;
-         block = next_block(streams[static_cast<stream_pool::index>(block - 1)])) {
-        stream_block& in = streams[static_cast<stream_pool::index>(block - 1)];
-        for (unsigned i = 0; i < streams_in_block; ++i, ++at)
-            if (what(stream_ref{&in.ids[i], &in.streams[i].rtp, &in.streams[i].rest, at}))
-                return true;
-    }
+    for (std::uint32_t link = load_link(of.more); link != 0 && at < max_streams;
+         link = load_link(streams.link(link - 1)), ++at)
+        if (what(further_stream(streams[link - 1], at)))
+            return true;
     return false;
 }
 
@@ -123,10 +114,11 @@ bool any_stream(side& of, const stream_pool& streams, F&& what) {
     return find_other(of, streams, ssrc);
 }
 
-// A zeroed place that is not in use yet, of the pool where the side's own ones are; nothing, and the reason, where
-// there is none.
+// A zeroed place that is not in use yet, of the pool where those that there are are taken; nothing, and the reason,
+// where there is none.
 [[nodiscard]] stream_ref free_or_new_place(side& what, stream_pool& streams, api::drop& why) noexcept;
-// Likewise, but before the pool is asked the longest unused stream goes, where it may.
+// Likewise, but before the pool is asked the longest unused stream goes, where it may. A clear side is never refused:
+// there it goes once clear_streams are known, or the pool has no more for clear media.
 [[nodiscard]] stream_ref make_room(side& what, stream_pool& streams, api::drop& why) noexcept;
 
 } // namespace tandem::flow::detail

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One side of a flow, its streams (side.hpp): places, those of the pool too; copies in and out. The order of stores is
-// the subject: a stream exists once its id says so, a block once it is linked.
+// the subject: a stream exists once its id says so, a place of the pool once it is linked.
 #include <algorithm>
 #include <array>
 
@@ -44,21 +44,18 @@ void forget(side& what, const stream_ref& gone) noexcept {
             what.epoch_used[slot] = static_cast<std::uint8_t>(max_streams + 1);
 }
 
-// A block of the pool behind those that there are, or why not.
-[[nodiscard]] drop add_block(side& what, stream_pool& streams) noexcept {
-    unsigned count = 0;
-    stream_block* last = nullptr;
-    for (std::uint64_t block = first_block(what); block != 0; block = next_block(*last), ++count)
-        last = &streams[static_cast<stream_pool::index>(block - 1)];
-    if (count == max_blocks)
-        return drop::ssrc_limit;
-    const auto block = streams.take();
-    if (!block)
+// A place of the pool behind those that there are, or why not.
+[[nodiscard]] drop add_place(side& what, stream_pool& streams, unsigned most, stream_pool::asker who) noexcept {
+    unsigned count = own_streams;
+    std::uint32_t* last = &what.more;
+    for (; *last != 0; last = &streams.link(*last - 1))
+        if (++count >= most)
+            return drop::ssrc_limit;
+    const auto place = streams.take(who);
+    if (!place)
         return drop::stream_pool_empty;
-    if (last != nullptr)
-        commit_store(last->next, std::uint64_t{*block} + 1);
-    else
-        std::atomic_ref(what.blocks).store(*block + 1, std::memory_order_release);
+    std::atomic_ref(*last).store(*place + 1, std::memory_order_release);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     return drop::none;
 }
 
@@ -87,25 +84,19 @@ void forget(side& what, const stream_ref& gone) noexcept {
 } // namespace
 
 stream_ref detail::find_other(side& what, const stream_pool& streams, std::uint32_t ssrc) noexcept {
-    for (unsigned at = 1; at < own_streams; ++at)
-        if (is_of(what.more_ids[at - 1], ssrc))
-            return own_stream(what, at);
-    stream_ref found;
-    if (what.blocks != 0)
-        static_cast<void>(any_stream(what, streams, [&](const stream_ref& place) {
-            const bool it = is_of(*place.id, ssrc);
-            if (it)
-                found = place;
-            return it;
-        }));
-    return found;
+    unsigned at = own_streams;
+    for (std::uint32_t link = load_link(what.more); link != 0 && at < max_streams;
+         link = load_link(streams.link(link - 1)), ++at)
+        if (is_of(streams[link - 1].id, ssrc))
+            return further_stream(streams[link - 1], at);
+    return {};
 }
 
 stream_ref detail::free_or_new_place(side& what, stream_pool& streams, drop& why) noexcept {
     why = drop::none;
     if (const stream_ref free = free_place(what, streams))
         return free;
-    why = add_block(what, streams);
+    why = add_place(what, streams, max_streams, stream_pool::asker::authenticated);
     return why == drop::none ? free_place(what, streams) : stream_ref{};
 }
 
@@ -113,6 +104,9 @@ stream_ref detail::make_room(side& what, stream_pool& streams, drop& why) noexce
     why = drop::none;
     if (const stream_ref free = free_place(what, streams))
         return free;
+    if (what.suite == api::suite::clear &&
+        add_place(what, streams, clear_streams, stream_pool::asker::anyone) == drop::none)
+        return free_place(what, streams);
     if (const stream_ref oldest = longest_unused(what, streams)) {
         forget(what, oldest);
         return oldest;
@@ -121,11 +115,11 @@ stream_ref detail::make_room(side& what, stream_pool& streams, drop& why) noexce
 }
 
 void release_streams(side& what, const stream_pool& streams) noexcept {
-    std::uint64_t block = what.blocks;
-    what.blocks = 0;
-    for (unsigned n = 0; block != 0 && n < max_blocks; ++n) {
-        const auto at = static_cast<stream_pool::index>(block - 1);
-        block = streams[at].next;
+    std::uint32_t link = what.more;
+    what.more = 0;
+    for (unsigned n = own_streams; link != 0 && n < max_streams; ++n) {
+        const stream_pool::index at = link - 1;
+        link = streams.link(at);
         streams.release(at);
     }
 }
@@ -134,7 +128,7 @@ void abandon(side& what) noexcept {
     store_sending(what, 0);
     for (unsigned slot = 0; slot < max_epochs; ++slot)
         commit_store(what.epochs[slot], 0);
-    what.blocks = 0;
+    what.more = 0;
 }
 
 // --- copies

@@ -107,7 +107,7 @@ TEST_F(StreamPool, ManySsrcsInTurnUnderOneKey) {
                 seen.push_back(i == 2 ? sealed_report(ssrc) : sealed(ssrc, static_cast<std::uint16_t>(65535 + i)));
                 ASSERT_EQ(take(seen.back()), drop::none) << "SSRC " << ssrc;
             }
-        EXPECT_EQ(streams_.used(), 2 * max_blocks);
+        EXPECT_EQ(streams_.used(), 2 * (max_streams - own_streams));
         const auto expect_all_known = [&] {
             for (const bytes& old : seen)
                 ASSERT_NE(take(old), drop::none);
@@ -122,15 +122,16 @@ TEST_F(StreamPool, ManySsrcsInTurnUnderOneKey) {
         };
         expect_all_known();
         restart();
-        EXPECT_EQ(streams_.used(), 2 * max_blocks);
+        EXPECT_EQ(streams_.used(), 2 * (max_streams - own_streams));
         expect_all_known();
         EXPECT_EQ(send(world_->out, pool_, streams_, *engine_, rtp(999, 1, 1, random_)).result, drop::ssrc_limit);
         release_streams(world_->in, streams_);
         release_streams(world_->out, streams_);
         EXPECT_EQ(streams_.used(), 0U);
-        for (std::uint32_t block = 0; block < world::blocks; ++block)
-            for (const std::uint64_t id : streams_[block].ids)
-                ASSERT_EQ(id, 0U) << "wiped";
+        for (std::uint32_t place = 0; place < world::places; ++place) {
+            ASSERT_EQ(streams_[place].id, 0U) << "wiped";
+            ASSERT_EQ(streams_.link(place), 0U);
+        }
     }
 }
 
@@ -145,12 +146,12 @@ TEST_F(StreamPool, EmptyIsSaid) {
     side other{};
     ASSERT_EQ(init_side(other, api::side::out, gcm, 4), status::ok);
     ASSERT_EQ(give(other, 0), status::ok);
-    const outcome ninth = send(other, pool_, streams_, *engine_, rtp(99, 1, 1, random_));
-    EXPECT_EQ(take(ninth.packet), drop::stream_pool_empty);
-    EXPECT_EQ(take(sealed(3, 2)), drop::none) << "those that there are go on";
+    const outcome further = send(other, pool_, streams_, *engine_, rtp(99, 1, 1, random_));
+    EXPECT_EQ(take(further.packet), drop::stream_pool_empty);
+    EXPECT_EQ(take(sealed(own_streams - 1, 2)), drop::none) << "those that there are go on";
     streams_.release(4);
-    EXPECT_EQ(take(ninth.packet), drop::none);
-    EXPECT_EQ(world_->in.blocks, 5U);
+    EXPECT_EQ(take(further.packet), drop::none);
+    EXPECT_EQ(world_->in.more, 5U);
 }
 
 TEST_F(StreamPool, WhoCannotAuthenticateTakesNothing) {
@@ -161,40 +162,75 @@ TEST_F(StreamPool, WhoCannotAuthenticateTakesNothing) {
     side other{};
     ASSERT_EQ(init_side(other, api::side::out, gcm, 0), status::ok);
     ASSERT_EQ(give(other, 0), status::ok);
-    const outcome ninth = send(other, pool_, streams_, *engine_, rtp(99, 1, 20, random_));
+    const outcome further = send(other, pool_, streams_, *engine_, rtp(99, 1, 20, random_));
     const auto before = std::make_unique<world>(*world_);
-    for (std::size_t bit = 0; bit < 8 * ninth.packet.size(); ++bit) {
-        bytes forged = ninth.packet;
+    for (std::size_t bit = 0; bit < 8 * further.packet.size(); ++bit) {
+        bytes forged = further.packet;
         forged[bit / 8] = static_cast<std::uint8_t>(forged[bit / 8] ^ 1 << bit % 8);
         ASSERT_NE(take(forged), drop::none);
     }
     EXPECT_EQ(std::memcmp(before.get(), world_.get(), sizeof(world)), 0);
 }
 
-// Clear sides remember SSRCs for their counts only: the oldest goes.
-TEST_F(StreamPool, ClearSidesTakeNothing) {
+// Clear sides remember SSRCs for their counts only: the oldest goes. Anyone can send there, so they take few places
+// each, and all together the first half.
+TEST_F(StreamPool, ClearSidesTakeFew) {
     start(api::suite::clear, 0);
     for (std::uint32_t ssrc = 0; ssrc < 200; ++ssrc)
         ASSERT_EQ(take(rtp(ssrc, 1, 10, random_)), drop::none);
+    EXPECT_EQ(streams_.used(), clear_streams - own_streams);
+    const auto clear = [] {
+        side made{};
+        EXPECT_EQ(init_side(made, api::side::in, api::suite::clear, 0), status::ok);
+        return made;
+    };
+    const auto hear = [&](side& in, std::uint32_t ssrc, std::uint16_t sequence) {
+        return receive_one(in, pool_, streams_, *engine_, rtp(ssrc, sequence, 10, random_)).op.expected;
+    };
+    side others[40];
+    for (side& each : others) {
+        each = clear();
+        for (std::uint32_t ssrc = 0; ssrc < 200; ++ssrc)
+            ASSERT_EQ(hear(each, ssrc, 1), 1U) << "never refused";
+    }
+    EXPECT_EQ(streams_.used(), world::places / 2);
+    side out{};
+    ASSERT_EQ(init_side(out, api::side::out, gcm, 0), status::ok);
+    ASSERT_EQ(install(out, pool_, *engine_, master(gcm, 0, 1)), status::ok);
+    for (std::uint32_t ssrc = 0; ssrc < max_streams; ++ssrc)
+        ASSERT_EQ(send(out, pool_, streams_, *engine_, rtp(ssrc, 1, 10, random_)).result, drop::none);
+    for (side* each : {&world_->in, &out})
+        release_streams(*each, streams_);
+    for (side& each : others)
+        release_streams(each, streams_);
     EXPECT_EQ(streams_.used(), 0U);
+    side in = clear(); // SSRCs in turn: each one's count goes on, as far as they are remembered
+    for (const std::uint16_t sequence : {std::uint16_t{1}, std::uint16_t{4}, std::uint16_t{7}})
+        for (std::uint32_t ssrc = 0; ssrc < clear_streams; ++ssrc)
+            ASSERT_EQ(hear(in, ssrc, sequence), sequence == 1 ? 1U : 3U);
+    EXPECT_EQ(hear(in, 99, 4), 1U);
+    EXPECT_EQ(hear(in, 1, 8), 1U);
+    EXPECT_EQ(hear(in, 0, 10), 1U) << "the oldest went";
 }
 
-// What a kill left half done: a block taken and not linked, one that two sides name, one that does not exist.
+// What a kill left half done: a place taken and not linked, one that two sides name, one that does not exist.
 TEST_F(StreamPool, RecoveryKeepsWhatOneSideNames) {
     start(gcm, 4);
     give_both(0);
     for (std::uint32_t ssrc = 0; ssrc < own_streams + 8; ++ssrc)
         ASSERT_EQ(take(sealed(ssrc, 1)), drop::none);
-    ASSERT_EQ(streams_.used(), 4U); // two a side
+    ASSERT_EQ(streams_.used(), 16U); // eight a side
     ASSERT_TRUE(streams_.take());
-    stream_block& last = streams_[static_cast<std::uint32_t>(streams_[world_->out.blocks - 1].next - 1)];
-    last.next = world_->in.blocks;
+    std::uint32_t* last = &world_->out.more;
+    while (*last != 0)
+        last = &streams_.link(*last - 1);
+    *last = world_->in.more;
     restart();
-    EXPECT_EQ(streams_.used(), 4U);
-    EXPECT_EQ(last.next, 0U);
-    last.next = 1'000'000;
+    EXPECT_EQ(streams_.used(), 16U);
+    EXPECT_EQ(*last, 0U);
+    *last = 1'000'000;
     restart();
-    EXPECT_EQ(last.next, 0U);
+    EXPECT_EQ(*last, 0U);
     EXPECT_EQ(take(sealed(own_streams + 7, 2)), drop::none);
 }
 

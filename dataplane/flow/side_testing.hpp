@@ -30,15 +30,15 @@ inline constexpr bool sanitized = false;
 
 // In and out side, a key pool and one for streams, plain memory: copy it to see whether something changed.
 struct world {
-    static constexpr std::uint32_t keys = 16, blocks = 2 * max_blocks;
+    static constexpr std::uint32_t keys = 16, places = 2 * max_streams;
     alignas(64) side in;
     alignas(64) side out;
     alignas(64) std::uint8_t pool_memory[crypto::key_pool::bytes(keys)];
-    alignas(64) std::uint8_t stream_memory[stream_pool::bytes(blocks)];
+    alignas(64) std::uint8_t stream_memory[stream_pool::bytes(places)];
 
     world() { std::memset(static_cast<void*>(this), 0, sizeof *this); }
     [[nodiscard]] crypto::key_pool pool() noexcept { return {pool_memory, keys}; }
-    [[nodiscard]] stream_pool streams() noexcept { return {stream_memory, blocks}; }
+    [[nodiscard]] stream_pool streams() noexcept { return {stream_memory, places}; }
 };
 
 inline api::epoch_key master(api::suite suite, std::uint32_t epoch, std::uint32_t seed) {

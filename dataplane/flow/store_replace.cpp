@@ -314,12 +314,12 @@ void store::disown(const group& g, side& old) const noexcept {
         return (c.in.whole && c.in.first == &old) || (c.out.whole && c.out.first == &old);
     });
     if (taken)
-        old.blocks = 0;
+        old.more = 0;
 }
 
-// Blocks that were taken for a new side, but not those that it has in common with an old one.
+// Places that were taken for a new side, but not those that it has in common with an old one.
 void store::give_back_streams(side& to, const old_sides& from) const noexcept {
-    if (!from.whole || to.blocks != from.first->blocks)
+    if (!from.whole || to.more != from.first->more)
         release_streams(to, streams_);
 }
 

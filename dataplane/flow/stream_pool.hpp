@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streams (one SSRC each) and the pool that a side takes further ones from when its own places are full: blocks in the
-// state memory, shared by all flows and workers, so that a usual flow is no larger for the few that see many SSRCs.
+// Streams (one SSRC each) and the pool that a side takes its further ones from, after the first: places of one line in
+// the state memory, shared by all flows and workers, so that a usual flow is no larger for the few that see many SSRCs.
 //
-// A block is taken by one atomic exchange (any worker, or the control thread) and linked to its side by one store after
-// that; only packets that authenticated, and what is sent, make streams. It goes back, wiped, when its flow was wiped
-// (control thread, after quiescence). What a kill left taken but not linked is wiped by recovery.
+// A place is taken by one atomic exchange (any worker, or the control thread) and linked to its side by one store after
+// that. Packets that authenticated, and what is sent, may have any place; clear media, which anyone can send, has the
+// first half of them at most. It goes back, wiped, when its flow was wiped (control thread, after quiescence). What a
+// kill left taken but not linked is wiped by recovery.
 #pragma once
 
 #include <cstddef>
@@ -24,21 +25,12 @@ struct stream_rest {
     std::uint16_t reserved;
 };
 // in: windows of what was accepted; out: of what was sent. Indices continue across epochs (RFC 3711 3.3.1).
-struct stream {
+struct alignas(64) stream {
+    std::uint64_t id; // side_internal.hpp; written last
     rtp::replay_window rtp;
     stream_rest rest;
 };
-static_assert(sizeof(stream) == 56);
-
-inline constexpr unsigned streams_in_block = 7;
-
-struct alignas(64) stream_block {
-    std::uint64_t next; // block + 1; 0 = the last one of its side
-    std::uint64_t ids[streams_in_block];
-    stream streams[streams_in_block];
-};
-static_assert(offsetof(stream_block, streams) == 64 && sizeof(stream_block) == 512);
-static_assert(std::is_trivially_copyable_v<stream_block>);
+static_assert(sizeof(stream) == 64 && std::is_trivially_copyable_v<stream>);
 
 // A view, as key_pool is: copy it freely.
 class stream_pool {
@@ -46,29 +38,36 @@ public:
     using index = std::uint32_t;
 
     [[nodiscard]] static constexpr std::size_t bytes(std::uint32_t capacity) noexcept {
-        return states_bytes(capacity) + std::size_t{capacity} * sizeof(stream_block);
+        return states_bytes(capacity) + links_bytes(capacity) + std::size_t{capacity} * sizeof(stream);
     }
-    stream_pool() noexcept = default; // without blocks
+    // Of one place, with its state and its link.
+    static constexpr std::size_t bytes_each = sizeof(stream) + sizeof(std::uint32_t) + 1;
+
+    stream_pool() noexcept = default; // without places
     // Over zeroed memory, or over memory that a predecessor filled: the same call, nothing is written.
     stream_pool(void* memory, std::uint32_t capacity) noexcept
         : states_(static_cast<std::uint8_t*>(memory)),
-          blocks_(reinterpret_cast<stream_block*>(static_cast<std::byte*>(memory) + states_bytes(capacity))),
-          capacity_(capacity) {}
+          links_(reinterpret_cast<std::uint32_t*>(states_ + states_bytes(capacity))),
+          streams_(reinterpret_cast<stream*>(states_ + states_bytes(capacity) + links_bytes(capacity))),
+          capacity_(capacity), next_{0, capacity / 2} {}
 
     [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
     [[nodiscard]] std::uint32_t used() const noexcept; // walks the states: control thread, rarely
-    [[nodiscard]] stream_block& operator[](index at) const noexcept { return blocks_[at]; }
+    [[nodiscard]] stream& operator[](index at) const noexcept { return streams_[at]; }
+    // The next one of the same side, + 1; 0 = none. Apart from the streams: one line has the links of 16.
+    [[nodiscard]] std::uint32_t& link(index at) const noexcept { return links_[at]; }
 
-    // A wiped block. Looks at a bounded number of them and goes on there the next time: nothing where all of these are
+    // A wiped place. Looks at a bounded number of them and goes on there the next time: nothing where all of these are
     // taken. Neither locks nor waits.
-    [[nodiscard]] std::optional<index> take() noexcept;
+    enum class asker : std::uint8_t { authenticated, anyone };
+    [[nodiscard]] std::optional<index> take(asker who = asker::authenticated) noexcept;
     // Wipes, then frees. No worker may still read it.
     void release(index at) const noexcept;
 
-    // Restart: begin, then mark() every block that a side names (flow::recover does), then end: the rest is wiped and
+    // Restart: begin, then mark() every place that a side names (flow::recover does), then end: the rest is wiped and
     // free.
     void recover_begin() const noexcept;
-    // False where there is no such block, or where another side names it already.
+    // False where there is no such place, or where another side names it already.
     [[nodiscard]] bool mark(index at) const noexcept;
     void recover_end() const noexcept;
 
@@ -77,11 +76,16 @@ private:
     [[nodiscard]] static constexpr std::size_t states_bytes(std::uint32_t capacity) noexcept {
         return (std::size_t{capacity} + 63) / 64 * 64;
     }
+    [[nodiscard]] static constexpr std::size_t links_bytes(std::uint32_t capacity) noexcept {
+        return (std::size_t{capacity} * sizeof(std::uint32_t) + 63) / 64 * 64;
+    }
+    [[nodiscard]] std::optional<index> take_between(index from, index to, index& next) noexcept;
 
-    std::uint8_t* states_ = nullptr; // dense, apart from the blocks: a search touches few lines
-    stream_block* blocks_ = nullptr;
+    std::uint8_t* states_ = nullptr; // dense, apart from the streams: a search touches few lines
+    std::uint32_t* links_ = nullptr;
+    stream* streams_ = nullptr;
     std::uint32_t capacity_ = 0;
-    index next_ = 0; // where take() goes on
+    index next_[2] = {}; // where take() goes on, in each half
 };
 
 } // namespace tandem::flow

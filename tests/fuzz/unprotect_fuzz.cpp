@@ -18,7 +18,7 @@ using namespace tandem;
 struct target {
     alignas(64) flow::side in{};
     alignas(64) std::uint8_t memory[crypto::key_pool::bytes(2)] = {};
-    alignas(64) std::uint8_t blocks[flow::stream_pool::bytes(2)] = {};
+    alignas(64) std::uint8_t streams[flow::stream_pool::bytes(2)] = {};
 };
 
 void prepare(target& it, crypto::engine& engine, std::uint8_t choice) {
@@ -47,7 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (it.in.generation == 0 && it.in.which == api::side::in && it.in.suite == api::suite::clear)
         prepare(it, *engine, choice);
     crypto::key_pool pool(it.memory, 2);
-    flow::stream_pool streams(it.blocks, 2);
+    flow::stream_pool streams(it.streams, 2);
     const flow::side before = it.in;
     const std::size_t third = (size - 1) / 3;
     crypto::op ops[3];
