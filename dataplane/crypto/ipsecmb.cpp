@@ -333,7 +333,7 @@ void ipsecmb::cm_rtcp(op& item, void (ipsecmb::*flush)() noexcept) noexcept {
     wipe(&keys, sizeof keys);
 }
 
-// From the second cache, where the worker had them brought, to the first.
+// From the second cache to the first.
 TANDEM_PREFETCHES void prefetch_key(const op& item) noexcept {
     if (!is_work(item)) // its key may be of an earlier burst, and wiped since
         return;
@@ -346,12 +346,20 @@ TANDEM_PREFETCHES void prefetch_key(const op& item) noexcept {
 }
 constexpr std::size_t ahead = 3;
 
+// What a burst needs of its keys, whose first lines are near: all of it comes while the first packets are worked on.
+TANDEM_PREFETCHES void fetch_keys(std::span<const op> ops) noexcept {
+    for (const op& item : ops)
+        if (is_work(item))
+            crypto::prefetch_key(*item.key, item.key->suite, item.length);
+    for (const op& item : ops.first(std::min(ahead, ops.size())))
+        prefetch_key(item);
+}
+
 // --- bursts
 // -----------------------------------------------------------------------------------------------------------
 
 void ipsecmb::protect_lanes(std::span<op> ops) noexcept {
-    for (const op& item : ops.first(std::min(ahead, ops.size())))
-        prefetch_key(item);
+    fetch_keys(ops);
     make_aead_ivs(ops);
     for (std::size_t i = 0; i < ops.size(); ++i) {
         op& item = ops[i];
@@ -378,8 +386,7 @@ void ipsecmb::protect(std::span<op> ops) noexcept {
 }
 
 void ipsecmb::unprotect_lanes(std::span<op> ops) noexcept {
-    for (const op& item : ops.first(std::min(ahead, ops.size())))
-        prefetch_key(item);
+    fetch_keys(ops);
     make_aead_ivs(ops);
     for (std::size_t i = 0; i < ops.size(); ++i) {
         op& item = ops[i];

@@ -117,12 +117,13 @@ unsigned list_streams(const side& what, const stream_pool& streams,
 TANDEM_PREFETCHES void prefetch(const side& what) noexcept {
     __builtin_prefetch(&what, 0, 2);
 }
-// The key that a packet will most likely be under, once the side itself is near.
-TANDEM_PREFETCHES void prefetch_key(const side& what, const crypto::key_pool& pool, std::size_t length) noexcept {
+// The first line of the key that a packet will most likely be under, once the side itself is near. The engine asks for
+// the others.
+TANDEM_PREFETCHES void prefetch_key(const side& what, const crypto::key_pool& pool) noexcept {
     const std::uint8_t sending = __atomic_load_n(&what.sending, __ATOMIC_RELAXED);
     const std::uint64_t entry = __atomic_load_n(&what.epochs[sending != 0 ? sending - 1 : 0], __ATOMIC_RELAXED);
     if (entry != 0)
-        crypto::prefetch_key(pool[static_cast<std::uint32_t>(entry >> 32) - 1], what.suite, length);
+        __builtin_prefetch(&pool[static_cast<std::uint32_t>(entry >> 32) - 1], 0, 2);
 }
 
 // Is this the highest index of its SSRC? After commit_unprotect, which moved the window.

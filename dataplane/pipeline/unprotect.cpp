@@ -94,10 +94,10 @@ void worker::accept(packet& p, const crypto::op& op, bool heard) noexcept {
 void worker::prefetch_out_keys() const noexcept {
     for (unsigned i = 0; i < burst_.count; ++i)
         if (const packet& p = burst_.packets[i]; p.reason == api::drop::none && p.flow->out.suite != api::suite::clear)
-            flow::prefetch_key(shared_.memory.outs()[p.slot], keys_, p.length);
+            flow::prefetch_key(shared_.memory.outs()[p.slot], keys_);
 }
 
-// Which key and index a packet is under; its key is asked for.
+// Which key and index a packet is under.
 api::drop worker::prepare(const packet& p, crypto::op& op) noexcept {
     const flow::side& in = shared_.memory.ins()[p.slot];
     if (!flow::usual::prepare_unprotect(in, keys_, p.payload, p.length, op)) [[unlikely]]
@@ -105,7 +105,7 @@ api::drop worker::prepare(const packet& p, crypto::op& op) noexcept {
             wrong != api::drop::none)
             return wrong;
     if (op.key != nullptr)
-        crypto::prefetch_key(*op.key, in.suite, p.length);
+        __builtin_prefetch(op.key, 0, 2);
     if ((p.flow->carries & (op.rtcp ? api::carries_rtcp : api::carries_rtp)) == 0)
         return op.rtcp ? api::drop::rtcp_unexpected : api::drop::rtp_unexpected;
     return p.flow->heard_from(p.source) ? api::drop::none : permitted(p);
