@@ -234,6 +234,7 @@ asio::awaitable<bencode::value> server::state::offer(request r) {
         co_return sdp_reply(std::move(r.sdp));
     const auto found = find_offered(live->branches, r);
     if (!found || (!found->at && live->branches.size() >= most_branches)) {
+        live->note_refused(r.via_branch);
         sdp::wipe(r.sdp);
         co_return error_reply(found ? fmt::format("Call has {} branches already, no more are taken", most_branches)
                                     : found.error().text);
@@ -274,6 +275,7 @@ asio::awaitable<bencode::value> server::state::offer_in(std::shared_ptr<live_cal
     try {
         body = co_await run_offer(c, r, in.from);
     } catch (...) {
+        live->note_refused(r.via_branch);
         sdp::wipe(r.sdp);
         take_back(c.lines, before);
         throw;
@@ -287,6 +289,7 @@ asio::awaitable<bencode::value> server::state::offer_in(std::shared_ptr<live_cal
     drop_ended(c.lines, *live);
     if (!body) {
         spdlog::info("ng: offer of call \"{}\" refused: {}", c.call_id, body.error().text);
+        live->note_refused(r.via_branch);
         take_back(c.lines, known != nullptr ? *known : call());
         if (is_new)
             forget(live, "offer refused: " + body.error().text);
@@ -296,6 +299,7 @@ asio::awaitable<bencode::value> server::state::offer_in(std::shared_ptr<live_cal
                     std::move(body.error().text)});
         co_return error_reply(std::move(body.error().text));
     }
+    std::erase(live->refused, r.via_branch);
     if (c.answered) {
         c.reoffered = std::move(c.lines);
         c.lines = std::move(known->lines);
@@ -398,7 +402,9 @@ asio::awaitable<bencode::value> server::state::answer(request r) {
     live->ended.clear();
     if (comes_again(*live, r))
         co_return sdp_reply(std::move(r.sdp));
-    const auto at = find_answered(live->branches, r);
+    const auto at = live->is_refused(r.via_branch)
+                        ? outcome<std::size_t>(refuse("The offer of this via-branch was refused"))
+                        : find_answered(live->branches, r);
     if (!at) {
         sdp::wipe(r.sdp);
         co_return error_reply(at.error().text);

@@ -27,6 +27,20 @@ bencode::value not_found(const request& r, const turned_away& refused) {
 
 } // namespace
 
+void live_call::note_refused(const std::string& via_branch) {
+    if (via_branch.empty())
+        return;
+    std::erase(refused, via_branch);
+    if (refused.size() >= most_branches)
+        refused.erase(refused.begin());
+    refused.push_back(via_branch);
+}
+
+bool live_call::is_refused(const std::string& via_branch) const {
+    const auto is_its = [&](const call& c) { return c.via_branch == via_branch; };
+    return std::ranges::find(refused, via_branch) != refused.end() && std::ranges::none_of(branches, is_its);
+}
+
 call* live_call::find(std::uint32_t branch) {
     const auto at = std::find_if(branches.begin(), branches.end(), [&](const call& c) { return c.branch == branch; });
     return at == branches.end() ? nullptr : &*at;

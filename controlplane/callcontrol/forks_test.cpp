@@ -398,6 +398,38 @@ TEST_F(Forks, ARefusedBranchLeavesTheOthers) {
     EXPECT_EQ(server->calls().size(), 1U);
 }
 
+TEST_F(Forks, AnAnswerToARefusedBranchIsNoOthers) {
+    branch("br.0");
+    relay.refuse_open = "all media ports are in use";
+    branch("br.1");
+    relay.refuse_open.clear();
+    relay.denied = "Denied by policy: left the company";
+    branch("br.2");
+    relay.denied.clear();
+    const auto before = relay.log.size();
+    for (const auto* via : {"br.1", "br.2"})
+        EXPECT_EQ(answered("t1", sdp("198.51.100.9", 5000), via).text_of("error-reason"),
+                  "The offer of this via-branch was refused");
+    EXPECT_EQ(relay.log.size(), before);
+    EXPECT_EQ(answered("t0", sdp("198.51.100.3", 5000), "ack").text_of("result"), "ok"); // one that nobody offered
+    branch("br.1");                                                                      // tried again, and taken
+    EXPECT_EQ(answered("t1", sdp("198.51.100.9", 5000), "br.1").text_of("result"), "ok");
+}
+
+TEST_F(Forks, AnAnswerToAReofferThatWasRefusedChangesNothing) {
+    branch("br.0");
+    answered("t0", sdp("198.51.100.3", 5000), "br.0");
+    relay.denied = "Denied by policy: left the company";
+    EXPECT_EQ(branch("re.1", {{"to-tag", "t0"}}).text_of("error-reason"), relay.denied);
+    relay.denied.clear();
+    const auto before = relay.log.size();
+    EXPECT_EQ(answered("t0", sdp("198.51.100.9", 5000), "re.1").text_of("error-reason"),
+              "The offer of this via-branch was refused");
+    EXPECT_EQ(relay.log.size(), before);
+    EXPECT_EQ(branch("re.1", {{"to-tag", "t0"}}).text_of("result"), "ok");
+    EXPECT_EQ(answered("t0", sdp("198.51.100.9", 5000), "re.1").text_of("result"), "ok");
+}
+
 TEST_F(Forks, ACallHasAtMostSoManyBranches) {
     for (int i = 0; i < 32; ++i)
         ASSERT_EQ(branch("br." + std::to_string(i)).text_of("result"), "ok");

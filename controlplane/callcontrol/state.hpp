@@ -59,7 +59,11 @@ struct live_call {
     bool gone = false;                  // removed from the table while others waited
     std::optional<ended_call> was_up;   // a branch that was answered and is over, while others only ring
     std::vector<media::media_id> ended; // media that ended by themselves during the turn that goes on
+    std::vector<std::string> refused;   // via-branches of the last offers that were refused
 
+    void note_refused(const std::string& via_branch);
+    // Its offer was refused, and it is no branch's that is there.
+    [[nodiscard]] bool is_refused(const std::string& via_branch) const;
     [[nodiscard]] call* find(std::uint32_t branch);
     [[nodiscard]] std::vector<media::media_id> media() const;
     [[nodiscard]] bool answered() const;

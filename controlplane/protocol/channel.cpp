@@ -18,6 +18,12 @@ bool is_request(const header& head) noexcept {
     return (head.type & 1U) == 0;
 }
 
+// A refusal need not name it.
+bool is_of(const message& response, const std::optional<std::uint32_t>& media) {
+    const auto said = response.get<tlv::media_id>();
+    return !said || !media || *said == *media;
+}
+
 } // namespace
 
 // ---- links
@@ -241,14 +247,15 @@ void channel::take_response(const link& l, message&& response, instant now, acti
     const auto at = talk_.outstanding.find(response.sequence());
     const bool config = response.is(exchange::config);
     if (at == talk_.outstanding.end() || at->second.what != response.what() ||
-        (config ? at->second.link != l.id : at->second.tsid != response.tsid())) {
+        (config ? at->second.link != l.id : at->second.tsid != response.tsid()) || !is_of(response, at->second.media)) {
         out.push_back(unmatched{});
         return;
     }
     auto asked = std::move(at->second);
     talk_.outstanding.erase(at);
     if (response.code() == status::bad_sequence && !asked.bytes.empty() && !config) { // overtaken, so it was not served
-        talk_.queue.insert(talk_.queue.begin(), {asked.of, asked.what, asked.deadline, std::move(asked.bytes)});
+        talk_.queue.insert(talk_.queue.begin(),
+                           {asked.of, asked.what, asked.deadline, std::move(asked.bytes), asked.media});
         return flush(now, out);
     }
     const auto id = l.id;
@@ -295,7 +302,7 @@ void channel::put_on(const link& l, conversation::waiting&& w, std::uint64_t tsi
     const auto sequence = talk_.next_sequence++;
     store_be(std::span(w.bytes).subspan(4, 8), tsid);
     store_be(std::span(w.bytes).subspan(12, 4), sequence);
-    conversation::asked a{w.of, w.what, tsid, w.deadline, l.id};
+    conversation::asked a{w.of, w.what, tsid, w.deadline, l.id, w.media};
     if (l.kind == carrier::datagrams) {
         a.bytes = w.bytes;
         a.retry = limits_.retry;
@@ -329,7 +336,7 @@ actions channel::request(ticket of, message what, std::chrono::milliseconds time
     } else if (talk_.queue.size() >= limits_.waiting) { // it would not get its turn
         out.push_back(to_finish{of, what.what(), outcome::timeout, {}});
     } else {
-        talk_.queue.push_back({of, what.what(), now + timeout, what.encode()});
+        talk_.queue.push_back({of, what.what(), now + timeout, what.encode(), what.get<tlv::media_id>()});
         flush(now, out);
     }
     return out;

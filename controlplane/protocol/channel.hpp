@@ -71,7 +71,7 @@ struct to_close { // the channel has forgotten this link already
 struct refused { // a message of the peer's, answered so where it was a request with a header
     status code;
 };
-struct unmatched {}; // a response to nothing that is outstanding
+struct unmatched {}; // a response to nothing that is outstanding, or of another media than it
 using action = std::variant<to_send, to_serve, to_finish, to_close, refused, unmatched>;
 using actions = std::vector<action>;
 
@@ -84,6 +84,7 @@ struct conversation {
         std::uint64_t tsid;
         instant deadline;
         link_id link; // that it went out on last
+        std::optional<std::uint32_t> media{};
         // Datagrams only: a seed does not wait for the response in memory.
         wiped_bytes bytes{};
         instant retry_at{};
@@ -94,6 +95,7 @@ struct conversation {
         exchange what;
         instant deadline;
         wiped_bytes bytes; // TSID and sequence are filled in when it goes out
+        std::optional<std::uint32_t> media{};
     };
     struct kept {
         std::uint32_t sequence;

@@ -103,6 +103,35 @@ TEST_F(Channel, Ora15AResponseFitsByNumberTypeAndSession) {
     EXPECT_FALSE(unit.up());
 }
 
+TEST_F(Channel, Ora15AResponseIsOfTheMediaThatWasAsked) {
+    const auto asking = [] {
+        auto m = message::request(exchange::media_open).add<tlv::media_id>(5).add<tlv::epoch>(0).add<tlv::suite>(1);
+        m.add<tlv::gateway_media>(endpoint{}).add<tlv::inner_media>(endpoint{}).add<tlv::phone_media>(endpoint{});
+        return m;
+    };
+    const auto answer = [&](actions& sent, status code) {
+        auto m = asking();
+        m.set_tsid(session).set_sequence(peek(all<to_send>(sent).at(0)->bytes)->sequence);
+        return m.response(code);
+    };
+    const auto with = [](message m, std::uint32_t media) {
+        m.add<tlv::media_id>(media).add<tlv::unit_media>(endpoint{});
+        return m;
+    };
+    auto sent = unit.request(1, asking(), 5s, now);
+    auto out = give(with(answer(sent, status::ok), 6));
+    EXPECT_EQ(all<unmatched>(out).size(), 1U);
+    EXPECT_EQ(all<to_finish>(out).size(), 0U);
+    out = give(with(answer(sent, status::ok), 5));
+    ASSERT_EQ(all<to_finish>(out).size(), 1U);
+    EXPECT_EQ(all<to_finish>(out)[0]->response->get<tlv::media_id>(), 5U);
+
+    sent = unit.request(2, asking(), 5s, now);
+    out = give(answer(sent, status::bad_suite)); // a refusal need not name it
+    ASSERT_EQ(all<to_finish>(out).size(), 1U);
+    EXPECT_EQ(all<to_finish>(out)[0]->of, 2U);
+}
+
 TEST_F(Channel, Ora15SequencesRiseOnAStream) {
     auto out = give(peer());
     EXPECT_EQ(all<to_serve>(out).size(), 1U);

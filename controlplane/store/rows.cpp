@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "controlplane/protocol/address_text.hpp"
 #include "controlplane/protocol/kept_text.hpp"
 #include "controlplane/store/record_text.hpp"
 
@@ -22,7 +23,7 @@ void put(json_out& to, const auto& value) {
     to.value(value);
 }
 void put(json_out& to, const media::endpoint& where) {
-    to.open('[').value(where.address.to_string()).value(where.port).close(']');
+    to.open('[').value(protocol::address_text(where.address)).value(where.port).close(']');
 }
 void put(json_out& to, media::leg_kind kind) {
     to.value(kind == media::leg_kind::unit ? "unit" : "core");
@@ -34,7 +35,7 @@ void put(json_out& to, media::learning how) {
     to.value(media::name_of(how));
 }
 void put(json_out& to, const asio::ip::address& address) {
-    to.value(address.to_string());
+    to.value(protocol::address_text(address));
 }
 template <class T>
 void put(json_out& to, const std::optional<T>& value) {
@@ -87,8 +88,8 @@ std::chrono::milliseconds span_from(const json& value) {
 
 void write(json_out& to, const media::leg_row& leg) {
     to.open('{');
-    media::each_leg_fact(leg, [&](const char* name, const auto& value) { to.key(name), put(to, value); });
-    to.field("outer", leg.outer.to_string()).field("port", leg.port).field("epoch", leg.epoch).close('}');
+    media::each_leg_fact(leg, [&](std::string_view name, const auto& value) { to.key(name), put(to, value); });
+    to.field("outer", protocol::address_text(leg.outer)).field("port", leg.port).field("epoch", leg.epoch).close('}');
 }
 
 media::leg_row leg_from(const json& value) {
@@ -127,7 +128,7 @@ policy::level level_from(const json& value) {
 
 void write(json_out& to, const media::facts& known, const std::string& call_id, media::fact_of where) {
     to.field("id", known.id).field("call_id", call_id);
-    media::each_fact(known, [&](const char* name, const auto& value, media::fact_of of) {
+    media::each_fact(known, [&](std::string_view name, const auto& value, media::fact_of of) {
         if (of <= where)
             to.key(name), put(to, value);
     });
@@ -257,7 +258,7 @@ std::string to_json(const media::media_row& row) {
     write(to, row, protocol::kept_text(row.call_id), media::fact_of::row);
     write_reason(to, row);
     write_uptimes(to, {&row.opened, &row.answered});
-    media::each_line_fact(row, [&](const char* name, const auto& value) { to.key(name), put(to, value); });
+    media::each_line_fact(row, [&](std::string_view name, const auto& value) { to.key(name), put(to, value); });
     to.field("installed", row.installed).key("level");
     write(to, row.level);
     to.key("legs").open('[');

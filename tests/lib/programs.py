@@ -17,7 +17,7 @@ from process import Process, ProcessError
 from sip_gateway import SipGateway
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-_rooms = {"tandem-dataplane": "dataplane/app", "tandem-holder": "dataplane/app", "tandem-controlplane": "controlplane/app",
+ROOMS = {"tandem-dataplane": "dataplane/app", "tandem-holder": "dataplane/app", "tandem-controlplane": "controlplane/app",
           "tandem-agent": "tools/agent", "tandemctl": "tools/tandemctl", "probe_unit": "tests/tools",
           "contract": "tests/tools", "wall_clock.so": "tests/tools", "srtp_peer": "tests/tools", "oracle": "tests/tools", "store_room": "tests/tools",
           "tandem-load": "bench/load", "tandem-ng-load": "bench/ng"}
@@ -37,7 +37,7 @@ def program(name):
     installed = Path(os.environ.get("TANDEM_INSTALLED", "/nonexistent")) / name
     if installed.exists():
         return str(installed)
-    path = build_dir() / _rooms[name] / name
+    path = build_dir() / ROOMS[name] / name
     if not path.exists():
         for found in build_dir().rglob(name):
             if found.is_file() and os.access(found, os.X_OK):

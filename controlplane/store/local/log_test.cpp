@@ -208,6 +208,14 @@ TEST_F(log_test, AnEarlierProgramsLogIsTakenOver) {
     EXPECT_EQ(db->calls().load_all().size(), 3u);
 }
 
+// What stands in the logs of programs before this one.
+TEST(log_hashes, AreThoseOfEarlierPrograms) {
+    EXPECT_EQ(log_hash(7, ""), 0x538454127b096493U);
+    EXPECT_EQ(log_hash(7, "a"), 0x02683f6e027ceb5fU);
+    EXPECT_EQ(log_hash(7, "12345678"), 0x80c0682e014e360cU);
+    EXPECT_EQ(log_hash(7, "what the program before has written"), 0x863d43b4d3191697U);
+}
+
 // No file may grow beyond so many bytes: a disk that has not more.
 struct disk_limit {
     explicit disk_limit(rlim_t bytes) {

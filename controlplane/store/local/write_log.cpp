@@ -66,13 +66,19 @@ std::size_t length_of(int file) {
 
 std::uint64_t log_hash(std::uint64_t seed, std::string_view bytes) {
     std::uint64_t sum = seed * 0x9e3779b97f4a7c15 + bytes.size();
-    while (!bytes.empty()) {
-        std::uint64_t word = 0;
-        const auto take = std::min(sizeof word, bytes.size());
-        std::memcpy(&word, bytes.data(), take);
+    const auto add = [&sum](std::uint64_t word) {
         sum = (sum ^ word) * 0xff51afd7ed558ccd;
         sum ^= sum >> 32;
-        bytes.remove_prefix(take);
+    };
+    std::uint64_t word = 0;
+    for (; bytes.size() >= sizeof word; bytes.remove_prefix(sizeof word)) {
+        std::memcpy(&word, bytes.data(), sizeof word); // of a size that is known: one instruction
+        add(word);
+    }
+    if (!bytes.empty()) {
+        word = 0;
+        std::memcpy(&word, bytes.data(), bytes.size());
+        add(word);
     }
     return sum;
 }

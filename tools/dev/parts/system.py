@@ -3,22 +3,16 @@
 alone, count) is read by tests/lib/scale.py."""
 
 import os
-import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from parts import needs
 from parts.common import ROOT, build, results, run, say, stopping
 
 sys.path.insert(0, str(ROOT / "tests/lib"))
 from scale import heads  # noqa: E402
 
 SIDE_BY_SIDE = int(os.environ.get("TANDEM_JOBS", "4"))
-# What a script uses, and what is built for it.
-GATEWAY = ["programs"]
-WORDS = {r"gateway\(|Gateway\(|packages|tools/demo|\"demo\"": GATEWAY, r"agent\(|Agent\(": GATEWAY, r"Dataplane\(": [*GATEWAY, "tests/tools/contract"],
-         r"contract": ["tests/tools/contract"], r"probe_unit": ["tests/tools/probe_unit"], r"srtp_peer": ["tests/tools/srtp_peer"],
-         r"store_room": ["tests/tools/store_room"], r"ng_fake": ["controlplane/callcontrol/ng_fake"],
-         r"tandem-load|from load import": ["bench/load/tandem-load"]}
 
 
 def names():
@@ -47,9 +41,7 @@ def _targets(pattern):
     wanted = set()
     for head in _all():
         if pattern in head.name:
-            text = head.path.read_text()
-            found = {t for words, targets in WORDS.items() if re.search(words, text) for t in targets}
-            wanted |= found if found - set(GATEWAY) or "programs" in found else {"tools"}
+            wanted |= needs.targets(head.path) or {"tools"}
     return sorted(wanted)
 
 
