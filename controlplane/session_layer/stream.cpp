@@ -78,8 +78,8 @@ bool stream::put_answers(frame_writer& out, stream_id id) {
 }
 
 bool stream::put_status(frame_writer& out, stream_id id) {
-    if (resetting_)
-        return true; // nothing of it matters any more
+    if (resetting_ || !open_known_)
+        return true; // nothing of it matters any more, or has come
     status_due();
     return put_answers(out, id);
 }
@@ -141,9 +141,17 @@ bool stream::blocked() const noexcept {
 
 // ---- in
 
+// Whatever the other end says of it, it knows of OPEN.
+void stream::heard_of() noexcept {
+    open_known_ = true;
+    open_due_ = false;
+    std::string().swap(label_);
+}
+
 stream::taken stream::on_data(std::uint64_t offset, std::span<const std::uint8_t> octets) noexcept {
     if (kind_ != stream_kind::octets)
         return {{}, error::bad_kind};
+    heard_of();
     ack_due_ = true;
     if (octets.empty()) // asks
         window_due_ = true;
@@ -161,6 +169,7 @@ stream::taken stream::on_data(std::uint64_t offset, std::span<const std::uint8_t
 }
 
 std::optional<error> stream::on_close(std::uint64_t final) noexcept {
+    heard_of();
     ack_due_ = true;
     if (final < received_ || (final_ && *final_ != final))
         return error::beyond_close;
@@ -177,9 +186,7 @@ bool stream::take_end() noexcept {
 }
 
 std::optional<error> stream::on_ack(std::uint64_t offset, bool close, std::size_t& freed) noexcept {
-    open_known_ = true;
-    open_due_ = false;
-    std::string().swap(label_);
+    heard_of();
     if (resetting_)
         return std::nullopt;
     if (offset > highest_ || (close && !(closing_ && offset == end())))
@@ -196,6 +203,7 @@ std::optional<error> stream::on_ack(std::uint64_t offset, bool close, std::size_
 }
 
 std::optional<error> stream::on_window(std::uint64_t offset) noexcept {
+    heard_of();
     if (offset < limit_)
         return error::window_back;
     limit_ = offset;

@@ -80,6 +80,7 @@ public:
 private:
     [[nodiscard]] std::uint64_t end() const noexcept { return acked_ + queue_.size(); }
     [[nodiscard]] std::size_t sendable(std::size_t flight) const noexcept;
+    void heard_of() noexcept;
     [[nodiscard]] bool close_due() const noexcept { return closing_ && !close_sent_ && next_ == end(); }
     bool put_open(frame_writer&, stream_id);
     bool put_answers(frame_writer&, stream_id);
