@@ -20,7 +20,8 @@ enum class act : std::uint8_t { open, write, close, reset };
 
 struct plan {
     const char* name;
-    carrier kind = carrier::stream;
+    carrier kind = carrier::stream; // of wire 0
+    carrier later = carrier::stream;         // of the others
     std::array<std::vector<act>, 2> script{}; // on stream 1, which the creator opens
     std::vector<std::size_t> dials{};         // who dials wire 1, 2, ... and moves to it, whenever it likes
     int cuts = 0, losses = 0, copies = 0;
@@ -67,10 +68,8 @@ struct state : world {
     [[nodiscard]] bool may_act(std::size_t end) const {
         if (done[end] == of->script[end].size())
             return false;
-        return end == 0 || (stories.contains(1) && began);
+        return end == 0 || (stories.contains(1) && stories.at(1).opened);
     }
-    bool began = false; // the other end has seen stream 1
-    void on_step_done() { began = began || ends[1].streams() > 0; }
 
     void deliveries(std::size_t w, std::vector<step>& out) const {
         const bool ordered = wires[w].kind == carrier::stream;
@@ -131,7 +130,7 @@ struct state : world {
             break;
         case step::dial:
         case step::rescue:
-            connect(s.what == step::dial ? s.end : 0, of->kind, static_cast<std::uint32_t>(wires.size() + 1));
+            connect(s.what == step::dial ? s.end : 0, of->later, static_cast<std::uint32_t>(wires.size() + 1));
             dialled += s.what == step::dial ? 1 : 0;
             break;
         case step::back:
@@ -161,10 +160,9 @@ struct state : world {
             tick();
             break;
         }
-        on_step_done();
     }
     void check_errors() const {
-        if (of->kind != carrier::stream)
+        if (of->kind != carrier::stream || of->later != carrier::stream)
             return;
         for (const std::size_t end : {0U, 1U})
             for (const auto e : {error::gap, error::unknown_stream, error::window_exceeded, error::beyond_close,
@@ -264,12 +262,18 @@ const plan plans[] = {
     {.name = "cut_twice", .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 2, .no_timers = true},
     {.name = "both_at_once", .script = {{{open, write, close}, {write, close}}}, .dials = {0, 1}, .no_timers = true},
     {.name = "both_at_once_cut", .script = {{{open, write, close}, {close}}}, .dials = {1, 0}, .cuts = 1, .no_timers = true},
+    {.name = "both_at_once_cut_twice", .script = {{{open, reset}, {}}}, .dials = {0, 1}, .cuts = 2, .no_timers = true},
+    {.name = "three_links", .script = {{{open, write, reset}, {}}}, .dials = {0, 1, 0}, .cuts = 1, .no_timers = true},
+    {.name = "three_links_back", .script = {{{open, reset}, {}}}, .dials = {1, 0, 1}, .no_timers = true, .back = true},
     {.name = "reset_cut", .script = {{{open, write, reset}, {write, write}}}, .dials = {0}, .cuts = 1, .no_timers = true},
     {.name = "back", .script = {{{open, write, close}, {write, close}}}, .dials = {0}, .cuts = 1, .no_timers = true, .back = true},
     {.name = "impatient", .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 1, .impatient = 2},
-    {.name = "datagrams_lost", .kind = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .losses = 1},
-    {.name = "datagrams_doubled", .kind = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .copies = 1},
-    {.name = "datagrams_cut", .kind = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 1},
+    {.name = "datagrams_lost", .kind = carrier::datagrams, .later = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .losses = 1},
+    {.name = "datagrams_doubled", .kind = carrier::datagrams, .later = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .copies = 1},
+    {.name = "datagrams_both_at_once", .kind = carrier::datagrams, .later = carrier::datagrams, .script = {{{open, write, reset}, {}}}, .dials = {0, 1}},
+    {.name = "onto_datagrams", .later = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 1, .losses = 1},
+    {.name = "off_datagrams", .kind = carrier::datagrams, .later = carrier::stream, .script = {{{open, write, close}, {close}}}, .dials = {0}, .losses = 1, .copies = 1},
+    {.name = "datagrams_cut", .kind = carrier::datagrams, .later = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 1},
 };
 // Sanitized, which is a hundred times slower, the short ones alone.
 std::vector<plan> chosen() {

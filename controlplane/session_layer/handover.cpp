@@ -186,7 +186,7 @@ void session::take_procedure(const link& l, const message& m, instant now) {
 // Whether the procedure that ANNOUNCE or BEGIN is of goes on here; then no own one is under way any more.
 bool session::heeds(const message& m, instant now) {
     const auto number = m.number(field::number), completed = m.number(field::completed);
-    if (number < heeded_ || number <= completed_) {
+    if (number < heeded_ || number <= over_) {
         count(error::old_procedure);
         return false;
     }
@@ -229,6 +229,7 @@ void session::take_announce(const link& l, const message& m, instant now) {
 void session::take_confirm(const message& m, instant now) {
     if (!own_ || m.number(field::number) != own_->number || own_->at != phase::announced)
         return count(own_ && m.number(field::number) > own_->number ? error::out_of_turn : error::old_procedure);
+    over_ = std::max(over_, m.number(field::over));
     own_->at = phase::begun;
     own_->deadline = now + limits_.answer;
     own_->retry_at.reset();
@@ -262,6 +263,7 @@ void session::take_begin(const link& l, const message& m, instant now) {
     }
     followed_.reset();
     completed_ = number;
+    over_ = std::max(over_, number);
     current_ = l.id;
     mark_stalls(now);
     p.sent_again = rewind_all();
@@ -273,6 +275,7 @@ void session::take_begin(const link& l, const message& m, instant now) {
 void session::take_done(const message& m, instant now) {
     if (!own_ || m.number(field::number) != own_->number || own_->at == phase::announced)
         return count(own_ && m.number(field::number) > own_->number ? error::out_of_turn : error::old_procedure);
+    over_ = std::max(over_, m.number(field::over));
     end_own(handover_end::completed, now);
     follow_wish(now);
 }
@@ -304,6 +307,7 @@ bool session::put_saying(std::optional<saying>& s, const link& l, frame_writer& 
                      .set(field::initiator, static_cast<std::uint64_t>(own ? end_ : other(end_)))
                      .set(field::number, s->number)
                      .set(field::completed, completed_)
+                     .set(field::over, own_ ? own_->number - 1 : own_number_)
                      .set(field::hard, s->hard ? 1U : 0U)))
         return false;
     s.reset();

@@ -41,6 +41,7 @@ struct wire {
 struct story {
     std::array<std::uint64_t, 2> written{}, read{}; // by each end
     std::array<bool, 2> closed{}, end_seen{}, reset{}, gone{};
+    bool opened = false; // the other end knows of it
 };
 
 struct world {
@@ -101,7 +102,7 @@ struct world {
         pump();
     }
     void reset(std::size_t by, stream_id id, std::uint16_t code = 300) {
-        stories[id].reset[by] = true;
+        stories[id].reset[by] = stories[id].gone[by] = true;
         ends[by].reset(id, code);
         pump();
     }
@@ -186,10 +187,16 @@ struct world {
         while (const auto m = in.next()) {
             if (m->what() == verb::data)
                 data_sent += m->tail().size();
-            if (tracing && m->what() >= verb::data && m->what() != verb::ack && m->what() != verb::window)
-                trace.push_back(std::string(end == 0 ? "a" : "b") + std::to_string(w) + " " + name_of(m->what()));
+            if (tracing && m->what() != verb::ack && m->what() != verb::window)
+                trace.push_back(said(end, w, *m));
         }
         require(!in.bad(), "a frame of ours is none");
+    }
+    static std::string said(std::size_t end, std::size_t w, const message& m) {
+        auto text = std::string(end == 0 ? "a" : "b") + std::to_string(w) + " " + name_of(m.what());
+        if (m.what() >= verb::announce)
+            text += " " + std::to_string(m[field::number]) + (m[field::hard] != 0 ? " hard" : "");
+        return text;
     }
     void act(std::size_t end) {
         for (const auto& e : ends[end].take())
@@ -204,10 +211,10 @@ struct world {
         require(s.read[end] <= s.written[1 - end], "octets that nobody wrote");
         ends[end].consumed(r.stream, r.octets.size());
     }
-    void on(std::size_t end, const opened& o) {
+    void on(std::size_t, const opened& o) {
         require(stories.contains(o.stream), "a stream that nobody opened");
         require(std::ranges::equal(o.label, std::string_view("echo")), "another label");
-        require(!stories[o.stream].gone[end], "a stream opened twice");
+        require(!std::exchange(stories[o.stream].opened, true), "a stream opened twice");
     }
     void on(std::size_t end, const closed& c) {
         auto& s = stories[c.stream];

@@ -306,7 +306,8 @@ std::uint64_t session::fingerprint(instant now) const {
         }
     said(says_);
     said(answers_);
-    mix(std::uint64_t{own_number_} << 40 | std::uint64_t{heeded_} << 20 | completed_);
+    mix(std::uint64_t{own_number_} << 32 | heeded_);
+    mix(std::uint64_t{completed_} << 32 | over_);
     mix(std::uint64_t{current_.value_or(0)} << 32 | (wish_ ? wish_->to : 0U));
     mix(std::uint64_t{next_own_} << 32 | next_theirs_);
     time(retry_at_);

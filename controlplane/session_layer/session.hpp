@@ -174,6 +174,7 @@ private:
     std::uint32_t own_number_ = 0;  // of the last that was begun here
     std::uint32_t heeded_ = 0;      // of the other end's, the highest
     std::uint32_t completed_ = 0;   // of the other end's, the last that came to its end here
+    std::uint32_t over_ = 0;        // of the other end's, the highest that is over there
     std::optional<saying> says_;    // of the own one
     std::optional<saying> answers_; // of the other end's
 
