@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Datagrams that wait for the link. Newest wins: where there are too many, the oldest go; who waited longer than the age
-// limit is not sent at all. One thread.
+// Datagrams that wait for the link. Newest wins: where there are too many, the oldest go; who waited longer than the
+// age limit is not sent at all. One thread.
 #pragma once
 
 #include <cstdint>

@@ -20,15 +20,15 @@ enum class act : std::uint8_t { open, write, close, reset };
 
 struct plan {
     const char* name;
-    carrier kind = carrier::stream; // of wire 0
-    carrier later = carrier::stream;         // of the others
+    carrier kind = carrier::stream;           // of wire 0
+    carrier later = carrier::stream;          // of the others
     std::array<std::vector<act>, 2> script{}; // on stream 1, which the creator opens
     std::vector<std::size_t> dials{};         // who dials wire 1, 2, ... and moves to it, whenever it likes
     int cuts = 0, losses = 0, copies = 0;
-    int impatient = 0;       // times that time passes though something else could happen
-    bool no_timers = false;  // and then it never has to
-    bool back = false;       // a wire may be moved back to: wire 0, by the creator, once
-    bool few = false;        // states: explored in sanitized builds, too
+    int impatient = 0;      // times that time passes though something else could happen
+    bool no_timers = false; // and then it never has to
+    bool back = false;      // a wire may be moved back to: wire 0, by the creator, once
+    bool few = false;       // states: explored in sanitized builds, too
 };
 
 void PrintTo(const plan& p, std::ostream* out) {
@@ -39,7 +39,7 @@ struct step {
     enum kind { app, dial, back, deliver, lose, copy, cut, see, tick, rescue } what;
     std::size_t at = 0, end = 0, which = 0;
 };
-constexpr std::array step_names{"app acts", "dials", "moves back", "arrives",     "is lost",
+constexpr std::array step_names{"app acts", "dials",  "moves back",     "arrives",     "is lost",
                                 "doubles",  "breaks", "is seen broken", "time passes", "dials, for there is none left"};
 
 limits small() {
@@ -165,9 +165,9 @@ struct state : world {
         if (of->kind != carrier::stream || of->later != carrier::stream)
             return;
         for (const std::size_t end : {0U, 1U})
-            for (const auto e : {error::gap, error::unknown_stream, error::window_exceeded, error::beyond_close,
-                                 error::ack_beyond, error::malformed, error::wrong_initiator, error::out_of_turn,
-                                 error::not_joined})
+            for (const auto e :
+                 {error::gap, error::unknown_stream, error::window_exceeded, error::beyond_close, error::ack_beyond,
+                  error::malformed, error::wrong_initiator, error::out_of_turn, error::not_joined})
                 require(ends[end].errors(e) == 0, text_of(e));
     }
     void finish() const {
@@ -176,8 +176,9 @@ struct state : world {
     }
     [[nodiscard]] std::uint64_t print() const {
         std::uint64_t h = fingerprint();
-        for (const auto v : {std::uint64_t{done[0]}, std::uint64_t{done[1]}, std::uint64_t{dialled},
-                             static_cast<std::uint64_t>(cuts * 512 + losses * 64 + copies * 16 + impatient * 4 + backs)})
+        for (const auto v :
+             {std::uint64_t{done[0]}, std::uint64_t{done[1]}, std::uint64_t{dialled},
+              static_cast<std::uint64_t>(cuts * 512 + losses * 64 + copies * 16 + impatient * 4 + backs)})
             h = (h ^ v) * 0x9E3779B97F4A7C15U, h ^= h >> 31;
         return h;
     }
@@ -256,24 +257,79 @@ TEST_P(Explore, NothingLostNothingTwiceAlwaysEnds) {
 
 using enum act;
 const plan plans[] = {
-    {.name = "soft", .script = {{{open, write, write, close}, {write, close}}}, .dials = {0}, .no_timers = true, .few = true},
-    {.name = "soft_by_the_other", .script = {{{open, write, close}, {write, write, close}}}, .dials = {1}, .no_timers = true, .few = true},
-    {.name = "cut_once", .script = {{{open, write, close}, {write, close}}}, .dials = {0}, .cuts = 1, .no_timers = true},
+    {.name = "soft",
+     .script = {{{open, write, write, close}, {write, close}}},
+     .dials = {0},
+     .no_timers = true,
+     .few = true},
+    {.name = "soft_by_the_other",
+     .script = {{{open, write, close}, {write, write, close}}},
+     .dials = {1},
+     .no_timers = true,
+     .few = true},
+    {.name = "cut_once",
+     .script = {{{open, write, close}, {write, close}}},
+     .dials = {0},
+     .cuts = 1,
+     .no_timers = true},
     {.name = "cut_twice", .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 2, .no_timers = true},
     {.name = "both_at_once", .script = {{{open, write, close}, {write, close}}}, .dials = {0, 1}, .no_timers = true},
-    {.name = "both_at_once_cut", .script = {{{open, write, close}, {close}}}, .dials = {1, 0}, .cuts = 1, .no_timers = true},
+    {.name = "both_at_once_cut",
+     .script = {{{open, write, close}, {close}}},
+     .dials = {1, 0},
+     .cuts = 1,
+     .no_timers = true},
     {.name = "both_at_once_cut_twice", .script = {{{open, reset}, {}}}, .dials = {0, 1}, .cuts = 2, .no_timers = true},
     {.name = "three_links", .script = {{{open, write, reset}, {}}}, .dials = {0, 1, 0}, .cuts = 1, .no_timers = true},
     {.name = "three_links_back", .script = {{{open, reset}, {}}}, .dials = {1, 0, 1}, .no_timers = true, .back = true},
-    {.name = "reset_cut", .script = {{{open, write, reset}, {write, write}}}, .dials = {0}, .cuts = 1, .no_timers = true},
-    {.name = "back", .script = {{{open, write, close}, {write, close}}}, .dials = {0}, .cuts = 1, .no_timers = true, .back = true},
+    {.name = "reset_cut",
+     .script = {{{open, write, reset}, {write, write}}},
+     .dials = {0},
+     .cuts = 1,
+     .no_timers = true},
+    {.name = "back",
+     .script = {{{open, write, close}, {write, close}}},
+     .dials = {0},
+     .cuts = 1,
+     .no_timers = true,
+     .back = true},
     {.name = "impatient", .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 1, .impatient = 2},
-    {.name = "datagrams_lost", .kind = carrier::datagrams, .later = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .losses = 1},
-    {.name = "datagrams_doubled", .kind = carrier::datagrams, .later = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .copies = 1},
-    {.name = "datagrams_both_at_once", .kind = carrier::datagrams, .later = carrier::datagrams, .script = {{{open, write, reset}, {}}}, .dials = {0, 1}},
-    {.name = "onto_datagrams", .later = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 1, .losses = 1},
-    {.name = "off_datagrams", .kind = carrier::datagrams, .later = carrier::stream, .script = {{{open, write, close}, {close}}}, .dials = {0}, .losses = 1, .copies = 1},
-    {.name = "datagrams_cut", .kind = carrier::datagrams, .later = carrier::datagrams, .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 1},
+    {.name = "datagrams_lost",
+     .kind = carrier::datagrams,
+     .later = carrier::datagrams,
+     .script = {{{open, write, close}, {close}}},
+     .dials = {0},
+     .losses = 1},
+    {.name = "datagrams_doubled",
+     .kind = carrier::datagrams,
+     .later = carrier::datagrams,
+     .script = {{{open, write, close}, {close}}},
+     .dials = {0},
+     .copies = 1},
+    {.name = "datagrams_both_at_once",
+     .kind = carrier::datagrams,
+     .later = carrier::datagrams,
+     .script = {{{open, write, reset}, {}}},
+     .dials = {0, 1}},
+    {.name = "onto_datagrams",
+     .later = carrier::datagrams,
+     .script = {{{open, write, close}, {close}}},
+     .dials = {0},
+     .cuts = 1,
+     .losses = 1},
+    {.name = "off_datagrams",
+     .kind = carrier::datagrams,
+     .later = carrier::stream,
+     .script = {{{open, write, close}, {close}}},
+     .dials = {0},
+     .losses = 1,
+     .copies = 1},
+    {.name = "datagrams_cut",
+     .kind = carrier::datagrams,
+     .later = carrier::datagrams,
+     .script = {{{open, write, close}, {close}}},
+     .dials = {0},
+     .cuts = 1},
 };
 // Sanitized, which is a hundred times slower, the short ones alone.
 std::vector<plan> chosen() {

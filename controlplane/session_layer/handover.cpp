@@ -19,8 +19,8 @@ const char* text_of(handover_end e) noexcept {
 }
 
 const char* text_of(reason r) noexcept {
-    static constexpr const char* texts[] = {"start", "lost", "better", "cost", "new_address", "asked", "by_peer",
-                                            "again"};
+    static constexpr const char* texts[] = {"start",       "lost",  "better",  "cost",
+                                            "new_address", "asked", "by_peer", "again"};
     return texts[static_cast<std::size_t>(r)];
 }
 
@@ -250,7 +250,9 @@ void session::take_begin(const link& l, const message& m, instant now) {
     const bool first = own_number_ == 0 && completed_ == 0;
     procedure p{.number = number,
                 .at = phase::confirmed,
-                .kind = first ? handover_kind::first : hard ? handover_kind::hard : handover_kind::soft,
+                .kind = first  ? handover_kind::first
+                        : hard ? handover_kind::hard
+                               : handover_kind::soft,
                 .why = reason::by_peer,
                 .from = current_,
                 .to = l.id,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A peer that does not keep to the rules: each fault has its name and is counted, does nothing else than its table says,
-// and no other session knows of it. COL-28, COL-15 (older ones are ignored).
+// A peer that does not keep to the rules: each fault has its name and is counted, does nothing else than its table
+// says, and no other session knows of it. COL-28, COL-15 (older ones are ignored).
 #include <gtest/gtest.h>
 
 #include "controlplane/session_layer/pair_fixture.hpp"
@@ -149,7 +149,12 @@ TEST_F(Hostile, OctetsAfterAGapOrTheEnd) {
 }
 
 TEST_F(Hostile, FramesThatAreNone) {
-    const bytes junk[] = {{}, {0x10}, {frame_mark, 0}, {frame_mark, 200}, {frame_mark, 5, 0, 0}, {frame_mark, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 9, 9}};
+    const bytes junk[] = {{},
+                          {0x10},
+                          {frame_mark, 0},
+                          {frame_mark, 200},
+                          {frame_mark, 5, 0, 0},
+                          {frame_mark, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 9, 9}};
     for (const auto& frame : junk) {
         w.connect(0, carrier::stream, 5, false);
         w.ends[0].receive(w.wires.back().link[0], frame, w.now);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two ends of a session and what is between them, for tests: wires that lose, double, reorder and break as they are told,
-// and an oracle that knows each octet of each stream. A value: explored and walked by copies. For tests only.
+// Two ends of a session and what is between them, for tests: wires that lose, double, reorder and break as they are
+// told, and an oracle that knows each octet of each stream. A value: explored and walked by copies. For tests only.
 #pragma once
 
 #include <array>
@@ -30,8 +30,8 @@ inline protocol::secret test_secret(std::uint8_t filling = 9) {
 struct wire {
     carrier kind;
     bool broken = false;
-    std::array<bool, 2> up{};      // at the creator's end, at the other one
-    std::array<link_id, 2> link{}; // as each end calls it
+    std::array<bool, 2> up{};                 // at the creator's end, at the other one
+    std::array<link_id, 2> link{};            // as each end calls it
     std::array<std::vector<bytes>, 2> pipe{}; // that this end has sent
 
     [[nodiscard]] bool whole() const noexcept { return !broken && up[0] && up[1]; }
@@ -46,7 +46,8 @@ struct story {
 
 struct world {
     explicit world(const limits& l = {}, std::uint64_t tsid = 77)
-        : ends{session(role::creator, tsid, test_secret(), l, {}), session(role::accepter, tsid, test_secret(), l, {})} {}
+        : ends{session(role::creator, tsid, test_secret(), l, {}),
+               session(role::accepter, tsid, test_secret(), l, {})} {}
 
     std::array<session, 2> ends;
     instant now{};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A session at one of its two ends: streams and datagrams over links that come and go (COL-08, 15 to 23, 28, 36). A pure
-// state machine, the same for both ends: frames, time, the application's wishes and what becomes of links go in; pull()
-// gives what a link is to send, take() what happened. No I/O, no clock, no thread, no sockets. A value.
+// A session at one of its two ends: streams and datagrams over links that come and go (COL-08, 15 to 19, 28, 35, 36). A
+// pure state machine, the same for both ends: frames, time, the application's wishes and what becomes of links go in;
+// pull() gives what a link is to send, take() what happened. No I/O, no clock, no thread, no sockets. A value.
 //
 //   session s(role::creator, tsid, secret, {}, now);
 //   const auto l = s.dial(carrier::stream, network, binding, now);  s.move(l, reason::start, now);

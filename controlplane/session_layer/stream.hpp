@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One stream of a session, both directions, at one end. What is to be said about it is state, not a queue: each thing is
-// said when a link can take it, and again after rewind(). Everything said holds as often as it is heard. An idle one of
-// no octets is this object alone.
+// One stream of a session, both directions, at one end. What is to be said about it is state, not a queue: each thing
+// is said when a link can take it, and again after rewind(). Everything said holds as often as it is heard. An idle one
+// of no octets is this object alone.
 #pragma once
 
 #include <optional>
@@ -37,7 +37,7 @@ public:
     bool put_status(frame_writer&, stream_id);
     // The new link begins where the acknowledged ends. Gives the octets that go out again.
     std::uint64_t rewind() noexcept;
-    void probe() noexcept { probe_ = true; }   // asks for ACK and WINDOW
+    void probe() noexcept { probe_ = true; } // asks for ACK and WINDOW
     void status_due() noexcept { ack_due_ = window_due_ = true; }
     [[nodiscard]] bool unanswered() const noexcept; // something is said and not acknowledged
     [[nodiscard]] bool blocked() const noexcept;    // the window holds back what waits
@@ -49,7 +49,6 @@ public:
         std::optional<error> wrong{};
     };
     [[nodiscard]] taken on_data(std::uint64_t offset, std::span<const std::uint8_t> octets) noexcept;
-    // Sets closed_now() where the end has come for the first time.
     [[nodiscard]] std::optional<error> on_close(std::uint64_t final) noexcept;
     // Gives in `freed` what needs no keeping any more.
     [[nodiscard]] std::optional<error> on_ack(std::uint64_t offset, bool close, std::size_t& freed) noexcept;
@@ -69,8 +68,8 @@ public:
     [[nodiscard]] std::uint64_t position() const noexcept { return next_; } // of what goes out
 
     // Of whoever keeps the streams.
-    bool queued = false;      // waits for its turn
-    bool wants_room = false;  // write() took less than it was given
+    bool queued = false;     // waits for its turn
+    bool wants_room = false; // write() took less than it was given
     std::optional<instant> stalled{};
 
     [[nodiscard]] bool has_unsent() const noexcept { return acked_ + queue_.size() > next_; }
@@ -93,8 +92,8 @@ private:
     bool ack_due_ = false, window_due_ = false, end_told_ = false;
     std::uint16_t code_ = 0;
     std::uint32_t sequence_sent_ = 0, sequence_seen_ = 0;
-    std::uint64_t window_;        // ours
-    byte_queue queue_;            // from acked_ on
+    std::uint64_t window_;                                     // ours
+    byte_queue queue_;                                         // from acked_ on
     std::uint64_t acked_ = 0, next_ = 0, highest_ = 0, limit_; // out: offsets
     std::uint64_t received_ = 0, taken_ = 0, told_;            // in: come, consumed, told as window
     std::optional<std::uint64_t> final_{};                     // in: of CLOSE

@@ -303,10 +303,8 @@ void session::put_datagrams(const link& l, frame_writer& out, instant now) {
         return;
     for (; !datagrams_.empty(); datagrams_.pop()) {
         const auto& d = datagrams_.front();
-        const bool fits = out.put(message(verb::datagram)
-                                      .set(field::stream, d.stream)
-                                      .set(field::sequence, d.sequence)
-                                      .set_tail(d.octets));
+        const bool fits = out.put(
+            message(verb::datagram).set(field::stream, d.stream).set(field::sequence, d.sequence).set_tail(d.octets));
         if (!fits && !out.empty())
             return;
         if (!fits)

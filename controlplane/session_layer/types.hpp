@@ -45,8 +45,8 @@ struct limits {
     std::size_t turn = 8192;                 // octets that a stream sends before the next one
     std::size_t datagrams = 64;              // that wait for the link; the oldest gives way
     std::chrono::milliseconds datagram_age{60};
-    std::size_t flight = 32 * 1024;          // octets under way where a link of datagrams carries streams
-    std::chrono::milliseconds retry{200};    // over datagrams, of what is not answered; doubles up to retry_max
+    std::size_t flight = 32 * 1024;       // octets under way where a link of datagrams carries streams
+    std::chrono::milliseconds retry{200}; // over datagrams, of what is not answered; doubles up to retry_max
     std::chrono::milliseconds retry_max{3200};
     std::chrono::milliseconds confirm{1000}; // ANNOUNCE not confirmed: hard
     std::chrono::milliseconds answer{5000};  // BEGIN not answered: that link is closed; CONFIRM without BEGIN: hard

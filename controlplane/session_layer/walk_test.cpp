@@ -84,7 +84,8 @@ private:
             return;
         ++dials;
         const bool datagrams = with_datagrams_ && below(3) == 0;
-        connect(by, datagrams ? carrier::datagrams : carrier::stream, static_cast<std::uint32_t>(below(3)), below(2) == 0 || !ends[by].current());
+        connect(by, datagrams ? carrier::datagrams : carrier::stream, static_cast<std::uint32_t>(below(3)),
+                below(2) == 0 || !ends[by].current());
     }
     void move(std::size_t by) {
         const auto w = below(wires.size());

@@ -2,8 +2,8 @@
 // Messages between the two ends of a session (wire.def). A frame, which a link carries whole, is one octet (the first
 // nibble tells it from a control message and an IP packet) and whole messages. Pure.
 //
-//   frame_writer out(buffer, 16384);  bool fits = out.put(message(verb::ack).set(field::stream, 1).set(field::offset, 9));
-//   for (frame_reader in(frame); auto m = in.next();) use(*m);   // in.bad(): what follows is none
+//   frame_writer out(buffer, 16384);  bool fits = out.put(message(verb::ack).set(field::stream, 1).set(field::offset,
+//   9)); for (frame_reader in(frame); auto m = in.next();) use(*m);   // in.bad(): what follows is none
 #pragma once
 
 #include <array>
@@ -60,8 +60,7 @@ private:
 // Appends to `out`, up to `max` octets of a frame; nothing at all where nothing is put.
 class frame_writer {
 public:
-    frame_writer(std::vector<std::uint8_t>& out, std::size_t max) noexcept
-        : out_(out), begin_(out.size()), max_(max) {}
+    frame_writer(std::vector<std::uint8_t>& out, std::size_t max) noexcept : out_(out), begin_(out.size()), max_(max) {}
     // False, and nothing written, where it does not fit.
     [[nodiscard]] bool put(const message&);
     // Octets of a tail that fit in a message of that kind.

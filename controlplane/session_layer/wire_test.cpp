@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The session layer's frames: what is written is read the same, at the octet's place that the table says; nothing is read
-// beyond the end.
+// The session layer's frames: what is written is read the same, at the octet's place that the table says; nothing is
+// read beyond the end.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,7 +19,7 @@ TEST(Wire, OctetByOctet) {
     EXPECT_TRUE(out.put(message(verb::data).set(field::stream, 0x01020304).set(field::offset, 5).set_tail(octets)));
     EXPECT_TRUE(out.put(message(verb::ack).set(field::stream, 2).set(field::offset, 0x100).set(field::flags, 1)));
     EXPECT_EQ(frame, (bytes{0x20, 4, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 2, 0xAA, 0xBB, //
-                            5, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 0, 1}));
+                            5,    0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 0, 1}));
 }
 
 TEST(Wire, EveryMessageComesBack) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuzz: dep_session_layer
-// Two ends of a session: each octet of the input is what the applications or the network do next. No octet is wrong, lost
-// or twice, and when harm ends everything comes to its end (COL-08, COL-15 to COL-17, COL-36).
+// Two ends of a session: each octet of the input is what the applications or the network do next. No octet is wrong,
+// lost or twice, and when harm ends everything comes to its end (COL-08, COL-15 to COL-17, COL-36).
 #include <algorithm>
 #include <cstdlib>
 
