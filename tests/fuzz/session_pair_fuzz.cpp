@@ -53,8 +53,9 @@ public:
             connect(0, carrier::stream, 9);
         for (int i = 0; i < 300; ++i) {
             settle();
-            if (due() && *due() - now < 1h)
-                tick();
+            if (!due() || *due() - now >= 1h)
+                break;
+            tick();
         }
         at_the_end();
     }
