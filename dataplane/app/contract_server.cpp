@@ -121,13 +121,29 @@ void contract_server::accept_one() {
         return;
     ucred peer{};
     socklen_t length = sizeof peer;
-    if (connections_.size() >= max_connections || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
         close(fd);
         return;
     }
+    if (connections_.size() >= max_connections)
+        make_room();
     const int bytes = 4 << 20; // many replies and events before a slow reader is given up
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     connections_.push_back({fd, peer.uid, static_cast<std::uint32_t>(peer.pid)});
+}
+
+// The oldest that neither controls nor observes goes: who says nothing keeps nobody out. One controls, two observe.
+void contract_server::make_room() {
+    const auto is_idle = [&](const connection& c) {
+        return c.fd != controller_ && !(observer_ != nullptr && observer_->serves(c.fd));
+    };
+    const auto oldest = std::ranges::find_if(connections_, is_idle);
+    if (oldest == connections_.end())
+        return;
+    spdlog::warn(
+        "contract: {} connections: that of process {} makes room, it neither controls nor observes ({} so far)",
+        connections_.size(), oldest->pid, ++made_room_);
+    close_connection(oldest->fd);
 }
 
 bool contract_server::receive(const connection& from) {

@@ -76,6 +76,7 @@ private:
     };
     contract_server(std::string path, int fd, std::uint32_t permitted_uid, contract_handler& handler);
     void accept_one();
+    void make_room();
     bool receive(const connection& from); // false: to be closed
     bool handle(const connection& from, std::span<const std::byte> message);
     bool dispatch(int fd, const api::contract_header& header, std::span<const std::byte> body);
@@ -102,7 +103,8 @@ private:
     std::uint32_t permitted_uid_;
     contract_handler& handler_;
     observe_handler* observer_ = nullptr;
-    std::vector<connection> connections_;
+    std::vector<connection> connections_; // oldest first
+    std::uint64_t made_room_ = 0;
     int controller_ = -1;
     std::span<std::byte> buffer_; // locked pages
 };

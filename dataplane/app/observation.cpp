@@ -176,6 +176,10 @@ void observation::closed(int fd) {
         over(*capture_, "closed");
 }
 
+bool observation::serves(int fd) const {
+    return (trace_ && trace_->who.fd == fd) || (capture_ && capture_->who.fd == fd);
+}
+
 void observation::end() {
     const auto last_words = [this](auto& s) {
         tap(*s, false);

@@ -29,6 +29,7 @@ public:
     tl::expected<answer, refusal> trace(const peer& who, const api::trace_request& what) override;
     tl::expected<answer, refusal> capture(const peer& who, const api::capture_request& what) override;
     void closed(int fd) override;
+    [[nodiscard]] bool serves(int fd) const override;
 
     [[nodiscard]] bool active() const noexcept { return trace_ || capture_; }
     void pump(std::uint64_t now_ns); // often while active

@@ -33,6 +33,7 @@ public:
     virtual tl::expected<answer, refusal> trace(const peer& who, const api::trace_request& what) = 0;
     virtual tl::expected<answer, refusal> capture(const peer& who, const api::capture_request& what) = 0;
     virtual void closed(int fd) = 0; // any connection
+    [[nodiscard]] virtual bool serves(int fd) const = 0;
 };
 
 } // namespace tandem::app

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import socket
 import struct
 import subprocess
 from pathlib import Path
@@ -66,6 +67,16 @@ class Dataplane:
         c = Contract(self.run_dir / "dataplane.sock")
         self.t.defer(c.close)
         return c
+
+    def silent(self, count):
+        """Connections to the contract's socket that say nothing; more than there may be, so that the oldest is closed."""
+        opened = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)]
+        for one in opened:
+            self.t.defer(one.close)
+            one.connect(str(self.run_dir / "dataplane.sock"))  # waits its turn where several do
+        opened[0].settimeout(20)
+        if opened[0].recv(1) != b"":
+            raise netns.NetError("who says nothing is answered")
 
     def drops(self):
         """Dropped packets by reason, from the stats segment (workers and the edge)."""

@@ -19,6 +19,14 @@ def header(kind, count=0, magic=0x544e444d, version=VERSION, sequence=9):
     return struct.pack("<IHHIHH", magic, version, kind, sequence, count, 0).hex()
 
 
+def silent_ones_keep_nobody_out(dp, controller):
+    """More connections than there may be: who controls goes on, and the next one gets in."""
+    dp.silent(40)
+    equal(controller("hello")["flows"], 0, "flows, to who controls beside them")
+    equal(dp.contract()("list")["error"], "not_controlling", "answer to one more, who says no HELLO")
+    check("makes room" in dp.process.log(), "the log says who made room")
+
+
 def test(t):
     net = t.network(ue2=False)
     dp = Dataplane(t, net, max_flows=600).start()
@@ -42,6 +50,8 @@ def test(t):
         check(False, "the earlier connection is closed")
     except Exception as e:
         check("closed" in str(e) or "Broken pipe" in str(e), f"the earlier connection is closed: {e}")
+
+    silent_ones_keep_nobody_out(dp, b)
 
     flow = {"id": "access:4000", "reverse": "core:5000", "in": "AEAD_AES_128_GCM", "out": "RTP", "in_mki": 4, "rtp_remote": "198.51.100.10:6000"}
     many = [{**flow, "id": f"access:{20000 + 2 * n}"} for n in range(300)]

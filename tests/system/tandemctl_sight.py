@@ -129,6 +129,11 @@ def traces(b):
     filtered.wait(20)
     equal({(p["destination"], p["stages"].get("protect")) for p in lines(filtered)}, {(f"{b.net.core_address}:5000", "protected")},
           "what a trace of one flow saw")
+    crowded = b.start("trace3", "trace", 5)
+    b.dp.silent(40)  # who observes is not who makes room for them
+    b.unit(5).result()
+    crowded.wait(20)
+    equal(len([p for p in lines(crowded) if "stages" in p]), 5, "packets traced beside silent connections")
     text = subprocess.Popen([program("tandemctl"), "--run-dir", str(b.dp.run_dir), "trace", "1"], stdout=subprocess.PIPE, text=True)
     b.armed("trace")
     b.unit(1).result()
