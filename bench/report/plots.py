@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from rows import ENGINES, pick  # noqa: E402
 
 COLOURS = {"tandem": "#0b6e4f", "evp": "#c1666b", "libsrtp2": "#d4a017", "none": "#777777", "rtpengine": "#4357ad", "kernel": "#777777"}
+SUITES = ("AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80")
 NAMES = {"tandem": "Tandem", "evp": "OpenSSL EVP, same path", "libsrtp2": "libsrtp2, same path", "none": "limit: the path without crypto",
          "rtpengine": "rtpengine", "kernel": "limit: kernel forwarding"}
 
@@ -32,6 +33,12 @@ def _lines(axis, rows, along):
                       linestyle="--" if engine in ("none", "kernel") else "-")
 
 
+def _cycles(axis, rows, suite, along, label):
+    _lines(axis, pick(rows, suite=suite), along)
+    axis.set(title=suite, xlabel=label, ylabel="TSC cycles per packet", yscale="log", xscale="log")
+    axis.grid(True, which="both", alpha=0.25)
+
+
 def _pair(rows, suites, along, label, fixed, title):
     """Cycles per packet of two suites side by side along one of the rows' fields."""
     rows = [r for r in pick(rows, bench="path", unit="tsc", direction="srtp-rtp", **fixed)]
@@ -40,9 +47,7 @@ def _pair(rows, suites, along, label, fixed, title):
         return None
     figure, axes = plt.subplots(1, len(suites), figsize=(5.2 * len(suites), 3.8), squeeze=False)
     for axis, suite in zip(axes[0], suites):
-        _lines(axis, pick(rows, suite=suite), along)
-        axis.set(title=suite, xlabel=label, ylabel="TSC cycles per packet", yscale="log", xscale="log")
-        axis.grid(True, which="both", alpha=0.25)
+        _cycles(axis, rows, suite, along, label)
     axes[0][0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18), ncol=4)
     figure.suptitle(title)
     return _svg(figure)
@@ -53,12 +58,35 @@ def overload(rows):
     if not found:
         return None
     figure, axis = plt.subplots(figsize=(6.2, 4))
+    _offered(axis, found)
+    return _svg(figure)
+
+
+def _offered(axis, found):
     _lines(axis, found, "offered")
     top = max(r["offered"] for r in found)
     axis.plot([0, top], [0, top], color="#bbbbbb", linewidth=1, label="limit: all that is offered")
     axis.set(xlabel="offered, packets/s", ylabel="carried, packets/s", title="Throughput against offered load", xlim=0, ylim=0)
+    axis.locator_params(axis="x", nbins=5)
     axis.grid(True, alpha=0.25)
     axis.legend(fontsize=8)
+
+
+def summary(rows):
+    """One picture for whoever reads no table: cycles against flows, and what is carried of what is offered."""
+    path = pick(rows, bench="path", unit="tsc", direction="srtp-rtp", payload=160)
+    offered = [r for r in pick(rows, bench="overload", unit="pps") if r.get("offered")]
+    suites = [s for s in SUITES if len({r["flows"] for r in pick(path, suite=s)}) > 1]
+    panels = len(suites) + bool(offered)
+    if not panels:
+        return ""
+    figure, axes = plt.subplots(1, panels, figsize=(4.8 * panels, 3.8), squeeze=False, layout="constrained")
+    for axis, suite in zip(axes[0], suites):
+        _cycles(axis, path, suite, "flows", "flows, 160 B, decrypting")
+    if suites:
+        axes[0][0].legend(fontsize=7)
+    if offered:
+        _offered(axes[0][-1], offered)
     return _svg(figure)
 
 
@@ -84,10 +112,9 @@ def latency(rows):
 
 def draw(rows):
     """[(caption, svg)]: those that the rows give."""
-    suites = ("AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80")
     pictures = [
-        ("Cycles per packet against sessions, 160 B", _pair(rows, suites, "flows", "flows", {"payload": 160}, "Decrypting, 160 B")),
-        ("Cycles per packet against size, 1,000 sessions", _pair(rows, suites, "payload", "payload, bytes", {"flows": 1000},
+        ("Cycles per packet against sessions, 160 B", _pair(rows, SUITES, "flows", "flows", {"payload": 160}, "Decrypting, 160 B")),
+        ("Cycles per packet against size, 1,000 sessions", _pair(rows, SUITES, "payload", "payload, bytes", {"flows": 1000},
                                                                   "Decrypting, 1,000 sessions")),
         ("Throughput against offered load", overload(rows)),
         ("Latency", latency(rows)),

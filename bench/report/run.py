@@ -4,6 +4,7 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,7 @@ def arguments():
     parser.add_argument("--only", metavar="NAME[,NAME]", help=f"some of {', '.join(BENCHES)}")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run all N times and take each figure's median (default 1)")
     parser.add_argument("--out", type=Path, default=BUILD / "report", metavar="DIRECTORY", help="of the report (default build-bench/report)")
+    parser.add_argument("--keep", action="store_true", help="also write machine and rows to bench/results/DATE-CPU.json, and a picture beside it")
     parser.add_argument("--against", type=Path, metavar="BUILD_DIR", help="two builds take turns, this one and that of another build directory: ratios with spread")
     parser.add_argument("--rounds", type=int, metavar="N", help="with --against: of each build (default 7, quick 3)")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
@@ -115,6 +117,17 @@ def against_another(args):
     return 0
 
 
+def keep(about, document, picture):
+    """Figures that stay: as data, and one picture of them."""
+    cpu = re.sub(r"[^a-z0-9]+", "-", about["cpu"].lower()).strip("-")
+    base = ROOT / "bench/results" / f"{about['date'][:10]}-{cpu}"
+    base.parent.mkdir(exist_ok=True)
+    for suffix, text in ((".json", document), (".svg", picture)):
+        if text:
+            base.with_name(base.name + suffix).write_text(text, encoding="utf-8")
+    print(f"kept: {base}.json")
+
+
 def main():
     args = arguments()
     if args.list:
@@ -134,6 +147,8 @@ def main():
     document = json.dumps({"machine": about, "rows": rows, "problems": problems}, indent=1) + "\n"
     for where in (args.out / "rows.json", *([args.json] if args.json else [])):
         where.write_text(document, encoding="utf-8")
+    if args.keep:
+        keep(about, document, plots.summary(rows))
     for text in problems:
         print(f"bench: {text}", file=sys.stderr)
     print(f"\nreport: {args.out / 'report.html'}")

@@ -110,3 +110,15 @@ def _latency(rows):
 def judge(rows):
     """[(what, asked, reached, whether, verdict)]"""
     return [*_cycles(rows), *_wire(rows), *_overload(rows), *_setup(rows), *_policy(rows), *_ng(rows), *_latency(rows)]
+
+
+# What a reader looks for first: of each of these the first figure that there is.
+FIRST = (f"{GCM}, 160 B, 1,000 flows: times as fast as EVP", f"{GCM}, 160 B, 20,000 flows: times as fast as EVP", f"{GCM}, 160 B, 1,000 flows: TSC",
+         f"{CM}, 160 B, 1,000 flows: TSC", f"{GCM}, 160 B, 1,000,000 flows", f"{CM}, 160 B, 1,000,000 flows", "loss-free rate", "p99 of added latency", "overload:",
+         "re-keyed", "ng: calls set up", "packets lost")
+
+
+def headlines(judged):
+    """At most twelve of judge()'s lines, in its shape."""
+    found = [next((line for line in judged if text in line[0]), None) for text in FIRST]
+    return list(dict.fromkeys(line for line in found if line)) or judged[:12]
