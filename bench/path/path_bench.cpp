@@ -2,7 +2,7 @@
 // path_bench: TSC cycles per packet of the whole way through a worker, mbuf to mbuf: parse, lookup, policy, replay,
 // cryptography, route, headers and checksums, on a ring port. The same worker, flows and packets with Tandem's engine,
 // OpenSSL EVP (a context per session), libsrtp2 and none; they take turns batch by batch, so that a noisy neighbour
-// hits all. A figure is the median over bursts of 64. See bench/README.md for how to read it.
+// hits all. A figure is the median over bursts of 64. See README.md here for how to read it.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
