@@ -203,8 +203,8 @@ bool is_application_traffic(std::span<const std::uint8_t> packet) noexcept {
         next = packet[40];
         at += 8 + std::size_t{packet[41]} * 8;
     }
-    const bool neighbours_only = next == icmpv6 && at < packet.size() &&
-                                 ((packet[at] >= 130 && packet[at] <= 137) || packet[at] == 143);
+    const bool neighbours_only =
+        next == icmpv6 && at < packet.size() && ((packet[at] >= 130 && packet[at] <= 137) || packet[at] == 143);
     return !neighbours_only;
 }
 

@@ -3,9 +3,9 @@
 // (COL-09 to COL-14, COL-45). Pure: no I/O, no clock; who owns it tells what the kernel says and what time it is.
 //
 // A path of lower standing is never preferred to one of a higher (good, weak, silent, none). Among equals the order
-// counts, but a time-billed one gives way to any other that is as good while the device is idle. A path that still works is
-// left only for one that has had its standing for its class's hysteresis; one that does not work is left at once.
-// Owner: the agent's thread.
+// counts, but a time-billed one gives way to any other that is as good while the device is idle. A path that still
+// works is left only for one that has had its standing for its class's hysteresis; one that does not work is left at
+// once. Owner: the agent's thread.
 #pragma once
 
 #include <chrono>
@@ -29,16 +29,16 @@ struct path_class {
     std::string name;
     std::vector<std::string> interfaces; // patterns
     billing cost = billing::flat;
-    std::chrono::seconds hysteresis{5};   // a better one is moved to after it has been there for so long
-    std::optional<int> threshold_dbm;     // a signal that is known must be above it
+    std::chrono::seconds hysteresis{5};       // a better one is moved to after it has been there for so long
+    std::optional<int> threshold_dbm;         // a signal that is known must be above it
     std::optional<std::chrono::seconds> idle; // time-billed only: left for another after so long without traffic
 };
 
 // What is known of an interface of such a class. Addresses are of the gateway's family.
 struct path_facts {
     std::string interface;
-    std::size_t order = 0;  // of its class in the configuration
-    bool up = false;        // hardware is there and switched on
+    std::size_t order = 0; // of its class in the configuration
+    bool up = false;       // hardware is there and switched on
     bool carrier = false;
     std::vector<ip_bytes> addresses;
     std::optional<ip_bytes> source; // that the kernel would send to the gateway from; nothing: no route
@@ -52,23 +52,25 @@ enum class standing : std::uint8_t {
     no_route,
     no_address,
     no_carrier,
-    off,    // hardware missing, switched off or blocked (rfkill)
+    off, // hardware missing, switched off or blocked (rfkill)
 };
 [[nodiscard]] const char* name_of(standing how) noexcept;
-[[nodiscard]] inline bool works(standing how) noexcept { return how <= standing::silent; }
+[[nodiscard]] inline bool works(standing how) noexcept {
+    return how <= standing::silent;
+}
 
 enum class move_kind : std::uint8_t { none, soft, hard }; // soft: the old one is still there
 enum class move_reason : std::uint8_t {
     none,
-    first,    // none was in use
-    lost,     // the old one does not work any more
-    weak,     // its signal fell to the threshold
-    silent,   // no gateway answers over it
-    better,   // one that is preferred is there
-    idle,     // nothing is sent: away from a time-billed one
-    traffic,  // something is sent again: back to the preferred one
-    moved,    // the same interface, another address
-    no_path,  // nothing works
+    first,   // none was in use
+    lost,    // the old one does not work any more
+    weak,    // its signal fell to the threshold
+    silent,  // no gateway answers over it
+    better,  // one that is preferred is there
+    idle,    // nothing is sent: away from a time-billed one
+    traffic, // something is sent again: back to the preferred one
+    moved,   // the same interface, another address
+    no_path, // nothing works
 };
 [[nodiscard]] const char* name_of(move_kind kind) noexcept;
 [[nodiscard]] const char* name_of(move_reason reason) noexcept;
@@ -98,8 +100,8 @@ public:
     void failed(const std::string& interface, path_time now);
     void answered(const std::string& interface);
 
-    // Where to be now; asked when something was learned and each second. A move is taken as done: the next answer starts
-    // from it.
+    // Where to be now; asked when something was learned and each second. A move is taken as done: the next answer
+    // starts from it.
     [[nodiscard]] decision decide(path_time now);
 
     struct known {

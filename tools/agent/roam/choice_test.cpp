@@ -350,8 +350,9 @@ struct walk {
         EXPECT_TRUE(works(path.how));
         // Never faster than the hysteresis allows: what is left while it works is left for what has been there so long.
         if (made.kind == move_kind::soft && made.reason != move_reason::moved && path.how == standing::good &&
-            not_good.contains(made.to.interface))
+            not_good.contains(made.to.interface)) {
             EXPECT_GE(w.now - not_good.at(made.to.interface), w.choice.classes()[path.facts.order].hysteresis);
+        }
     }
 };
 
