@@ -97,14 +97,14 @@ endpoint tls_tcp::local() const {
     return gone ? endpoint{} : endpoint{at.address(), at.port()};
 }
 
-asio::awaitable<void> tls_tcp::connect(endpoint to, std::error_code& error, int receive_buffer) {
+asio::awaitable<void> tls_tcp::connect(endpoint to, std::error_code& error, preparation prepare) {
     remote_ = to;
     const tcp::endpoint at(to.address, to.port);
     socket_.open(at.protocol(), error);
     if (error)
         co_return;
-    if (receive_buffer > 0)
-        socket_.set_option(tcp::socket::receive_buffer_size(receive_buffer), error);
+    if (prepare && (error = prepare(socket_.native_handle())))
+        co_return;
     co_await socket_.async_connect(at, with(error));
     if (!error)
         tune();

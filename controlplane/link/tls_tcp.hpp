@@ -31,8 +31,9 @@ public:
         : socket_(executor), options_(options) {}
     explicit tls_tcp(asio::ip::tcp::socket connected, tls_options options = {});
 
-    // Client: TCP alone. receive_buffer: the kernel's, for tests of a peer that does not read; 0 = its default.
-    [[nodiscard]] asio::awaitable<void> connect(endpoint to, std::error_code&, int receive_buffer = 0);
+    // Client: TCP alone. prepare: of the socket before it connects (binds it, sets options); its error ends it.
+    using preparation = std::function<std::error_code(int socket)>;
+    [[nodiscard]] asio::awaitable<void> connect(endpoint to, std::error_code&, preparation prepare = {});
     // Server: waits until a whole ClientHello is there to be read, `begun` being called at its first octets. False: the
     // connection ended before.
     [[nodiscard]] asio::awaitable<bool> greeted(std::function<void()> begun);

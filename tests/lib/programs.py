@@ -53,13 +53,15 @@ def pid_in_force(instance):
 
 
 def toml(value):
-    """A TOML value of a Python one (strings, numbers, booleans, flat lists)."""
+    """A TOML value of a Python one (strings, numbers, booleans, lists, dicts as inline tables)."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(toml(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {toml(v)}" for k, v in value.items()) + "}"
     return json.dumps(str(value))
 
 

@@ -8,10 +8,12 @@
 
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
+#include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "controlplane/protocol/address_asio.hpp"
 #include "controlplane/protocol/spawn.hpp"
 #include "dataplane/api/service_manager.hpp"
 #include "tools/agent/device/privileges.hpp"
@@ -33,7 +35,8 @@ agent::agent(asio::io_context& io, const agent_config& config, protocol::ssl_con
     : io_(io), config_(config), tun_(std::move(tun)), tun_stream_(io, tun_.fd()), signals_(io, SIGTERM, SIGINT),
       pause_(io), second_(io), advisor_(config),
       media_(io, [this](std::span<const std::uint8_t> packet) { return write_tun(packet); }),
-      links_(io, [this] { media_.check_paths(); }),
+      roaming_(config, config.path_classes.empty() ? nullptr : nl80211_source::open(), roaming_hooks()),
+      links_(io, [this] { look_at_paths(true); }), signal_news_(io),
       primary_(io, config, std::move(tls), media_,
                {.packet =
                     [this](std::span<const std::uint8_t> packet) {
@@ -41,15 +44,47 @@ agent::agent(asio::io_context& io, const agent_config& config, protocol::ssl_con
                             count_.tun_refused++;
                     },
                 .configured = [this](const session_settings& settings) { return configure(settings); },
-                .contact = [this](const protocol::message& request) { return advisor_.contact(request); }}),
+                .contact = [this](const protocol::message& request) { return advisor_.contact(request); },
+                .reached = [this](const path_place& over,
+                                  bool up) { roaming_.reached(over, up, std::chrono::steady_clock::now()); }}),
       status_(std::move(status)) {
     (void)tun_.release(); // the stream closes it
     tun_stream_.non_blocking(true);
     media_.on_call_ended([this](const std::string& peer, std::chrono::milliseconds length, bool failed) {
         advisor_.call_ended(peer, length, failed);
     });
-    media_.use_paths(config.paths,
-                     [this](const ip_bytes& gateway) { return survey_links(gateway, config_.paths, config_.tun); });
+    media_.use_paths(config.paths, [this](const ip_bytes& gateway) {
+        auto known = survey_links(gateway, config_.paths, config_.tun);
+        known.preferred = roaming_.interface();
+        return known;
+    });
+}
+
+// Paths are judged by the way to the gateway that is in use or tried.
+roaming::hooks agent::roaming_hooks() {
+    const auto gateway = [this] { return protocol::to_wire(primary_.gateway().address).bytes; };
+    return {.survey = [this, gateway] { return survey_links(gateway(), config_.paths, config_.tun); },
+            .source = [gateway](const std::string& interface) { return source_towards(gateway(), interface); },
+            .move = [this](const path_place& to, move_kind kind) { return primary_.move(to, kind); }};
+}
+
+void agent::look_at_paths(bool links_changed) {
+    const auto now = std::chrono::steady_clock::now();
+    if (links_changed)
+        roaming_.links_changed(now);
+    else
+        roaming_.check(now);
+    media_.check_paths();
+}
+
+void agent::await_radio() {
+    signal_news_.async_wait(asio::posix::stream_descriptor::wait_read, [this](const asio::error_code& error) {
+        if (error)
+            return;
+        roaming_.signal_news(std::chrono::steady_clock::now());
+        media_.check_paths();
+        await_radio();
+    });
 }
 
 void agent::start() {
@@ -58,6 +93,11 @@ void agent::start() {
     await_signal();
     advisor_.refresh();
     links_.start();
+    look_at_paths(true);
+    if (const int fd = roaming_.signal_fd(); fd >= 0) {
+        signal_news_.assign(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); // the source keeps its own
+        await_radio();
+    }
     protocol::spawn(io_, "reader of the TUN", [this] { return pump(); });
     protocol::spawn(io_, "watch over paths and media", [this] { return watch(); });
     primary_.start();
@@ -78,6 +118,7 @@ void agent::await_signal() {
             asio::error_code ignored;
             tun_stream_.close(ignored);
             links_.stop();
+            signal_news_.close(ignored);
             second_.cancel();
             signals_.cancel(ignored);
             io_.stop();
@@ -89,6 +130,7 @@ bool agent::write_tun(std::span<const std::uint8_t> packet) {
     if (::write(tun_stream_.native_handle(), packet.data(), packet.size()) < 0)
         return false;
     count_.to_phone++;
+    roaming_.saw_packet(packet, std::chrono::steady_clock::now());
     return true;
 }
 
@@ -113,7 +155,7 @@ asio::awaitable<void> agent::watch() {
         second_.expires_after(1s);
         co_await second_.async_wait(asio::redirect_error(asio::use_awaitable, error));
         advisor_.refresh();
-        media_.check_paths();
+        look_at_paths(false);
         media_.expire(clock::now());
         api::tell_service_manager("WATCHDOG=1");
     }
@@ -144,6 +186,7 @@ asio::awaitable<void> agent::pump() {
             }
             const auto bytes = std::span<const std::uint8_t>(packet).first(static_cast<std::size_t>(got));
             count_.from_phone++;
+            roaming_.saw_packet(bytes, std::chrono::steady_clock::now());
             if (media_.capture(bytes) == captured::not_media)
                 primary_.send(bytes);
         }
@@ -151,7 +194,7 @@ asio::awaitable<void> agent::pump() {
 }
 
 std::string agent::describe() const {
-    const nlohmann::json out{
+    nlohmann::json out{
         {"version", 1},
         {"program", "tandem-agent " TANDEM_VERSION},
         {"id", config_.id},
@@ -161,6 +204,8 @@ std::string agent::describe() const {
         {"advice", advisor_.describe()},
         {"tun_packets",
          {{"from_phone", count_.from_phone}, {"to_phone", count_.to_phone}, {"refused", count_.tun_refused}}}};
+    if (roaming_.active())
+        out["paths"] = roaming_.describe(std::chrono::steady_clock::now());
     return out.dump(); // one line
 }
 

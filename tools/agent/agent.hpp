@@ -12,6 +12,7 @@
 #include "tools/agent/device/tun.hpp"
 #include "tools/agent/link/primary.hpp"
 #include "tools/agent/media/table.hpp"
+#include "tools/agent/roam/roaming.hpp"
 #include "tools/agent/status.hpp"
 
 namespace tandem::agent {
@@ -33,6 +34,9 @@ private:
     asio::awaitable<void> pump();  // TUN -> media or primary
     asio::awaitable<void> watch(); // each second: files of the person's, links, what was not used in time
     void await_signal();
+    void await_radio();
+    [[nodiscard]] roaming::hooks roaming_hooks();
+    void look_at_paths(bool links_changed);
     [[nodiscard]] bool write_tun(std::span<const std::uint8_t> packet);
     [[nodiscard]] tl::expected<void, std::string> configure(const session_settings& settings);
 
@@ -44,7 +48,9 @@ private:
     asio::steady_timer pause_, second_;
     advisor advisor_;
     media_table media_;
+    roaming roaming_;
     link_watch links_;
+    asio::posix::stream_descriptor signal_news_;
     primary primary_;
     std::unique_ptr<status_server> status_;
     counters count_;

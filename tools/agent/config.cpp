@@ -25,11 +25,12 @@ namespace tandem::agent {
 namespace {
 
 using names = std::vector<std::string>;
-const names known_keys{"version", "id",       "gateway", "psk_file", "certificate", "key",
-                       "ca",      "tun",      "user",    "run_dir",  "lifetime_s",  "state_dir",
-                       "keys",    "profiles", "paths",   "nftables", "gateway_name"};
+const names known_keys{"version", "id",       "gateway", "psk_file", "certificate",  "key",
+                       "ca",      "tun",      "user",    "run_dir",  "lifetime_s",   "state_dir",
+                       "keys",    "profiles", "paths",   "nftables", "gateway_name", "path"};
 const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
-    known_threshold_keys{"at_least_s", "level"}, known_path_keys{"wlan", "wwan"};
+    known_threshold_keys{"at_least_s", "level"}, known_radio_keys{"wlan", "wwan", "signal_poll_s"},
+    known_path_keys{"name", "interface", "cost", "hysteresis_s", "threshold_dbm", "idle_s"};
 
 // Collects the first error; later reads then do nothing.
 class reader {
@@ -169,6 +170,50 @@ void read_interfaces(reader& in, const char* key, names& out) {
     }
 }
 
+void read_cost(reader& in, path_class& one) {
+    std::string cost = "flat";
+    in.text("cost", cost);
+    if (cost != "flat" && cost != "volume" && cost != "time")
+        in.fail(in.get("cost"), "cost must be \"flat\", \"volume\" or \"time\"");
+    one.cost = cost == "time" ? billing::time : cost == "volume" ? billing::volume : billing::flat;
+    if (const auto idle = in.number("idle_s", 1, 86400))
+        one.idle = std::chrono::seconds(*idle);
+    if (one.idle && one.cost != billing::time)
+        in.fail(in.get("idle_s"), "idle_s is for what is billed by time; write cost = \"time\" too, or leave it out");
+    if (one.cost == billing::time && !one.idle)
+        one.idle = std::chrono::seconds(30);
+}
+
+void read_path_class(reader& in, std::vector<path_class>& classes) {
+    in.check_keys(known_path_keys);
+    path_class one;
+    in.text("name", one.name);
+    if (!valid_label(one.name))
+        in.fail(in.get("name"), "a [[path]] needs its name, such as name = \"wifi\"");
+    for (const auto& other : classes)
+        if (other.name == one.name)
+            in.fail(in.get("name"), fmt::format("there is a [[path]] of the name \"{}\" already", one.name));
+    read_interfaces(in, "interface", one.interfaces);
+    if (one.interfaces.empty())
+        in.fail(in.get("interface"), "a [[path]] needs its interfaces, such as interface = [\"wlan0\"] or [\"wl*\"]");
+    read_cost(in, one);
+    one.hysteresis = std::chrono::seconds(in.number("hysteresis_s", 0, 3600).value_or(5));
+    if (const auto threshold = in.number("threshold_dbm", -120, 0))
+        one.threshold_dbm = static_cast<int>(*threshold);
+    classes.push_back(std::move(one));
+}
+
+void read_path_classes(reader& in, std::vector<path_class>& classes) {
+    const toml::node* node = in.get("path");
+    if (node == nullptr)
+        return;
+    const auto* list = node->as_array();
+    if (list == nullptr || list->size() > 16)
+        return in.fail(node, "path must be up to 16 tables, each under a line [[path]]");
+    for (const auto& item : *list)
+        in.within(&item, "a path", [&classes](reader& inner) { read_path_class(inner, classes); });
+}
+
 void read_keys(reader& in, agent_config& config) {
     std::string keys;
     in.text("keys", keys);
@@ -256,10 +301,12 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     read_keys(in, config);
     in.within(in.get("profiles"), "profiles", [&config](reader& inner) { read_profiles(inner, config.profiles); });
     in.within(in.get("paths"), "paths", [&config](reader& inner) {
-        inner.check_keys(known_path_keys);
+        inner.check_keys(known_radio_keys);
         read_interfaces(inner, "wlan", config.paths.wlan);
         read_interfaces(inner, "wwan", config.paths.wwan);
+        config.signal_poll = std::chrono::seconds(inner.number("signal_poll_s", 0, 60).value_or(1));
     });
+    read_path_classes(in, config.path_classes);
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
     // As the gateway takes it (controlplane/store).

@@ -15,6 +15,7 @@
 #include "tools/agent/advice/history.hpp"
 #include "tools/agent/device/paths.hpp"
 #include "tools/agent/media/seed_store.hpp"
+#include "tools/agent/roam/choice.hpp"
 
 namespace tandem::agent {
 
@@ -33,6 +34,8 @@ struct agent_config {
     std::optional<key_source> keys;          // who is to make the seeds: a wish; the gateway decides
     profile_rules profiles;                  // [profiles]: what the history of calls asks for
     path_names paths;                        // [paths]: which interface is which radio
+    std::vector<path_class> path_classes;    // [[path]] in order of preference; empty: the kernel's routes decide
+    std::chrono::seconds signal_poll{1};     // 0: a signal is read when the kernel has news only
 
     [[nodiscard]] bool uses_psk() const noexcept { return !psk_file.empty(); }
 };

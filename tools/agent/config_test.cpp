@@ -141,6 +141,35 @@ TEST(Rim28Config, TheWishForKeys) {
     EXPECT_TRUE(has(error_of(good + "keys = 1\n"), "agent.toml:5: keys must be"));
 }
 
+TEST(Col09Config, PathsInOrderOfPreference) {
+    EXPECT_TRUE(parse_config(good, "f")->path_classes.empty());
+    const auto config = parse_config(good + "[paths]\nsignal_poll_s = 0\n[[path]]\nname = \"wifi\"\ninterface = "
+                                            "[\"wl*\"]\nthreshold_dbm = -75\nhysteresis_s = 8\n[[path]]\nname = "
+                                            "\"circuit\"\ninterface = [\"cs0\"]\ncost = \"time\"\nidle_s = 40\n",
+                                     "agent.toml");
+    ASSERT_TRUE(config) << config.error();
+    EXPECT_EQ(config->signal_poll.count(), 0);
+    ASSERT_EQ(config->path_classes.size(), 2U);
+    EXPECT_EQ(config->path_classes[0].threshold_dbm, -75);
+    EXPECT_EQ(config->path_classes[0].hysteresis.count(), 8);
+    EXPECT_EQ(config->path_classes[1].cost, billing::time);
+    EXPECT_EQ(config->path_classes[1].idle->count(), 40);
+}
+
+TEST(Col09Config, PathsRefuseWhatMakesNoSense) {
+    const auto bad = [](const std::string& text) { return error_of(good + "[[path]]\n" + text); };
+    const std::string whole = "name = \"a\"\ninterface = [\"x\"]\n";
+    EXPECT_TRUE(has(bad(whole + "costs = 1\n"), "agent.toml:8: unknown key 'costs'; known are name, interface"));
+    EXPECT_TRUE(has(bad("interface = [\"x\"]\n"), "agent.toml:5: a [[path]] needs its name"));
+    EXPECT_TRUE(has(bad("name = \"a\"\n"), "agent.toml:5: a [[path]] needs its interfaces"));
+    EXPECT_TRUE(has(bad(whole + "cost = \"much\"\n"), "agent.toml:8: cost must be \"flat\""));
+    EXPECT_TRUE(has(bad(whole + "idle_s = 30\n"), "agent.toml:8: idle_s is for what is billed by time"));
+    EXPECT_TRUE(has(bad(whole + "threshold_dbm = 5\n"), "agent.toml:8: threshold_dbm must be a number from -120"));
+    EXPECT_TRUE(has(bad(whole + "hysteresis_s = -1\n"), "agent.toml:8: hysteresis_s must be"));
+    EXPECT_TRUE(has(bad(whole + "[[path]]\n" + whole), "agent.toml:9: there is a [[path]] of the name \"a\" already"));
+    EXPECT_TRUE(has(error_of(good + "path = 3\n"), "agent.toml:5: path must be up to 16 tables"));
+}
+
 TEST(Rim33Config, Paths) {
     EXPECT_EQ(parse_config(good, "f")->paths.kind_of("wlp1s0"), path_kind::wlan);
     const auto config = parse_config(good + "[paths]\nwlan = [\"radio0\"]\nwwan = []\n", "f");

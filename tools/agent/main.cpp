@@ -17,6 +17,7 @@
 #include "tools/agent/config.hpp"
 #include "tools/agent/device/privileges.hpp"
 #include "tools/agent/exit_status.hpp"
+#include "tools/agent/roam/paths_cli.hpp"
 
 namespace {
 
@@ -82,20 +83,19 @@ int run(const agent_config& config) {
     return program.fatal().empty() ? exit_ok : exit_failed;
 }
 
-int status_in(std::string run_dir, const std::string& file) {
+// Of the running agent that is meant, or a sentence.
+tl::expected<std::string, std::string> find_run_dir(std::string run_dir, const std::string& file) {
     if (run_dir.empty() == file.empty())
-        return complain("give --config FILE of the agent, or --run-dir DIR", exit_usage);
-    if (run_dir.empty()) {
-        const auto config = load_config(file);
-        if (!config)
-            return complain(config.error(), exit_usage);
-        run_dir = config->run_dir;
-        if (run_dir.empty())
-            return complain(file +
-                                ": no run_dir; write run_dir = \"/run/tandem-agent\", where the agent tells its state",
-                            exit_usage);
-    }
-    return show_status(run_dir);
+        return tl::unexpected(std::string("give --config FILE of the agent, or --run-dir DIR"));
+    if (!run_dir.empty())
+        return run_dir;
+    const auto config = load_config(file);
+    if (!config)
+        return tl::unexpected(config.error());
+    if (config->run_dir.empty())
+        return tl::unexpected(file +
+                              ": no run_dir; write run_dir = \"/run/tandem-agent\", where the agent tells its state");
+    return config->run_dir;
 }
 
 } // namespace
@@ -104,6 +104,7 @@ int main(int argc, char** argv) {
     CLI::App app{"Tandem's program on the device: primary and secondary tunnels to a Tandem gateway", "tandem-agent"};
     std::string file, directory;
     bool check = false, version = false;
+    agent::paths_view view;
     app.add_option("-c,--config", file, "configuration (TOML), such as /etc/tandem/agent.toml");
     app.add_flag("--check", check,
                  "read the configuration and the files that it names, say what is wrong with them, and end");
@@ -111,6 +112,13 @@ int main(int argc, char** argv) {
     auto* status = app.add_subcommand("status", "show the running agent's state as JSON");
     status->add_option("-c,--config", file, "the agent's configuration, whose run_dir is meant");
     status->add_option("--run-dir", directory, "that directory itself");
+    auto* paths = app.add_subcommand("paths", "show the networks that the running agent may use, and why it moved");
+    paths->add_option("-c,--config", file, "the agent's configuration, whose run_dir is meant");
+    paths->add_option("--run-dir", directory, "that directory itself");
+    paths->add_flag("--json", view.json, "as JSON");
+    paths->add_flag("--watch", view.watch, "again each second");
+    paths->add_option("--rounds", view.rounds, "with --watch: end after so many; 0: never");
+    paths->add_option("--moves", view.moves, "of the switches the last so many");
     app.footer("exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 no agent answers");
     agent::contacts_cli contacts(app);
     try {
@@ -123,8 +131,12 @@ int main(int argc, char** argv) {
         fmt::print("tandem-agent {}\n", TANDEM_VERSION);
         return exit_ok;
     }
-    if (status->parsed())
-        return status_in(directory, file);
+    if (status->parsed() || paths->parsed()) {
+        const auto where = find_run_dir(directory, file);
+        if (!where)
+            return complain(where.error(), exit_usage);
+        return status->parsed() ? show_status(*where) : show_paths(*where, view);
+    }
     if (const auto done = contacts.run(file))
         return *done;
     if (file.empty())

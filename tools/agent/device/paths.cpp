@@ -8,11 +8,15 @@
 #include <cstring>
 #include <map>
 
+#include <asio/ip/udp.hpp>
 #include <ifaddrs.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "base/descriptor.hpp"
+#include "controlplane/protocol/address_asio.hpp"
 
 namespace tandem::agent {
 
@@ -22,9 +26,6 @@ bool fits(const std::string& pattern, const std::string& name) noexcept {
     if (!pattern.empty() && pattern.back() == '*')
         return name.compare(0, pattern.size() - 1, pattern, 0, pattern.size() - 1) == 0;
     return name == pattern;
-}
-bool any_fits(const std::vector<std::string>& patterns, const std::string& name) noexcept {
-    return std::any_of(patterns.begin(), patterns.end(), [&name](const auto& one) { return fits(one, name); });
 }
 
 struct route_request {
@@ -88,8 +89,20 @@ unsigned route_of(int netlink, const ip_bytes& to, unsigned through) noexcept {
 }
 
 struct found_link {
-    bool up = false, address = false;
+    bool up = false, carrier = false, address = false;
+    std::vector<ip_bytes> addresses;
 };
+
+std::optional<ip_bytes> lasting(const sockaddr& from) {
+    const asio::ip::address address =
+        from.sa_family == AF_INET ? asio::ip::address(asio::ip::make_address_v4(
+                                        ntohl(reinterpret_cast<const sockaddr_in&>(from).sin_addr.s_addr)))
+                                  : asio::ip::address(asio::ip::make_address_v6(
+                                        std::to_array(reinterpret_cast<const sockaddr_in6&>(from).sin6_addr.s6_addr)));
+    if (address.is_v6() && address.to_v6().is_link_local())
+        return std::nullopt;
+    return protocol::to_wire(address).bytes;
+}
 
 // Interfaces with flags, and whether they have an address of the family.
 std::map<std::string, found_link> interfaces(bool ipv4, const std::string& tun) {
@@ -101,8 +114,13 @@ std::map<std::string, found_link> interfaces(bool ipv4, const std::string& tun) 
         if ((one->ifa_flags & IFF_LOOPBACK) != 0 || tun == one->ifa_name)
             continue;
         found_link& item = found[one->ifa_name];
-        item.up = (one->ifa_flags & IFF_UP) != 0 && (one->ifa_flags & IFF_RUNNING) != 0;
-        item.address |= one->ifa_addr != nullptr && one->ifa_addr->sa_family == (ipv4 ? AF_INET : AF_INET6);
+        item.up = (one->ifa_flags & IFF_UP) != 0;
+        item.carrier = (one->ifa_flags & IFF_RUNNING) != 0;
+        if (one->ifa_addr == nullptr || one->ifa_addr->sa_family != (ipv4 ? AF_INET : AF_INET6))
+            continue;
+        item.address = true;
+        if (const auto address = lasting(*one->ifa_addr))
+            item.addresses.push_back(*address);
     }
     ::freeifaddrs(list);
     return found;
@@ -121,6 +139,10 @@ int open_netlink(std::uint32_t groups) noexcept {
 }
 
 } // namespace
+
+bool any_fits(const std::vector<std::string>& patterns, const std::string& name) noexcept {
+    return std::any_of(patterns.begin(), patterns.end(), [&name](const auto& one) { return fits(one, name); });
+}
 
 const char* name_of(path_kind kind) noexcept {
     switch (kind) {
@@ -154,6 +176,9 @@ chosen_path choose(path_choice wanted, const links& known, const path_names& nam
     if (named)
         if (const auto* found = first([radio](const net_link& one) { return one.kind == radio; }))
             return bound(*found, false);
+    if (!known.preferred.empty())
+        if (const auto* found = first([&known](const net_link& one) { return one.interface == known.preferred; }))
+            return bound(*found, named);
     const chosen_path kernels{{}, known.kernels_own, names.kind_of(known.kernels_own), named};
     if (!known.kernels_own.empty() && known.kernels_up)
         return kernels;
@@ -172,17 +197,32 @@ links survey_links(const ip_bytes& gateway, const path_names& names, const std::
     const auto found = interfaces(is_ipv4(gateway), tun);
     for (const auto& [name, item] : found) {
         const unsigned index = ::if_nametoindex(name.c_str());
-        const bool usable = item.up && item.address && index != 0 && route_of(netlink, gateway, index) == index;
-        known.all.push_back({name, names.kind_of(name), usable});
+        const bool usable =
+            item.up && item.carrier && item.address && index != 0 && route_of(netlink, gateway, index) == index;
+        known.all.push_back({name, names.kind_of(name), usable, item.up, item.carrier, item.addresses});
     }
     std::array<char, IF_NAMESIZE> name{};
     if (const unsigned index = route_of(netlink, gateway, 0); index != 0 && ::if_indextoname(index, name.data())) {
         known.kernels_own = name.data();
         const auto own = found.find(known.kernels_own);
-        known.kernels_up = own == found.end() || own->second.up; // not listed: loopback
+        known.kernels_up = own == found.end() || (own->second.up && own->second.carrier); // not listed: loopback
     }
     ::close(netlink);
     return known;
+}
+
+std::optional<ip_bytes> source_towards(const ip_bytes& gateway, const std::string& interface) {
+    const asio::ip::udp::endpoint to(protocol::from_wire({gateway}), 9); // nothing is sent
+    const descriptor probe(::socket(to.protocol().family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (!probe || bind_to(probe.get(), interface) != 0 ||
+        ::connect(probe.get(), to.data(), static_cast<socklen_t>(to.size())) != 0)
+        return std::nullopt;
+    asio::ip::udp::endpoint mine;
+    auto length = static_cast<socklen_t>(mine.capacity());
+    if (::getsockname(probe.get(), mine.data(), &length) != 0)
+        return std::nullopt;
+    mine.resize(length);
+    return protocol::to_wire(mine.address()).bytes;
 }
 
 int bind_to(int socket, const std::string& interface) noexcept {

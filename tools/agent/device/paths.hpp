@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,11 +34,14 @@ struct net_link {
     std::string interface;
     path_kind kind = path_kind::other;
     bool usable = false; // up with carrier, an address of the gateway's family, a route to it
+    bool up = false, carrier = false;
+    std::vector<ip_bytes> addresses{}; // of the gateway's family; link-local ones are none
 };
 struct links {
     std::vector<net_link> all; // loopback is none, and the primary's own TUN is none
     std::string kernels_own;   // what an unbound socket would leave by now; empty: no route
     bool kernels_up = false;   // and that one is up with carrier
+    std::string preferred{};   // the choice's ([[path]] of agent.toml); empty: none
 };
 
 struct chosen_path {
@@ -47,11 +51,18 @@ struct chosen_path {
     bool fallback = false; // not what was asked for
     friend bool operator==(const chosen_path&, const chosen_path&) = default;
 };
-// The one asked for where one such is usable (the one in use rather than another); else the kernel's own; else any.
+// The one asked for where one such is usable (the one in use rather than another); else the choice's; else the kernel's
+// own; else any.
 [[nodiscard]] chosen_path choose(path_choice wanted, const links& known, const path_names& names,
                                  const std::string& in_use);
 
 [[nodiscard]] links survey_links(const ip_bytes& gateway, const path_names& names, const std::string& tun);
+
+// The address that the kernel would send from over this interface; nothing: it has no route there.
+[[nodiscard]] std::optional<ip_bytes> source_towards(const ip_bytes& gateway, const std::string& interface);
+
+// Whether an interface's name fits one of them; a last * stands for any end.
+[[nodiscard]] bool any_fits(const std::vector<std::string>& patterns, const std::string& name) noexcept;
 
 // SO_BINDTODEVICE on a socket that was not bound so before: needs no privilege since Linux 5.7. Re-binding would need
 // CAP_NET_RAW, which the agent has not: a media that moves gets a new socket. Returns errno, or 0.

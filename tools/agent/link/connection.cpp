@@ -3,13 +3,16 @@
 #include "tools/agent/link/connection.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "controlplane/link/error.hpp"
 #include "controlplane/link/with.hpp"
+#include "controlplane/protocol/address_asio.hpp"
 #include "controlplane/protocol/spawn.hpp"
+#include "tools/agent/device/paths.hpp"
 
 namespace tandem::agent {
 
@@ -19,6 +22,24 @@ using protocol::status;
 namespace {
 
 constexpr link::tls_options carrier_options{.unsent_limit = 32 * 1024};
+
+// Its address too: of several on the interface the one that the choice means. Of the other family it says nothing.
+std::error_code leave_by(int socket, const path_place& from) noexcept {
+    if (from.interface.empty())
+        return {};
+    if (const int refused = bind_to(socket, from.interface))
+        return {refused, std::system_category()};
+    sockaddr_storage mine{};
+    socklen_t length = sizeof mine;
+    if (::getsockname(socket, reinterpret_cast<sockaddr*>(&mine), &length) != 0 ||
+        (mine.ss_family == AF_INET) != is_ipv4(from.source))
+        return {};
+    const auto address = protocol::from_wire({from.source});
+    const asio::ip::tcp::endpoint at(address, 0);
+    return ::bind(socket, at.data(), static_cast<socklen_t>(at.size())) == 0
+               ? std::error_code()
+               : std::error_code(errno, std::system_category());
+}
 
 } // namespace
 
@@ -49,8 +70,9 @@ failure connection::explain(const std::error_code& error, bool timed_out) const 
 }
 
 asio::awaitable<tl::expected<void, failure>> connection::open(link::endpoint gateway,
-                                                              std::chrono::milliseconds patience) {
+                                                              std::chrono::milliseconds patience, path_place from) {
     const auto self = shared_from_this();
+    from_ = std::move(from);
     auto timed_out = std::make_shared<bool>(false);
     asio::steady_timer deadline(io_, patience);
     deadline.async_wait([self, timed_out](const std::error_code& cancelled) {
@@ -60,7 +82,7 @@ asio::awaitable<tl::expected<void, failure>> connection::open(link::endpoint gat
         self->carrier_.close();
     });
     std::error_code error;
-    co_await carrier_.connect(gateway, error);
+    co_await carrier_.connect(gateway, error, [self](int socket) { return leave_by(socket, self->from_); });
     if (!error)
         co_await carrier_.handshake(tls_, link::side::client, error);
     deadline.cancel();
@@ -149,6 +171,7 @@ void connection::hang_up(protocol::ending why) {
     case protocol::ending::wrong_tsid: // ORA-08
         return close("the gateway sent a message with another session's TSID");
     case protocol::ending::silent:
+        fell_silent_ = true;
         return close("nothing heard for three keepalive intervals");
     case protocol::ending::replaced:
         return close("replaced by a newer connection");

@@ -21,6 +21,7 @@
 
 #include "controlplane/link/tls_tcp.hpp"
 #include "controlplane/protocol/channel_asio.hpp"
+#include "tools/agent/roam/choice.hpp"
 
 namespace tandem::agent {
 
@@ -49,9 +50,10 @@ public:
     connection(asio::io_context& io, SSL_CTX* tls, std::shared_ptr<protocol::channel_driver> channel,
                std::string id_code, handlers handle);
 
-    // TCP and TLS. Afterwards reader and writer run.
-    [[nodiscard]] asio::awaitable<tl::expected<void, failure>> open(link::endpoint gateway,
-                                                                    std::chrono::milliseconds patience);
+    // TCP and TLS. Afterwards reader and writer run. `from`: the path that it leaves by; empty: the kernel's routes
+    // decide.
+    [[nodiscard]] asio::awaitable<tl::expected<void, failure>>
+    open(link::endpoint gateway, std::chrono::milliseconds patience, path_place from = {});
     // The first request; its answer makes this the link that requests go out on. The error is a time-out, the loss of
     // the connection, or a status that is not ok; request()'s too.
     [[nodiscard]] asio::awaitable<tl::expected<protocol::message, failure>>
@@ -69,8 +71,11 @@ public:
     void close(const std::string& why);
     [[nodiscard]] bool closed() const noexcept { return closed_; }
     [[nodiscard]] const std::string& why() const noexcept { return why_; }
+    [[nodiscard]] bool fell_silent() const noexcept { return fell_silent_; }
 
     [[nodiscard]] std::string cipher() const { return carrier_.cipher(); }
+    [[nodiscard]] const path_place& from() const noexcept { return from_; }
+    [[nodiscard]] link::endpoint local() const { return carrier_.local(); }
     [[nodiscard]] link::endpoint gateway() const { return carrier_.remote(); }
     [[nodiscard]] const counters& count() const noexcept { return count_; }
 
@@ -102,7 +107,8 @@ private:
     std::size_t bulk_sent_ = 0; // of bulk_, taken already
     asio::steady_timer wake_;   // cancelled when there is something to write
     counters count_;
-    bool writing_ = false, running_ = false, begun_ = false, closed_ = false;
+    path_place from_;
+    bool writing_ = false, running_ = false, begun_ = false, closed_ = false, fell_silent_ = false;
     std::string why_;
 };
 

@@ -94,6 +94,9 @@ asio::awaitable<void> primary::sleep(steady::duration time) {
 asio::awaitable<void> primary::run() {
     unsigned attempt = 0;
     while (!stopping_) {
+        if (std::exchange(hurry_, false))
+            attempt = 0;
+        const auto over = place_;
         auto made = co_await connect(gateways_[gateway_]);
         if (stopping_)
             break;
@@ -108,18 +111,51 @@ asio::awaitable<void> primary::run() {
                 attempt = 0;
         } else {
             count_.failures++;
-            if (made.error().text != last_error_) // once per cause, not once per attempt
+            if (made.error().text != last_error_ && over == place_) // once per cause, not once per attempt
                 spdlog::error("{}", made.error().text);
             last_error_ = made.error().text;
             gateway_ = (gateway_ + 1) % gateways_.size();
+            if (over == place_ && !made.error().refused && ++refusals_here_ >= gateways_.size())
+                tell_reached(over, false);
         }
         if (!fatal_.empty()) {
             spdlog::critical("{}", fatal_);
             io_.stop();
             break;
         }
-        co_await sleep(backoff(attempt++));
+        if (!hurry_)
+            co_await sleep(backoff(attempt++));
     }
+}
+
+bool primary::move(const path_place& to, move_kind kind) {
+    const bool there = current_ && !current_->closed() && current_->from() == to && place_ != path_place{};
+    place_ = to;
+    refusals_here_ = 0;
+    if (there || to.interface.empty() || telling_)
+        return there; // telling: run() or renew() goes on from here
+    const std::string why = "moved to " + to.interface;
+    if (kind == move_kind::hard) {
+        if (trying_)
+            trying_->close(why);
+        if (current_)
+            current_->close(why);
+    }
+    hurry_ = true;
+    timer_.cancel();
+    return false;
+}
+
+bool primary::wants_move() const noexcept {
+    return !place_.interface.empty() && current_ && current_->from() != place_;
+}
+
+void primary::tell_reached(path_place over, bool up) {
+    if (over.interface.empty() || !hook_.reached || telling_)
+        return;
+    telling_ = true;
+    hook_.reached(over, up);
+    telling_ = false;
 }
 
 // A connection whose CONFIG was answered; the session is settings_ from then on.
@@ -130,7 +166,7 @@ asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect
                              .request = [this](connection& from, message request) { answer(from, std::move(request)); },
                              .lost = [this](connection& gone) { lost(gone); }});
     trying_ = fresh;
-    auto opened = co_await fresh->open(gateway, handshake_patience);
+    auto opened = co_await fresh->open(gateway, handshake_patience, place_);
     if (!opened) {
         trying_.reset();
         co_return tl::unexpected(opened.error());
@@ -208,6 +244,8 @@ void primary::adopt(connection_ptr fresh) {
         inner += fmt::format(" {}/{}", tandem::agent::to_text(address.ip), address.prefix);
     spdlog::info("primary up: gateway {}, session {:016x}, inner{}, {}, lifetime {} s", text_of(current_->gateway()),
                  settings_.tsid, inner, current_->cipher(), settings_.lifetime.count());
+    refusals_here_ = 0;
+    tell_reached(current_->from(), true);
 }
 
 steady::time_point primary::renewal_time() const {
@@ -218,7 +256,7 @@ steady::time_point primary::renewal_time() const {
 asio::awaitable<void> primary::serve() {
     while (!stopping_ && current_ && !current_->closed()) {
         const auto now = steady::now();
-        if (now >= renewal_time())
+        if (now >= renewal_time() || wants_move())
             co_await renew();
         else
             co_await sleep(renewal_time() - now);
@@ -227,6 +265,9 @@ asio::awaitable<void> primary::serve() {
         co_return;
     if (!stopping_)
         spdlog::warn("primary lost: {}", current_->why());
+    if (current_->fell_silent() && current_->from() == place_)
+        tell_reached(place_, false);
+    hurry_ = hurry_ || (!place_.interface.empty() && current_->from() != place_);
     add(past_, current_->count());
     current_.reset();
     media_.primary_is(false);
@@ -234,18 +275,22 @@ asio::awaitable<void> primary::serve() {
 
 // The next connection is made while the old one still works; where that fails, the old one serves until it ends.
 asio::awaitable<void> primary::renew() {
+    const bool moving = wants_move();
+    const auto to = place_;
     auto made = co_await connect(current_->gateway());
     if (stopping_)
         co_return;
     if (made) {
-        count_.renewals++;
-        spdlog::info("primary renewed");
+        (moving ? count_.moves : count_.renewals)++;
+        spdlog::info(moving ? "primary moves" : "primary renewed");
         adopt(std::move(*made));
         co_return;
     }
-    spdlog::warn("primary not renewed: {}", made.error().text);
+    spdlog::warn("primary not {}: {}", moving ? "moved" : "renewed", made.error().text);
     if (!fatal_.empty())
         current_->close(fatal_);
+    if (moving && to == place_)
+        tell_reached(to, false);
     if (!current_->closed())
         co_await sleep(backoff(2));
     if (steady::now() > configured_at_ + settings_.lifetime)
@@ -318,6 +363,7 @@ nlohmann::json primary::describe() const {
                        {"failures", count_.failures},
                        {"renewals", count_.renewals},
                        {"sessions", count_.sessions},
+                       {"moves", count_.moves},
                        {"rx_packets", sum.rx_packets},
                        {"rx_bytes", sum.rx_bytes},
                        {"tx_packets", sum.tx_packets},
@@ -343,6 +389,7 @@ nlohmann::json primary::describe() const {
     out["mtu"] = settings_.mtu;
     if (current_ && !current_->closed()) {
         out["gateway"] = text_of(current_->gateway());
+        out["outer"] = text_of(current_->local());
         out["cipher"] = current_->cipher();
         out["age_s"] = std::chrono::duration<double>(steady::now() - configured_at_).count();
     }

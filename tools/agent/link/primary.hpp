@@ -47,9 +47,12 @@ public:
         std::function<tl::expected<void, std::string>(const session_settings&)> configured;
         // CONTACT's answer; without it the unit has no advice.
         std::function<protocol::message(const protocol::message&)> contact{};
+        // The primary is up over this path, or no gateway answered over it. It may move().
+        std::function<void(const path_place&, bool up)> reached{};
     };
     struct counters {
         std::uint64_t connects = 0, failures = 0, renewals = 0, sessions = 0;
+        std::uint64_t moves = 0;        // to another path while the old one served
         std::uint64_t dropped_down = 0; // packets from the TUN while there is no primary
         std::uint64_t dropped_full = 0; // while its queue was full
     };
@@ -63,8 +66,13 @@ public:
     // Back-pressure: true while the TUN should not be read (only where no media would suffer from that).
     [[nodiscard]] bool wants_pause() const noexcept;
     void send(std::span<const std::uint8_t> packet);
+    // From now on by this path (an empty one: by none, what is there stays). soft: the next connection is made over it
+    // while the one that is there serves, as in a renewal. hard: that one is closed and the next made at once.
+    // True: what is there leaves by it already.
+    bool move(const path_place& to, move_kind kind);
 
     [[nodiscard]] bool up() const noexcept { return current_ != nullptr; }
+    [[nodiscard]] const link::endpoint& gateway() const noexcept { return gateways_[gateway_]; }
     [[nodiscard]] const session_settings& settings() const noexcept { return settings_; }
     [[nodiscard]] const std::string& fatal() const noexcept { return fatal_; }
     [[nodiscard]] nlohmann::json describe() const;
@@ -81,6 +89,8 @@ private:
     void answer(connection& from, protocol::message request);
     void adopt(connection_ptr fresh);
     void lost(connection& gone);
+    [[nodiscard]] bool wants_move() const noexcept;
+    void tell_reached(path_place over, bool up);
     [[nodiscard]] std::chrono::steady_clock::time_point renewal_time() const;
 
     asio::io_context& io_;
@@ -101,6 +111,10 @@ private:
     counters count_;
     connection::counters past_; // of connections that are gone
     std::string last_error_, fatal_;
+    path_place place_;              // the choice's; empty: the kernel's routes decide
+    std::size_t refusals_here_ = 0; // gateways that did not answer over it, one after another
+    bool hurry_ = false;            // no back-off before the next attempt
+    bool telling_ = false;
     bool stopping_ = false;
 };
 

@@ -188,7 +188,8 @@ protected:
     agent_config config;
     std::unique_ptr<primary> unit;
     int configured = 0;
-    std::function<message(const message&)> contact; // CONTACT's answer
+    std::vector<std::pair<std::string, bool>> reached; // interface, up
+    std::function<message(const message&)> contact;    // CONTACT's answer
     const endpoint inner = mapped(10, 64, 0, 1, 20000), inner_rtcp = mapped(10, 64, 0, 1, 20001),
                    phone = mapped(10, 64, 0, 2, 7078), phone_rtcp = mapped(10, 64, 0, 2, 7079);
 
@@ -199,13 +200,15 @@ protected:
         gateway_media.non_blocking(true);
         unit = std::make_unique<primary>(
             io, config, protocol::make_client_context("alice", protocol::secret(key)).value(), media,
-            primary::hooks{.packet = [this](auto packet) { to_phone.emplace_back(packet.begin(), packet.end()); },
-                           .configured =
-                               [this](const session_settings&) {
-                                   configured++;
-                                   return tl::expected<void, std::string>{};
-                               },
-                           .contact = contact});
+            primary::hooks{
+                .packet = [this](auto packet) { to_phone.emplace_back(packet.begin(), packet.end()); },
+                .configured =
+                    [this](const session_settings&) {
+                        configured++;
+                        return tl::expected<void, std::string>{};
+                    },
+                .contact = contact,
+                .reached = [this](const path_place& over, bool up) { reached.emplace_back(over.interface, up); }});
         unit->start();
     }
     bool until(const std::function<bool()>& done, std::chrono::milliseconds patience = 5s) {

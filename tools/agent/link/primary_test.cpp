@@ -176,6 +176,47 @@ TEST_F(Primary, Rim03LifetimeIsWishedForAndRenewedInTime) {
     EXPECT_EQ(ask(seed_request(1)), status::ok);
 }
 
+TEST_F(Primary, Col18ASoftMoveMakesTheNextWhileTheOldOneServes) {
+    const path_place loopback{"lo", mapped(127, 0, 0, 1, 0).ip};
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    ASSERT_EQ(ask(open_request()), status::ok);
+    EXPECT_FALSE(unit->move(loopback, move_kind::soft));
+    bool gap = false;
+    ASSERT_TRUE(until([&] {
+        gap = gap || !unit->up();
+        return unit->describe()["moves"] == 1;
+    }));
+    EXPECT_FALSE(gap);
+    EXPECT_EQ(reached, (std::vector<std::pair<std::string, bool>>{{"lo", true}}));
+    EXPECT_EQ(media.size(), 1U);
+    EXPECT_TRUE(unit->move(loopback, move_kind::hard)) << "it is there already";
+    EXPECT_TRUE(unit->up());
+    EXPECT_EQ(ask(seed_request(1)), status::ok);
+}
+
+TEST_F(Primary, Col10AHardMoveClosesAndResumesAtOnce) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    ASSERT_EQ(ask(open_request()), status::ok);
+    (void)unit->move({"lo", mapped(127, 0, 0, 2, 0).ip}, move_kind::hard);
+    ASSERT_TRUE(until([&] { return unit->up() && gateway.count(exchange::config) == 2; }));
+    EXPECT_EQ(std::string(unit->describe()["outer"]).substr(0, 10), "127.0.0.2:");
+    EXPECT_EQ(unit->describe()["sessions"], 1);
+    EXPECT_EQ(media.size(), 1U);
+    EXPECT_EQ(unit->describe()["failures"], 0);
+}
+
+TEST_F(Primary, Col09APathThatDoesNotAnswerIsTold) {
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    (void)unit->move({"no-such-link", mapped(127, 0, 0, 1, 0).ip}, move_kind::soft);
+    ASSERT_TRUE(until([&] { return !reached.empty(); }));
+    EXPECT_EQ(reached.front(), (std::pair<std::string, bool>{"no-such-link", false}));
+    EXPECT_TRUE(unit->up()) << "the old one serves";
+    EXPECT_EQ(gateway.count(exchange::config), 1U);
+}
+
 // Of the old connection's requests, too, some are on their way when the unit learns of the new one.
 TEST_F(Primary, Rim03TheOldConnectionIsHeardForAWhile) {
     config.lifetime_s = 2;

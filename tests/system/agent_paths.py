@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 90
+"""COL-09, COL-10, COL-11, COL-45: a device with wlan0 and wwan0 and an order of them. Its tunnel is on wlan0 though the kernel's routes
+prefer wwan0; goes to wwan0 when wlan0's carrier is lost, back when that has been there long enough, and to another address of wlan0.
+Session, inner address and the phone's packets go on, the media of a call too, and `tandem-agent paths` says why."""
+import json
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, sys.path[0] + "/../lib")
+import netns
+from harness import check, equal, main, wait_until
+from media import Call
+from programs import program
+
+WLAN, WWAN, OTHER = "192.0.2.10", "192.0.2.130", "192.0.2.20"
+
+
+class Radios:
+    """ue (wlan0) - (acc0) gw, ue (wwan0) - (acc1) gw, core."""
+
+    access, core_address, bob_address = "192.0.2.1", "198.51.100.1", "198.51.100.10"
+
+    def __init__(self, prefix):
+        self.all = self.gw, self.ue, self.core = [netns.Namespace(f"{prefix}-{name}") for name in ("gw", "ue", "core")]
+        self.ports = ["acc0", "acc1", "core0"]
+        netns.veth(self.core, "core0", self.gw, "core0")
+        self.gw.address("core0", "198.51.100.1/24", "198.51.100.2/24")
+        self.core.address("core0", "198.51.100.10/24")
+        self.core.route("default", "via", "198.51.100.1")
+        for radio, port, near, address, metric in (("wlan0", "acc0", "192.0.2.1", WLAN, 200), ("wwan0", "acc1", "192.0.2.129", WWAN, 100)):
+            netns.veth(self.ue, radio, self.gw, port)
+            self.gw.address(port, f"{near}/25")
+            self.ue.address(radio, f"{address}/25")
+            self.ue.route("default", "via", near, "dev", radio, "metric", str(metric))
+
+    def delete(self):
+        for space in self.all:
+            space.delete()
+
+
+def test(t):
+    net = Radios(t.prefix)
+    t.defer(net.delete)
+    gw = t.gateway(net, kamailio=False)
+    alice = t.agent(net.ue, gw, "alice", more={"path": [
+        {"name": "wifi", "interface": ["wl*"], "hysteresis_s": 1, "threshold_dbm": -75},
+        {"name": "mobile", "interface": ["ww*"], "cost": "volume", "hysteresis_s": 1}]})
+    inner = alice.up()
+
+    def tell(*arguments):
+        return subprocess.run([program("tandem-agent"), "paths", "--run-dir", alice.run_dir, *arguments], text=True, check=True,
+                              stdout=subprocess.PIPE).stdout
+
+    def paths():
+        return json.loads(tell("--json"))
+
+    def outer():
+        return [s["outer"] for s in gw.ctl.sessions() if s["up"]]
+
+    def last():
+        m = paths()["moves"][-1]
+        return m["kind"], m["reason"], (m["to"] or {}).get("address"), m["outcome"]
+
+    def moves_to(address, kind, reason, begin):
+        wait_until(lambda: outer() == [address], f"the primary on {address}", 10)
+        took = time.monotonic() - begin
+        wait_until(lambda: last() == (kind, reason, address, "up"), f"{kind} {reason} is told; last is {last()}", 5)
+        equal(alice.inner(), inner, "inner address")
+        wait_until(echo, "the phone's packet through the tunnel and back", 5)
+        heard = time.monotonic()
+        wait_until(lambda: c.core.heard_since(heard) and c.unit.heard_since(heard), "media in both directions", 5)
+        check(reason == "better" or took < 1.5, f"{reason}: on {address} after {took:.2f} s")
+        t.say(f"{kind}, {reason}: {took:.2f} s to be seen at the gateway, longest silence of the call "
+              f"{1000 * c.core.longest_gap(begin, time.monotonic()):.0f} ms at the core, "
+              f"{1000 * c.unit.longest_gap(begin, time.monotonic()):.0f} ms at the unit")
+
+    phone = netns.inside(net.ue.name, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    phone.bind((inner, 5070))
+    phone.settimeout(0.5)
+    server = netns.inside(net.core.name, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    server.bind((net.bob_address, 5070))
+    server.settimeout(0.5)
+
+    def echo():
+        try:
+            phone.sendto(b"there", (net.bob_address, 5070))
+            word, source = server.recvfrom(100)
+            server.sendto(word, source)
+            return phone.recv(100) == b"there"
+        except TimeoutError:
+            return False
+
+    equal(outer(), [WLAN], "outer address at first, against the kernel's metric")
+    session = gw.ctl.sessions()[0]
+    c = Call(gw, net.ue, inner, net.core, net.bob_address, call_id="c1", callee="+4633")
+    t.defer(c.close)
+    wait_until(lambda: c.core.received and c.unit.received, "media in both directions")
+
+    lost = time.monotonic()
+    net.gw.link("acc0", "down")  # the carrier; address and routes stay
+    moves_to(WWAN, "hard", "lost", lost)
+    back = time.monotonic()
+    net.gw.link("acc0", "up")
+    moves_to(WLAN, "soft", "better", back)
+    check(time.monotonic() - back > 1, "not before its hysteresis")
+    equal(alice.status()["primary"]["moves"], 1, "moves while the old one served")
+
+    # The same card in another network: the old address is gone in the same moment.
+    moved = time.monotonic()
+    net.ue.run("ip", "-batch", "-", stdin=f"address add {OTHER}/25 dev wlan0\naddress del {WLAN}/25 dev wlan0\n"
+              "route replace default via 192.0.2.1 dev wlan0 metric 200\n")
+    wait_until(lambda: outer() == [OTHER], "the primary on the new address", 10)
+    wait_until(lambda: paths()["in_use"] == "wlan0" and last()[2:] == (OTHER, "up"), "told", 5)
+    t.say(f"another address: {time.monotonic() - moved:.2f} s; {[(m['kind'], m['reason']) for m in paths()['moves']]}")
+    check("moved" in [m["reason"] for m in paths()["moves"]], "another address of the same card is told as such")
+    wait_until(echo, "the phone's packet through the tunnel and back", 5)
+
+    # Nothing at all, and then the other one.
+    for port in ("acc0", "acc1"):
+        net.gw.link(port, "down")
+    wait_until(lambda: last()[1] == "no path", "no path is told", 5)
+    again = time.monotonic()
+    net.gw.link("acc1", "up")
+    moves_to(WWAN, "hard", "first", again)
+    equal(gw.ctl.sessions()[0]["tsid"], session["tsid"], "one session from first to last")
+    t.say(tell())
+    check(all(word in tell() for word in ("wlan0 is lost: no carrier", "wlan0 is preferred and was there long enough", "no path")), "reasons in words")
+    equal(len(tell("--json", "--watch", "--rounds", "2").splitlines()), 2, "lines of --watch as JSON")
+    c.hang_up()
+
+
+main(test, "a device that chooses its network")
