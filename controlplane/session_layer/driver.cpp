@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// A session over transports. See driver.hpp.
+#include "controlplane/session_layer/driver.hpp"
+
+#include <openssl/ssl.h>
+
+#include <string_view>
+
+#include "controlplane/link/with.hpp"
+#include "controlplane/protocol/spawn.hpp"
+
+namespace tandem::session_layer {
+namespace {
+
+constexpr std::size_t largest_frame = link::tls_tcp::record - protocol::frame_prefix;
+
+bool exported(const link::tls_tcp& by, std::string_view label, std::span<const std::uint8_t> context,
+              std::span<std::uint8_t> out) {
+    return SSL_export_keying_material(by.native(), out.data(), out.size(), label.data(), label.size(), context.data(),
+                                      context.size(), 1) == 1;
+}
+
+} // namespace
+
+std::vector<std::uint8_t> binding_of(const link::tls_tcp& by) {
+    std::vector<std::uint8_t> out(32);
+    if (!exported(by, "EXPORTER-tandem-session-link", {}, out))
+        out.clear();
+    return out;
+}
+
+protocol::secret new_secret_of(const link::tls_tcp& by, std::uint64_t tsid) {
+    std::array<std::uint8_t, 8> context{};
+    protocol::store_be(context, tsid);
+    protocol::secret out;
+    if (!exported(by, "EXPORTER-tandem-session-secret", context, out.resize(32)))
+        out.clear();
+    return out;
+}
+
+// ---- links
+// ------------------------------------------------------------------------------------------------------------
+
+link_id driver::dial(std::shared_ptr<link::transport> by, std::uint32_t group, std::span<const std::uint8_t> binding) {
+    const auto id = session_.dial(by->kind(), group, binding, clock::now());
+    return carry(id, std::move(by));
+}
+
+link_id driver::accept(std::shared_ptr<link::transport> by, std::span<const std::uint8_t> binding) {
+    const auto id = session_.accept(by->kind(), binding, clock::now());
+    return carry(id, std::move(by));
+}
+
+link_id driver::carry(link_id id, std::shared_ptr<link::transport> by) {
+    const auto one = std::make_shared<carried>(id, std::move(by));
+    links_.emplace(id, one);
+    const auto self = shared_from_this();
+    protocol::spawn(executor_, "reader of a session's link", [self, one] { return self->read(one); });
+    protocol::spawn(executor_, "writer of a session's link", [self, one] { return self->write(one); });
+    return id;
+}
+
+void driver::move(link_id to, reason why) {
+    use([&](session& s) { s.move(to, why, clock::now()); });
+}
+
+void driver::drop(link_id id) {
+    if (const auto at = links_.find(id); at != links_.end())
+        lost(at->second);
+}
+
+void driver::stop() {
+    stopped_ = true;
+    timer_.cancel();
+    while (!links_.empty())
+        lost(links_.begin()->second);
+}
+
+void driver::lost(std::shared_ptr<carried> one) {
+    if (links_.erase(one->id) == 0)
+        return;
+    one->by->close();
+    one->wake.cancel();
+    use([&](session& s) { s.lost(one->id, clock::now()); });
+}
+
+// ---- both ways
+// --------------------------------------------------------------------------------------------------------
+
+asio::awaitable<void> driver::read(std::shared_ptr<carried> one) {
+    const auto self = shared_from_this();
+    const link::transport::frame_handler take = [&](const protocol::frame& f) {
+        session_.receive(one->id, f.bytes, clock::now());
+        act(); // the events live as long as the frame
+    };
+    std::error_code error;
+    while (!error && links_.contains(one->id))
+        co_await one->by->receive(take, error);
+    lost(one);
+}
+
+// One frame at a time: what the link cannot take stays where newer things overtake it.
+asio::awaitable<void> driver::write(std::shared_ptr<carried> one) {
+    const auto self = shared_from_this();
+    std::vector<std::uint8_t> frame;
+    std::error_code error;
+    while (!error && links_.contains(one->id)) {
+        frame.clear();
+        if (session_.pull(one->id, frame, largest_frame, clock::now()) > 0) {
+            act();
+            if (one->by->add(frame))
+                co_await one->by->flush(error);
+            continue;
+        }
+        arm();
+        one->wake.expires_at(clock::time_point::max());
+        std::error_code woken;
+        co_await one->wake.async_wait(link::with(woken));
+    }
+    lost(one);
+}
+
+// ---- what the session says
+// --------------------------------------------------------------------------------------------
+
+void driver::act() {
+    if (std::exchange(acting_, true))
+        return; // whoever acts takes what comes meanwhile
+    for (auto happened = session_.take(); !happened.empty(); happened = session_.take())
+        for (const auto& e : happened) {
+            if (const auto* c = std::get_if<close_link>(&e))
+                drop(c->link);
+            if (!stopped_)
+                on_event_(e);
+        }
+    acting_ = false;
+    for (const auto& [id, one] : links_)
+        if (session_.has_more(id))
+            one->wake.cancel();
+    arm();
+}
+
+void driver::arm() {
+    const auto at = session_.due();
+    if (stopped_ || !at || armed_ == at)
+        return;
+    armed_ = at;
+    timer_.expires_at(*at);
+    timer_.async_wait([weak = weak_from_this()](const std::error_code& error) {
+        const auto self = weak.lock();
+        if (error || !self || self->stopped_)
+            return;
+        self->armed_.reset();
+        self->session_.poll(clock::now());
+        self->act();
+    });
+}
+
+} // namespace tandem::session_layer

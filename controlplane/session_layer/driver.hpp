@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Carries out what a session says, over the transports of controlplane/link: a reader and a writer for each link, and
+// the session's time from one timer. What a link cannot take waits in the session. Owner thread: the executor's.
+//
+//   auto d = std::make_shared<driver>(executor, session(...), [&](const event& e) { ... });
+//   const auto l = d->dial(transport, network, binding_of(*transport));  d->move(l, reason::start);
+//   d->use([&](session& s) { s.write(id, octets); });
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/steady_timer.hpp>
+
+#include "controlplane/link/tls_tcp.hpp"
+#include "controlplane/session_layer/session.hpp"
+
+namespace tandem::session_layer {
+
+// What no other link has and both its ends know: the exporter of its handshake (RFC 8446 7.5). Empty where it fails.
+[[nodiscard]] std::vector<std::uint8_t> binding_of(const link::tls_tcp&);
+// The secret of a session that is made on this link: both ends have the same, and nobody else.
+[[nodiscard]] protocol::secret new_secret_of(const link::tls_tcp&, std::uint64_t tsid);
+
+class driver : public std::enable_shared_from_this<driver> {
+public:
+    using handler = std::function<void(const event&)>; // may use() the session
+
+    driver(asio::any_io_executor executor, session s, handler on_event)
+        : executor_(std::move(executor)), session_(std::move(s)), on_event_(std::move(on_event)), timer_(executor_) {}
+
+    // After its handshake. The driver keeps it until one end closes it.
+    link_id dial(std::shared_ptr<link::transport>, std::uint32_t group, std::span<const std::uint8_t> binding);
+    link_id accept(std::shared_ptr<link::transport>, std::span<const std::uint8_t> binding);
+    void move(link_id, reason);
+    void drop(link_id); // closes it
+    void stop();        // all of them; no event follows
+    // The application's calls; what they leave to be sent goes out.
+    template <class Calls>
+    auto use(Calls calls) {
+        const after later{*this};
+        return calls(session_);
+    }
+    [[nodiscard]] const session& state() const noexcept { return session_; }
+
+private:
+    using clock = std::chrono::steady_clock;
+    struct carried {
+        carried(link_id l, std::shared_ptr<link::transport> t)
+            : id(l), by(std::move(t)), wake(by->executor(), clock::time_point::max()) {}
+        link_id id;
+        std::shared_ptr<link::transport> by;
+        asio::steady_timer wake; // cancelled when there may be something to send
+    };
+    struct after {
+        driver& of;
+        ~after() { of.act(); }
+    };
+
+    link_id carry(link_id, std::shared_ptr<link::transport>);
+    asio::awaitable<void> read(std::shared_ptr<carried>);
+    asio::awaitable<void> write(std::shared_ptr<carried>);
+    void lost(std::shared_ptr<carried>);
+    void act();
+    void arm();
+
+    asio::any_io_executor executor_;
+    session session_;
+    handler on_event_;
+    asio::steady_timer timer_;
+    std::optional<instant> armed_;
+    std::map<link_id, std::shared_ptr<carried>> links_;
+    bool acting_ = false, stopped_ = false;
+};
+
+} // namespace tandem::session_layer
