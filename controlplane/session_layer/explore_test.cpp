@@ -296,7 +296,7 @@ const plan plans[] = {
      .no_timers = true,
      .back = true},
     {.name = "impatient", .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 1, .impatient = 2},
-    {.name = "impatient_both", .script = {{{open, write, reset}, {}}}, .dials = {0, 1}, .cuts = 1, .impatient = 1},
+    {.name = "impatient_both", .script = {{{open, reset}, {}}}, .dials = {0, 1}, .cuts = 1, .impatient = 1},
     {.name = "rescued_by_the_other",
      .script = {{{open, write, close}, {write, close}}},
      .dials = {0},
