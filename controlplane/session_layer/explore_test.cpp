@@ -25,10 +25,11 @@ struct plan {
     std::array<std::vector<act>, 2> script{}; // on stream 1, which the creator opens
     std::vector<std::size_t> dials{};         // who dials wire 1, 2, ... and moves to it, whenever it likes
     int cuts = 0, losses = 0, copies = 0;
-    int impatient = 0;      // times that time passes though something else could happen
-    bool no_timers = false; // and then it never has to
-    bool back = false;      // a wire may be moved back to: wire 0, by the creator, once
-    bool few = false;       // states: explored in sanitized builds, too
+    int impatient = 0;       // times that time passes though something else could happen
+    std::size_t rescuer = 0; // who dials where there is no wire left
+    bool no_timers = false;  // and then it never has to
+    bool back = false;       // a wire may be moved back to: wire 0, by the creator, once
+    bool few = false;        // states: explored in sanitized builds, too
 };
 
 void PrintTo(const plan& p, std::ostream* out) {
@@ -130,7 +131,8 @@ struct state : world {
             break;
         case step::dial:
         case step::rescue:
-            connect(s.what == step::dial ? s.end : 0, of->later, static_cast<std::uint32_t>(wires.size() + 1));
+            connect(s.what == step::dial ? s.end : of->rescuer, of->later,
+                    static_cast<std::uint32_t>(wires.size() + 1));
             dialled += s.what == step::dial ? 1 : 0;
             break;
         case step::back:
@@ -294,6 +296,21 @@ const plan plans[] = {
      .no_timers = true,
      .back = true},
     {.name = "impatient", .script = {{{open, write, close}, {close}}}, .dials = {0}, .cuts = 1, .impatient = 2},
+    {.name = "impatient_both", .script = {{{open, reset}, {}}}, .dials = {0, 1}, .cuts = 1, .impatient = 1},
+    {.name = "rescued_by_the_other",
+     .script = {{{open, write, close}, {write, close}}},
+     .dials = {0},
+     .cuts = 2,
+     .rescuer = 1,
+     .no_timers = true},
+    {.name = "datagrams_lost_and_cut",
+     .kind = carrier::datagrams,
+     .later = carrier::datagrams,
+     .script = {{{open, reset}, {}}},
+     .dials = {1},
+     .cuts = 1,
+     .losses = 1,
+     .rescuer = 1},
     {.name = "datagrams_lost",
      .kind = carrier::datagrams,
      .later = carrier::datagrams,

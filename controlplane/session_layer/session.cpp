@@ -79,8 +79,10 @@ void session::lost(link_id id, instant now) {
     const bool was_current = current_ == id;
     if (was_current)
         current_.reset();
-    if (links_.empty())
+    if (links_.empty()) {
         alone_since_ = now;
+        followed_.reset(); // it goes on under another number, or not at all
+    }
     if (own_ && own_->to == id) {
         tell(end_, *own_, handover_end::failed, now);
         own_.reset();
@@ -114,6 +116,7 @@ void session::take_join(link& l, const message& m, instant now) {
         l.group = group;
         l.dialler = prove(secret_, prover::dialler, tsid_, group, l.binding);
         l.accepter = prove(secret_, prover::accepter, tsid_, group, l.binding);
+        std::vector<std::uint8_t>().swap(l.binding);
     }
     if (!matches(l.dialler, m.tail())) {
         count(error::wrong_secret);
