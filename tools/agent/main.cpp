@@ -98,6 +98,17 @@ tl::expected<std::string, std::string> find_run_dir(std::string run_dir, const s
     return config->run_dir;
 }
 
+CLI::App* add_paths(CLI::App& app, std::string& file, std::string& directory, paths_view& view) {
+    auto* paths = app.add_subcommand("paths", "show the networks that the running agent may use, and why it moved");
+    paths->add_option("-c,--config", file, "the agent's configuration, whose run_dir is meant");
+    paths->add_option("--run-dir", directory, "that directory itself");
+    paths->add_flag("--json", view.json, "as JSON");
+    paths->add_flag("--watch", view.watch, "again each second");
+    paths->add_option("--rounds", view.rounds, "with --watch: end after so many; 0: never");
+    paths->add_option("--moves", view.moves, "of the switches the last so many");
+    return paths;
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -112,13 +123,7 @@ int main(int argc, char** argv) {
     auto* status = app.add_subcommand("status", "show the running agent's state as JSON");
     status->add_option("-c,--config", file, "the agent's configuration, whose run_dir is meant");
     status->add_option("--run-dir", directory, "that directory itself");
-    auto* paths = app.add_subcommand("paths", "show the networks that the running agent may use, and why it moved");
-    paths->add_option("-c,--config", file, "the agent's configuration, whose run_dir is meant");
-    paths->add_option("--run-dir", directory, "that directory itself");
-    paths->add_flag("--json", view.json, "as JSON");
-    paths->add_flag("--watch", view.watch, "again each second");
-    paths->add_option("--rounds", view.rounds, "with --watch: end after so many; 0: never");
-    paths->add_option("--moves", view.moves, "of the switches the last so many");
+    auto* paths = add_paths(app, file, directory, view);
     app.footer("exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 no agent answers");
     agent::contacts_cli contacts(app);
     try {

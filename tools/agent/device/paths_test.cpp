@@ -41,6 +41,18 @@ TEST(Rim33Paths, TheNamedOneWhileItIsUp) {
     EXPECT_EQ(choose(path_choice::wlan, two, names, "wlan1").interface, "wlan1") << "no move without a reason";
 }
 
+TEST(Col09Paths, TheChoiceGoesBeforeTheKernelsOwnButNotBeforeWhatIsNamed) {
+    links both{{wired, wlan, wwan}, "eth0", true};
+    both.preferred = "wwan0";
+    EXPECT_EQ(choose(path_choice::either, both, names, ""), (chosen_path{"wwan0", "wwan0", path_kind::wwan, false}));
+    EXPECT_EQ(choose(path_choice::wlan, both, names, ""), (chosen_path{"wlan0", "wlan0", path_kind::wlan, false}));
+    links without{{wired, down(wlan), wwan}, "eth0", true};
+    without.preferred = "wwan0";
+    EXPECT_EQ(choose(path_choice::wlan, without, names, ""), (chosen_path{"wwan0", "wwan0", path_kind::wwan, true}));
+    without.preferred = "wlan0"; // it went a moment ago
+    EXPECT_EQ(choose(path_choice::either, without, names, ""), (chosen_path{"", "eth0", path_kind::other, false}));
+}
+
 TEST(Rim33Paths, AnyOtherWhereItIsNot) {
     const links without{{down(wlan), wwan}, "wwan0", true};
     EXPECT_EQ(choose(path_choice::wlan, without, names, "wlan0"), (chosen_path{"", "wwan0", path_kind::wwan, true}));

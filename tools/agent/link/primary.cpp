@@ -111,11 +111,11 @@ asio::awaitable<void> primary::run() {
                 attempt = 0;
         } else {
             count_.failures++;
-            if (made.error().text != last_error_ && over == place_) // once per cause, not once per attempt
+            if (made.error().text != last_error_ && over == place_ && !hurry_) // once per cause, not once per attempt
                 spdlog::error("{}", made.error().text);
             last_error_ = made.error().text;
             gateway_ = (gateway_ + 1) % gateways_.size();
-            if (over == place_ && !made.error().refused && ++refusals_here_ >= gateways_.size())
+            if (over == place_ && !hurry_ && !made.error().refused && ++refusals_here_ >= gateways_.size())
                 tell_reached(over, false);
         }
         if (!fatal_.empty()) {
@@ -141,7 +141,7 @@ bool primary::move(const path_place& to, move_kind kind) {
         if (current_)
             current_->close(why);
     }
-    hurry_ = true;
+    hurry_ = kind == move_kind::hard || !current_; // what is under way ends because of this, not of the path
     timer_.cancel();
     return false;
 }
@@ -289,7 +289,7 @@ asio::awaitable<void> primary::renew() {
     spdlog::warn("primary not {}: {}", moving ? "moved" : "renewed", made.error().text);
     if (!fatal_.empty())
         current_->close(fatal_);
-    if (moving && to == place_)
+    if (moving && to == place_ && !hurry_)
         tell_reached(to, false);
     if (!current_->closed())
         co_await sleep(backoff(2));

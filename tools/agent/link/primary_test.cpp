@@ -207,6 +207,18 @@ TEST_F(Primary, Col10AHardMoveClosesAndResumesAtOnce) {
     EXPECT_EQ(unit->describe()["failures"], 0);
 }
 
+TEST_F(Primary, Col10AnAttemptThatAMoveEndedIsNoSilenceOfThePath) {
+    const path_place loopback{"lo", mapped(127, 0, 0, 1, 0).ip};
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    (void)unit->move(loopback, move_kind::hard);
+    ASSERT_TRUE(until([&] { return !unit->up(); }));
+    (void)unit->move({}, move_kind::hard); // no path is left, and then the same one again, while it connects
+    (void)unit->move(loopback, move_kind::hard);
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    EXPECT_EQ(reached, (std::vector<std::pair<std::string, bool>>{{"lo", true}}));
+}
+
 TEST_F(Primary, Col09APathThatDoesNotAnswerIsTold) {
     start();
     ASSERT_TRUE(until([&] { return unit->up(); }));

@@ -289,7 +289,7 @@ TEST(PathChoice, OfSilentOnesEachHasItsTurn) {
 
 namespace {
 
-constexpr int walks = 200, steps = 2000;
+constexpr int walks = 25, steps = 2000;
 
 // Anything may happen to any path.
 void happen(world& w, std::mt19937& random) {

@@ -39,14 +39,16 @@ void add_path(std::string& out, const json& one) {
     const auto standing = one.value("standing", "") + (silent > 0 ? fmt::format(" {:.0f} s", silent) : "");
     out += fmt::format("{:1} {:<15} {:<12} {:>5} {:<12} {:>8} {:>8} {}\n", one.value("in_use", false) ? "*" : "",
                        one.value("interface", ""), one.value("class", ""), one.value("order", 0), standing,
-                       dbm_of(one["signal_dbm"]), one.contains("for_s") ? fmt::format("{:.0f} s", one.value("for_s", 0.0)) : "-",
+                       dbm_of(one["signal_dbm"]),
+                       one.contains("for_s") ? fmt::format("{:.0f} s", one.value("for_s", 0.0)) : "-",
                        addresses.empty() ? "-" : addresses);
 }
 
 void add_move(std::string& out, const json& one) {
     const auto wall = std::chrono::milliseconds(one.value("time_ms", std::int64_t{0}));
     const auto second = static_cast<std::time_t>(wall.count() / 1000);
-    const auto took = one.value("outcome", "") == "up" ? fmt::format("{} ms", one.value("took_ms", std::int64_t{0})) : "-";
+    const auto took =
+        one.value("outcome", "") == "up" ? fmt::format("{} ms", one.value("took_ms", std::int64_t{0})) : "-";
     out += fmt::format("{:%Y-%m-%d %H:%M:%S}.{:03} {:<15} {:<15} {:<5} {:<8} {:<8} {:>8} {}\n", fmt::localtime(second),
                        wall.count() % 1000, name_in(one["from"]), name_in(one["to"]), one.value("kind", ""),
                        one.value("reason", ""), one.value("outcome", ""), took, one.value("text", ""));

@@ -9,9 +9,9 @@ namespace tandem::agent {
 
 struct paths_view {
     bool json = false;
-    bool watch = false;      // again each second until a signal ends it
-    unsigned rounds = 0;     // of watch; 0: without end
-    std::size_t moves = 16;  // the last so many
+    bool watch = false;     // again each second until a signal ends it
+    unsigned rounds = 0;    // of watch; 0: without end
+    std::size_t moves = 16; // the last so many
 };
 
 // The exit status.

@@ -19,9 +19,9 @@ namespace tandem::agent {
 class roaming {
 public:
     struct hooks {
-        std::function<links()> survey;                                    // the interfaces of now
+        std::function<links()> survey;                                     // the interfaces of now
         std::function<std::optional<ip_bytes>(const std::string&)> source; // source_towards() the gateway
-        std::function<bool(const path_place&, move_kind)> move;           // primary::move
+        std::function<bool(const path_place&, move_kind)> move;            // primary::move
     };
     roaming(const agent_config& config, std::unique_ptr<signal_source> signals, hooks hook);
 

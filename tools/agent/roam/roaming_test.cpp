@@ -41,18 +41,21 @@ struct Roaming : testing::Test {
     path_time now{1h};
 
     void begin() {
-        config.path_classes = {{"wifi", {"lo"}, billing::flat, 2s, -75, {}}, {"mobile", {"ww*"}, billing::volume, 2s, {}, {}}};
+        config.path_classes = {{"wifi", {"lo"}, billing::flat, 2s, -75, {}},
+                               {"mobile", {"ww*"}, billing::volume, 2s, {}, {}}};
         auto radio = std::make_unique<fake_signals>();
         signals = radio.get();
-        roam = std::make_unique<roaming>(
-            config, std::move(radio),
-            roaming::hooks{.survey = [this] { return known; },
-                           .source = [](const std::string& name) -> std::optional<ip_bytes> { return at(name == "lo" ? 1 : 2); },
-                           .move =
-                               [this](const path_place& to, move_kind kind) {
-                                   moves.emplace_back(to, kind);
-                                   return already_there;
-                               }});
+        roam =
+            std::make_unique<roaming>(config, std::move(radio),
+                                      roaming::hooks{.survey = [this] { return known; },
+                                                     .source = [](const std::string& name) -> std::optional<ip_bytes> {
+                                                         return at(name == "lo" ? 1 : 2);
+                                                     },
+                                                     .move =
+                                                         [this](const path_place& to, move_kind kind) {
+                                                             moves.emplace_back(to, kind);
+                                                             return already_there;
+                                                         }});
         roam->links_changed(now);
     }
     void pass(int seconds) {

@@ -89,8 +89,8 @@ private:
                 continue;
             }
             EXPECT_EQ(request.nlmsg_type, family);
-            const auto* interface = static_cast<const nlattr*>(
-                mnl_nlmsg_get_payload_offset(&request, sizeof(genlmsghdr)));
+            const auto* interface =
+                static_cast<const nlattr*>(mnl_nlmsg_get_payload_offset(&request, sizeof(genlmsghdr)));
             tell_stations(request, mnl_attr_get_u32(interface));
         }
     }
