@@ -191,7 +191,7 @@ TEST(PathChoice, Col12WhatTheKernelSaysToNeighboursIsNoTraffic) {
     v6[6] = 58;
     v6[40] = 128; // a ping
     EXPECT_TRUE(is_application_traffic(v6));
-    for (const std::uint8_t type : {133, 135, 143}) {
+    for (const auto type : std::vector<std::uint8_t>{133, 135, 143}) {
         v6[40] = type;
         EXPECT_FALSE(is_application_traffic(v6)) << int{type};
     }
