@@ -23,7 +23,8 @@ public:
         switch (octet >> 1 & 7U) {
         case 0:
             if (wires.size() < 12)
-                connect(end, which % 4 == 3 ? carrier::datagrams : carrier::stream, octet >> 6, which % 2 == 0);
+                connect(end, which % 4 == 3 ? carrier::datagrams : carrier::stream, octet >> 6,
+                        which % 2 == 0 || !ends[end].current()); // who has none moves to what it dials
             return;
         case 1:
             ends[end].move(wires[which % wires.size()].link[end], reason::asked, now);
