@@ -125,7 +125,8 @@ asio::awaitable<void> driver::write(std::shared_ptr<carried> one) {
 
 void driver::act() {
     if (std::exchange(acting_, true))
-        return; // whoever acts takes what comes meanwhile
+        return;                           // whoever acts takes what comes meanwhile
+    const auto self = shared_from_this(); // a handler may give up the last other holder
     for (auto happened = session_.take(); !happened.empty(); happened = session_.take())
         for (const auto& e : happened) {
             if (const auto* c = std::get_if<close_link>(&e))

@@ -282,6 +282,23 @@ TEST_F(Session, ExpiresWithoutNetworkInTheEnd) {
     EXPECT_EQ(w.ends[0].streams(), 0U);
 }
 
+// A gateway that knows the session no more, or a stranger: links come, and never join.
+TEST_F(Session, ExpiresThoughLinksFail) {
+    begin();
+    (void)w.open(0);
+    w.settle();
+    cut(0);
+    for (int n = 0; n < 8; ++n) {
+        w.now += limits{}.keep / 8;
+        w.ends[1].lost(w.ends[1].accept(carrier::stream, {}, w.now), w.now);
+    }
+    w.ends[1].poll(w.now);
+    const auto told = w.ends[1].take();
+    EXPECT_TRUE(
+        std::any_of(told.begin(), told.end(), [](const event& e) { return std::holds_alternative<expired>(e); }));
+    EXPECT_EQ(w.ends[1].streams(), 0U);
+}
+
 // What bookkeeping is made of: when it began and ended, what was sent again, how long which stream stood still. COL-09.
 TEST_F(Session, AHandoverLeavesItsFigures) {
     begin();

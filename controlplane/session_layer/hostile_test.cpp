@@ -68,6 +68,15 @@ TEST_F(Hostile, AckOfACloseThatWasNotSaid) {
     EXPECT_EQ(resets, 1U);
 }
 
+TEST_F(Hostile, OpensAndResetsWithoutEnd) {
+    for (stream_id id = theirs + 2; id < theirs + 2000; id += 2) {
+        say(message(verb::open).set(field::stream, id));
+        say(message(verb::reset).set(field::stream, id));
+    }
+    EXPECT_EQ(w.ends[0].streams(), 2U);
+    EXPECT_LE(w.ends[0].waiting(), 2U);
+}
+
 TEST_F(Hostile, AckThatGoesBack) {
     w.write(0, mine, 10);
     w.settle();

@@ -80,7 +80,8 @@ void session::lost(link_id id, instant now) {
     if (was_current)
         current_.reset();
     if (links_.empty()) {
-        alone_since_ = now;
+        if (!alone_since_) // links that never joined change nothing
+            alone_since_ = now;
         followed_.reset(); // it goes on under another number, or not at all
     }
     if (own_ && own_->to == id) {
@@ -273,6 +274,9 @@ void session::expire(instant) {
     alone_since_.reset();
     own_.reset();
     followed_.reset();
+    says_.reset();
+    answers_.reset();
+    wish_.reset();
     streams_.clear();
     ready_.clear();
     gone_.clear();

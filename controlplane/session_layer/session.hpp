@@ -71,6 +71,9 @@ public:
     void reset(stream_id, std::uint16_t code); // both, at once; no event follows
     void send_datagram(stream_id, std::span<const std::uint8_t> octets, instant now);
 
+    // Streams that have something to say: no more than there are.
+    [[nodiscard]] std::size_t waiting() const noexcept { return ready_.size(); }
+
     [[nodiscard]] std::uint64_t tsid() const noexcept { return tsid_; }
     [[nodiscard]] role end() const noexcept { return end_; }
     [[nodiscard]] std::size_t streams() const noexcept { return streams_.size(); }

@@ -109,8 +109,10 @@ void session::take_open(const message& m) {
     }
     if (id != next_theirs_)
         return count(error::gap);
-    next_theirs_ += 2;
-    const bool full = theirs_ >= limits_.streams, kind_known = m[field::kind] <= 1;
+    const bool last = id > 0xfffffffb; // a session has so many streams; their numbers do not begin again
+    if (!last)
+        next_theirs_ += 2;
+    const bool full = last || theirs_ >= limits_.streams, kind_known = m[field::kind] <= 1;
     if (full || !kind_known) {
         count(full ? error::too_many_streams : error::bad_kind);
         return say_gone(id);
@@ -246,6 +248,8 @@ void session::forget(place at) {
     buffered_ -= at->second.buffered();
     if (!ours(at->first))
         --theirs_;
+    if (at->second.queued) // or whoever opens and resets without end fills the queue
+        std::erase(ready_, at->first);
     streams_.erase(at);
     make_room();
 }

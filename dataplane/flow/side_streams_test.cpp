@@ -269,6 +269,23 @@ TEST_F(StreamCopies, OutAndInAgain) {
     }
 }
 
+// Its first RTP packet is one that was expected, whatever number it has.
+TEST_F(StreamCopies, OfWhichOnlyRtcpWasHeard) {
+    start(gcm, 4);
+    give_both(0);
+    ASSERT_EQ(take(sealed_report(5)), drop::none);
+    api::stream_state copies[max_streams];
+    ASSERT_EQ(list_streams(world_->in, streams_, copies), 1U);
+    release_streams(world_->in, streams_);
+    ASSERT_EQ(init_side(world_->in, api::side::in, gcm, 4), status::ok);
+    ASSERT_EQ(put_stream(world_->in, streams_, copies[0]), status::ok);
+    ASSERT_EQ(give(world_->in, 0), status::ok);
+    ASSERT_EQ(take(sealed_report(5)), drop::none);
+    const auto got = receive_one(world_->in, pool_, streams_, *engine_, sealed(5, 1000));
+    ASSERT_EQ(got.result, drop::none);
+    EXPECT_EQ(got.op.expected, 1U);
+}
+
 TEST_F(StreamCopies, WhatCannotBeTrueIsRefused) {
     start(gcm, 4);
     api::stream_state good{};

@@ -80,10 +80,11 @@ inline void begin(crypto::op& op, std::uint8_t* data, std::uint32_t length) noex
         ahead > farthest || op.index > rtp::max_rtp_index)
         return false;
     const int slot = only_slot(in, data + length - in.mki_length - (suite.aead ? 0 : suite.rtp_tag_length));
-    if (slot < 0)
+    const std::uint64_t entry = slot < 0 ? 0 : detail::load_epoch(in, static_cast<unsigned>(slot));
+    if (entry == 0) // or retired this moment
         return false;
     op.slot = static_cast<std::uint8_t>(slot);
-    op.key = &pool[detail::key_index(in.epochs[slot])];
+    op.key = &pool[detail::key_index(entry)];
     return true;
 }
 
@@ -116,7 +117,8 @@ inline void begin(crypto::op& op, std::uint8_t* data, std::uint32_t length) noex
         return in.suite == api::suite::clear && commit_clear(in, op);
     constexpr std::uint64_t flags = detail::id_anew | detail::id_rtp_heard;
     const std::uint64_t next = in.first_rtp.next(), entry = detail::load_epoch(in, op.slot);
-    if (!settled(in, op, op.slot) || (in.first_id & flags) != detail::id_rtp_heard || op.index < next || entry == 0)
+    if (!settled(in, op, op.slot) || (in.first_id & flags) != detail::id_rtp_heard || next == 0 || op.index < next ||
+        entry == 0)
         return false;
     crypto::key_object& key = pool[detail::key_index(entry)];
     if (&key != op.key || !count_packet(key, op))

@@ -102,6 +102,7 @@ asio::awaitable<void> primary::run() {
             break;
         if (made) {
             adopt(std::move(*made));
+            hurry_ = false;
             last_error_.clear();
             const auto since = steady::now();
             co_await serve();
@@ -132,6 +133,8 @@ bool primary::move(const path_place& to, move_kind kind) {
     const bool there = current_ && !current_->closed() && current_->from() == to && place_ != path_place{};
     place_ = to;
     refusals_here_ = 0;
+    if (there && trying_ && trying_->from() != to)
+        trying_->close("moved back");
     if (there || to.interface.empty() || telling_)
         return there; // telling: run() or renew() goes on from here
     const std::string why = "moved to " + to.interface;
@@ -234,10 +237,13 @@ tl::expected<void, std::string> primary::take_settings(session_settings fresh) {
 void primary::adopt(connection_ptr fresh) {
     const auto old = std::exchange(current_, std::move(fresh));
     count_.connects++;
-    if (old && old->closed())
+    if (old && old->closed()) {
         add(past_, old->count());
-    else
+    } else if (old) {
+        if (old_) // a second move within the first one's while
+            add(past_, old_->count());
         old_ = old; // the channel closes it after a while, if the gateway does not
+    }
     media_.primary_is(true);
     std::string inner;
     for (const auto& address : settings_.addresses)
