@@ -82,7 +82,9 @@ asio::awaitable<tl::expected<void, failure>> connection::open(link::endpoint gat
         self->carrier_.close();
     });
     std::error_code error;
-    co_await carrier_.connect(gateway, error, [self](int socket) { return leave_by(socket, self->from_); });
+    // With a name: g++ 12 destroys what a temporary of a co_await expression captured twice.
+    const link::tls_tcp::preparation prepare = [this](int socket) { return leave_by(socket, from_); };
+    co_await carrier_.connect(gateway, error, prepare);
     if (!error)
         co_await carrier_.handshake(tls_, link::side::client, error);
     deadline.cancel();

@@ -219,6 +219,20 @@ TEST_F(Primary, Col10AnAttemptThatAMoveEndedIsNoSilenceOfThePath) {
     EXPECT_EQ(reached, (std::vector<std::pair<std::string, bool>>{{"lo", true}}));
 }
 
+TEST_F(Primary, Col18BackBeforeTheAttemptHasEnded) {
+    const path_place loopback{"lo", mapped(127, 0, 0, 1, 0).ip};
+    start();
+    ASSERT_TRUE(until([&] { return unit->up(); }));
+    (void)unit->move(loopback, move_kind::soft);
+    ASSERT_TRUE(until([&] { return unit->describe()["moves"] == 1; }));
+    const auto before = gateway.peers.size();
+    (void)unit->move({"lo", mapped(127, 0, 0, 2, 0).ip}, move_kind::soft);
+    ASSERT_TRUE(until([&] { return gateway.peers.size() > before; }));
+    EXPECT_TRUE(unit->move(loopback, move_kind::soft)) << "it is still there";
+    EXPECT_FALSE(until([&] { return unit->describe()["moves"] != 1; }, 500ms));
+    EXPECT_EQ(std::string(unit->describe()["outer"]).substr(0, 10), "127.0.0.1:");
+}
+
 TEST_F(Primary, Col09APathThatDoesNotAnswerIsTold) {
     start();
     ASSERT_TRUE(until([&] { return unit->up(); }));
