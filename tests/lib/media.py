@@ -84,8 +84,16 @@ class RtpPhone:
 
     def longest_gap(self, begin, end):
         """Longest silence in seconds of what it heard between two moments."""
-        times = [begin] + [when for when, _ in self.received if begin <= when <= end] + [end]
-        return max(b - a for a, b in zip(times, times[1:]))
+        return longest_gap(self.received, begin, end)
+
+    def longest_pause(self, begin, end):
+        """Of what it sent: its own, on a busy machine."""
+        return longest_gap(self.sent, begin, end)
+
+
+def longest_gap(packets, begin, end):
+    times = [begin] + [when for when, _ in packets if begin <= when <= end] + [end]
+    return max(b - a for a, b in zip(times, times[1:]))
 
 
 def sdp_port(text):
