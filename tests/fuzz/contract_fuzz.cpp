@@ -76,6 +76,7 @@ struct watcher final : app::observe_handler {
     }
     tl::expected<answer, refusal> capture(const peer&, const api::capture_request&) override { return answer{}; }
     void closed(int) override {}
+    [[nodiscard]] bool serves(int fd) const override { return fd % 2 == 0; }
 };
 
 void turn(app::contract_server& server) {
