@@ -6,14 +6,14 @@
 // way goes round in a circle. ORA-15, ORA-16.
 #include <gtest/gtest.h>
 
-#include <unordered_map>
-
 #include "controlplane/protocol/channel.hpp"
+#include "controlplane/protocol/explore_fixture.hpp"
 
 namespace tandem::protocol {
 namespace {
 
 using namespace std::chrono_literals;
+using exploring::require;
 using bytes = std::vector<std::uint8_t>;
 
 constexpr std::uint64_t session = 0x1234;
@@ -36,14 +36,6 @@ struct plan {
 
 void PrintTo(const plan& p, std::ostream* out) {
     *out << p.name;
-}
-
-struct failure {
-    std::string what;
-};
-void require(bool holds, const char* what) {
-    if (!holds)
-        throw failure{what};
 }
 
 // One connection.
@@ -371,75 +363,18 @@ struct world {
     }
 };
 
-struct result {
-    std::size_t states = 0, taken = 0, ends = 0, deepest = 0;
-    std::string wrong;
-};
-
-// Depth first; a state that is on the way to itself would be a circle.
-result explore(const plan& p) {
-    struct place {
-        world at;
-        std::vector<step> ways;
-        std::size_t next = 0;
-        std::uint64_t print = 0;
-    };
-    result r;
-    std::unordered_map<std::uint64_t, bool> seen; // true = on the way
-    std::vector<place> way;
-    const auto enter = [&](world&& w) {
-        const auto print = w.fingerprint();
-        const auto [at, fresh] = seen.emplace(print, true);
-        require(fresh || !at->second, "a circle");
-        if (!fresh)
-            return;
-        auto ways = w.steps();
-        if (ways.empty()) {
-            w.at_the_end();
-            ++r.ends;
-        }
-        way.push_back({std::move(w), std::move(ways), 0, print});
-        r.deepest = std::max(r.deepest, way.size());
-    };
-    step last{};
-    try {
-        world begin(p);
-        begin.connect(begin.wires[0]);
-        enter(std::move(begin));
-        while (!way.empty()) {
-            auto& top = way.back();
-            if (top.next == top.ways.size()) {
-                seen[top.print] = false;
-                way.pop_back();
-                continue;
-            }
-            last = top.ways[top.next++];
-            auto w = top.at;
-            ++r.taken;
-            w.apply(last);
-            enter(std::move(w));
-        }
-    } catch (const failure& f) {
-        r.wrong = f.what + ", after:";
-        for (const auto& place : way)
-            if (place.next > 0) {
-                const auto& s = place.ways[place.next - 1];
-                r.wrong += std::string("\n  ") + step_names[s.what] + " " + std::to_string(s.at) + "/" +
-                           std::to_string(s.which);
-            }
-    }
-    r.states = seen.size();
-    return r;
-}
-
 class Explore : public ::testing::TestWithParam<plan> {};
 
 TEST_P(Explore, NeverStuckNothingTwiceEveryRequestEndsOnce) {
-    const auto begin = std::chrono::steady_clock::now();
-    const auto r = explore(GetParam());
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    std::printf("%s: %zu states, %zu steps, %zu ends, %zu deep, %.1f s\n", GetParam().name, r.states, r.taken, r.ends,
-                r.deepest, took.count());
+    const auto begin = [] {
+        world w(GetParam());
+        w.connect(w.wires[0]);
+        return w;
+    };
+    const auto told = [](const step& s) {
+        return std::string(step_names[s.what]) + " " + std::to_string(s.at) + "/" + std::to_string(s.which);
+    };
+    const auto r = exploring::explore(GetParam().name, begin, told);
     EXPECT_EQ(r.wrong, "");
     EXPECT_GT(r.states, 1000U);
 }
@@ -493,15 +428,7 @@ const plan plans[] = {
      .limits = {.kept = 1},
      .timeout = 1800ms},
 };
-// Sanitized, which is a hundred times slower, the short ones alone.
-std::vector<plan> chosen() {
-    std::vector<plan> all(std::begin(plans), std::end(plans));
-#ifdef __SANITIZE_ADDRESS__
-    std::erase_if(all, [](const plan& p) { return !p.few; });
-#endif
-    return all;
-}
-INSTANTIATE_TEST_SUITE_P(Channel, Explore, ::testing::ValuesIn(chosen()),
+INSTANTIATE_TEST_SUITE_P(Channel, Explore, ::testing::ValuesIn(exploring::affordable(plans)),
                          [](const auto& p) { return std::string(p.param.name); });
 
 } // namespace

@@ -110,11 +110,12 @@ public:
 
     asio::awaitable<std::error_code> connect(link::endpoint gateway, int receive_buffer = 0) {
         std::error_code error;
-        co_await tls_->connect(gateway, error, [receive_buffer](int socket) {
+        const auto prepare = [receive_buffer](int socket) {
             if (receive_buffer > 0) // of a peer that does not read
                 ::setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
             return std::error_code();
-        });
+        };
+        co_await tls_->connect(gateway, error, prepare);
         if (!error)
             co_await tls_->handshake(context_.get(), link::side::client, error);
         co_return error;

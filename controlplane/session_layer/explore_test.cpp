@@ -162,6 +162,7 @@ struct state : world {
             tick();
             break;
         }
+        check_errors();
     }
     void check_errors() const {
         if (of->kind != carrier::stream || of->later != carrier::stream)
@@ -172,12 +173,12 @@ struct state : world {
                   error::malformed, error::wrong_initiator, error::out_of_turn, error::not_joined})
                 require(ends[end].errors(e) == 0, text_of(e));
     }
-    void finish() const {
-        at_the_end();
+    void at_the_end() const {
+        world::at_the_end();
         require(ends[0].streams() == 0 && ends[1].streams() == 0, "a stream without its end");
     }
-    [[nodiscard]] std::uint64_t print() const {
-        std::uint64_t h = fingerprint();
+    [[nodiscard]] std::uint64_t fingerprint() const {
+        std::uint64_t h = world::fingerprint();
         for (const auto v :
              {std::uint64_t{done[0]}, std::uint64_t{done[1]}, std::uint64_t{dialled},
               static_cast<std::uint64_t>(cuts * 512 + losses * 64 + copies * 16 + impatient * 4 + backs)})
@@ -186,73 +187,15 @@ struct state : world {
     }
 };
 
-struct result {
-    std::size_t states = 0, taken = 0, ends = 0, deepest = 0;
-    std::string wrong;
-};
-
-// Depth first; a state that is on the way to itself would be a circle.
-result explore(const plan& p) {
-    struct place {
-        state at;
-        std::vector<step> ways;
-        std::size_t next;
-        std::uint64_t print;
-    };
-    result r;
-    std::unordered_map<std::uint64_t, bool> seen; // true = on the way
-    std::vector<place> way;
-    const auto enter = [&](state&& s) {
-        const auto print = s.print();
-        const auto [at, fresh] = seen.emplace(print, true);
-        require(fresh || !at->second, "a circle");
-        if (!fresh)
-            return;
-        s.check_errors();
-        auto ways = s.steps();
-        if (ways.empty()) {
-            s.finish();
-            ++r.ends;
-        }
-        way.push_back({std::move(s), std::move(ways), 0, print});
-        r.deepest = std::max(r.deepest, way.size());
-    };
-    try {
-        enter(state(p));
-        while (!way.empty()) {
-            auto& top = way.back();
-            if (top.next == top.ways.size()) {
-                seen[top.print] = false;
-                way.pop_back();
-                continue;
-            }
-            const auto now = top.ways[top.next++];
-            auto s = top.at;
-            ++r.taken;
-            s.apply(now);
-            enter(std::move(s));
-        }
-    } catch (const failure& f) {
-        r.wrong = std::string(f.what()) + ", after:";
-        for (const auto& place : way)
-            if (place.next > 0) {
-                const auto& s = place.ways[place.next - 1];
-                r.wrong += "\n  wire " + std::to_string(s.at) + " end " + std::to_string(s.end) + " " +
-                           step_names[s.what] + " " + std::to_string(s.which);
-            }
-    }
-    r.states = seen.size();
-    return r;
-}
-
 class Explore : public ::testing::TestWithParam<plan> {};
 
 TEST_P(Explore, NothingLostNothingTwiceAlwaysEnds) {
-    const auto begin = std::chrono::steady_clock::now();
-    const auto r = explore(GetParam());
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    std::printf("%s: %zu states, %zu steps, %zu ends, %zu deep, %.1f s\n", GetParam().name, r.states, r.taken, r.ends,
-                r.deepest, took.count());
+    const auto told = [](const step& s) {
+        return "wire " + std::to_string(s.at) + " end " + std::to_string(s.end) + " " + step_names[s.what] + " " +
+               std::to_string(s.which);
+    };
+    const auto r = protocol::exploring::explore(
+        GetParam().name, [] { return state(GetParam()); }, told);
     EXPECT_EQ(r.wrong, "");
     EXPECT_GT(r.states, 100U);
 }
@@ -348,15 +291,7 @@ const plan plans[] = {
      .dials = {0},
      .cuts = 1},
 };
-// Sanitized, which is a hundred times slower, the short ones alone.
-std::vector<plan> chosen() {
-    std::vector<plan> all(std::begin(plans), std::end(plans));
-#ifdef __SANITIZE_ADDRESS__
-    std::erase_if(all, [](const plan& p) { return !p.few; });
-#endif
-    return all;
-}
-INSTANTIATE_TEST_SUITE_P(Session, Explore, ::testing::ValuesIn(chosen()),
+INSTANTIATE_TEST_SUITE_P(Session, Explore, ::testing::ValuesIn(protocol::exploring::affordable(plans)),
                          [](const auto& p) { return std::string(p.param.name); });
 
 } // namespace

@@ -80,47 +80,41 @@ void session::follow_wish(instant now) {
         begin_soft(to, why, now);
 }
 
-void session::begin_soft(link_id to, reason why, instant now) {
+procedure& session::begin_own(link_id to, reason why, instant now) {
     wish_.reset();
-    own_ = procedure{.number = ++own_number_,
-                     .at = phase::announced,
-                     .kind = handover_kind::soft,
-                     .why = why,
-                     .from = current_,
-                     .to = to,
-                     .began = now,
-                     .deadline = now + limits_.confirm,
-                     .retry = limits_.retry};
-    says_ = saying{.what = verb::announce, .on = *current_, .number = own_number_};
     mark_stalls(now);
+    return own_.emplace(procedure{
+        .number = ++own_number_, .why = why, .from = current_, .to = to, .began = now, .retry = limits_.retry});
+}
+
+void session::begin_soft(link_id to, reason why, instant now) {
+    auto& p = begin_own(to, why, now);
+    p.at = phase::announced;
+    p.kind = handover_kind::soft;
+    p.deadline = now + limits_.confirm;
+    says_ = saying{.what = verb::announce, .on = *current_, .number = p.number};
 }
 
 void session::begin_hard(link_id to, reason why, instant now) {
-    wish_.reset();
     followed_.reset();
     const bool first = own_number_ == 0 && completed_ == 0;
-    own_ = procedure{.number = ++own_number_,
-                     .at = phase::beginning,
-                     .kind = first ? handover_kind::first : handover_kind::hard,
-                     .why = why,
-                     .from = current_,
-                     .to = to,
-                     .began = now,
-                     .deadline = now + limits_.answer,
-                     .retry = limits_.retry};
-    current_ = to;
-    says_ = saying{.what = verb::begin, .on = to, .number = own_number_, .hard = true, .listing = true};
-    mark_stalls(now);
+    begin_own(to, why, now).kind = first ? handover_kind::first : handover_kind::hard;
+    say_begin(true, now);
 }
 
 // The old network died, or is silent, before it confirmed (COL-17).
 void session::fall_into_hard(instant now) {
     own_->kind = handover_kind::soft_into_hard;
-    own_->at = phase::beginning;
+    say_begin(true, now);
+}
+
+// On the new network from here on.
+void session::say_begin(bool hard, instant now) {
+    own_->at = hard ? phase::beginning : phase::begun;
     own_->deadline = now + limits_.answer;
     own_->retry_at.reset();
     current_ = own_->to;
-    says_ = saying{.what = verb::begin, .on = own_->to, .number = own_->number, .hard = true, .listing = true};
+    says_ = saying{.what = verb::begin, .on = own_->to, .number = own_->number, .hard = hard, .listing = true};
 }
 
 // No procedure is under way and nothing may be sent: on with whatever link there is.
@@ -230,12 +224,8 @@ void session::take_confirm(const message& m, instant now) {
     if (!own_ || m.number(field::number) != own_->number || own_->at != phase::announced)
         return count(own_ && m.number(field::number) > own_->number ? error::out_of_turn : error::old_procedure);
     over_ = std::max(over_, m.number(field::over));
-    own_->at = phase::begun;
-    own_->deadline = now + limits_.answer;
-    own_->retry_at.reset();
-    current_ = own_->to;
+    say_begin(false, now);
     own_->sent_again += rewind_all();
-    says_ = saying{.what = verb::begin, .on = own_->to, .number = own_->number, .listing = true};
 }
 
 void session::take_begin(const link& l, const message& m, instant now) {

@@ -25,12 +25,12 @@ enum class phase : std::uint8_t {
 
 struct procedure {
     std::uint32_t number;
-    phase at;
-    handover_kind kind;
+    phase at = phase::beginning;
+    handover_kind kind = handover_kind::hard;
     reason why;
     std::optional<link_id> from;
     link_id to; // of an own one
-    instant began, deadline;
+    instant began, deadline{};
     std::uint64_t sent_again = 0;
     std::optional<instant> retry_at{}; // over datagrams
     std::chrono::milliseconds retry{};

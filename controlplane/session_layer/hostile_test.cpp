@@ -178,10 +178,11 @@ TEST_F(Hostile, FramesThatAreNone) {
 // ------------------------------------------------------------------------------------------------------------
 
 TEST_F(Hostile, ResumeWithAWrongSecret) { // COL-28
+    const std::array<std::uint8_t, 4> both{1, 2, 3, 4};
     session thief(role::creator, 77, test_secret(10), {}, w.now);
-    const auto from = thief.dial(carrier::stream, 1, {}, w.now);
+    const auto from = thief.dial(carrier::stream, 1, both, w.now);
     thief.move(from, reason::lost, w.now);
-    const auto to = w.ends[1].accept(carrier::stream, {}, w.now);
+    const auto to = w.ends[1].accept(carrier::stream, both, w.now);
     bytes frame;
     ASSERT_GT(thief.pull(from, frame, 16384, w.now), 0U);
     w.ends[1].receive(to, frame, w.now);
@@ -201,6 +202,22 @@ TEST_F(Hostile, AProofIsOfItsLinkAlone) { // COL-28
     // And the answer is not the question said back.
     w.ends[0].receive(from, frame, w.now);
     EXPECT_EQ(w.ends[0].errors(error::second_join), 1U);
+}
+
+// The exporter failed: what anybody could prove is no proof.
+TEST_F(Hostile, NothingIsProvedWithoutSecretOrBinding) { // COL-28
+    const std::array<std::uint8_t, 4> binding{1, 2, 3, 4};
+    const auto joins = [&](const protocol::secret& secret, std::span<const std::uint8_t> bound) {
+        session one(role::creator, 5, secret, {}, w.now), two(role::accepter, 5, secret, {}, w.now);
+        bytes frame;
+        EXPECT_GT(one.pull(one.dial(carrier::stream, 1, bound, w.now), frame, 16384, w.now), 0U);
+        const auto to = two.accept(carrier::stream, bound, w.now);
+        two.receive(to, frame, w.now);
+        return two.joined(to);
+    };
+    EXPECT_TRUE(joins(test_secret(), binding));
+    EXPECT_FALSE(joins(test_secret(), {}));
+    EXPECT_FALSE(joins(protocol::secret(), binding));
 }
 
 TEST_F(Hostile, TwoLinksShareNoSessionUnlessResumed) { // COL-28

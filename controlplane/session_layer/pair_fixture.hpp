@@ -4,23 +4,18 @@
 #pragma once
 
 #include <array>
-#include <stdexcept>
 #include <string>
 #include <unordered_map>
 
+#include "controlplane/protocol/explore_fixture.hpp"
 #include "controlplane/session_layer/session.hpp"
 
 namespace tandem::session_layer::testing {
 
 using bytes = std::vector<std::uint8_t>;
 
-struct failure : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-inline void require(bool holds, const char* what) {
-    if (!holds)
-        throw failure(what);
-}
+using protocol::exploring::failure;
+using protocol::exploring::require;
 
 inline protocol::secret test_secret(std::uint8_t filling = 9) {
     return protocol::secret(bytes(32, filling));

@@ -21,7 +21,7 @@ proof prove(const protocol::secret& secret, prover who, std::uint64_t tsid, std:
     protocol::store_be(all.subspan(label.size() + 1, 8), tsid);
     protocol::store_be(all.last(4), group);
     proof out{};
-    if (!protocol::hkdf_sha256(binding, secret.view(), info, out))
+    if (secret.view().empty() || binding.empty() || !protocol::hkdf_sha256(binding, secret.view(), info, out))
         out.fill(0);
     return out;
 }

@@ -14,7 +14,7 @@ namespace tandem::session_layer {
 enum class prover : std::uint8_t { dialler, accepter };
 using proof = std::array<std::uint8_t, 32>;
 
-// All zero, which matches() nothing, where the library fails.
+// All zero, which matches() nothing, where the library fails, or without secret or binding.
 [[nodiscard]] proof prove(const protocol::secret& secret, prover, std::uint64_t tsid, std::uint32_t group,
                           std::span<const std::uint8_t> binding) noexcept;
 // In constant time.

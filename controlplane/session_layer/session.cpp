@@ -56,8 +56,7 @@ bool session::one_network(const link& a, const link& b) noexcept {
 
 link_id session::dial(carrier kind, std::uint32_t group, std::span<const std::uint8_t> binding, instant) {
     link l{.id = next_link_++, .kind = kind, .dialled = true, .join_due = true, .group = group};
-    l.dialler = prove(secret_, prover::dialler, tsid_, group, binding);
-    l.accepter = prove(secret_, prover::accepter, tsid_, group, binding);
+    set_proofs(l, binding);
     l.retry = limits_.retry;
     links_.push_back(std::move(l));
     return links_.back().id;
@@ -103,6 +102,17 @@ void session::shut(link_id id, link_end why, instant now) {
 // ---- joining
 // ----------------------------------------------------------------------------------------------------------
 
+void session::set_proofs(link& l, std::span<const std::uint8_t> binding) const {
+    l.dialler = prove(secret_, prover::dialler, tsid_, l.group, binding);
+    l.accepter = prove(secret_, prover::accepter, tsid_, l.group, binding);
+}
+
+void session::has_joined(link& l) {
+    l.joined = true;
+    alone_since_.reset();
+    events_.push_back(link_ready{l.id});
+}
+
 void session::take_join(link& l, const message& m, instant now) {
     const auto group = m.number(field::group);
     if (l.dialled || (l.joined && l.group != group)) {
@@ -115,8 +125,7 @@ void session::take_join(link& l, const message& m, instant now) {
     }
     if (!l.joined) {
         l.group = group;
-        l.dialler = prove(secret_, prover::dialler, tsid_, group, l.binding);
-        l.accepter = prove(secret_, prover::accepter, tsid_, group, l.binding);
+        set_proofs(l, l.binding);
         std::vector<std::uint8_t>().swap(l.binding);
     }
     if (!matches(l.dialler, m.tail())) {
@@ -124,10 +133,8 @@ void session::take_join(link& l, const message& m, instant now) {
         return shut(l.id, link_end::refused, now);
     }
     l.joined_due = true;
-    if (std::exchange(l.joined, true))
-        return;
-    alone_since_.reset();
-    events_.push_back(link_ready{l.id});
+    if (!l.joined)
+        has_joined(l);
 }
 
 void session::take_joined(link& l, const message& m, instant now) {
@@ -136,10 +143,9 @@ void session::take_joined(link& l, const message& m, instant now) {
         return shut(l.id, link_end::refused, now);
     }
     l.retry_at.reset();
-    if (std::exchange(l.joined, true))
+    if (l.joined)
         return;
-    alone_since_.reset();
-    events_.push_back(link_ready{l.id});
+    has_joined(l);
     follow_wish(now);
 }
 

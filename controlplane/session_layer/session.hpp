@@ -106,6 +106,8 @@ private:
     void shut(link_id, link_end, instant now);
     void take(link_id, const message&, instant now);
     void take_procedure(const link&, const message&, instant now);
+    void set_proofs(link&, std::span<const std::uint8_t> binding) const;
+    void has_joined(link&);
     void take_join(link&, const message&, instant now);
     void take_joined(link&, const message&, instant now);
     [[nodiscard]] bool put_join(link&, frame_writer&, instant now);
@@ -146,9 +148,11 @@ private:
     [[nodiscard]] std::optional<link_id> datagram_link() const noexcept;
     [[nodiscard]] std::optional<link_id> best_link() const noexcept;
     void follow_wish(instant now);
+    procedure& begin_own(link_id to, reason, instant now);
     void begin_soft(link_id to, reason, instant now);
     void begin_hard(link_id to, reason, instant now);
     void fall_into_hard(instant now);
+    void say_begin(bool hard, instant now);
     void recover(instant now);
     void end_own(handover_end, instant now);
     void stop_own(instant now);

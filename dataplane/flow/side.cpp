@@ -79,13 +79,6 @@ void note_heard(const side& in, const stream_ref& of, unsigned slot, std::uint64
     return reason;
 }
 
-[[nodiscard]] std::uint32_t read_mki(const std::uint8_t* at, std::uint8_t length) noexcept {
-    std::uint32_t value = 0;
-    for (unsigned i = 0; i < length; ++i)
-        value = value << 8 | at[i];
-    return value;
-}
-
 // The slot whose key is to be tried, or why there is none. Two epochs with one MKI have one key: the newer is meant.
 [[nodiscard]] drop choose_epoch(const side& in, const std::uint8_t* mki, int& slot) noexcept {
     if (in.mki_length == 0) {
@@ -291,9 +284,7 @@ drop prepare_unprotect(const side& in, const crypto::key_pool& pool, const strea
     const std::size_t trailer = rtp::trailer_length(in.suite, op.rtcp, in.mki_length);
     if (length < op.header + trailer)
         return refuse(op, drop::srtp_truncated);
-    // AEAD: the MKI is the last field; AES-CM: the tag follows it.
-    const bool aead = api::info(in.suite).aead;
-    const std::uint8_t* mki = data + length - in.mki_length - (aead ? 0 : rtp::tag_length(in.suite, op.rtcp));
+    const std::uint8_t* mki = mki_in(in, data, length, op.rtcp);
     int slot = -1;
     if (const drop problem = choose_epoch(in, mki, slot); problem != drop::none)
         return refuse(op, problem);

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "dataplane/flow/side.hpp"
+#include "dataplane/rtp/suite.hpp"
 
 namespace tandem::flow::detail {
 
@@ -28,6 +29,18 @@ namespace tandem::flow::detail {
 }
 inline void store_sending(side& what, std::uint8_t value) noexcept {
     std::atomic_ref<std::uint8_t>(what.sending).store(value, std::memory_order_release);
+}
+
+// Of a protected packet. AEAD: the MKI is the last field; AES-CM: the tag follows it.
+[[nodiscard]] inline const std::uint8_t* mki_in(const side& what, const std::uint8_t* data, std::size_t length,
+                                                bool rtcp) noexcept {
+    return data + length - what.mki_length - (api::info(what.suite).aead ? 0 : rtp::tag_length(what.suite, rtcp));
+}
+[[nodiscard]] inline std::uint32_t read_mki(const std::uint8_t* at, std::uint8_t length) noexcept {
+    std::uint32_t value = 0;
+    for (unsigned i = 0; i < length; ++i)
+        value = value << 8 | at[i];
+    return value;
 }
 
 inline constexpr std::uint16_t first_generation = 1; // of a side's first key

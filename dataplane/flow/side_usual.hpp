@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include "dataplane/flow/side_internal.hpp"
 #include "dataplane/rtp/index.hpp"
@@ -25,15 +24,11 @@ inline constexpr int farthest = rtp::max_dropout; // ahead of what is expected n
 }
 
 inline void begin(crypto::op& op, std::uint8_t* data, std::uint32_t length) noexcept {
-    std::uint16_t sequence;
-    std::uint32_t ssrc;
-    std::memcpy(&sequence, data + 2, sizeof sequence);
-    std::memcpy(&ssrc, data + 8, sizeof ssrc);
     op.packet = data;
     op.length = length;
-    op.ssrc = __builtin_bswap32(ssrc);
+    op.ssrc = rtp::load32(data + 8);
     op.header = rtp::rtp_fixed_header;
-    op.sequence = __builtin_bswap16(sequence);
+    op.sequence = rtp::load16(data + 2);
     op.rtcp = false;
     op.result = api::drop::none;
     op.first_use = op.key_limit = false;
@@ -44,9 +39,7 @@ inline void begin(crypto::op& op, std::uint8_t* data, std::uint32_t length) noex
 [[nodiscard]] inline int only_slot(const side& in, const std::uint8_t* mki) noexcept {
     if (in.mki_length == 0 && (detail::load_epoch(in, 1) | detail::load_epoch(in, 2)) == 0)
         return detail::load_epoch(in, 0) != 0 ? 0 : -1;
-    std::uint32_t wanted = 0;
-    for (unsigned i = 0; i < in.mki_length; ++i)
-        wanted = wanted << 8 | mki[i];
+    const std::uint32_t wanted = detail::read_mki(mki, in.mki_length);
     int found = -1;
     for (unsigned slot = 0; slot < max_epochs; ++slot) {
         const std::uint64_t entry = detail::load_epoch(in, slot);
@@ -69,9 +62,8 @@ inline void begin(crypto::op& op, std::uint8_t* data, std::uint32_t length) noex
         op.mki_length = 0;
         return true;
     }
-    const api::suite_info& suite = api::info(in.suite);
     op.mki_length = in.mki_length;
-    if (length < rtp::rtp_fixed_header + suite.rtp_tag_length + std::uint32_t{in.mki_length})
+    if (length < rtp::rtp_fixed_header + rtp::trailer_length(in.suite, false, in.mki_length))
         return false;
     const std::uint64_t next = in.first_rtp.next();
     const int ahead = rtp::distance(next, op.sequence);
@@ -79,7 +71,7 @@ inline void begin(crypto::op& op, std::uint8_t* data, std::uint32_t length) noex
     if (!detail::is_of(in.first_id, op.ssrc) || (in.first_id & detail::id_anew) != 0 || next == 0 || ahead < 0 ||
         ahead > farthest || op.index > rtp::max_rtp_index)
         return false;
-    const int slot = only_slot(in, data + length - in.mki_length - (suite.aead ? 0 : suite.rtp_tag_length));
+    const int slot = only_slot(in, detail::mki_in(in, data, length, false));
     const std::uint64_t entry = slot < 0 ? 0 : detail::load_epoch(in, static_cast<unsigned>(slot));
     if (entry == 0) // or retired this moment
         return false;
@@ -142,7 +134,7 @@ inline void begin(crypto::op& op, std::uint8_t* data, std::uint32_t length) noex
     if (entry == 0 || !settled(out, op, sending - 1U) || detail::upper_of(out.first_id) != 0 || next == 0 ||
         ahead < 0 || ahead > farthest || index > rtp::max_rtp_index)
         return false;
-    if (room < api::info(out.suite).rtp_tag_length + std::uint32_t{out.mki_length})
+    if (room < rtp::trailer_length(out.suite, false, out.mki_length))
         return false;
     crypto::key_object& key = pool[detail::key_index(entry)];
     if (!count_packet(key, op))

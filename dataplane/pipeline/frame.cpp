@@ -242,7 +242,7 @@ std::uint64_t udp_checksum(std::uint64_t addresses, std::uint64_t words, const s
     return checksum != 0 ? checksum : 0xffff; // RFC 768: zero would mean none
 }
 
-// IPv4 on no VLAN, which most of it is: 42 bytes in words.
+// IPv4, and Ethernet on no VLAN, which most of it is: 42 bytes in words.
 void write_plain(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link, const endpoints& ends,
                  std::uint8_t dscp, std::uint8_t hops) noexcept {
     const std::uint64_t source = get32(ends.local_ip + 12), destination = get32(ends.remote_ip + 12);
@@ -263,24 +263,7 @@ void write_plain(std::uint8_t* payload, std::uint16_t payload_length, const link
     std::memcpy(at + sizeof head, &checksum, 2);
 }
 
-// The IPv4 header, from whole words; returns the sum over its addresses.
-std::uint64_t write_ipv4(std::uint8_t* ip, std::uint16_t udp_length, const endpoints& ends, std::uint8_t dscp,
-                         std::uint8_t hops) noexcept {
-    const std::uint32_t source = get32(ends.local_ip + 12), destination = get32(ends.remote_ip + 12);
-    const std::uint64_t addresses = std::uint64_t{source} + destination;
-    const std::uint32_t first =
-        0x45u | static_cast<std::uint32_t>(dscp) << 10 |
-        static_cast<std::uint32_t>(__builtin_bswap16(static_cast<std::uint16_t>(udp_length + 20))) << 16;
-    constexpr std::uint32_t second = 0x0040u << 16; // do not fragment: an atomic datagram, its ID means nothing
-    const std::uint32_t third = hops | std::uint32_t{protocol_udp} << 8;
-    const std::uint32_t checksum = checksum_fold(addresses + first + second + third);
-    const std::uint64_t head[2] = {first | std::uint64_t{second} << 32,
-                                   (third | checksum << 16) | std::uint64_t{source} << 32};
-    std::memcpy(ip, head, sizeof head);
-    std::memcpy(ip + 16, &destination, 4);
-    return addresses;
-}
-
+// Returns the sum over its addresses.
 std::uint64_t write_ipv6(std::uint8_t* ip, std::uint16_t udp_length, const endpoints& ends, std::uint8_t dscp,
                          std::uint8_t hops) noexcept {
     const std::uint32_t first = 0x60000000u | static_cast<std::uint32_t>(dscp) << 22;
@@ -299,17 +282,18 @@ std::uint64_t write_ipv6(std::uint8_t* ip, std::uint16_t udp_length, const endpo
 void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const link_out& link, const endpoints& ends,
                    std::uint8_t dscp, std::uint8_t hops) noexcept {
     const bool ipv4 = ends.ipv4 != 0;
-    if (ipv4 && link.vlan == no_vlan)
-        return write_plain(payload, payload_length, link, ends, dscp, hops);
-    const auto udp_length = static_cast<std::uint16_t>(payload_length + 8);
-    std::uint8_t* udp = payload - 8;
-    std::uint8_t* ip = udp - (ipv4 ? 20 : 40);
-    const std::uint64_t addresses =
-        ipv4 ? write_ipv4(ip, udp_length, ends, dscp, hops) : write_ipv6(ip, udp_length, ends, dscp, hops);
-    const std::uint64_t words = udp_words(ends, udp_length);
-    const std::uint64_t header = words | udp_checksum(addresses, words, payload, payload_length) << 48;
-    std::memcpy(udp, &header, sizeof header);
-
+    std::uint8_t* const ip = payload - 8 - (ipv4 ? 20 : 40);
+    if (ipv4) {
+        write_plain(payload, payload_length, link, ends, dscp, hops);
+        if (link.vlan == no_vlan)
+            return;
+    } else {
+        const auto udp_length = static_cast<std::uint16_t>(payload_length + 8);
+        const std::uint64_t addresses = write_ipv6(ip, udp_length, ends, dscp, hops);
+        const std::uint64_t words = udp_words(ends, udp_length);
+        const std::uint64_t header = words | udp_checksum(addresses, words, payload, payload_length) << 48;
+        std::memcpy(payload - 8, &header, sizeof header);
+    }
     std::uint8_t* ether = ip - (link.vlan == no_vlan ? 14 : 18);
     std::memcpy(ether, link.destination_mac, 6);
     std::memcpy(ether + 6, link.source_mac, 6);

@@ -133,6 +133,18 @@ void read_threshold(reader& in, profile_rules& rules) {
     rules.duration.push_back(std::move(one));
 }
 
+// Of up to 16; null where there is none, or what stands there is none, which is said.
+const toml::array* list_of(reader& in, const char* key, std::string_view wanted) {
+    const toml::node* node = in.get(key);
+    if (node == nullptr)
+        return nullptr;
+    const auto* list = node->as_array();
+    if (list != nullptr && list->size() <= 16)
+        return list;
+    in.fail(node, std::string(wanted));
+    return nullptr;
+}
+
 void read_profiles(reader& in, profile_rules& rules) {
     in.check_keys(known_profile_keys);
     std::string of = "median";
@@ -143,23 +155,16 @@ void read_profiles(reader& in, profile_rules& rules) {
     rules.least_calls =
         static_cast<std::size_t>(in.number("least_calls", 1, protocol::profile::most_calls).value_or(3));
     rules.age = std::chrono::hours(24 * in.number("age_days", 1, 3650).value_or(90));
-    const toml::node* node = in.get("duration");
-    if (node == nullptr)
-        return;
-    const auto* list = node->as_array();
-    if (list == nullptr || list->size() > 16)
-        return in.fail(node, "duration must be a list of up to 16, such as [{at_least_s = 300, level = \"elevated\"}]");
-    for (const auto& item : *list)
-        in.within(&item, "a threshold", [&rules](reader& inner) { read_threshold(inner, rules); });
+    if (const auto* list = list_of(
+            in, "duration", "duration must be a list of up to 16, such as [{at_least_s = 300, level = \"elevated\"}]"))
+        for (const auto& item : *list)
+            in.within(&item, "a threshold", [&rules](reader& inner) { read_threshold(inner, rules); });
 }
 
 void read_interfaces(reader& in, const char* key, names& out) {
-    const toml::node* node = in.get(key);
-    if (node == nullptr)
+    const auto* list = list_of(in, key, fmt::format("{} must be a list of interfaces, such as [\"{}0\"]", key, key));
+    if (list == nullptr)
         return;
-    const auto* list = node->as_array();
-    if (list == nullptr || list->size() > 16)
-        return in.fail(node, fmt::format("{} must be a list of interfaces, such as [\"{}0\"]", key, key));
     out.clear();
     for (const auto& item : *list) {
         const auto* text = item.as_string();
@@ -204,14 +209,9 @@ void read_path_class(reader& in, std::vector<path_class>& classes) {
 }
 
 void read_path_classes(reader& in, std::vector<path_class>& classes) {
-    const toml::node* node = in.get("path");
-    if (node == nullptr)
-        return;
-    const auto* list = node->as_array();
-    if (list == nullptr || list->size() > 16)
-        return in.fail(node, "path must be up to 16 tables, each under a line [[path]]");
-    for (const auto& item : *list)
-        in.within(&item, "a path", [&classes](reader& inner) { read_path_class(inner, classes); });
+    if (const auto* list = list_of(in, "path", "path must be up to 16 tables, each under a line [[path]]"))
+        for (const auto& item : *list)
+            in.within(&item, "a path", [&classes](reader& inner) { read_path_class(inner, classes); });
 }
 
 void read_keys(reader& in, agent_config& config) {

@@ -73,5 +73,20 @@ class Lint(unittest.TestCase):
             self.assertEqual(self.comments(f"int a; // {comment}\n"), [f"a/b.cpp:1: {found}"])
 
 
+    def test_what_a_temporary_lambda_captures(self):
+        code = "co_await call(io, [self] { return 1; });\n"
+        self.assertEqual(self.lint("awaits", {**GOOD, "low/a.cpp": code}),
+                         ["low/a.cpp:1: give the lambda a name before co_await, or g++ 12 destroys self twice"])
+        for bad in ("co_await call([self, this](int x) { x(); });", "co_await call([=] { f(); });", "co_await\n    call(fn([d = move(c)] { d(); }));",
+                    "if ((co_await call([s]() mutable { s(); })))\n    go();"):
+            self.assertEqual(len(self.lint("awaits", {**GOOD, "low/a.cpp": bad + "\n"})), 1, bad)
+
+    def test_lambdas_that_may_be_awaited(self):
+        for good in ("co_await call([this] { go(); });", "co_await call([&](int x) { spawn([self] { go(); }); });",
+                     "const auto f = [self] { go(); };\nco_await call(f);",
+                     "co_await call(a[i], b[self]);", "spawn([self]() -> task { co_await self->go(); });"):
+            self.assertEqual(self.lint("awaits", {**GOOD, "low/a.cpp": good + "\n"}), [], good)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -85,6 +85,11 @@ descriptor open_generic(int flags) {
 
 } // namespace
 
+nl80211_source::nl80211_source(descriptor requests, descriptor news)
+    : requests_(std::move(requests)), news_(std::move(news)) {
+    ::setsockopt(requests_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+}
+
 std::unique_ptr<nl80211_source> nl80211_source::open() {
     auto requests = open_generic(0), news = open_generic(SOCK_NONBLOCK);
     if (!requests || !news)
@@ -97,7 +102,6 @@ bool nl80211_source::ask(void* request, Each each) {
     auto* message = static_cast<nlmsghdr*>(request);
     message->nlmsg_seq = ++sequence_;
     const bool dump = (message->nlmsg_flags & NLM_F_DUMP) != 0;
-    ::setsockopt(requests_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (::send(requests_.get(), message, message->nlmsg_len, MSG_NOSIGNAL) < 0)
         return false;
     alignas(nlmsghdr) std::array<char, largest> answer;

@@ -29,7 +29,7 @@ public:
 class nl80211_source final : public signal_source {
 public:
     // Two netlink sockets, one for requests and one for news; tests give ends of socket pairs.
-    nl80211_source(descriptor requests, descriptor news) : requests_(std::move(requests)), news_(std::move(news)) {}
+    nl80211_source(descriptor requests, descriptor news);
     // Of the kernel; null where it has no generic netlink.
     [[nodiscard]] static std::unique_ptr<nl80211_source> open();
 
