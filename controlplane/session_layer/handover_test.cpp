@@ -36,7 +36,7 @@ TEST_F(Session, SoftHandoverInItsOrder) {
         EXPECT_EQ(seen[0].sent_again, 0U);
         EXPECT_EQ(seen[0].initiator, role::creator);
     }
-    EXPECT_EQ(w.handovers[0][0].why, reason::better); // COL-09: the reason is in the event
+    EXPECT_EQ(w.handovers[0][0].why, reason::better);
     EXPECT_EQ(w.handovers[1][0].why, reason::by_peer);
 }
 
@@ -299,7 +299,7 @@ TEST_F(Session, ExpiresThoughLinksFail) {
     EXPECT_EQ(w.ends[1].streams(), 0U);
 }
 
-// What bookkeeping is made of: when it began and ended, what was sent again, how long which stream stood still. COL-09.
+// What bookkeeping is made of: when it began and ended, what was sent again, how long which stream stood still.
 TEST_F(Session, AHandoverLeavesItsFigures) {
     begin();
     const auto busy = w.open(0), idle = w.open(0);

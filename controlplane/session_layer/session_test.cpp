@@ -41,7 +41,7 @@ TEST_F(Session, ResetIsHeardOnceAndForgotten) {
     EXPECT_EQ(w.ends[0].buffered() + w.ends[1].buffered(), 0U);
 }
 
-TEST_F(Session, FiveHundredStreamsFromBothEndsDoNotMix) { // COL-07
+TEST_F(Session, FiveHundredStreamsFromBothEndsDoNotMix) {
     begin();
     std::vector<stream_id> all;
     for (std::size_t i = 0; i < 500; ++i)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same two ends as random walks: a million steps with many streams, sizes and wires of both kinds at once, and an
-// oracle that knows each octet. At times everything is let come to rest, and then nothing may be missing. COL-07,
+// oracle that knows each octet. At times everything is let come to rest, and then nothing may be missing.
 // COL-08, COL-15 to COL-17, COL-36.
 #include <gtest/gtest.h>
 
