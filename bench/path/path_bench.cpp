@@ -84,7 +84,7 @@ void measure(rig& on, const rig::shape& s, std::size_t payload, const options& o
                 way.data(), payload, s.flows);
     for (unsigned who = 0; who < contenders; ++who) {
         value[who] = median(cycles[who].all);
-        if (!s.with[who]) {
+        if (cycles[who].all.empty()) { // not asked for, or its budget was used up before a round counted
             std::printf(" %8s", "-");
             continue;
         }
@@ -94,7 +94,7 @@ void measure(rig& on, const rig::shape& s, std::size_t payload, const options& o
                : who == evp    ? "OpenSSL EVP, a context per session"
                                : "");
     }
-    if (s.with[evp]) {
+    if (value[evp] > 0 && value[tandem_engine] > 0) {
         std::printf(" | %6.1f", value[evp] / value[tandem_engine]);
         to.add("tandem", name, way, payload, s.flows, value[evp] / value[tandem_engine], "ratio",
                "evp / tandem, same path and run");

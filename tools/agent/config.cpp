@@ -161,14 +161,23 @@ void read_profiles(reader& in, profile_rules& rules) {
             in.within(&item, "a threshold", [&rules](reader& inner) { read_threshold(inner, rules); });
 }
 
+// A name, or the begin of one and a *.
+bool is_pattern(std::string_view text) {
+    if (text == "*")
+        return true;
+    if (text.ends_with('*'))
+        text.remove_suffix(1);
+    return protocol::valid_interface(text) && text.find('*') == std::string_view::npos;
+}
+
 void read_interfaces(reader& in, const char* key, names& out) {
-    const auto* list = list_of(in, key, fmt::format("{} must be a list of interfaces, such as [\"{}0\"]", key, key));
+    const auto* list = list_of(in, key, fmt::format("{} must be a list of interfaces, such as [\"wlan0\"]", key));
     if (list == nullptr)
         return;
     out.clear();
     for (const auto& item : *list) {
         const auto* text = item.as_string();
-        if (text == nullptr || text->get().empty() || text->get().size() > 15)
+        if (text == nullptr || !is_pattern(text->get()))
             return in.fail(
                 &item, fmt::format("{}: an interface's name has 1 to 15 letters; a last * stands for any end", key));
         out.push_back(text->get());
@@ -194,7 +203,8 @@ void read_path_class(reader& in, std::vector<path_class>& classes) {
     path_class one;
     in.text("name", one.name);
     if (!valid_label(one.name))
-        in.fail(in.get("name"), "a [[path]] needs its name, such as name = \"wifi\"");
+        in.fail(in.get("name"),
+                "a [[path]] needs its name, such as name = \"wifi\": 1 to 32 letters, digits, '-' and '_'");
     for (const auto& other : classes)
         if (other.name == one.name)
             in.fail(in.get("name"), fmt::format("there is a [[path]] of the name \"{}\" already", one.name));

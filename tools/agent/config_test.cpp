@@ -162,6 +162,11 @@ TEST(Col09Config, PathsRefuseWhatMakesNoSense) {
     EXPECT_TRUE(has(bad(whole + "costs = 1\n"), "agent.toml:8: unknown key 'costs'; known are name, interface"));
     EXPECT_TRUE(has(bad("interface = [\"x\"]\n"), "agent.toml:5: a [[path]] needs its name"));
     EXPECT_TRUE(has(bad("name = \"a\"\n"), "agent.toml:5: a [[path]] needs its interfaces"));
+    EXPECT_TRUE(has(bad("name = \"home wifi\"\n"), "1 to 32 letters, digits"));
+    for (const char* never : {"w*n0", "wl/ 0", "", "**"})
+        EXPECT_TRUE(has(bad(std::string("name = \"a\"\ninterface = [\"") + never + "\"]\n"), "a last * stands"))
+            << never;
+    EXPECT_TRUE(has(bad("name = \"a\"\ninterface = \"wlan0\"\n"), "such as [\"wlan0\"]"));
     EXPECT_TRUE(has(bad(whole + "cost = \"much\"\n"), "agent.toml:8: cost must be \"flat\""));
     EXPECT_TRUE(has(bad(whole + "idle_s = 30\n"), "agent.toml:8: idle_s is for what is billed by time"));
     EXPECT_TRUE(has(bad(whole + "threshold_dbm = 5\n"), "agent.toml:8: threshold_dbm must be a number from -120"));

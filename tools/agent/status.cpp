@@ -108,6 +108,8 @@ tl::expected<std::string, std::string> read_status(const std::string& directory)
         error = got < 0 ? errno : 0;
     }
     ::close(fd);
+    if (error == EACCES)
+        return tl::unexpected(fmt::format("{}: {}; root and the agent's own user may ask", path, std::strerror(error)));
     if (error != 0)
         return tl::unexpected(
             fmt::format("no agent answers at {} ({}); is it running with this run_dir?", path, std::strerror(error)));

@@ -20,8 +20,8 @@ using nlohmann::json;
 
 namespace {
 
-constexpr const char* none_configured =
-    "no [[path]] in the agent's configuration: it goes as the kernel's routes say; agent.toml(5) says how to choose";
+constexpr const char* none_configured = "no [[path]] in the agent's configuration: it goes as the kernel's routes say; "
+                                        "tandem-agent.toml(5) says how to choose";
 
 std::string dbm_of(const json& value) {
     return value.is_number() ? fmt::format("{} dBm", value.get<int>()) : "-";
@@ -35,10 +35,11 @@ void add_path(std::string& out, const json& one) {
     std::string addresses;
     for (const auto& address : one["addresses"])
         addresses += (addresses.empty() ? "" : " ") + address.get<std::string>();
+    const auto interface = one.value("interface", "");
     const auto silent = one.value("silent_s", 0.0);
     const auto standing = one.value("standing", "") + (silent > 0 ? fmt::format(" {:.0f} s", silent) : "");
     out += fmt::format("{:1} {:<15} {:<12} {:>5} {:<12} {:>8} {:>8} {}\n", one.value("in_use", false) ? "*" : "",
-                       one.value("interface", ""), one.value("class", ""), one.value("order", 0), standing,
+                       interface.empty() ? "-" : interface, one.value("class", ""), one.value("order", 0), standing,
                        dbm_of(one["signal_dbm"]),
                        one.contains("for_s") ? fmt::format("{:.0f} s", one.value("for_s", 0.0)) : "-",
                        addresses.empty() ? "-" : addresses);

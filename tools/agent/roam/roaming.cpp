@@ -169,6 +169,16 @@ nlohmann::json roaming::describe(path_time now) const {
             one["silent_s"] = seconds_of(*path.silent_until - now);
         known.push_back(std::move(one));
     }
+    for (std::size_t order = 0; order < choice_.classes().size(); ++order)
+        if (std::ranges::none_of(choice_.paths(), [&](const auto& path) { return path.second.facts.order == order; }))
+            known.push_back({{"interface", ""},
+                             {"class", choice_.classes()[order].name},
+                             {"order", order + 1},
+                             {"in_use", false},
+                             {"standing", "missing"}, // or its interface is written otherwise
+                             {"signal_dbm", nullptr},
+                             {"addresses", nlohmann::json::array()},
+                             {"failures", 0}});
     auto moves = nlohmann::json::array();
     for (const auto& one : journal_.moves())
         moves.push_back(describe_move(one));

@@ -67,6 +67,17 @@ struct Roaming : testing::Test {
 
 } // namespace
 
+TEST_F(Roaming, Col09AClassWithoutAnInterfaceIsShown) {
+    begin();
+    known.all.erase(known.all.begin() + 1);
+    roam->links_changed(now);
+    const auto paths = roam->describe(now)["paths"];
+    ASSERT_EQ(paths.size(), 2U);
+    EXPECT_EQ(paths[1]["class"], "mobile");
+    EXPECT_EQ(paths[1]["standing"], "missing");
+    EXPECT_EQ(paths[1]["interface"], "");
+}
+
 TEST_F(Roaming, Col09WhyIsKeptAndTold) {
     begin();
     ASSERT_EQ(moves.size(), 1U);
