@@ -32,7 +32,7 @@ def test(t):
     phone = stand.agent("alice", UNIT, 5066)
     equal(phone.try_register(extra=(f"Contact: <sip:alice@{UNIT}:5070>",)), "SIP/2.0 200 OK", "registered")
     (t.dir / "caller.xml").write_text(sipp.caller(f"alice@{CORE}:5060", f"trunk@{CORE}"))
-    (t.dir / "callee.xml").write_text(sipp.callee("alice", timewait_ms=4000))
+    (t.dir / "callee.xml").write_text(sipp.callee("alice", timewait_ms=32000))
     t.start("callee", ["sipp", "-sf", t.dir / "callee.xml", "-i", UNIT, "-p", "5070", "-nostdin", "-buff_size", "8388608"], stand.ue)
     time.sleep(0.5)
     begin = time.monotonic()
