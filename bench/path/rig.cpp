@@ -13,6 +13,7 @@
 
 #include "dataplane/crypto/openssl.hpp"
 #include "dataplane/crypto/trailer.hpp"
+#include "dataplane/pipeline/checksum.hpp"
 #include "dataplane/rtp/index.hpp"
 
 namespace tandem::bench {
@@ -212,7 +213,7 @@ void finish_frame(rte_mbuf* m, std::size_t rtp) {
     put16(ip + 2, 28 + rtp);
     put16(ip + 24, 8 + rtp);
     put16(ip + 10, 0);
-    const std::uint16_t sum = pipeline::checksum_fold(pipeline::checksum_add(ip, 20, 0));
+    const std::uint16_t sum = pipeline::checksum::fold(pipeline::checksum::add(ip, 20));
     std::memcpy(ip + 10, &sum, sizeof sum);
     m->data_len = static_cast<std::uint16_t>(headers + rtp);
     m->pkt_len = m->data_len;

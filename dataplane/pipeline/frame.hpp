@@ -39,44 +39,6 @@ struct udp_frame {
 // Layer 2 of a frame that was read before.
 [[nodiscard]] link_seen link_of(const std::uint8_t* frame) noexcept;
 
-// Most frames: IPv4 without options or VLAN tag.
-struct plain_frame {
-    std::uint32_t source_ip, destination_ip; // as in memory
-    std::uint16_t source_port, destination_port;
-    std::uint16_t payload_length;
-    std::uint8_t hops;
-};
-inline constexpr std::size_t plain_headers = 14 + 20 + 8;
-
-// Reads one of those; false where it is not or where anything is wrong: then parse_frame says what.
-[[nodiscard]] inline bool parse_plain(const std::uint8_t* frame, std::size_t length, plain_frame& out) noexcept {
-    if (length < plain_headers)
-        return false;
-    std::uint32_t type = 0, to = 0;
-    std::uint64_t first = 0, second = 0, udp = 0; // little-endian words of the headers
-    std::memcpy(&type, frame + 12, 4);
-    std::memcpy(&first, frame + 14, 8);
-    std::memcpy(&second, frame + 22, 8);
-    std::memcpy(&to, frame + 30, 4);
-    std::memcpy(&udp, frame + 34, 8);
-    std::uint64_t sum = (first & 0xffffffff) + (first >> 32) + (second & 0xffffffff) + (second >> 32) + to;
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    const std::size_t total = __builtin_bswap16(static_cast<std::uint16_t>(first >> 16));
-    const std::size_t datagram = __builtin_bswap16(static_cast<std::uint16_t>(udp >> 32));
-    out.source_ip = static_cast<std::uint32_t>(second >> 32);
-    out.destination_ip = to;
-    out.source_port = __builtin_bswap16(static_cast<std::uint16_t>(udp));
-    out.destination_port = __builtin_bswap16(static_cast<std::uint16_t>(udp >> 16));
-    out.payload_length = static_cast<std::uint16_t>(datagram - 8);
-    out.hops = static_cast<std::uint8_t>(second);
-    const bool plain = (type & 0xffffff) == 0x450008 && (first >> 48 & 0xff3f) == 0; // no part of a fragmented one
-    return plain && (second >> 8 & 0xff) == 17 && sum == 0xffff && total <= length - 14 && datagram >= 8 &&
-           datagram + 20 <= total && out.source_port != 0 && out.destination_port != 0 && out.hops > 1;
-}
-
 // How a frame leaves.
 struct link_out {
     std::uint8_t destination_mac[6]; // as on the wire
@@ -117,9 +79,5 @@ void write_headers(std::uint8_t* payload, std::uint16_t payload_length, const li
                                   const std::uint8_t* destination_ip) noexcept;
 
 [[nodiscard]] endpoints make_endpoints(const api::net_address& local, const api::net_address& remote) noexcept;
-
-// The Internet checksum's running sum (RFC 1071), exposed for tests.
-[[nodiscard]] std::uint64_t checksum_add(const std::uint8_t* data, std::size_t length, std::uint64_t sum) noexcept;
-[[nodiscard]] std::uint16_t checksum_fold(std::uint64_t sum) noexcept; // in memory (network) order
 
 } // namespace tandem::pipeline

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <random>
 
+#include "dataplane/pipeline/checksum.hpp"
 #include "dataplane/pipeline/testbed_test.hpp"
 
 namespace tandem::pipeline::testing {
@@ -109,7 +110,7 @@ TEST_P(HostileIpv4, FragmentsAndChecksum) {
         f[ip + 6] = static_cast<std::uint8_t>(flags >> 8);
         f[ip + 7] = static_cast<std::uint8_t>(flags);
         f[ip + 10] = f[ip + 11] = 0;
-        const std::uint16_t sum = checksum_fold(checksum_add(f.data() + ip, 20, 0));
+        const std::uint16_t sum = checksum::fold(checksum::add(f.data() + ip, 20));
         std::memcpy(f.data() + ip + 10, &sum, 2);
         return f;
     };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stage 2: frame -> UDP payload -> flow. A packet whose flow belongs to another worker goes to it by its ring.
+#include "dataplane/pipeline/frame_usual.hpp"
 #include "dataplane/pipeline/ownership.hpp"
 #include "dataplane/pipeline/worker.hpp"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a frame must be before it counts as media: of its address's VLAN, not at the end of its way, and whole where its
 // port looks at that.
+#include "dataplane/pipeline/checksum.hpp"
 #include "dataplane/pipeline/testbed_test.hpp"
 
 #include <gtest/gtest.h>
@@ -16,7 +17,7 @@ bytes with_hops(bytes f, std::uint8_t hops) {
     if (f[12] == 0x08) {
         f[14 + 8] = hops;
         f[14 + 10] = f[14 + 11] = 0;
-        const std::uint16_t sum = checksum_fold(checksum_add(f.data() + 14, 20, 0));
+        const std::uint16_t sum = checksum::fold(checksum::add(f.data() + 14, 20));
         std::memcpy(f.data() + 14 + 10, &sum, sizeof sum);
     } else {
         f[14 + 7] = hops;

@@ -12,7 +12,7 @@
 #include <rte_ring.h>
 
 #include "dataplane/flow/store.hpp"
-#include "dataplane/pipeline/frame.hpp"
+#include "dataplane/pipeline/frame_usual.hpp"
 #include "dataplane/pipeline/ownership.hpp"
 #include "dataplane/rtp/packet.hpp"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stage 5: headers written in full (the packet's own are gone; the family may change), then one transmit burst per
 // port.
+#include "dataplane/pipeline/frame_usual.hpp"
 #include "dataplane/pipeline/ownership.hpp"
 #include "dataplane/pipeline/worker.hpp"
 
@@ -11,15 +12,20 @@ namespace tandem::pipeline {
 
 api::drop worker::finish_headers(packet& p) noexcept {
     const hop& way = *p.way;
-    const bool tagged = way.link.vlan != no_vlan;
+    const bool tagged = way.link.vlan != no_vlan, plain = !tagged && way.ends.ipv4 != 0;
     const std::size_t headers = header_bytes(way.ends.ipv4 != 0, tagged);
+    const std::size_t before = room_before(p);
     if (p.length + headers - ethernet_bytes(way.link) > way.mtu)
         return api::drop::too_big;
-    if (room_before(p) < headers)
+    if (before < headers)
         return api::drop::no_room;
-    write_headers(p.payload, static_cast<std::uint16_t>(p.length), way.link, way.ends, p.flow->dscp,
-                  static_cast<std::uint8_t>(p.hops - 1));
-    p.mbuf->data_off = static_cast<std::uint16_t>(room_before(p) - headers);
+    const auto length = static_cast<std::uint16_t>(p.length);
+    const auto hops = static_cast<std::uint8_t>(p.hops - 1);
+    if (plain) [[likely]]
+        write_plain(p.payload, length, way.link, way.ends, p.flow->dscp, hops);
+    else
+        write_headers(p.payload, length, way.link, way.ends, p.flow->dscp, hops);
+    p.mbuf->data_off = static_cast<std::uint16_t>(before - headers);
     p.mbuf->data_len = static_cast<std::uint16_t>(p.length + headers);
     p.mbuf->pkt_len = p.mbuf->data_len;
     p.received_length = p.mbuf->data_len; // from here on: of the frame

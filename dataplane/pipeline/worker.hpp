@@ -142,7 +142,7 @@ private:
     TANDEM_IN_STAGE api::drop finish_headers(packet& p) noexcept;
     void transmit(std::uint8_t port) noexcept;
     void turn_back(packet& p, std::size_t place) noexcept;
-    void count_sent(const packet& p) noexcept;
+    TANDEM_IN_STAGE void count_sent(const packet& p) noexcept;
 
     void drop(packet& p, api::drop reason) noexcept;
     void emit(api::event_type type, const flow::record& f, std::uint32_t epoch,
