@@ -23,10 +23,15 @@ struct pair {
         connect(reason::start);
     }
     void connect(reason why) {
-        link[1] = ends[1].accept(carrier::stream, {}, clock_type::now());
-        link[0] = ends[0].dial(carrier::stream, 1, {}, clock_type::now());
+        const std::vector<std::uint8_t> binding(32, 2);
+        link[1] = ends[1].accept(carrier::stream, binding, clock_type::now());
+        link[0] = ends[0].dial(carrier::stream, 1, binding, clock_type::now());
         ends[0].move(link[0], why, clock_type::now());
         run();
+        if (!ends[0].current() || !ends[1].current()) {
+            std::fprintf(stderr, "session_bench: the link was not joined\n");
+            std::exit(1);
+        }
     }
     // Until neither has anything to say.
     void run() {
