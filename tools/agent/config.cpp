@@ -109,7 +109,7 @@ void read_gateways(reader& in, agent_config& config) {
         return in.fail(node, "gateway must be a list such as [\"192.0.2.1:4433\", \"[2001:db8::1]:4433\"]");
     for (const auto& item : *list) {
         const auto* text = item.as_string();
-        const auto gateway = text == nullptr ? std::nullopt : parse_gateway(text->get());
+        const auto gateway = text == nullptr ? std::nullopt : link::parse_endpoint(text->get());
         if (!gateway)
             return in.fail(&item, "a gateway is written \"address:port\", IPv6 as \"[address]:port\"; host names are "
                                   "not looked up, write the address");
@@ -264,26 +264,6 @@ struct psk_buffer {
 };
 
 } // namespace
-
-std::optional<link::endpoint> parse_gateway(std::string_view text) {
-    const auto colon = text.rfind(':');
-    if (colon == std::string_view::npos)
-        return std::nullopt;
-    std::string_view host = text.substr(0, colon);
-    const std::string_view port_text = text.substr(colon + 1);
-    const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-    if (bracketed)
-        host = host.substr(1, host.size() - 2);
-    std::uint16_t port = 0;
-    const auto [end, code] = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
-    if (code != std::errc{} || end != port_text.data() + port_text.size() || port == 0)
-        return std::nullopt;
-    asio::error_code error;
-    const auto address = asio::ip::make_address(std::string(host), error);
-    if (error || address.is_v6() != bracketed)
-        return std::nullopt;
-    return link::endpoint{address, port};
-}
 
 tl::expected<agent_config, config_error> parse_config(std::string_view text, const std::string& file) {
     toml::table table;

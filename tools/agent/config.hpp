@@ -46,9 +46,6 @@ using config_error = std::string;
 [[nodiscard]] tl::expected<agent_config, config_error> load_config(const std::string& file);
 [[nodiscard]] tl::expected<agent_config, config_error> parse_config(std::string_view text, const std::string& file);
 
-// "192.0.2.1:4433" or "[2001:db8::1]:4433".
-[[nodiscard]] std::optional<link::endpoint> parse_gateway(std::string_view text);
-
 // 16..64 bytes as hex digits on one line; refused where group or others may read the file.
 [[nodiscard]] tl::expected<protocol::secret, config_error> read_psk(const std::string& file);
 

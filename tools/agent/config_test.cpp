@@ -80,11 +80,11 @@ TEST(Rim37Config, RefusalsNameLineAndRemedy) {
 }
 
 TEST(Rim37Config, Gateways) {
-    EXPECT_TRUE(parse_gateway("192.0.2.1:4433"));
-    EXPECT_TRUE(parse_gateway("[::1]:1"));
+    EXPECT_TRUE(link::parse_endpoint("192.0.2.1:4433"));
+    EXPECT_TRUE(link::parse_endpoint("[::1]:1"));
     for (const char* bad :
          {"", ":", "192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:1x", "::1:1", "[192.0.2.1]:1", "a:1"})
-        EXPECT_FALSE(parse_gateway(bad)) << bad;
+        EXPECT_FALSE(link::parse_endpoint(bad)) << bad;
 }
 
 TEST(Rim04Psk, HexFileOfTheRightMode) {

@@ -64,7 +64,7 @@ tl::expected<session_settings, std::string> read_settings(const message& respons
     if (settings.mtu < 1280)
         settings.mtu = 1280; // less and Linux takes IPv6 away from the device (RFC 8200 5)
     for (std::size_t i = 0; i < response.count<tlv::server>(); i++)
-        if (const auto server = parse_gateway(*response.get<tlv::server>(i)))
+        if (const auto server = link::parse_endpoint(*response.get<tlv::server>(i)))
             settings.servers.push_back(*server);
     return settings;
 }

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// See service_rules.hpp.
+#include "controlplane/session/service_rules.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+#include "controlplane/protocol/address_asio.hpp"
+
+namespace tandem::session {
+namespace {
+
+template <class T>
+std::optional<T> number(std::string_view text, T most) {
+    T value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (text.empty() || error != std::errc{} || end != text.data() + text.size() || value > most)
+        return std::nullopt;
+    return value;
+}
+
+struct parts {
+    std::string_view host, port;
+    bool bracketed;
+};
+
+std::optional<parts> split(std::string_view text) {
+    const auto colon = text.rfind(':');
+    if (colon == std::string_view::npos)
+        return std::nullopt;
+    auto host = text.substr(0, colon);
+    const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+    if (bracketed)
+        host = host.substr(1, host.size() - 2);
+    return parts{host, text.substr(colon + 1), bracketed};
+}
+
+std::optional<asio::ip::address> address(std::string_view text, bool bracketed) {
+    std::error_code error;
+    const auto parsed = asio::ip::make_address(std::string(text), error);
+    return !error && parsed.is_v6() == bracketed ? std::optional(parsed) : std::nullopt;
+}
+
+} // namespace
+
+std::optional<service_rule> parse_service(std::string_view text) {
+    const auto whole = split(text);
+    if (!whole)
+        return std::nullopt;
+    const auto slash = whole->host.find('/');
+    const auto network = address(whole->host.substr(0, slash), whole->bracketed);
+    const auto port = whole->port == "*" ? std::optional<std::uint16_t>(0) : number<std::uint16_t>(whole->port, 65535);
+    if (!network || !port || (*port == 0 && whole->port != "*"))
+        return std::nullopt;
+    const unsigned most = network->is_v4() ? 32 : 128;
+    const auto bits = slash == std::string_view::npos ? std::optional(most)
+                                                      : number<unsigned>(whole->host.substr(slash + 1), most);
+    if (!bits)
+        return std::nullopt;
+    return service_rule{protocol::to_wire(*network), *bits + 128 - most, *port};
+}
+
+bool may_reach(const std::vector<service_rule>& rules, const link::endpoint& to) noexcept {
+    const auto wanted = protocol::to_wire(to.address);
+    return std::ranges::any_of(rules, [&](const service_rule& r) {
+        const auto whole = r.bits / 8, rest = r.bits % 8;
+        if (!std::equal(wanted.bytes.begin(), wanted.bytes.begin() + whole, r.network.bytes.begin()))
+            return false;
+        const unsigned mask = 0xffU << (8 - rest) & 0xffU;
+        return (rest == 0 || (wanted.bytes[whole] & mask) == (r.network.bytes[whole] & mask)) &&
+               (r.port == 0 || r.port == to.port);
+    });
+}
+
+} // namespace tandem::session
