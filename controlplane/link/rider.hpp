@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What rides on a primary beside control messages and inner packets: frames of the session layer. It is asked for the
-// next one when the wire can take it, so that control overtakes it and nothing of it waits in between. Owner thread: the
-// connection's.
+// next one when the wire can take it, so that control overtakes it and nothing of it waits in between. Owner thread:
+// the connection's.
 #pragma once
 
 #include <cstdint>

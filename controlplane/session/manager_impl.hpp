@@ -28,7 +28,7 @@ struct session {
     std::shared_ptr<channel> primary; // none = down
     std::shared_ptr<channel> old;     // replaced, but what the unit sent before it knew still arrives here
     std::shared_ptr<protocol::channel_driver>
-        control;                  // its conversation, whatever carries it; none before the first CONFIG
+        control;                           // its conversation, whatever carries it; none before the first CONFIG
     std::shared_ptr<unit_streams> streams; // none: the unit has not asked for any
     clock::time_point up_since{};          // of this primary
     clock::time_point down_since{};

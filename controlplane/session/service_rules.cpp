@@ -53,8 +53,8 @@ std::optional<service_rule> parse_service(std::string_view text) {
     if (!network || !port || (*port == 0 && whole->port != "*"))
         return std::nullopt;
     const unsigned most = network->is_v4() ? 32 : 128;
-    const auto bits = slash == std::string_view::npos ? std::optional(most)
-                                                      : number<unsigned>(whole->host.substr(slash + 1), most);
+    const auto bits =
+        slash == std::string_view::npos ? std::optional(most) : number<unsigned>(whole->host.substr(slash + 1), most);
     if (!bits)
         return std::nullopt;
     return service_rule{protocol::to_wire(*network), *bits + 128 - most, *port};

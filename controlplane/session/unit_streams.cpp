@@ -27,13 +27,15 @@ std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsi
     layer::limits limits;
     limits.buffered = most_buffered;
     fresh->driver_ = std::make_shared<layer::driver>(
-        on.executor(),
-        layer::session(layer::role::accepter, tsid, secret, limits, std::chrono::steady_clock::now()),
+        on.executor(), layer::session(layer::role::accepter, tsid, secret, limits, std::chrono::steady_clock::now()),
         [weak = std::weak_ptr(fresh)](const layer::event& e) {
             if (const auto self = weak.lock())
                 self->on(e);
         });
-    fresh->streams_ = std::make_shared<layer::tcp_streams>(on.executor(), fresh->driver_);
+    fresh->streams_ = std::make_shared<layer::tcp_streams>(
+        on.executor(), fresh->driver_, [count = fresh->count_](layer::tcp_streams::failure what) {
+            ++(what == layer::tcp_streams::failure::reset ? count->streams_reset : count->streams_unreachable);
+        });
     return fresh;
 }
 
@@ -72,10 +74,6 @@ void unit_streams::on(const layer::event& e) {
                      c->why == layer::link_end::refused ? "not of this session" : "malformed");
     }
     streams_->on(e);
-    const auto& now = streams_->count();
-    count_->streams_unreachable += now.unreachable - told_.unreachable;
-    count_->streams_reset += now.reset - told_.reset;
-    told_ = now;
 }
 
 // The label says where to: an address and a port.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A unit's streams at the gateway: its session layer, carried by whatever primary the unit has, and for each stream a
-// TCP connection to a service that [tunnel] services allows. It lives as long as the session, in memory alone: its secret
-// comes from the handshake of the primary that it began on (RFC 8446 7.5) and is kept nowhere else. Owner thread: the
-// io_context's.
+// TCP connection to a service that [tunnel] services allows. It lives as long as the session, in memory alone: its
+// secret comes from the handshake of the primary that it began on (RFC 8446 7.5) and is kept nowhere else. Owner
+// thread: the io_context's.
 #pragma once
 
 #include <memory>
@@ -40,7 +40,6 @@ private:
     std::shared_ptr<counters> count_;
     std::shared_ptr<session_layer::driver> driver_;
     std::shared_ptr<session_layer::tcp_streams> streams_;
-    session_layer::tcp_streams::counters told_; // of streams_, in count_ already
     std::size_t links_ = 0;
     std::uint64_t handovers_ = 0, again_ = 0;
     std::string last_;

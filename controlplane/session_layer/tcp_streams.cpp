@@ -63,6 +63,8 @@ void tcp_streams::abort(const pipe_ptr& p) {
     if (std::exchange(p->over, true))
         return;
     ++count_.reset;
+    if (failed_)
+        failed_(failure::reset);
     std::error_code ignored;
     p->socket.set_option(tcp::socket::linger(true, 0), ignored);
     p->socket.close(ignored);
@@ -142,6 +144,8 @@ asio::awaitable<void> tcp_streams::dial(pipe_ptr p, link::endpoint to, std::chro
         co_return;
     if (error) {
         ++count_.unreachable;
+        if (failed_)
+            failed_(failure::unreachable);
         co_return fail(p, reset_unreachable);
     }
     start(p);

@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -26,8 +27,9 @@ public:
         std::uint64_t to_session = 0, from_session = 0; // octets
     };
 
-    tcp_streams(asio::any_io_executor executor, std::weak_ptr<driver> session)
-        : executor_(std::move(executor)), session_(std::move(session)) {}
+    enum class failure { unreachable, reset };
+    tcp_streams(asio::any_io_executor executor, std::weak_ptr<driver> session, std::function<void(failure)> failed = {})
+        : executor_(std::move(executor)), session_(std::move(session)), failed_(std::move(failed)) {}
 
     // From now on the stream is this connection.
     void take(stream_id, asio::ip::tcp::socket connected);
@@ -67,6 +69,7 @@ private:
 
     asio::any_io_executor executor_;
     std::weak_ptr<driver> session_;
+    std::function<void(failure)> failed_;
     std::map<stream_id, pipe_ptr> pipes_;
     std::array<std::uint8_t, 16384> chunk_; // of whoever reads just now
     counters count_;

@@ -25,11 +25,12 @@ namespace tandem::agent {
 namespace {
 
 using names = std::vector<std::string>;
-const names known_keys{"version", "id",       "gateway", "psk_file", "certificate",  "key",
-                       "ca",      "tun",      "user",    "run_dir",  "lifetime_s",   "state_dir",
-                       "keys",    "profiles", "paths",   "nftables", "gateway_name", "path"};
+const names known_keys{"version", "id",       "gateway",      "psk_file",   "certificate", "key",  "ca",
+                       "tun",     "user",     "run_dir",      "lifetime_s", "state_dir",   "keys", "profiles",
+                       "paths",   "nftables", "gateway_name", "path",       "forward"};
 const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
     known_threshold_keys{"at_least_s", "level"}, known_radio_keys{"wlan", "wwan", "signal_poll_s"},
+    known_forward_keys{"listen", "to"},
     known_path_keys{"name", "interface", "cost", "hysteresis_s", "threshold_dbm", "idle_s"};
 
 // Collects the first error; later reads then do nothing.
@@ -224,6 +225,31 @@ void read_path_classes(reader& in, std::vector<path_class>& classes) {
             in.within(&item, "a path", [&classes](reader& inner) { read_path_class(inner, classes); });
 }
 
+void read_forward(reader& in, std::vector<forward>& all) {
+    in.check_keys(known_forward_keys);
+    const auto place = [&](const char* key, const char* example) {
+        std::string text;
+        in.text(key, text);
+        const auto read = link::parse_endpoint(text);
+        if (!read)
+            in.fail(in.get(key), fmt::format("a [[forward]] needs {} as \"address:port\", such as {} = \"{}\"; IPv6 in "
+                                             "brackets, no names",
+                                             key, key, example));
+        return read.value_or(link::endpoint{});
+    };
+    const forward one{place("listen", "127.0.0.1:8080"), place("to", "198.51.100.7:80")};
+    for (const auto& other : all)
+        if (other.listen == one.listen)
+            in.fail(in.get("listen"), "there is a [[forward]] of this address and port already");
+    all.push_back(one);
+}
+
+void read_forwards(reader& in, std::vector<forward>& all) {
+    if (const auto* list = list_of(in, "forward", "forward must be up to 16 tables, each under a line [[forward]]"))
+        for (const auto& item : *list)
+            in.within(&item, "a forward", [&all](reader& inner) { read_forward(inner, all); });
+}
+
 void read_keys(reader& in, agent_config& config) {
     std::string keys;
     in.text("keys", keys);
@@ -297,6 +323,7 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
         config.signal_poll = std::chrono::seconds(inner.number("signal_poll_s", 0, 60).value_or(1));
     });
     read_path_classes(in, config.path_classes);
+    read_forwards(in, config.forwards);
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
     // As the gateway takes it (controlplane/store).

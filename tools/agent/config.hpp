@@ -19,6 +19,10 @@
 
 namespace tandem::agent {
 
+struct forward { // [[forward]]
+    link::endpoint listen, to;
+};
+
 struct agent_config {
     std::string id;
     std::vector<link::endpoint> gateways; // in order of preference
@@ -35,6 +39,7 @@ struct agent_config {
     profile_rules profiles;                  // [profiles]: what the history of calls asks for
     path_names paths;                        // [paths]: which interface is which radio
     std::vector<path_class> path_classes;    // [[path]] in order of preference; empty: the kernel's routes decide
+    std::vector<forward> forwards;           // [[forward]]
     std::chrono::seconds signal_poll{1};     // 0: a signal is read when the kernel has news only
 
     [[nodiscard]] bool uses_psk() const noexcept { return !psk_file.empty(); }
