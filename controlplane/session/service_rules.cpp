@@ -57,18 +57,24 @@ std::optional<service_rule> parse_service(std::string_view text) {
         slash == std::string_view::npos ? std::optional(most) : number<unsigned>(whole->host.substr(slash + 1), most);
     if (!bits)
         return std::nullopt;
-    return service_rule{protocol::to_wire(*network), *bits + 128 - most, *port};
+    return service_rule{*network, *bits, *port};
 }
 
 bool may_reach(const std::vector<service_rule>& rules, const link::endpoint& to) noexcept {
-    const auto wanted = protocol::to_wire(to.address);
+    if (to.address.is_v6() && to.address.to_v6().is_v4_mapped())
+        return false; // IPv4 is written as such
+    const auto wanted = protocol::to_wire(to.address).bytes;
+    const std::size_t first = to.address.is_v4() ? 12 : 0; // of the octets that count
     return std::ranges::any_of(rules, [&](const service_rule& r) {
-        const auto whole = r.bits / 8, rest = r.bits % 8;
-        if (!std::equal(wanted.bytes.begin(), wanted.bytes.begin() + whole, r.network.bytes.begin()))
+        if (r.network.is_v4() != to.address.is_v4() || (to.address.is_loopback() && !r.network.is_loopback()))
             return false;
-        const unsigned mask = 0xffU << (8 - rest) & 0xffU;
-        return (rest == 0 || (wanted.bytes[whole] & mask) == (r.network.bytes[whole] & mask)) &&
-               (r.port == 0 || r.port == to.port);
+        const auto own = protocol::to_wire(r.network).bytes;
+        const auto whole = first + r.bits / 8;
+        const unsigned mask = 0xff00U >> r.bits % 8 & 0xffU;
+        return std::equal(wanted.begin() + static_cast<std::ptrdiff_t>(first),
+                          wanted.begin() + static_cast<std::ptrdiff_t>(whole),
+                          own.begin() + static_cast<std::ptrdiff_t>(first)) &&
+               (mask == 0 || (wanted[whole] & mask) == (own[whole] & mask)) && (r.port == 0 || r.port == to.port);
     });
 }
 

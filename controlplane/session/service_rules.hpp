@@ -8,18 +8,18 @@
 #include <vector>
 
 #include "controlplane/link/endpoint.hpp"
-#include "controlplane/protocol/types.hpp"
 
 namespace tandem::session {
 
 struct service_rule {
-    protocol::ip_address network; // IPv4 mapped
-    unsigned bits = 128;          // of the network; IPv4's from 96 on
-    std::uint16_t port = 0;       // 0 = any
+    asio::ip::address network;
+    unsigned bits = 0;      // of it
+    std::uint16_t port = 0; // 0 = any
 };
 
 // "198.51.100.0/24:80", "198.51.100.7:*", "[2001:db8::/32]:443"
 [[nodiscard]] std::optional<service_rule> parse_service(std::string_view text);
+// An address of the other family is not meant, nor is loopback but where a rule names it.
 [[nodiscard]] bool may_reach(const std::vector<service_rule>&, const link::endpoint&) noexcept;
 
 } // namespace tandem::session

@@ -143,6 +143,15 @@ TEST(Rim28Config, TheWishForKeys) {
 
 TEST(Col09Config, PathsInOrderOfPreference) {
     EXPECT_TRUE(parse_config(good, "f")->path_classes.empty());
+    const auto forwarding =
+        parse_config(good + "[[forward]]\nlisten = \"127.0.0.1:8080\"\nto = \"[2001:db8::7]:80\"\n", "f");
+    ASSERT_TRUE(forwarding) << forwarding.error();
+    ASSERT_EQ(forwarding->forwards.size(), 1U);
+    EXPECT_EQ(link::text_of(forwarding->forwards[0].to), "[2001:db8::7]:80");
+    const auto refused = [](const std::string& text) { return error_of(good + "[[forward]]\n" + text); };
+    EXPECT_TRUE(has(refused("listen = \"127.0.0.1:8080\"\n"), "a [[forward]] needs to as \"address:port\""));
+    EXPECT_TRUE(has(refused("listen = \"localhost:1\"\nto = \"192.0.2.1:1\"\n"), "a [[forward]] needs listen as"));
+    EXPECT_TRUE(has(refused("from = 1\n"), "unknown key 'from'"));
     const auto config = parse_config(good + "[paths]\nsignal_poll_s = 0\n[[path]]\nname = \"wifi\"\ninterface = "
                                             "[\"wl*\"]\nthreshold_dbm = -75\nhysteresis_s = 8\n[[path]]\nname = "
                                             "\"circuit\"\ninterface = [\"cs0\"]\ncost = \"time\"\nidle_s = 40\n",
