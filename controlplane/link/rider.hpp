@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -22,34 +23,31 @@ public:
         std::function<void()> gone;                              // once: the connection carries nothing any more
     };
 
-    void mount(calls c) { calls_ = std::move(c); }
+    void mount(calls c) { calls_ = std::make_shared<const calls>(std::move(c)); }
     void ask() noexcept { asked_ = true; } // there is something to go
-    [[nodiscard]] bool waits() const noexcept { return asked_ && calls_.next; }
+    [[nodiscard]] bool waits() const noexcept { return asked_ && calls_; }
     // False where nobody rides here.
-    bool take(std::span<const std::uint8_t> frame) const {
-        if (!calls_.take)
-            return false;
-        const auto handler = calls_.take; // it may dismount
-        handler(frame);
-        return true;
+    [[nodiscard]] bool take(std::span<const std::uint8_t> frame) const {
+        const auto to = calls_; // it may dismount
+        if (to)
+            to->take(frame);
+        return to != nullptr;
     }
     // Into a batch that is empty: a frame may be as long as a record.
     void fill(transport& to) {
         frame_.clear();
-        const auto next = calls_.next;
-        asked_ = next && next(frame_);
-        if (asked_)
-            asked_ = to.add(frame_);
+        const auto from = calls_;
+        asked_ = from && from->next(frame_) && to.add(frame_);
     }
     void dismount() {
-        const auto was = std::exchange(calls_, {});
+        const auto was = std::exchange(calls_, nullptr);
         asked_ = false;
-        if (was.gone)
-            was.gone();
+        if (was)
+            was->gone();
     }
 
 private:
-    calls calls_;
+    std::shared_ptr<const calls> calls_;
     std::vector<std::uint8_t> frame_;
     bool asked_ = false;
 };

@@ -181,7 +181,7 @@ std::optional<std::uint8_t> manager::impl::carry_streams(session& s, const messa
     if (!go_on) {
         if (s.streams)
             s.streams->stop();
-        s.streams = unit_streams::begin(*s.primary, s.id, s.unit, settings.services, count);
+        s.streams = unit_streams::begin(*s.primary, s.id, s.unit, streams_common_);
     }
     if (!s.streams)
         return std::nullopt;

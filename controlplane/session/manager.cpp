@@ -44,7 +44,7 @@ manager::impl::impl(manager& owner, asio::io_context& io, config c, identity::ps
                     std::unique_ptr<tunnel::inner_device> inner)
     : settings(std::move(c)), owner_(owner), io_(io), units_(units), store_(store),
       inner_(inner ? std::move(inner) : kernel_tun(io, settings)), pool_(settings.inner4, settings.inner6),
-      sweep_timer_(io) {}
+      streams_common_(unit_streams::make_common(settings.services, count)), sweep_timer_(io) {}
 
 tl::expected<void, std::string> manager::impl::check() const {
     const auto wrong = [](const char* text) { return tl::unexpected(std::string(text)); };

@@ -105,6 +105,7 @@ private:
     session_store& store_;
     std::unique_ptr<tunnel::inner_device> inner_;
     address_pool pool_;
+    std::shared_ptr<const unit_streams::common> streams_common_;
     std::unordered_map<std::string, session*> by_unit_;
     std::unordered_map<protocol::ip_address, session*, address_hash> by_inner_;
     std::list<newcomer> newcomers_;

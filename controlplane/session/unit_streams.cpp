@@ -11,21 +11,33 @@ namespace {
 namespace layer = session_layer;
 using namespace std::chrono_literals;
 
+constexpr auto reset_refused = static_cast<std::uint16_t>(layer::reset_code::refused);
 constexpr auto connect_patience = 10s;
-constexpr std::size_t most_buffered = 4 * 1024 * 1024; // octets that a unit's streams keep here
+constexpr std::size_t most_kept = 4 * 1024 * 1024; // octets that a unit's streams keep until they are acknowledged
+constexpr std::size_t most_streams = 256;          // that a unit has open
+// Of all units together.
+constexpr std::size_t most_connections = 8192;
+constexpr std::size_t most_held = 256 * 1024 * 1024; // octets for services that do not read
 
 } // namespace
 
+std::shared_ptr<const unit_streams::common> unit_streams::make_common(std::vector<service_rule> rules,
+                                                                      std::shared_ptr<counters> count) {
+    auto budget = std::make_shared<layer::tcp_streams::budget>();
+    budget->most_connections = most_connections;
+    budget->most_octets = most_held;
+    return std::make_shared<const common>(common{std::move(rules), std::move(count), std::move(budget)});
+}
+
 std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsid, std::string unit,
-                                                  const std::vector<service_rule>& rules,
-                                                  std::shared_ptr<counters> count) {
-    const auto& carrier = on.link().carrier();
-    const auto secret = layer::new_secret_of(carrier, tsid);
+                                                  std::shared_ptr<const common> all) {
+    const auto secret = layer::new_secret_of(on.link().carrier(), tsid);
     if (secret.empty())
         return nullptr;
-    const std::shared_ptr<unit_streams> fresh(new unit_streams(std::move(unit), rules, std::move(count)));
+    const std::shared_ptr<unit_streams> fresh(new unit_streams(std::move(unit), std::move(all)));
     layer::limits limits;
-    limits.buffered = most_buffered;
+    limits.buffered = most_kept;
+    limits.streams = most_streams;
     fresh->driver_ = std::make_shared<layer::driver>(
         on.executor(), layer::session(layer::role::accepter, tsid, secret, limits, std::chrono::steady_clock::now()),
         [weak = std::weak_ptr(fresh)](const layer::event& e) {
@@ -33,7 +45,8 @@ std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsi
                 self->on(e);
         });
     fresh->streams_ = std::make_shared<layer::tcp_streams>(
-        on.executor(), fresh->driver_, [count = fresh->count_](layer::tcp_streams::failure what) {
+        on.executor(), fresh->driver_, fresh->common_->budget,
+        [count = fresh->common_->count](layer::tcp_streams::failure what) {
             ++(what == layer::tcp_streams::failure::reset ? count->streams_reset : count->streams_unreachable);
         });
     return fresh;
@@ -69,7 +82,7 @@ void unit_streams::on(const layer::event& e) {
     if (const auto* h = std::get_if<layer::handover>(&e))
         return on_handover(*h);
     if (const auto* c = std::get_if<layer::close_link>(&e); c != nullptr && c->why != layer::link_end::silent) {
-        ++count_->stream_joins_refused;
+        ++common_->count->stream_joins_refused;
         spdlog::warn("streams of '{}': a primary does not carry them: its frames are {}", unit_,
                      c->why == layer::link_end::refused ? "not of this session" : "malformed");
     }
@@ -78,13 +91,19 @@ void unit_streams::on(const layer::event& e) {
 
 // The label says where to: an address and a port.
 void unit_streams::on_opened(const layer::opened& o) {
-    ++count_->streams_begun;
+    const auto& count = common_->count;
+    ++count->streams_begun;
     const std::string label(o.label.begin(), o.label.end());
     const auto to = link::parse_endpoint(label);
-    if (o.kind == layer::stream_kind::octets && to && may_reach(rules_, *to))
+    const bool allowed = o.kind == layer::stream_kind::octets && to && may_reach(common_->rules, *to);
+    if (allowed && !common_->budget->has_room()) {
+        ++count->streams_refused;
+        return driver_->use([&](layer::session& s) { s.reset(o.stream, reset_refused); });
+    }
+    if (allowed)
         return streams_->connect(o.stream, *to, connect_patience);
-    ++count_->streams_not_allowed;
-    if (to)
+    ++count->streams_not_allowed;
+    if (to && !std::exchange(told_, true))
         spdlog::warn("audit: '{}' asked for a stream to {}: refused, [tunnel] services does not name it", unit_,
                      link::text_of(*to));
     driver_->use([&](layer::session& s) { s.reset(o.stream, layer::reset_not_allowed); });
@@ -98,8 +117,8 @@ void unit_streams::on_handover(const layer::handover& h) {
         return;
     ++handovers_;
     again_ += h.sent_again;
-    ++count_->stream_handovers;
-    count_->stream_octets_again += h.sent_again;
+    ++common_->count->stream_handovers;
+    common_->count->stream_octets_again += h.sent_again;
     last_ = fmt::format("{}, {}, {} ms", layer::text_of(h.kind), layer::text_of(h.why), took.count());
     spdlog::info("streams of '{}' moved: {}, {} octets sent again", unit_, last_, h.sent_again);
 }

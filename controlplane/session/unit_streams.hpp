@@ -18,31 +18,39 @@ namespace tandem::session {
 
 class unit_streams : public std::enable_shared_from_this<unit_streams> {
 public:
+    // What all units have in common.
+    struct common {
+        std::vector<service_rule> rules;
+        std::shared_ptr<counters> count;
+        std::shared_ptr<session_layer::tcp_streams::budget> budget;
+    };
+    [[nodiscard]] static std::shared_ptr<const common> make_common(std::vector<service_rule>,
+                                                                   std::shared_ptr<counters>);
+
     // Begins on this primary. Nothing where its handshake has no exporter.
     [[nodiscard]] static std::shared_ptr<unit_streams> begin(channel& on, std::uint64_t tsid, std::string unit,
-                                                             const std::vector<service_rule>& rules,
-                                                             std::shared_ptr<counters> count);
+                                                             std::shared_ptr<const common>);
 
     void carried_by(channel&); // until that connection carries nothing any more
     void stop();               // every connection to a service is reset
     [[nodiscard]] streams_info describe() const;
 
 private:
-    unit_streams(std::string unit, const std::vector<service_rule>& rules, std::shared_ptr<counters> count)
-        : unit_(std::move(unit)), rules_(rules), count_(std::move(count)) {}
+    unit_streams(std::string unit, std::shared_ptr<const common> all)
+        : unit_(std::move(unit)), common_(std::move(all)) {}
 
     void on(const session_layer::event&);
     void on_opened(const session_layer::opened&);
     void on_handover(const session_layer::handover&);
 
     std::string unit_;
-    std::vector<service_rule> rules_;
-    std::shared_ptr<counters> count_;
+    std::shared_ptr<const common> common_;
     std::shared_ptr<session_layer::driver> driver_;
     std::shared_ptr<session_layer::tcp_streams> streams_;
     std::size_t links_ = 0;
     std::uint64_t handovers_ = 0, again_ = 0;
     std::string last_;
+    bool told_ = false; // of a service that is not named: once, then it is counted
 };
 
 } // namespace tandem::session

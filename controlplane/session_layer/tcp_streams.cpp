@@ -25,6 +25,7 @@ asio::awaitable<void> woken(asio::steady_timer& timer) {
 
 tcp_streams::pipe_ptr tcp_streams::add(stream_id id, tcp::socket socket) {
     ++count_.begun;
+    ++budget_->connections;
     return pipes_[id] = std::make_shared<pipe>(id, std::move(socket));
 }
 
@@ -70,6 +71,12 @@ void tcp_streams::abort(const pipe_ptr& p) {
     p->socket.close(ignored);
     p->readable.cancel();
     p->writable.cancel();
+    forget(p);
+}
+
+void tcp_streams::forget(const pipe_ptr& p) {
+    --budget_->connections;
+    budget_->octets -= std::exchange(p->held, 0);
     pipes_.erase(p->id);
 }
 
@@ -86,7 +93,7 @@ void tcp_streams::forget_if_done(const pipe_ptr& p) {
         return;
     p->over = true;
     ++count_.ended;
-    pipes_.erase(p->id);
+    forget(p);
     std::error_code ignored;
     p->socket.close(ignored);
 }
@@ -103,8 +110,12 @@ void tcp_streams::on(const event& e) {
     if (const auto* r = std::get_if<received>(&e)) {
         if (const auto p = find(r->stream)) {
             count_.from_session += r->octets.size();
+            p->held += r->octets.size();
+            budget_->octets += r->octets.size();
             p->out.insert(p->out.end(), r->octets.begin(), r->octets.end());
             p->readable.cancel();
+            if (budget_->most_octets != 0 && budget_->octets > budget_->most_octets)
+                fail(p, static_cast<std::uint16_t>(reset_code::refused));
         }
     } else if (const auto* c = std::get_if<closed>(&e)) {
         if (const auto p = find(c->stream)) {
@@ -205,6 +216,8 @@ asio::awaitable<void> tcp_streams::write_out(pipe_ptr p) {
             co_return;
         if (error)
             co_return fail(p, static_cast<std::uint16_t>(reset_code::cancelled));
+        p->held -= chunk.size();
+        budget_->octets -= chunk.size();
         if (const auto session = session_.lock())
             session->use([&](session_layer::session& s) { s.consumed(p->id, chunk.size()); });
     }

@@ -27,9 +27,21 @@ public:
         std::uint64_t to_session = 0, from_session = 0; // octets
     };
 
+    // What those who share it hold together: connections, and octets for sockets that do not take them.
+    struct budget {
+        std::size_t most_connections = 0, most_octets = 0; // 0 = no bound
+        std::size_t connections = 0, octets = 0;
+        [[nodiscard]] bool has_room() const noexcept {
+            return (most_connections == 0 || connections < most_connections) &&
+                   (most_octets == 0 || octets < most_octets);
+        }
+    };
     enum class failure { unreachable, reset };
-    tcp_streams(asio::any_io_executor executor, std::weak_ptr<driver> session, std::function<void(failure)> failed = {})
-        : executor_(std::move(executor)), session_(std::move(session)), failed_(std::move(failed)) {}
+
+    tcp_streams(asio::any_io_executor executor, std::weak_ptr<driver> session,
+                std::shared_ptr<budget> shared = std::make_shared<budget>(), std::function<void(failure)> failed = {})
+        : executor_(std::move(executor)), session_(std::move(session)), budget_(std::move(shared)),
+          failed_(std::move(failed)) {}
 
     // From now on the stream is this connection.
     void take(stream_id, asio::ip::tcp::socket connected);
@@ -49,6 +61,7 @@ private:
         stream_id id;
         asio::ip::tcp::socket socket;
         std::vector<std::uint8_t> out;         // for the socket; the stream's window bounds it
+        std::size_t held = 0;                  // of them and of what is being written
         asio::steady_timer readable, writable; // cancelled: the session has octets, or room
         bool ended = false;                    // the other end sends nothing more
         bool over = false, finished = false, drained = false;
@@ -61,6 +74,7 @@ private:
     void abort(const pipe_ptr&);
     void fail(const pipe_ptr&, std::uint16_t code); // resets the stream, too
     void forget_if_done(const pipe_ptr&);
+    void forget(const pipe_ptr&);
     [[nodiscard]] std::size_t write(const pipe_ptr&, std::span<const std::uint8_t>);
     asio::awaitable<void> dial(pipe_ptr, link::endpoint to, std::chrono::milliseconds patience);
     asio::awaitable<void> read(pipe_ptr);
@@ -69,6 +83,7 @@ private:
 
     asio::any_io_executor executor_;
     std::weak_ptr<driver> session_;
+    std::shared_ptr<budget> budget_;
     std::function<void(failure)> failed_;
     std::map<stream_id, pipe_ptr> pipes_;
     std::array<std::uint8_t, 16384> chunk_; // of whoever reads just now
