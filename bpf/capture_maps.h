@@ -29,7 +29,7 @@ struct {
     __uint(type, BPF_MAP_TYPE_SK_STORAGE);
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __type(key, int);
-    __type(value, struct tandem_capture_place);
+    __type(value, struct tandem_capture_kept);
 } destinations SEC(".maps");
 
 /* The same by the program's end of its connection, for the agent, which knows that one only and takes it out when it
@@ -40,6 +40,36 @@ struct {
     __type(key, struct tandem_capture_place);
     __type(value, struct tandem_capture_place);
 } connections SEC(".maps");
+
+/* The agent reads it in its memory. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, TANDEM_CAPTURE_MAX_DOORS);
+    __type(key, __u32);
+    __type(value, struct tandem_capture_door);
+} doors SEC(".maps");
+
+/* Indices; first in, first out: a door rests as long as it can before it stands for another destination. */
+struct {
+    __uint(type, BPF_MAP_TYPE_QUEUE);
+    __uint(max_entries, TANDEM_CAPTURE_MAX_DOORS);
+    __type(value, __u32);
+} free4 SEC(".maps"), free6 SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, TANDEM_CAPTURE_MAX_DOORS);
+    __type(key, struct tandem_capture_place); /* destination */
+    __type(value, __u32);
+} door_of SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, TANDEM_CAPTURE_MAX_DOORS);
+    __type(key, struct tandem_capture_place); /* at */
+    __type(value, __u32);
+} door_at SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

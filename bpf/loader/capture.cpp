@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bpf/loader/capture.hpp"
 
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -10,6 +13,7 @@
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "base/descriptor.hpp"
@@ -22,6 +26,14 @@ namespace {
 #ifndef SO_NETNS_COOKIE
 constexpr int SO_NETNS_COOKIE = 71;
 #endif
+
+constexpr std::size_t door_bytes = sizeof(tandem_capture_door) * TANDEM_CAPTURE_MAX_DOORS;
+static_assert(sizeof(tandem_capture_door) % 8 == 0, "as the kernel lays out an array");
+
+bool of_datagrams(std::string_view section) {
+    return section.starts_with("cgroup/sendmsg") || section.starts_with("cgroup/recvmsg") ||
+           section == "cgroup/sock_release";
+}
 
 struct object_close {
     void operator()(bpf_object* o) const noexcept { bpf_object__close(o); }
@@ -82,12 +94,12 @@ done refuse_others(int cgroup, const std::string& path, const bpf_program* progr
     return {};
 }
 
-tandem_capture_place proxy(bool ip6, std::uint16_t port) {
+tandem_capture_place loopback(bool ip6, std::uint16_t port, std::uint8_t protocol) {
     tandem_capture_place p{};
     if (port == 0)
         return p;
     p.family = ip6 ? 6 : 4;
-    p.protocol = IPPROTO_TCP;
+    p.protocol = protocol;
     p.port = htons(port);
     if (ip6) {
         p.ip[15] = 1;
@@ -103,15 +115,27 @@ tandem_capture_place proxy(bool ip6, std::uint16_t port) {
 struct capture::parts {
     object_ptr object;
     std::vector<link_ptr> links;
-    int connections = -1, counters = -1; // the object's
+    int connections = -1, counters = -1, door_of = -1, free4 = -1, free6 = -1; // the object's
+    tandem_capture_door* doors = nullptr;                                      // shared with the programs
+
+    parts() = default;
+    parts(const parts&) = delete;
+    parts& operator=(const parts&) = delete;
+    ~parts() {
+        if (doors != nullptr)
+            ::munmap(doors, door_bytes);
+    }
 
     [[nodiscard]] int map(const char* name) const { return bpf_object__find_map_fd_by_name(object.get(), name); }
-    done load();
+    done load(bool datagrams);
     done write(const plan& what) const;
+    done write_rules(std::span<const capture_rule> rules) const;
+    done make_doors(const plan& what);
+    done make_door(std::uint32_t index, bool ip6, std::uint16_t port);
     done attach(int cgroup, const std::string& path);
 };
 
-done capture::parts::load() {
+done capture::parts::load(bool datagrams) {
     const auto file = readable_object("capture", "capture");
     if (!file)
         return tl::unexpected(file.error());
@@ -119,10 +143,17 @@ done capture::parts::load() {
     object.reset(bpf_object__open_file(file->c_str(), nullptr));
     if (!object)
         return failed("cannot read " + *file, errno);
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, object.get()) {
+        bpf_program__set_autoload(program, datagrams || !of_datagrams(bpf_program__section_name(program)));
+    }
     if (const int rc = bpf_object__load(object.get()); rc != 0)
         return failed("the kernel does not load the programs (Linux 5.19 does)", -rc);
     connections = map("connections");
     counters = map("counters");
+    door_of = map("door_of");
+    free4 = map("free4");
+    free6 = map("free6");
     return {};
 }
 
@@ -130,11 +161,16 @@ done capture::parts::write(const plan& what) const {
     const auto network = network_cookie();
     if (!network)
         return tl::unexpected(network.error());
-    const tandem_capture_settings settings{*network, proxy(false, what.proxy4), proxy(true, what.proxy6)};
+    const tandem_capture_settings settings{*network, loopback(false, what.proxy4, IPPROTO_TCP),
+                                           loopback(true, what.proxy6, IPPROTO_TCP)};
     const std::uint32_t zero = 0;
     if (bpf_map_update_elem(map("settings"), &zero, &settings, BPF_ANY) != 0)
         return failed("cannot write the settings", errno);
-    for (const auto& rule : what.rules) {
+    return write_rules(what.rules);
+}
+
+done capture::parts::write_rules(std::span<const capture_rule> rules) const {
+    for (const auto& rule : rules) {
         tandem_capture_rule key{};
         key.prefix_length = std::uint32_t{TANDEM_CAPTURE_RULE_FIXED_BITS} + rule.prefix_length;
         key.family = rule.ip6 ? 6 : 4;
@@ -148,13 +184,41 @@ done capture::parts::write(const plan& what) const {
     return {};
 }
 
+done capture::parts::make_door(std::uint32_t index, bool ip6, std::uint16_t port) {
+    doors[index].at = loopback(ip6, port, IPPROTO_UDP);
+    const auto at = doors[index].at;
+    if (bpf_map_update_elem(map("door_at"), &at, &index, BPF_NOEXIST) != 0 ||
+        bpf_map_update_elem(ip6 ? free6 : free4, nullptr, &index, BPF_ANY) != 0)
+        return failed("cannot make a door for datagrams", errno);
+    return {};
+}
+
+done capture::parts::make_doors(const plan& what) {
+    if (what.doors4.size() + what.doors6.size() > most_doors)
+        return failed("too many doors for datagrams", E2BIG);
+    void* const memory = ::mmap(nullptr, door_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map("doors"), 0);
+    if (memory == MAP_FAILED)
+        return failed("cannot share the doors for datagrams", errno);
+    doors = static_cast<tandem_capture_door*>(memory);
+    std::uint32_t index = 0;
+    for (const bool ip6 : {false, true})
+        for (const auto port : ip6 ? what.doors6 : what.doors4)
+            if (auto door = make_door(index++, ip6, port); !door)
+                return door;
+    return {};
+}
+
 done capture::parts::attach(int cgroup, const std::string& path) {
     bpf_program* program = nullptr;
     bpf_object__for_each_program(program, object.get()) {
+        if (!bpf_program__autoload(program))
+            continue;
         if (auto free = refuse_others(cgroup, path, program); !free)
             return free;
     }
     bpf_object__for_each_program(program, object.get()) {
+        if (!bpf_program__autoload(program))
+            continue;
         link_ptr link(bpf_program__attach_cgroup(program, cgroup));
         if (!link)
             return tl::unexpected(attach_refusal(bpf_program__section_name(program), path, errno));
@@ -176,10 +240,12 @@ tl::expected<capture, std::string> capture::start(const plan& what) {
     if (!cgroup)
         return failed("cannot open " + *path, errno);
     auto made = std::make_unique<parts>();
-    if (auto loaded = made->load(); !loaded)
+    if (auto loaded = made->load(!what.doors4.empty() || !what.doors6.empty()); !loaded)
         return tl::unexpected(loaded.error());
     if (auto written = made->write(what); !written)
         return tl::unexpected(written.error());
+    if (auto doors = made->make_doors(what); !doors)
+        return tl::unexpected(doors.error());
     if (auto attached = made->attach(cgroup.get(), *path); !attached)
         return tl::unexpected(attached.error());
     return capture(std::move(made));
@@ -203,6 +269,30 @@ capture_counters capture::counters() const {
         return all;
     };
     return {sum(TANDEM_CAPTURE_CONNECTIONS), sum(TANDEM_CAPTURE_ELSEWHERE), sum(TANDEM_CAPTURE_UNREADY)};
+}
+
+std::optional<capture_place> capture::behind_door(std::uint32_t door) const noexcept {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    const auto place = parts_->doors[door].destination;
+    return place.family == 0 ? std::nullopt : std::optional(place);
+}
+
+std::uint32_t capture::door_users(std::uint32_t door) const noexcept {
+    return std::atomic_ref(parts_->doors[door].users).load(std::memory_order_acquire);
+}
+
+void capture::close_door(std::uint32_t door) noexcept {
+    const auto destination = parts_->doors[door].destination;
+    std::uint32_t whose = 0; // two programs that came at once: the door that was not found is another
+    if (bpf_map_lookup_elem(parts_->door_of, &destination, &whose) == 0 && whose == door)
+        bpf_map_delete_elem(parts_->door_of, &destination);
+}
+
+void capture::free_door(std::uint32_t door) noexcept {
+    parts_->doors[door].destination = {};
+    std::atomic_thread_fence(std::memory_order_release);
+    const bool ip6 = parts_->doors[door].at.family == 6;
+    bpf_map_update_elem(ip6 ? parts_->free6 : parts_->free4, nullptr, &door, BPF_ANY);
 }
 
 } // namespace tandem::bpf

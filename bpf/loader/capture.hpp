@@ -36,11 +36,14 @@ struct capture_counters {
 
 class capture {
 public:
-    static constexpr std::size_t most_rules = TANDEM_CAPTURE_MAX_RULES;
+    static constexpr std::size_t most_rules = TANDEM_CAPTURE_MAX_RULES, most_doors = TANDEM_CAPTURE_MAX_DOORS;
     struct plan {
         std::string cgroup; // below where cgroup2 is mounted
         std::span<const capture_rule> rules;
         std::uint16_t proxy4 = 0, proxy6 = 0; // TCP ports of 127.0.0.1 and ::1; 0: no proxy of that family
+        // UDP ports of 127.0.0.1 and ::1, each to stand for one destination; numbered on from the first of doors4.
+        // Without any, nothing of UDP is touched.
+        std::span<const std::uint16_t> doors4, doors6;
     };
     // All or nothing; the error is a sentence for the operator, with the remedy.
     [[nodiscard]] static tl::expected<capture, std::string> start(const plan& what);
@@ -54,6 +57,15 @@ public:
     // Where the program meant to go whose end of the connection this is; told once.
     [[nodiscard]] std::optional<capture_place> take(const capture_place& from) noexcept;
     [[nodiscard]] capture_counters counters() const;
+
+    // What a door stands for; none: it is free.
+    [[nodiscard]] std::optional<capture_place> behind_door(std::uint32_t door) const noexcept;
+    // Sockets that are connected to it.
+    [[nodiscard]] std::uint32_t door_users(std::uint32_t door) const noexcept;
+    // No datagram finds it any more; who just found it is through within a second.
+    void close_door(std::uint32_t door) noexcept;
+    // It may stand for another destination. To be closed, and without users.
+    void free_door(std::uint32_t door) noexcept;
 
 private:
     struct parts;

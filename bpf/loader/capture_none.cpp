@@ -24,4 +24,15 @@ capture_counters capture::counters() const {
     return {};
 }
 
+std::optional<capture_place> capture::behind_door(std::uint32_t) const noexcept {
+    return std::nullopt;
+}
+
+std::uint32_t capture::door_users(std::uint32_t) const noexcept {
+    return 0;
+}
+
+void capture::close_door(std::uint32_t) noexcept {}
+void capture::free_door(std::uint32_t) noexcept {}
+
 } // namespace tandem::bpf

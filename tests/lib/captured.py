@@ -46,7 +46,7 @@ class Group:
         return sorted(p["name"] for p in json.loads(said.strip() or "[]"))
 
 
-def config(t, name, group, rules):
+def config(t, name, group, rules, more=""):
     """An agent.toml of which nothing but [capture] counts."""
     key = t.dir / "alice.psk"
     if not key.exists():
@@ -54,13 +54,13 @@ def config(t, name, group, rules):
         key.chmod(0o600)
     path = t.dir / f"{name}.toml"
     path.write_text(f'version = 1\nid = "alice"\ngateway = ["192.0.2.1:4433"]\npsk_file = "{key}"\nuser = ""\n[capture]\ncgroup = "{group}"\n'
-                    f"rule = [{', '.join(rules)}]\n")
+                    f"rule = [{', '.join(rules)}]\n{more}\n")
     return path
 
 
 class Direct(Process):
-    def __init__(self, t, space, group, rules, name="capture"):
-        super().__init__(name, [*within(space), build_dir() / "tests/tools/capture_direct", "--config", config(t, name, group, rules)], t.log_dir)
+    def __init__(self, t, space, group, rules, name="capture", more=""):
+        super().__init__(name, [*within(space), build_dir() / "tests/tools/capture_direct", "--config", config(t, name, group, rules, more)], t.log_dir)
         t.defer(self.stop)
 
     def ready(self):

@@ -3,10 +3,14 @@
 // own, straight to where it was to go.
 //
 //   capture_direct --config FILE        the [capture] of an agent.toml
-// Prints "ready", then at TERM or INT a JSON object of counters.
+// Prints "ready", then a JSON object of counters, at USR1, and at TERM or INT when it ends.
 #include <array>
+#include <csignal>
+#include <cstdio>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <asio/co_spawn.hpp>
@@ -26,6 +30,7 @@ namespace {
 
 using namespace tandem;
 using asio::ip::tcp;
+using asio::ip::udp;
 using shared_socket = std::shared_ptr<tcp::socket>;
 
 void reset(tcp::socket& socket) {
@@ -56,11 +61,53 @@ asio::awaitable<void> pump(shared_socket from, shared_socket to) {
     reset(*to);
 }
 
+// A program's datagram socket: one of this process's own.
+class direct_way : public agent::datagram_way {
+public:
+    direct_way(asio::io_context& io, const udp& family, agent::datagram_return back)
+        : end_(std::make_shared<end>(io, family)) {
+        asio::co_spawn(io, receive(end_, std::move(back)), asio::detached);
+    }
+    ~direct_way() override {
+        asio::error_code ignored;
+        end_->over = true;
+        end_->socket.close(ignored);
+    }
+    void send(const udp::endpoint& destination, std::span<const std::uint8_t> datagram) override {
+        asio::error_code ignored; // as a wire loses
+        end_->socket.send_to(asio::buffer(datagram.data(), datagram.size()), destination, 0, ignored);
+    }
+
+private:
+    struct end {
+        udp::socket socket;
+        bool over = false;
+        end(asio::io_context& io, const udp& family) : socket(io, udp::endpoint(family, 0)) {}
+    };
+    static asio::awaitable<void> receive(std::shared_ptr<end> on, agent::datagram_return back) {
+        std::vector<std::uint8_t> datagram(65536);
+        for (;;) {
+            udp::endpoint from;
+            asio::error_code error;
+            const auto length = co_await on->socket.async_receive_from(
+                asio::buffer(datagram), from, asio::redirect_error(asio::use_awaitable, error));
+            if (on->over)
+                co_return;
+            if (!error)
+                back(from, {datagram.data(), length});
+        }
+    }
+    std::shared_ptr<end> end_;
+};
+
 class direct : public agent::taker {
 public:
     explicit direct(asio::io_context& io) : io_(io) {}
     void take(tcp::socket program, const tcp::endpoint& destination) override {
         asio::co_spawn(io_, connect(std::make_shared<tcp::socket>(std::move(program)), destination), asio::detached);
+    }
+    std::unique_ptr<agent::datagram_way> take_datagrams(const udp& family, agent::datagram_return back) override {
+        return std::make_unique<direct_way>(io_, family, std::move(back));
     }
 
 private:
@@ -77,6 +124,36 @@ private:
     }
     asio::io_context& io_;
 };
+
+void show(const agent::program_capture& capture) {
+    const auto& count = capture.count();
+    const auto kernel = capture.kernel_count();
+    const auto& datagrams = capture.datagrams();
+    const nlohmann::json all{{"taken", count.taken},
+                             {"strangers", count.strangers},
+                             {"captured", kernel.connections},
+                             {"elsewhere", kernel.elsewhere},
+                             {"unready", kernel.unready},
+                             {"up", datagrams.count().up},
+                             {"down", datagrams.count().down},
+                             {"lost", datagrams.count().lost},
+                             {"no_room", datagrams.count().no_room},
+                             {"sockets", datagrams.count().sockets},
+                             {"programs", datagrams.programs()},
+                             {"doors", datagrams.open_doors()}};
+    fmt::print("{}\n", all.dump());
+    std::fflush(stdout);
+}
+
+void await_signal(asio::io_context& io, asio::signal_set& signals, const agent::program_capture& capture) {
+    signals.async_wait([&](auto, int number) {
+        show(capture);
+        if (number == SIGUSR1)
+            await_signal(io, signals, capture);
+        else
+            io.stop();
+    });
+}
 
 } // namespace
 
@@ -97,18 +174,10 @@ int main(int argc, char** argv) {
         fmt::print(stderr, "{}\n", capture.error());
         return 1;
     }
-    asio::signal_set signals(io, SIGTERM, SIGINT);
-    signals.async_wait([&](auto, int) { io.stop(); });
+    asio::signal_set signals(io, SIGTERM, SIGINT, SIGUSR1);
+    await_signal(io, signals, **capture);
     fmt::print("ready\n");
     std::fflush(stdout);
     io.run();
-    const auto& count = (*capture)->count();
-    const auto kernel = (*capture)->kernel_count();
-    fmt::print("{}\n", nlohmann::json{{"taken", count.taken},
-                                      {"strangers", count.strangers},
-                                      {"captured", kernel.connections},
-                                      {"elsewhere", kernel.elsewhere},
-                                      {"unready", kernel.unready}}
-                           .dump());
     return 0;
 }

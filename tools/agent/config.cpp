@@ -31,7 +31,7 @@ const names known_keys{"version", "id",       "gateway",      "psk_file",   "cer
 const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
     known_threshold_keys{"at_least_s", "level"}, known_radio_keys{"wlan", "wwan", "signal_poll_s"},
     known_path_keys{"name", "interface", "cost", "hysteresis_s", "threshold_dbm", "idle_s"},
-    known_capture_keys{"cgroup", "rule"}, known_rule_keys{"to", "port", "protocol", "leave"};
+    known_capture_keys{"cgroup", "rule", "udp_idle_s"}, known_rule_keys{"to", "port", "protocol", "leave"};
 
 // Collects the first error; later reads then do nothing.
 class reader {
@@ -236,8 +236,9 @@ void read_capture_rule(reader& in, std::vector<bpf::capture_rule>& rules) {
                 "such as to = \"192.0.2.0/24\"; host names are not looked up");
     rule.port = static_cast<std::uint16_t>(in.number("port", 1, 65535).value_or(0));
     in.text("protocol", protocol);
-    if (protocol != "tcp")
-        in.fail(in.get("protocol"), "protocol must be \"tcp\"");
+    if (protocol != "tcp" && protocol != "udp")
+        in.fail(in.get("protocol"), "protocol must be \"tcp\" or \"udp\"");
+    rule.kind = protocol == "udp" ? bpf::capture_rule::protocol::udp : bpf::capture_rule::protocol::tcp;
     in.flag("leave", rule.leave);
     for (const auto& other : rules)
         if (same_destinations(rule, other))
@@ -257,6 +258,7 @@ void read_capture(reader& in, capture_settings& capture) {
                     bpf::capture::most_rules))
         for (const auto& item : *list)
             in.within(&item, "a rule", [&capture](reader& inner) { read_capture_rule(inner, capture.rules); });
+    capture.udp_idle = std::chrono::seconds(in.number("udp_idle_s", 2, 3600).value_or(60));
     if (std::ranges::all_of(capture.rules, &bpf::capture_rule::leave))
         in.fail(in.get("rule"), "[capture] needs a rule of what is captured, such as rule = [{to = \"192.0.2.0/24\"}]");
 }

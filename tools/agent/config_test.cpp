@@ -203,6 +203,12 @@ TEST(CaptureConfig, RulesInTheirOrder) {
     EXPECT_EQ(rules[1].prefix_length, 128);
     EXPECT_EQ(rules[1].port, 0);
     EXPECT_TRUE(rules[2].leave);
+    const auto both = parse_config(good + "[capture]\ncgroup = \"c\"\nudp_idle_s = 5\nrule = [{to = \"192.0.2.1\"}, "
+                                          "{to = \"192.0.2.1\", protocol = \"udp\"}]\n",
+                                   "f");
+    ASSERT_TRUE(both) << both.error();
+    EXPECT_EQ(both->capture.rules[1].kind, tandem::bpf::capture_rule::protocol::udp);
+    EXPECT_EQ(both->capture.udp_idle.count(), 5);
     EXPECT_TRUE(
         parse_config(good + "[capture]\ncgroup = \"c\"\nrule = [{to = \"0.0.0.0/0\"}, {to = \"::/0\"}]\n", "f"));
 }

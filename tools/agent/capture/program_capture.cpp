@@ -4,68 +4,57 @@
 #include <algorithm>
 #include <chrono>
 
-#include <arpa/inet.h>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
+#include <netinet/in.h>
+
+#include "tools/agent/capture/place.hpp"
 
 namespace tandem::agent {
 
 namespace {
 
-using asio::ip::tcp;
+bool any_of(const capture_settings& settings, bpf::capture_rule::protocol kind, bool ip6) {
+    return std::ranges::any_of(
+        settings.rules, [kind, ip6](const auto& rule) { return rule.kind == kind && rule.ip6 == ip6 && !rule.leave; });
+}
 
-bool any_of_family(const capture_settings& settings, bool ip6) {
-    return std::ranges::any_of(settings.rules, [ip6](const auto& rule) { return rule.ip6 == ip6 && !rule.leave; });
+asio::ip::address loopback(bool ip6) {
+    if (ip6)
+        return asio::ip::address_v6::loopback();
+    return asio::ip::address_v4::loopback();
 }
 
 } // namespace
 
-bpf::capture_place place_of(const asio::ip::address& address, std::uint16_t port, std::uint8_t protocol) {
-    bpf::capture_place place{};
-    place.family = address.is_v6() ? 6 : 4;
-    place.protocol = protocol;
-    place.port = htons(port);
-    if (address.is_v6())
-        std::ranges::copy(address.to_v6().to_bytes(), place.ip);
-    else
-        std::ranges::copy(address.to_v4().to_bytes(), place.ip);
-    return place;
-}
-
-asio::ip::address address_of(const bpf::capture_place& place) {
-    asio::ip::address_v6::bytes_type six;
-    asio::ip::address_v4::bytes_type four;
-    std::copy_n(place.ip, six.size(), six.begin());
-    std::copy_n(place.ip, four.size(), four.begin());
-    if (place.family == 6)
-        return asio::ip::address_v6(six);
-    return asio::ip::address_v4(four);
-}
-
-std::uint16_t port_of(const bpf::capture_place& place) noexcept {
-    return ntohs(place.port);
-}
-
 tl::expected<std::unique_ptr<program_capture>, std::string>
 program_capture::start(asio::io_context& io, const capture_settings& settings, taker& to) {
-    auto made = std::make_unique<program_capture>(io, to);
-    bpf::capture::plan plan{settings.cgroup, settings.rules};
+    using enum bpf::capture_rule::protocol;
+    auto made = std::make_unique<program_capture>(io, to, settings.udp_idle);
+    bpf::capture::plan plan;
+    plan.cgroup = settings.cgroup;
+    plan.rules = settings.rules;
     for (const bool ip6 : {false, true}) {
-        if (!any_of_family(settings, ip6))
-            continue;
-        const auto port = made->listen(ip6 ? asio::ip::address(asio::ip::address_v6::loopback())
-                                           : asio::ip::address(asio::ip::address_v4::loopback()));
-        if (!port)
-            return tl::unexpected(port.error());
-        (ip6 ? plan.proxy6 : plan.proxy4) = *port;
+        if (any_of(settings, tcp, ip6)) {
+            const auto port = made->listen(loopback(ip6));
+            if (!port)
+                return tl::unexpected(port.error());
+            (ip6 ? plan.proxy6 : plan.proxy4) = *port;
+        }
+        if (any_of(settings, udp, ip6))
+            if (auto opened = made->datagrams_.open(loopback(ip6)); !opened)
+                return tl::unexpected(opened.error());
     }
+    plan.doors4 = made->datagrams_.ports4();
+    plan.doors6 = made->datagrams_.ports6();
     auto capture = bpf::capture::start(plan);
     if (!capture)
         return tl::unexpected(capture.error());
     made->capture_ = std::move(*capture);
+    made->datagrams_.begin(*made->capture_);
     for (auto& one : made->acceptors_)
         asio::co_spawn(io, made->accept(*one), asio::detached);
     return made;
@@ -73,7 +62,7 @@ program_capture::start(asio::io_context& io, const capture_settings& settings, t
 
 tl::expected<std::uint16_t, std::string> program_capture::listen(const asio::ip::address& on) {
     try {
-        acceptors_.push_back(std::make_unique<acceptor>(io_, tcp::endpoint(on, 0)));
+        acceptors_.push_back(std::make_unique<acceptor>(io_, asio::ip::tcp::endpoint(on, 0)));
         acceptors_.back()->non_blocking(true);
         return acceptors_.back()->local_endpoint().port();
     } catch (const asio::system_error& error) {
@@ -106,7 +95,7 @@ asio::awaitable<void> program_capture::accept(acceptor& on) {
     }
 }
 
-void program_capture::hand_on(tcp::socket program) {
+void program_capture::hand_on(asio::ip::tcp::socket program) {
     asio::error_code error;
     const auto from = program.remote_endpoint(error);
     if (error) // reset meanwhile
@@ -117,7 +106,7 @@ void program_capture::hand_on(tcp::socket program) {
         return;
     }
     ++count_.taken;
-    taker_.take(std::move(program), tcp::endpoint(address_of(*to), port_of(*to)));
+    taker_.take(std::move(program), asio::ip::tcp::endpoint(address_of(*to), port_of(*to)));
 }
 
 } // namespace tandem::agent

@@ -14,6 +14,7 @@
 #include <tl/expected.hpp>
 
 #include "bpf/loader/capture.hpp"
+#include "tools/agent/capture/datagram_capture.hpp"
 #include "tools/agent/capture/settings.hpp"
 #include "tools/agent/capture/taker.hpp"
 
@@ -30,8 +31,10 @@ public:
     [[nodiscard]] static tl::expected<std::unique_ptr<program_capture>, std::string>
     start(asio::io_context& io, const capture_settings& settings, taker& to);
 
-    program_capture(asio::io_context& io, taker& to) : io_(io), taker_(to) {}
+    program_capture(asio::io_context& io, taker& to, std::chrono::seconds idle)
+        : io_(io), taker_(to), datagrams_(io, to, idle) {}
     [[nodiscard]] const counters& count() const noexcept { return count_; }
+    [[nodiscard]] const datagram_capture& datagrams() const noexcept { return datagrams_; }
     [[nodiscard]] bpf::capture_counters kernel_count() const { return capture_->counters(); }
 
 private:
@@ -43,13 +46,9 @@ private:
     asio::io_context& io_;
     taker& taker_;
     std::vector<std::unique_ptr<acceptor>> acceptors_;
+    datagram_capture datagrams_;
     std::optional<bpf::capture> capture_;
     counters count_;
 };
-
-// Between the kernel's form and asio's.
-[[nodiscard]] bpf::capture_place place_of(const asio::ip::address& address, std::uint16_t port, std::uint8_t protocol);
-[[nodiscard]] asio::ip::address address_of(const bpf::capture_place& place);
-[[nodiscard]] std::uint16_t port_of(const bpf::capture_place& place) noexcept;
 
 } // namespace tandem::agent

@@ -2,7 +2,7 @@
 // [capture] of agent.toml: whose connections, and which of them.
 #pragma once
 
-#include <optional>
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +14,7 @@ namespace tandem::agent {
 struct capture_settings {
     std::string cgroup; // below where cgroup2 is mounted; empty: nothing is captured
     std::vector<bpf::capture_rule> rules;
+    std::chrono::seconds udp_idle{60}; // after which a program's datagram socket, or a destination, is forgotten
     [[nodiscard]] bool any() const noexcept { return !cgroup.empty(); }
 };
 
