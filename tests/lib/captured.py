@@ -2,8 +2,10 @@
 """The agent's capture without a gateway: a cgroup2, programs started in it, tests/tools/capture_direct.cpp beside it. By `nsenter --net`, because
 `ip netns exec` hides cgroups."""
 
+import ctypes
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +48,26 @@ class Group:
         return sorted(p["name"] for p in json.loads(said.strip() or "[]"))
 
 
+class Foreign:
+    """A group with somebody's program on connect4, which does nothing."""
+
+    def __init__(self, t):
+        self.group = Group(t, "-foreign")
+        syscall = ctypes.CDLL(None, use_errno=True).syscall
+        code, licence = ctypes.create_string_buffer(struct.pack("<BBhi BBhi", 0xb7, 0, 0, 1, 0x95, 0, 0, 0)), ctypes.create_string_buffer(b"GPL")
+
+        def bpf(command, attributes):
+            done = syscall(321, command, ctypes.create_string_buffer(attributes), len(attributes))  # x86-64
+            if done < 0:
+                skip(f"bpf({command}): {os.strerror(ctypes.get_errno())}")
+            return done
+        program = bpf(5, struct.pack("<IIQQIIQII16sII", 18, 2, ctypes.addressof(code), ctypes.addressof(licence), 0, 0, 0, 0, 0, b"somebody", 0, 10))
+        where = os.open(self.group.path, os.O_RDONLY)
+        bpf(8, struct.pack("<IIII", where, program, 10, 2))  # until the group is removed
+        os.close(where)
+        os.close(program)
+
+
 def config(t, name, group, rules, more=""):
     """An agent.toml of which nothing but [capture] counts."""
     key = t.dir / "alice.psk"
@@ -53,14 +75,14 @@ def config(t, name, group, rules, more=""):
         key.write_text("00" * 32)
         key.chmod(0o600)
     path = t.dir / f"{name}.toml"
-    path.write_text(f'version = 1\nid = "alice"\ngateway = ["192.0.2.1:4433"]\npsk_file = "{key}"\nuser = ""\n[capture]\ncgroup = "{group}"\n'
+    path.write_text(f'version = 1\nid = "alice"\ngateway = ["192.0.2.1:4433"]\npsk_file = "{key}"\nuser = "nobody"\n[capture]\ncgroup = "{group}"\n'
                     f"rule = [{', '.join(rules)}]\n{more}\n")
     return path
 
 
 class Direct(Process):
-    def __init__(self, t, space, group, rules, name="capture", more=""):
-        super().__init__(name, [*within(space), build_dir() / "tests/tools/capture_direct", "--config", config(t, name, group, rules, more)], t.log_dir)
+    def __init__(self, t, space, group, rules, name="capture", more="", inside=None):
+        super().__init__(name, [*within(space, inside), build_dir() / "tests/tools/capture_direct", "--config", config(t, name, group, rules, more)], t.log_dir)
         t.defer(self.stop)
 
     def ready(self):

@@ -157,12 +157,19 @@ def one_by_one(ue, group, service):
 
 
 def refusals(t, ue, group):
-    def refused(name, words, where=group.name, prefix=None):
-        second = captured.Direct(t, ue, where, RULES, name) if prefix is None else prefix()
+    def refused(name, words, where=group.name, inside=None):
+        second = captured.Direct(t, ue, where, RULES, name, inside=inside)
         equal(second.wait(20), 1, f"exit status of {name}")
         check(all(w in second.log() for w in words), f"{name} says {words}: {second.log()}")
     refused("second", ["captured already, by another tandem-agent", "end it first"])
     refused("nowhere", ["there is no cgroup", "mkdir"], "tandem-test-nowhere")
+    (group.path / "below").mkdir()
+    refused("below", ["captured already, by another tandem-agent"], f"{group.name}/below")
+    (group.path / "below").rmdir()
+    refused("itself", ["this process is itself in the cgroup"], inside=group)
+    foreign = captured.Foreign(t).group
+    refused("foreign", ["by another program", "'somebody'", "bpftool cgroup show"], foreign.name)
+    equal(foreign.programs(), ["somebody"], "what is on the cgroup that somebody else captures")
 
 
 def test(t):

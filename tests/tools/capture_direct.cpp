@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// capture_direct: the agent's capture with nothing behind it: each captured connection becomes one of this process's
-// own, straight to where it was to go.
+// capture_direct: the agent's capture, without privileges once it stands, with nothing behind it: each captured
+// connection becomes one of this process's own, straight to where it was to go.
 //
 //   capture_direct --config FILE        the [capture] of an agent.toml
 // Prints "ready", then a JSON object of counters, at USR1, and at TERM or INT when it ends.
@@ -25,6 +25,7 @@
 
 #include "tools/agent/capture/program_capture.hpp"
 #include "tools/agent/config.hpp"
+#include "tools/agent/device/privileges.hpp"
 
 namespace {
 
@@ -174,6 +175,11 @@ int main(int argc, char** argv) {
         fmt::print(stderr, "{}\n", capture.error());
         return 1;
     }
+    for (const auto& dropped : {agent::become(config->user), agent::drop_all()}) // as the agent does
+        if (!dropped) {
+            fmt::print(stderr, "{}\n", dropped.error());
+            return 1;
+        }
     asio::signal_set signals(io, SIGTERM, SIGINT, SIGUSR1);
     await_signal(io, signals, **capture);
     fmt::print("ready\n");
