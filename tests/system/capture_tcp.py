@@ -65,9 +65,8 @@ print(json.dumps({"right": sum(a for a, _ in done), "peers": sum(b for _, b in d
 
 RESET = """
 import json, socket, sys
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)
-try:
-    said = repr(s.recv(1))
+try:  # the reset may be there before connect() has returned
+    said = repr(socket.create_connection((sys.argv[1], int(sys.argv[2])), 20).recv(1))
 except OSError as e:
     said = type(e).__name__
 print(json.dumps(said))
