@@ -45,6 +45,7 @@ TEST(Config, DefaultsAndEverythingGiven) {
     const auto full = parse_config("default_level = \"fast\"\n" + base + R"(keepalive_ms = 1000
 lifetime_s = 3600
 inner_from = ["eth1", "eth2"]
+services = ["198.51.100.0/24:80", "[2001:db8::7]:*"]
 isolate = false
 [ng]
 listen = ["127.0.0.1:2300"]
@@ -60,6 +61,8 @@ overlap_s = 0.5
                                    "c.toml");
     ASSERT_TRUE(full) << full.error();
     EXPECT_EQ(full->tunnel.keepalive.count(), 1000);
+    ASSERT_EQ(full->tunnel.services.size(), 2U);
+    EXPECT_EQ(full->tunnel.services[1].port, 0);
     EXPECT_EQ(full->tunnel.inner_from, (std::vector<std::string>{"eth1", "eth2"}));
     EXPECT_FALSE(full->tunnel.isolate);
     EXPECT_EQ(full->media.first_port, 30000);
@@ -81,6 +84,7 @@ testing::AssertionResult refused(const std::string& text, int line, const std::s
 
 TEST(Config, RefusalsNameFileLineAndRemedy) {
     EXPECT_TRUE(refused(base + "colour = 3\n", 7, "unknown key \"colour\" in [tunnel]; known here: "));
+    EXPECT_TRUE(refused(base + "services = [\"example.org:80\"]\n", 7, "a service is written"));
     EXPECT_TRUE(refused(base + "inner_from = [\"\"]\n", 7, "names of interfaces"));
     EXPECT_TRUE(refused(base + "crl = \"/x\"\n", 7, "certificate, key and ca"));
     EXPECT_NE(error_of("run_dir = \"/x\"\n").find("version = 1"), std::string::npos);

@@ -66,7 +66,7 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
         r.fail("no [tunnel] table; add: [tunnel] listen = [\"192.0.2.1:4433\"] inner4 = \"10.64.0.0/16\"");
     r.only(*table, " in [tunnel]",
            {"listen", "tun", "inner4", "inner6", "keepalive_ms", "lifetime_s", "grace_ms", "linger_ms", "mtu",
-            "certificate", "key", "ca", "crl", "servers", "inner_from", "isolate", "nftables"});
+            "certificate", "key", "ca", "crl", "servers", "services", "inner_from", "isolate", "nftables"});
     read_endpoints(r, *table, "listen", to.listen);
     if (to.listen.empty())
         r.fail(*table, "[tunnel] needs listen = [\"192.0.2.1:4433\"]: where units connect to");
@@ -106,6 +106,15 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
     if (!to.certificates.crl.empty() && to.certificates.ca.empty())
         r.fail(*table->get("crl"), "crl is for units with certificates: give certificate, key and ca, too");
     read_perimeter(r, *table, to);
+    if (const auto* services = r.list(*table, "services"))
+        for (const auto& service : *services) {
+            const auto* text = service.as_string();
+            const auto rule = text == nullptr ? std::nullopt : session::parse_service(text->get());
+            if (!rule)
+                r.fail(service, "a service is written \"address:port\" or \"network/bits:port\", such as "
+                                "\"198.51.100.0/24:80\"; IPv6 in brackets, \"[2001:db8::/32]:443\"; any port is *");
+            to.services.push_back(*rule);
+        }
     if (const auto* servers = r.list(*table, "servers"))
         for (const auto& server : *servers) {
             if (!server.is_string() || !parse_address_port(server.as_string()->get()))

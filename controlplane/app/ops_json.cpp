@@ -30,6 +30,17 @@ std::string to_text(const media::endpoint& where) {
                                  : fmt::format("{}:{}", where.address.to_string(), where.port);
 }
 
+json streams_json(const session::streams_info& s) {
+    return {{"links", s.links},
+            {"streams", s.streams},
+            {"begun", s.begun},
+            {"to_unit_bytes", s.to_unit},
+            {"from_unit_bytes", s.from_unit},
+            {"handovers", s.handovers},
+            {"sent_again_bytes", s.octets_again},
+            {"last_handover", s.last_handover}};
+}
+
 json to_json(const session::session_info& session) {
     json inner = json::array();
     for (const auto& address : session.inner)
@@ -52,7 +63,8 @@ json to_json(const session::session_info& session) {
             {"tx_bytes", session.tx_bytes},
             {"rx_packets", session.rx_packets},
             {"tx_packets", session.tx_packets},
-            {"reconnects", session.reconnects}};
+            {"reconnects", session.reconnects},
+            {"streams", session.streams ? streams_json(*session.streams) : json()}};
 }
 
 json to_json(const media::media_info& media) {

@@ -4,7 +4,9 @@
 
 #include <asio/ip/address.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "controlplane/protocol/address_text.hpp"
 
@@ -21,5 +23,8 @@ struct endpoint {
     const auto host = protocol::address_text(e.address);
     return (e.address.is_v6() ? "[" + host + "]" : host) + ":" + std::to_string(e.port);
 }
+
+// And back; no names.
+[[nodiscard]] std::optional<endpoint> parse_endpoint(std::string_view text);
 
 } // namespace tandem::link

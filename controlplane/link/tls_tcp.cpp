@@ -209,6 +209,12 @@ std::string tls_tcp::cipher() const {
     return name != nullptr ? name : "";
 }
 
+bool tls_tcp::exported(std::string_view label, std::span<const std::uint8_t> context,
+                       std::span<std::uint8_t> out) const {
+    return ssl_ && SSL_export_keying_material(ssl_.get(), out.data(), out.size(), label.data(), label.size(),
+                                              context.data(), context.size(), 1) == 1;
+}
+
 bool tls_tcp::add(std::span<const std::uint8_t> frame) {
     if (batch_.capacity() == 0)
         batch_ = spare_batches().get();

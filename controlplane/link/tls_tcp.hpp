@@ -50,6 +50,8 @@ public:
     [[nodiscard]] endpoint local() const override;
     [[nodiscard]] endpoint remote() const override { return remote_; }
     [[nodiscard]] std::string cipher() const override;
+    [[nodiscard]] bool exported(std::string_view label, std::span<const std::uint8_t> context,
+                                std::span<std::uint8_t> out) const override;
     [[nodiscard]] bool add(std::span<const std::uint8_t> frame) override;
     [[nodiscard]] asio::awaitable<void> flush(std::error_code&) override;
     [[nodiscard]] asio::awaitable<void> receive(const frame_handler&, std::error_code&) override;

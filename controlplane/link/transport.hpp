@@ -9,6 +9,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include <asio/any_io_executor.hpp>
@@ -34,6 +35,9 @@ public:
     [[nodiscard]] virtual endpoint local() const = 0;
     [[nodiscard]] virtual endpoint remote() const = 0;
     [[nodiscard]] virtual std::string cipher() const = 0; // empty: clear
+    // Octets that both ends of this handshake know and nobody else (RFC 8446 7.5); false where there are none.
+    [[nodiscard]] virtual bool exported(std::string_view label, std::span<const std::uint8_t> context,
+                                        std::span<std::uint8_t> out) const = 0;
 
     // A frame of what flush() sends next. False: no room beside those that are there; flush() first. Copied; one of no
     // octets or of more than 65,535 is left out.

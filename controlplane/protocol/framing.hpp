@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Framing on a stream (TLS over TCP): u16 length in network order, then a control message or an IP packet. The first
-// nibble tells them apart: 1 control, 4 IPv4, 6 IPv6; anything else is dropped and counted by who reads (ORA-10). Pure;
-// used by gateway and agent. One thread.
+// Framing on a stream (TLS over TCP): u16 length in network order, then a control message, a frame of the session layer
+// or an IP packet. The first nibble tells them apart: 1 control, 2 session layer, 4 IPv4, 6 IPv6; anything else is
+// dropped and counted by who reads (ORA-10). Pure; used by gateway and agent. One thread.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@ namespace tandem::protocol {
 
 inline constexpr std::size_t frame_prefix = 2;
 
-enum class frame_kind : std::uint8_t { control, ipv4, ipv6, other };
+enum class frame_kind : std::uint8_t { control, session, ipv4, ipv6, other };
 
 [[nodiscard]] constexpr frame_kind kind_of(std::span<const std::uint8_t> frame) noexcept {
     if (frame.empty())
@@ -23,6 +23,8 @@ enum class frame_kind : std::uint8_t { control, ipv4, ipv6, other };
     switch (frame[0] >> 4) {
     case 1:
         return frame_kind::control;
+    case 2:
+        return frame_kind::session;
     case 4:
         return frame_kind::ipv4;
     case 6:

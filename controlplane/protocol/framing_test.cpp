@@ -15,6 +15,7 @@ TEST(Ora10, FirstNibbleDecides) {
     for (unsigned first = 0; first < 256; ++first) {
         const std::array one{static_cast<std::uint8_t>(first)};
         const auto expected = first >> 4 == 1   ? frame_kind::control
+                              : first >> 4 == 2 ? frame_kind::session
                               : first >> 4 == 4 ? frame_kind::ipv4
                               : first >> 4 == 6 ? frame_kind::ipv6
                                                 : frame_kind::other;

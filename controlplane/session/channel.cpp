@@ -50,7 +50,7 @@ void count_refusal(counters& count, status code) {
 
 channel::channel(asio::any_io_executor executor, std::shared_ptr<tunnel::connection> link,
                  std::shared_ptr<counters> count)
-    : connection_(std::move(link)), count_(std::move(count)),
+    : executor_(executor), connection_(std::move(link)), count_(std::move(count)),
       driver_(std::make_shared<protocol::channel_driver>(executor, protocol::role::gateway)) {}
 
 void channel::start(channel_events events) {
@@ -92,6 +92,15 @@ std::shared_ptr<protocol::channel_driver> channel::join(std::shared_ptr<protocol
         driver_ = std::move(conversation);
     }
     return driver_;
+}
+
+void channel::carry(link::rider::calls calls) {
+    calls.take = [weak = weak_from_this(), take = std::move(calls.take)](std::span<const std::uint8_t> frame) {
+        if (const auto self = weak.lock())
+            self->driver_->heard(self->id_);
+        take(frame);
+    };
+    connection_->carry(std::move(calls));
 }
 
 void channel::abandon(std::string_view reason) {

@@ -40,11 +40,14 @@ public:
     asio::awaitable<tl::expected<protocol::message, request_error>> request(protocol::message,
                                                                             std::chrono::milliseconds timeout);
 
+    // The session layer rides along; its frames are signs of life, too.
+    void carry(link::rider::calls);
     void close(std::string_view reason) { connection_->close(reason); }
     // No event comes any more; requests fail with not_up; what is queued is flushed, then the connection is closed.
     void abandon(std::string_view reason);
 
     [[nodiscard]] tunnel::connection& link() noexcept { return *connection_; }
+    [[nodiscard]] asio::any_io_executor executor() const { return executor_; }
 
 private:
     void send(protocol::wiped_bytes message, bool request) override;
@@ -52,6 +55,7 @@ private:
     void hang_up(protocol::ending) override;
     void count(std::optional<protocol::status>) override;
 
+    asio::any_io_executor executor_;
     std::shared_ptr<tunnel::connection> connection_;
     std::shared_ptr<counters> count_;
     channel_events events_;

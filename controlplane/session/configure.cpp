@@ -172,6 +172,23 @@ void manager::impl::adopt(session& s, const std::shared_ptr<channel>& link, std:
                  s.info.outer_port, s.info.cipher, lifetime.count());
 }
 
+// By the new primary, too; the unit's end moves them. Where it or this end has lost them they begin anew.
+std::optional<std::uint8_t> manager::impl::carry_streams(session& s, const message& request) {
+    const auto asked = request.get<tlv::streams>();
+    if (!asked || settings.services.empty())
+        return std::nullopt;
+    const bool go_on = *asked == 1 && s.streams;
+    if (!go_on) {
+        if (s.streams)
+            s.streams->stop();
+        s.streams = unit_streams::begin(*s.primary, s.id, s.unit, settings.services, count);
+    }
+    if (!s.streams)
+        return std::nullopt;
+    s.streams->carried_by(*s.primary);
+    return go_on ? 1 : 0;
+}
+
 void manager::impl::answer_config(session& s, const message& request) {
     auto answer = request.response(status::ok);
     answer.set_tsid(s.id);
@@ -186,6 +203,8 @@ void manager::impl::answer_config(session& s, const message& request) {
     answer.add<tlv::mtu>(settings.mtu);
     for (const auto& server : settings.servers)
         answer.add<tlv::server>(server);
+    if (const auto streams = carry_streams(s, request))
+        answer.add<tlv::streams>(*streams);
     s.primary->answer(answer);
 }
 

@@ -20,6 +20,14 @@ namespace tandem::session {
 
 using tsid = std::uint64_t;
 
+// What `tandemctl session show` says of a unit's streams.
+struct streams_info {
+    std::size_t links = 0, streams = 0;
+    std::uint64_t begun = 0, to_unit = 0, from_unit = 0; // octets as they came from and went to services
+    std::uint64_t handovers = 0, octets_again = 0;
+    std::string last_handover; // "soft, better, 12 ms"; empty: none yet
+};
+
 struct session_info {
     tsid id = 0;
     std::string unit;                     // id code
@@ -36,6 +44,7 @@ struct session_info {
     std::uint64_t rx_bytes = 0, tx_bytes = 0; // inner IP bytes through the primary
     std::uint64_t rx_packets = 0, tx_packets = 0;
     std::uint32_t reconnects = 0;
+    std::optional<streams_info> streams; // none: it has none
 };
 
 enum class request_error { no_session, not_up, timeout, refused };

@@ -202,6 +202,8 @@ session_info manager::impl::info(const session& s) const {
     i.inner_gateway = gateway.front();
     if (gateway.back().is_v6())
         i.inner_gateway_v6 = gateway.back();
+    if (s.streams)
+        i.streams = s.streams->describe();
     return i;
 }
 
@@ -221,6 +223,8 @@ void manager::impl::end(session& s, std::string_view reason) {
     for (auto* link : {&s.primary, &s.old})
         if (const auto gone = std::move(*link); gone)
             gone->abandon(reason);
+    if (s.streams)
+        s.streams->stop();
     const auto last = info(s);
     by_unit_.erase(s.unit);
     for (const auto& address : s.inner)

@@ -25,6 +25,7 @@
 #include "controlplane/protocol/tls.hpp"
 #include "controlplane/session/counters.hpp"
 #include "controlplane/session/directory.hpp"
+#include "controlplane/session/service_rules.hpp"
 #include "controlplane/session/store.hpp"
 
 namespace tandem::tunnel {
@@ -48,6 +49,7 @@ struct config {
     std::vector<std::string> inner_from;      // interfaces by which the inner network may be reached beside the tunnels
     bool isolate = true;                      // units do not reach each other
     bool nftables = true;                     // the kernel's rules for both
+    std::vector<service_rule> services;       // that units may reach by streams; none: no streams
     protocol::certificate_files certificates; // optional: units with certificates
     std::vector<std::string> servers;         // "address:port" told to units, in order of preference
 

@@ -13,6 +13,7 @@
 #include "controlplane/session/address_pool.hpp"
 #include "controlplane/session/channel.hpp"
 #include "controlplane/session/manager.hpp"
+#include "controlplane/session/unit_streams.hpp"
 #include "controlplane/tunnel/inner_device.hpp"
 #include "controlplane/tunnel/listener.hpp"
 
@@ -27,8 +28,9 @@ struct session {
     std::shared_ptr<channel> primary; // none = down
     std::shared_ptr<channel> old;     // replaced, but what the unit sent before it knew still arrives here
     std::shared_ptr<protocol::channel_driver>
-        control;                  // its conversation, whatever carries it; none before the first CONFIG
-    clock::time_point up_since{}; // of this primary
+        control;                           // its conversation, whatever carries it; none before the first CONFIG
+    std::shared_ptr<unit_streams> streams; // none: the unit has not asked for any
+    clock::time_point up_since{};          // of this primary
     clock::time_point down_since{};
     session_info info; // the parts that are kept: outer, cipher, lifetime, counts
 };
@@ -78,6 +80,7 @@ private:
     [[nodiscard]] session* session_for(const std::string& unit, const protocol::message&);
     [[nodiscard]] session* resumed(const std::string& unit, tsid);
     void adopt(session&, const std::shared_ptr<channel>&, std::chrono::seconds lifetime);
+    [[nodiscard]] std::optional<std::uint8_t> carry_streams(session&, const protocol::message& config);
     void answer_config(session&, const protocol::message&);
     void refuse(channel&, const protocol::message&, protocol::status, std::string_view reason = {});
 

@@ -2,10 +2,6 @@
 // A session over transports. See driver.hpp.
 #include "controlplane/session_layer/driver.hpp"
 
-#include <openssl/ssl.h>
-
-#include <string_view>
-
 #include "controlplane/link/with.hpp"
 #include "controlplane/protocol/spawn.hpp"
 
@@ -14,26 +10,20 @@ namespace {
 
 constexpr std::size_t largest_frame = link::tls_tcp::record - protocol::frame_prefix;
 
-bool exported(const link::tls_tcp& by, std::string_view label, std::span<const std::uint8_t> context,
-              std::span<std::uint8_t> out) {
-    return SSL_export_keying_material(by.native(), out.data(), out.size(), label.data(), label.size(), context.data(),
-                                      context.size(), 1) == 1;
-}
-
 } // namespace
 
-std::vector<std::uint8_t> binding_of(const link::tls_tcp& by) {
+std::vector<std::uint8_t> binding_of(const link::transport& by) {
     std::vector<std::uint8_t> out(32);
-    if (!exported(by, "EXPORTER-tandem-session-link", {}, out))
+    if (!by.exported("EXPORTER-tandem-session-link", {}, out))
         out.clear();
     return out;
 }
 
-protocol::secret new_secret_of(const link::tls_tcp& by, std::uint64_t tsid) {
+protocol::secret new_secret_of(const link::transport& by, std::uint64_t tsid) {
     std::array<std::uint8_t, 8> context{};
     protocol::store_be(context, tsid);
     protocol::secret out;
-    if (!exported(by, "EXPORTER-tandem-session-secret", context, out.resize(32)))
+    if (!by.exported("EXPORTER-tandem-session-secret", context, out.resize(32)))
         out.clear();
     return out;
 }
@@ -53,11 +43,43 @@ link_id driver::accept(std::shared_ptr<link::transport> by, std::span<const std:
 
 link_id driver::carry(link_id id, std::shared_ptr<link::transport> by) {
     const auto one = std::make_shared<carried>(id, std::move(by));
-    links_.emplace(id, one);
+    links_.emplace(id, ways{[one] { one->wake.cancel(); },
+                            [one] {
+                                one->by->close();
+                                one->wake.cancel();
+                            }});
     const auto self = shared_from_this();
     protocol::spawn(executor_, "reader of a session's link", [self, one] { return self->read(one); });
     protocol::spawn(executor_, "writer of a session's link", [self, one] { return self->write(one); });
     return id;
+}
+
+link_id driver::dial(guest as, std::uint32_t group, std::span<const std::uint8_t> binding) {
+    const auto id = session_.dial(as.kind, group, binding, clock::now());
+    links_.emplace(id, ways{std::move(as.more), [] {}});
+    act();
+    return id;
+}
+
+link_id driver::accept(guest as, std::span<const std::uint8_t> binding) {
+    const auto id = session_.accept(as.kind, binding, clock::now());
+    links_.emplace(id, ways{std::move(as.more), [] {}});
+    act();
+    return id;
+}
+
+void driver::received(link_id id, std::span<const std::uint8_t> frame) {
+    if (!links_.contains(id))
+        return;
+    session_.receive(id, frame, clock::now());
+    act(); // the events live as long as the frame
+}
+
+bool driver::pull(link_id id, std::vector<std::uint8_t>& frame) {
+    if (!links_.contains(id) || session_.pull(id, frame, largest_frame, clock::now()) == 0)
+        return false;
+    act();
+    return true;
 }
 
 void driver::move(link_id to, reason why) {
@@ -65,23 +87,18 @@ void driver::move(link_id to, reason why) {
 }
 
 void driver::drop(link_id id) {
-    if (const auto at = links_.find(id); at != links_.end())
-        lost(at->second);
+    const auto gone = links_.extract(id);
+    if (gone.empty())
+        return;
+    gone.mapped().close();
+    use([&](session& s) { s.lost(id, clock::now()); });
 }
 
 void driver::stop() {
     stopped_ = true;
     timer_.cancel();
     while (!links_.empty())
-        lost(links_.begin()->second);
-}
-
-void driver::lost(std::shared_ptr<carried> one) {
-    if (links_.erase(one->id) == 0)
-        return;
-    one->by->close();
-    one->wake.cancel();
-    use([&](session& s) { s.lost(one->id, clock::now()); });
+        drop(links_.begin()->first);
 }
 
 // ---- both ways
@@ -89,14 +106,11 @@ void driver::lost(std::shared_ptr<carried> one) {
 
 asio::awaitable<void> driver::read(std::shared_ptr<carried> one) {
     const auto self = shared_from_this();
-    const link::transport::frame_handler take = [&](const protocol::frame& f) {
-        session_.receive(one->id, f.bytes, clock::now());
-        act(); // the events live as long as the frame
-    };
+    const link::transport::frame_handler take = [&](const protocol::frame& f) { received(one->id, f.bytes); };
     std::error_code error;
     while (!error && links_.contains(one->id))
         co_await one->by->receive(take, error);
-    lost(one);
+    drop(one->id);
 }
 
 // One frame at a time: what the link cannot take stays where newer things overtake it.
@@ -106,8 +120,7 @@ asio::awaitable<void> driver::write(std::shared_ptr<carried> one) {
     std::error_code error;
     while (!error && links_.contains(one->id)) {
         frame.clear();
-        if (session_.pull(one->id, frame, largest_frame, clock::now()) > 0) {
-            act();
+        if (pull(one->id, frame)) {
             if (one->by->add(frame))
                 co_await one->by->flush(error);
             continue;
@@ -117,7 +130,7 @@ asio::awaitable<void> driver::write(std::shared_ptr<carried> one) {
         std::error_code woken;
         co_await one->wake.async_wait(link::with(woken));
     }
-    lost(one);
+    drop(one->id);
 }
 
 // ---- what the session says
@@ -135,9 +148,9 @@ void driver::act() {
                 on_event_(e);
         }
     acting_ = false;
-    for (const auto& [id, one] : links_)
+    for (const auto& [id, by] : links_)
         if (session_.has_more(id))
-            one->wake.cancel();
+            by.more();
     arm();
 }
 

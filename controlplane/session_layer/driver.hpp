@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Carries out what a session says, over the transports of controlplane/link: a reader and a writer for each link, and
-// the session's time from one timer. What a link cannot take waits in the session. Owner thread: the executor's.
+// Carries out what a session says: over a transport of controlplane/link with a reader and a writer of its own, or
+// beside what else its owner sends there (a primary); and the session's time from one timer. What a link cannot take
+// waits in the session. Owner thread: the executor's.
 //
 //   auto d = std::make_shared<driver>(executor, session(...), [&](const event& e) { ... });
 //   const auto l = d->dial(transport, network, binding_of(*transport));  d->move(l, reason::start);
@@ -21,9 +22,15 @@
 namespace tandem::session_layer {
 
 // What no other link has and both its ends know: the exporter of its handshake (RFC 8446 7.5). Empty where it fails.
-[[nodiscard]] std::vector<std::uint8_t> binding_of(const link::tls_tcp&);
+[[nodiscard]] std::vector<std::uint8_t> binding_of(const link::transport&);
 // The secret of a session that is made on this link: both ends have the same, and nobody else.
-[[nodiscard]] protocol::secret new_secret_of(const link::tls_tcp&, std::uint64_t tsid);
+[[nodiscard]] protocol::secret new_secret_of(const link::transport&, std::uint64_t tsid);
+
+// A link that somebody else reads and writes: frames that come go to received(), those to be sent are pulled.
+struct guest {
+    protocol::carrier kind;
+    std::function<void()> more; // there is something to pull
+};
 
 class driver : public std::enable_shared_from_this<driver> {
 public:
@@ -35,8 +42,13 @@ public:
     // After its handshake. The driver keeps it until one end closes it.
     link_id dial(std::shared_ptr<link::transport>, std::uint32_t group, std::span<const std::uint8_t> binding);
     link_id accept(std::shared_ptr<link::transport>, std::span<const std::uint8_t> binding);
+    link_id dial(guest, std::uint32_t group, std::span<const std::uint8_t> binding);
+    link_id accept(guest, std::span<const std::uint8_t> binding);
+    void received(link_id, std::span<const std::uint8_t> frame);
+    // The next frame for that link, appended; false where there is none now.
+    bool pull(link_id, std::vector<std::uint8_t>& frame);
     void move(link_id, reason);
-    void drop(link_id); // closes it
+    void drop(link_id); // closes it; a guest's owner says so, too, when it is gone
     void stop();        // all of them; no event follows
     // The application's calls; what they leave to be sent goes out.
     template <class Calls>
@@ -55,6 +67,9 @@ private:
         std::shared_ptr<link::transport> by;
         asio::steady_timer wake; // cancelled when there may be something to send
     };
+    struct ways { // of one link
+        std::function<void()> more, close;
+    };
     struct after {
         driver& of;
         ~after() { of.act(); }
@@ -63,7 +78,6 @@ private:
     link_id carry(link_id, std::shared_ptr<link::transport>);
     asio::awaitable<void> read(std::shared_ptr<carried>);
     asio::awaitable<void> write(std::shared_ptr<carried>);
-    void lost(std::shared_ptr<carried>);
     void act();
     void arm();
 
@@ -72,7 +86,7 @@ private:
     handler on_event_;
     asio::steady_timer timer_;
     std::optional<instant> armed_;
-    std::map<link_id, std::shared_ptr<carried>> links_;
+    std::map<link_id, ways> links_;
     bool acting_ = false, stopped_ = false;
 };
 

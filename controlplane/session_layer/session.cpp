@@ -287,7 +287,7 @@ void session::expire(instant) {
     ready_.clear();
     gone_.clear();
     datagrams_.clear();
-    buffered_ = theirs_ = 0;
+    buffered_ = keeping_ = theirs_ = 0;
     retry_at_.reset();
     events_.push_back(expired{});
 }

@@ -134,6 +134,8 @@ private:
     void settle(place);
     void forget(place);
     void say_gone(stream_id);
+    void keeps(std::size_t before, std::size_t now) noexcept; // one stream, octets
+    void offer_room(place);
     void make_room();
     void put_streams(frame_writer&, instant now);
     void put_datagrams(const link&, frame_writer&, instant now);
@@ -189,9 +191,9 @@ private:
     std::deque<stream_id> ready_; // have something to say
     std::deque<stream_id> gone_;  // to be told that they are over
     stream_id next_own_, next_theirs_;
-    std::size_t theirs_ = 0; // of streams_
-    std::size_t buffered_ = 0;
-    bool full_ = false; // somebody waits for room of the session's
+    std::size_t theirs_ = 0;                 // of streams_
+    std::size_t buffered_ = 0, keeping_ = 0; // octets, and streams that have some of them
+    bool full_ = false;                      // somebody waits for room of the session's
     datagram_queue datagrams_;
     std::optional<instant> retry_at_; // streams over datagrams
     std::chrono::milliseconds retry_{};

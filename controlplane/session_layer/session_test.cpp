@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Streams and datagrams of a session while its network stays.
 #include <gtest/gtest.h>
+#include <set>
 
 #include <malloc.h>
 
@@ -129,6 +130,49 @@ TEST_F(Session, WriteTakesWhatThereIsRoomFor) {
             told = told || std::holds_alternative<writable>(e);
     }
     EXPECT_TRUE(told);
+}
+
+// Many that wait are kept within what they share, none of them without two turns; who was refused hears of room.
+TEST_F(Session, WhatManyKeepIsShared) {
+    begin();
+    constexpr std::size_t count = 300;
+    std::vector<stream_id> all;
+    for (std::size_t i = 0; i < count; ++i)
+        all.push_back(*w.ends[0].open(stream_kind::octets, "many"));
+    const limits l;
+    EXPECT_EQ(w.ends[0].write(all[0], bytes(l.stream_buffer + 1, 1)), l.stream_buffer);
+    for (std::size_t i = 1; i < count; ++i)
+        EXPECT_GE(w.ends[0].write(all[i], bytes(l.stream_buffer + 1, 1)), 2 * l.turn) << i;
+    EXPECT_EQ(w.ends[0].write(all[0], bytes(1, 1)), 0U);
+    const auto shares = [&](std::size_t many) { return l.shared / many; };
+    std::size_t bound = l.stream_buffer;
+    for (std::size_t i = 2; i <= count; ++i)
+        bound += std::max(2 * l.turn, std::min(l.stream_buffer, shares(i)));
+    EXPECT_LE(w.ends[0].buffered(), bound);
+    std::set<stream_id> told;
+    std::size_t came = 0;
+    for (bool some = true; some;) {
+        some = false;
+        for (const std::size_t end : {0U, 1U}) {
+            bytes frame;
+            if (w.ends[end].pull(w.wires[0].link[end], frame, 16384, w.now) == 0)
+                continue;
+            some = true;
+            w.ends[1 - end].receive(w.wires[0].link[1 - end], frame, w.now);
+            for (const auto& e : w.ends[1 - end].take()) {
+                if (const auto* r = std::get_if<received>(&e)) {
+                    came += r->octets.size();
+                    w.ends[1].consumed(r->stream, r->octets.size());
+                } else if (const auto* room = std::get_if<writable>(&e)) {
+                    told.insert(room->stream);
+                }
+            }
+        }
+    }
+    EXPECT_EQ(told.size(), count);
+    EXPECT_GT(came, count * 2 * l.turn);
+    EXPECT_EQ(w.ends[0].buffered(), 0U);
+    EXPECT_EQ(w.ends[0].write(all[7], bytes(l.stream_buffer, 1)), l.stream_buffer); // alone again
 }
 
 #ifndef __SANITIZE_ADDRESS__ // its allocator counts otherwise

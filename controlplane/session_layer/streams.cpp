@@ -25,17 +25,24 @@ std::optional<stream_id> session::open(stream_kind kind, std::string_view label)
 }
 
 std::size_t session::room(const stream& s) const noexcept {
-    const auto own = limits_.stream_buffer - std::min(limits_.stream_buffer, s.buffered());
-    return std::min(own, limits_.buffered - std::min(limits_.buffered, buffered_));
+    const auto share = std::max(2 * limits_.turn, limits_.shared / (keeping_ + (s.buffered() == 0 ? 1 : 0)));
+    const auto own = std::min(limits_.stream_buffer, share);
+    return std::min(own - std::min(own, s.buffered()), limits_.buffered - std::min(limits_.buffered, buffered_));
+}
+
+void session::keeps(std::size_t before, std::size_t now) noexcept {
+    buffered_ += now - before;
+    keeping_ += std::size_t{now > 0} - std::size_t{before > 0};
 }
 
 std::size_t session::write(stream_id id, std::span<const std::uint8_t> octets) {
     const auto at = streams_.find(id);
     if (at == streams_.end())
         return 0;
-    const auto took = at->second.write(octets, room(at->second));
-    buffered_ += took;
-    full_ = full_ || at->second.wants_room;
+    auto& s = at->second;
+    const auto before = s.buffered(), took = s.write(octets, room(s));
+    keeps(before, s.buffered());
+    full_ = full_ || (s.wants_room && buffered_ >= limits_.buffered); // else its own octets' end makes room
     touch(at);
     return took;
 }
@@ -58,8 +65,9 @@ void session::reset(stream_id id, std::uint16_t code) {
     const auto at = streams_.find(id);
     if (at == streams_.end() || at->second.resetting())
         return;
-    buffered_ -= at->second.buffered();
+    const auto before = at->second.buffered();
     at->second.reset(code);
+    keeps(before, at->second.buffered());
     touch(at);
     make_room();
 }
@@ -165,9 +173,10 @@ void session::take_ack(const message& m) {
         return violated(at, *wrong);
     if (wrong)
         return count(*wrong);
-    buffered_ -= freed;
     if (freed > 0) {
+        keeps(at->second.buffered() + freed, at->second.buffered());
         retry_ = limits_.retry;
+        offer_room(at);
         make_room();
     }
     settle(at);
@@ -245,7 +254,7 @@ void session::settle(place at) {
 }
 
 void session::forget(place at) {
-    buffered_ -= at->second.buffered();
+    keeps(at->second.buffered(), 0);
     if (!ours(at->first))
         --theirs_;
     if (at->second.queued) // or whoever opens and resets without end fills the queue
@@ -254,16 +263,21 @@ void session::forget(place at) {
     make_room();
 }
 
+void session::offer_room(place at) {
+    if (!at->second.wants_room || room(at->second) == 0)
+        return;
+    at->second.wants_room = false;
+    events_.push_back(writable{at->first});
+}
+
+// Where the session as a whole was full.
 void session::make_room() {
     if (!full_)
         return;
     full_ = false;
-    for (auto& [id, s] : streams_) {
-        if (s.wants_room && room(s) > 0) {
-            s.wants_room = false;
-            events_.push_back(writable{id});
-        }
-        full_ = full_ || s.wants_room;
+    for (auto at = streams_.begin(); at != streams_.end(); ++at) {
+        offer_room(at);
+        full_ = full_ || at->second.wants_room;
     }
 }
 

@@ -40,6 +40,7 @@ struct limits {
     std::size_t streams = 1024;              // at once, that the other end opened; as many of our own
     std::size_t stream_buffer = 512 * 1024;  // octets that a stream keeps until they are acknowledged
     std::size_t buffered = 16 * 1024 * 1024; // of all streams together
+    std::size_t shared = 2 * 1024 * 1024;    // of it, in equal parts for those that keep any, of two turns at least
     std::uint64_t window = 256 * 1024;       // octets of a stream that may come before the application took them
     std::uint64_t first_window = 64 * 1024;  // before the first WINDOW; the same at both ends, not above `window`
     std::size_t turn = 8192;                 // octets that a stream sends before the next one

@@ -59,6 +59,7 @@ void connection::close(std::string_view reason) {
     deadline_.cancel();
     packets_.clear();
     control_.clear();
+    rider_.dismount();
     if (!detached_ && events_.on_closed)
         events_.on_closed(finishing_ ? reason_ : reason);
 }
@@ -68,6 +69,7 @@ void connection::finish(std::string_view reason) {
         return;
     finishing_ = true;
     reason_ = reason;
+    rider_.dismount();
     packets_.clear();
     packet_bytes_ = 0;
     wake_.cancel();
@@ -81,12 +83,20 @@ void connection::finish(std::string_view reason) {
 void connection::take(const protocol::frame& frame) {
     if (detached_ || finishing_)
         return;
-    if (frame.kind == protocol::frame_kind::control)
-        events_.on_control(frame.bytes);
-    else if (frame.kind == protocol::frame_kind::other)
-        ++count_->frame_other;
-    else
-        events_.on_packet(frame.bytes);
+    switch (frame.kind) {
+    case protocol::frame_kind::control:
+        return events_.on_control(frame.bytes);
+    case protocol::frame_kind::ipv4:
+    case protocol::frame_kind::ipv6:
+        return events_.on_packet(frame.bytes);
+    case protocol::frame_kind::session:
+        if (rider_.take(frame.bytes))
+            return;
+        break;
+    case protocol::frame_kind::other:
+        break;
+    }
+    ++count_->frame_other;
 }
 
 asio::awaitable<void> connection::read_loop(std::shared_ptr<connection> self) {
@@ -98,8 +108,13 @@ asio::awaitable<void> connection::read_loop(std::shared_ptr<connection> self) {
     self.reset();
 }
 
-// Control first, whatever waits behind it; then inner packets as far as one record goes.
+// Control first, whatever waits behind it; then inner packets as far as one record goes, by turns with the rider.
 void connection::compose() {
+    if (control_.empty() && rider_.waits() && (packets_.empty() || riders_turn_)) {
+        riders_turn_ = false;
+        return rider_.fill(*link_);
+    }
+    riders_turn_ = true;
     for (; !control_.empty() && link_->add(control_.front()); control_.pop_front())
         control_bytes_ -= control_.front().size();
     if (!control_.empty())
@@ -111,7 +126,7 @@ void connection::compose() {
 asio::awaitable<void> connection::write_loop(std::shared_ptr<connection> self) {
     std::error_code error;
     while (!closed_ && !error) {
-        if (!control_.empty() || !packets_.empty()) {
+        if (!control_.empty() || !packets_.empty() || rider_.waits()) {
             compose();
             co_await link_->flush(error);
         } else if (!finishing_) {

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "controlplane/link/rider.hpp"
 #include "controlplane/link/transport.hpp"
 #include "controlplane/protocol/tls.hpp"
 #include "controlplane/tunnel/counters.hpp"
@@ -43,7 +44,17 @@ public:
     // After what control messages are queued went out, or after a second.
     void finish(std::string_view reason);
     // Nobody listens any more: no event is called from now on.
-    void detach() noexcept { detached_ = true; }
+    void detach() {
+        detached_ = true;
+        rider_.dismount();
+    }
+    // The session layer rides along from now on.
+    void carry(link::rider::calls calls) { rider_.mount(std::move(calls)); }
+    void ask_rider() noexcept {
+        rider_.ask();
+        wake_.cancel();
+    }
+    [[nodiscard]] const link::transport& carrier() const noexcept { return *link_; }
 
     [[nodiscard]] bool closed() const noexcept { return closed_; }
     [[nodiscard]] const protocol::peer_identity& peer() const noexcept { return peer_; }
@@ -64,6 +75,8 @@ private:
     std::deque<protocol::wiped_bytes> control_;
     std::deque<std::vector<std::uint8_t>> packets_;
     std::size_t control_bytes_ = 0, packet_bytes_ = 0;
+    link::rider rider_;
+    bool riders_turn_ = false;
     asio::steady_timer wake_; // the writer's, cancelled when there is something to write
     asio::steady_timer deadline_;
     std::string reason_;

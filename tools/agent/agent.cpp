@@ -36,7 +36,7 @@ agent::agent(asio::io_context& io, const agent_config& config, protocol::ssl_con
       pause_(io), second_(io), advisor_(config),
       media_(io, [this](std::span<const std::uint8_t> packet) { return write_tun(packet); }),
       roaming_(config, config.path_classes.empty() ? nullptr : nl80211_source::open(), roaming_hooks()),
-      links_(io, [this] { look_at_paths(true); }), signal_news_(io),
+      links_(io, [this] { look_at_paths(true); }), signal_news_(io), forwards_(io, config.forwards),
       primary_(io, config, std::move(tls), media_,
                {.packet =
                     [this](std::span<const std::uint8_t> packet) {
@@ -46,7 +46,16 @@ agent::agent(asio::io_context& io, const agent_config& config, protocol::ssl_con
                 .configured = [this](const session_settings& settings) { return configure(settings); },
                 .contact = [this](const protocol::message& request) { return advisor_.contact(request); },
                 .reached = [this](const path_place& over,
-                                  bool up) { roaming_.reached(over, up, std::chrono::steady_clock::now()); }}),
+                                  bool up) { roaming_.reached(over, up, std::chrono::steady_clock::now()); },
+                .streams =
+                    [this](std::uint64_t tsid) {
+                        return forwards_.any() ? std::optional(forwards_.wish(tsid)) : std::nullopt;
+                    },
+                .carried =
+                    [this](connection& by, std::uint64_t tsid, std::optional<std::uint8_t> answer) {
+                        if (forwards_.any())
+                            forwards_.carried_by(by, tsid, answer);
+                    }}),
       status_(std::move(status)) {
     (void)tun_.release(); // the stream closes it
     tun_stream_.non_blocking(true);
@@ -87,7 +96,9 @@ void agent::await_radio() {
     });
 }
 
-void agent::start() {
+tl::expected<void, std::string> agent::start() {
+    if (auto bound = forwards_.listen(); !bound)
+        return bound;
     if (status_)
         status_->serve([this] { return describe(); });
     await_signal();
@@ -102,6 +113,7 @@ void agent::start() {
     protocol::spawn(io_, "watch over paths and media", [this] { return watch(); });
     primary_.start();
     api::tell_service_manager("READY=1");
+    return {};
 }
 
 void agent::await_signal() {
@@ -112,6 +124,7 @@ void agent::await_signal() {
         api::tell_service_manager("STOPPING=1");
         protocol::spawn(io_, "end of the agent", [this]() -> asio::awaitable<void> {
             co_await primary_.stop();
+            forwards_.stop();
             stopping_ = true;
             if (status_)
                 status_->close();
@@ -155,6 +168,8 @@ asio::awaitable<void> agent::watch() {
         second_.expires_after(1s);
         co_await second_.async_wait(asio::redirect_error(asio::use_awaitable, error));
         advisor_.refresh();
+        if (forwards_.used())
+            roaming_.traffic(std::chrono::steady_clock::now());
         look_at_paths(false);
         media_.expire(clock::now());
         api::tell_service_manager("WATCHDOG=1");
@@ -204,6 +219,8 @@ std::string agent::describe() const {
         {"advice", advisor_.describe()},
         {"tun_packets",
          {{"from_phone", count_.from_phone}, {"to_phone", count_.to_phone}, {"refused", count_.tun_refused}}}};
+    if (forwards_.any())
+        out["streams"] = forwards_.describe();
     if (roaming_.active())
         out["paths"] = roaming_.describe(std::chrono::steady_clock::now());
     return out.dump(); // one line

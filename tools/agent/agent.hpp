@@ -14,6 +14,7 @@
 #include "tools/agent/media/table.hpp"
 #include "tools/agent/roam/roaming.hpp"
 #include "tools/agent/status.hpp"
+#include "tools/agent/streams/forwards.hpp"
 
 namespace tandem::agent {
 
@@ -22,7 +23,8 @@ public:
     agent(asio::io_context& io, const agent_config& config, protocol::ssl_context tls, tun_device tun,
           std::unique_ptr<status_server> status);
 
-    void start();
+    // The error is a sentence.
+    [[nodiscard]] tl::expected<void, std::string> start();
     // Why the program must end with an error; empty where it need not.
     [[nodiscard]] const std::string& fatal() const noexcept { return primary_.fatal(); }
     [[nodiscard]] std::string describe() const;
@@ -51,6 +53,7 @@ private:
     roaming roaming_;
     link_watch links_;
     asio::posix::stream_descriptor signal_news_;
+    forwards forwards_;
     primary primary_;
     std::unique_ptr<status_server> status_;
     counters count_;

@@ -25,11 +25,12 @@ namespace tandem::agent {
 namespace {
 
 using names = std::vector<std::string>;
-const names known_keys{"version", "id",       "gateway",      "psk_file",   "certificate", "key",  "ca",
-                       "tun",     "user",     "run_dir",      "lifetime_s", "state_dir",   "keys", "profiles",
-                       "paths",   "nftables", "gateway_name", "path",       "capture"};
+const names known_keys{"version", "id",       "gateway",      "psk_file",   "certificate", "key",    "ca",
+                       "tun",     "user",     "run_dir",      "lifetime_s", "state_dir",   "keys",   "profiles",
+                       "paths",   "nftables", "gateway_name", "path",       "capture",     "forward"};
 const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
     known_threshold_keys{"at_least_s", "level"}, known_radio_keys{"wlan", "wwan", "signal_poll_s"},
+    known_forward_keys{"listen", "to"},
     known_path_keys{"name", "interface", "cost", "hysteresis_s", "threshold_dbm", "idle_s"},
     known_capture_keys{"cgroup", "rule", "udp_idle_s"}, known_rule_keys{"to", "port", "protocol", "leave"};
 
@@ -110,7 +111,7 @@ void read_gateways(reader& in, agent_config& config) {
         return in.fail(node, "gateway must be a list such as [\"192.0.2.1:4433\", \"[2001:db8::1]:4433\"]");
     for (const auto& item : *list) {
         const auto* text = item.as_string();
-        const auto gateway = text == nullptr ? std::nullopt : parse_gateway(text->get());
+        const auto gateway = text == nullptr ? std::nullopt : link::parse_endpoint(text->get());
         if (!gateway)
             return in.fail(&item, "a gateway is written \"address:port\", IPv6 as \"[address]:port\"; host names are "
                                   "not looked up, write the address");
@@ -263,6 +264,31 @@ void read_capture(reader& in, capture_settings& capture) {
         in.fail(in.get("rule"), "[capture] needs a rule of what is captured, such as rule = [{to = \"192.0.2.0/24\"}]");
 }
 
+void read_forward(reader& in, std::vector<forward>& all) {
+    in.check_keys(known_forward_keys);
+    const auto place = [&](const char* key, const char* example) {
+        std::string text;
+        in.text(key, text);
+        const auto read = link::parse_endpoint(text);
+        if (!read)
+            in.fail(in.get(key), fmt::format("a [[forward]] needs {} as \"address:port\", such as {} = \"{}\"; IPv6 in "
+                                             "brackets, no names",
+                                             key, key, example));
+        return read.value_or(link::endpoint{});
+    };
+    const forward one{place("listen", "127.0.0.1:8080"), place("to", "198.51.100.7:80")};
+    for (const auto& other : all)
+        if (other.listen == one.listen)
+            in.fail(in.get("listen"), "there is a [[forward]] of this address and port already");
+    all.push_back(one);
+}
+
+void read_forwards(reader& in, std::vector<forward>& all) {
+    if (const auto* list = list_of(in, "forward", "forward must be up to 16 tables, each under a line [[forward]]"))
+        for (const auto& item : *list)
+            in.within(&item, "a forward", [&all](reader& inner) { read_forward(inner, all); });
+}
+
 void read_keys(reader& in, agent_config& config) {
     std::string keys;
     in.text("keys", keys);
@@ -304,26 +330,6 @@ struct psk_buffer {
 
 } // namespace
 
-std::optional<link::endpoint> parse_gateway(std::string_view text) {
-    const auto colon = text.rfind(':');
-    if (colon == std::string_view::npos)
-        return std::nullopt;
-    std::string_view host = text.substr(0, colon);
-    const std::string_view port_text = text.substr(colon + 1);
-    const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-    if (bracketed)
-        host = host.substr(1, host.size() - 2);
-    std::uint16_t port = 0;
-    const auto [end, code] = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
-    if (code != std::errc{} || end != port_text.data() + port_text.size() || port == 0)
-        return std::nullopt;
-    asio::error_code error;
-    const auto address = asio::ip::make_address(std::string(host), error);
-    if (error || address.is_v6() != bracketed)
-        return std::nullopt;
-    return link::endpoint{address, port};
-}
-
 tl::expected<agent_config, config_error> parse_config(std::string_view text, const std::string& file) {
     toml::table table;
     try {
@@ -357,6 +363,7 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     });
     read_path_classes(in, config.path_classes);
     in.within(in.get("capture"), "capture", [&config](reader& inner) { read_capture(inner, config.capture); });
+    read_forwards(in, config.forwards);
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
     // As the gateway takes it (controlplane/store).

@@ -20,6 +20,10 @@
 
 namespace tandem::agent {
 
+struct forward { // [[forward]]
+    link::endpoint listen, to;
+};
+
 struct agent_config {
     std::string id;
     std::vector<link::endpoint> gateways; // in order of preference
@@ -37,6 +41,7 @@ struct agent_config {
     path_names paths;                        // [paths]: which interface is which radio
     std::vector<path_class> path_classes;    // [[path]] in order of preference; empty: the kernel's routes decide
     capture_settings capture;                // [capture]: which programs, and which of their connections
+    std::vector<forward> forwards;           // [[forward]]
     std::chrono::seconds signal_poll{1};     // 0: a signal is read when the kernel has news only
 
     [[nodiscard]] bool uses_psk() const noexcept { return !psk_file.empty(); }
@@ -47,9 +52,6 @@ using config_error = std::string;
 
 [[nodiscard]] tl::expected<agent_config, config_error> load_config(const std::string& file);
 [[nodiscard]] tl::expected<agent_config, config_error> parse_config(std::string_view text, const std::string& file);
-
-// "192.0.2.1:4433" or "[2001:db8::1]:4433".
-[[nodiscard]] std::optional<link::endpoint> parse_gateway(std::string_view text);
 
 // 16..64 bytes as hex digits on one line; refused where group or others may read the file.
 [[nodiscard]] tl::expected<protocol::secret, config_error> read_psk(const std::string& file);

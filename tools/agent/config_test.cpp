@@ -80,11 +80,11 @@ TEST(Rim37Config, RefusalsNameLineAndRemedy) {
 }
 
 TEST(Rim37Config, Gateways) {
-    EXPECT_TRUE(parse_gateway("192.0.2.1:4433"));
-    EXPECT_TRUE(parse_gateway("[::1]:1"));
+    EXPECT_TRUE(tandem::link::parse_endpoint("192.0.2.1:4433"));
+    EXPECT_TRUE(tandem::link::parse_endpoint("[::1]:1"));
     for (const char* bad :
          {"", ":", "192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:1x", "::1:1", "[192.0.2.1]:1", "a:1"})
-        EXPECT_FALSE(parse_gateway(bad)) << bad;
+        EXPECT_FALSE(tandem::link::parse_endpoint(bad)) << bad;
 }
 
 TEST(Rim04Psk, HexFileOfTheRightMode) {
@@ -143,6 +143,15 @@ TEST(Rim28Config, TheWishForKeys) {
 
 TEST(Col09Config, PathsInOrderOfPreference) {
     EXPECT_TRUE(parse_config(good, "f")->path_classes.empty());
+    const auto forwarding =
+        parse_config(good + "[[forward]]\nlisten = \"127.0.0.1:8080\"\nto = \"[2001:db8::7]:80\"\n", "f");
+    ASSERT_TRUE(forwarding) << forwarding.error();
+    ASSERT_EQ(forwarding->forwards.size(), 1U);
+    EXPECT_EQ(tandem::link::text_of(forwarding->forwards[0].to), "[2001:db8::7]:80");
+    const auto refused = [](const std::string& text) { return error_of(good + "[[forward]]\n" + text); };
+    EXPECT_TRUE(has(refused("listen = \"127.0.0.1:8080\"\n"), "a [[forward]] needs to as \"address:port\""));
+    EXPECT_TRUE(has(refused("listen = \"localhost:1\"\nto = \"192.0.2.1:1\"\n"), "a [[forward]] needs listen as"));
+    EXPECT_TRUE(has(refused("from = 1\n"), "unknown key 'from'"));
     const auto config = parse_config(good + "[paths]\nsignal_poll_s = 0\n[[path]]\nname = \"wifi\"\ninterface = "
                                             "[\"wl*\"]\nthreshold_dbm = -75\nhysteresis_s = 8\n[[path]]\nname = "
                                             "\"circuit\"\ninterface = [\"cs0\"]\ncost = \"time\"\nidle_s = 40\n",

@@ -92,7 +92,8 @@ int run(const agent_config& config) {
     if (const auto became = become(config.user); !became)
         return complain(became.error(), exit_failed);
     agent::agent program(io, config, std::move(*tls), std::move(*tun), std::move(status));
-    program.start();
+    if (const auto started = program.start(); !started)
+        return complain(started.error(), exit_failed);
     io.run();
     return program.fatal().empty() ? exit_ok : exit_failed;
 }

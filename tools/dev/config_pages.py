@@ -24,7 +24,7 @@ class Wrong(Exception):
 
 def _known(program, file, table):
     """The keys that the program knows in that table, in its order."""
-    header = {"address": "[[address]]", "port": "[[port]]", "path": "[[path]]", "levels.NAME": "[levels.standard]"}.get(table, f"[{table}]" if table else "")
+    header = {"address": "[[address]]", "port": "[[port]]", "path": "[[path]]", "forward": "[[forward]]", "levels.NAME": "[levels.standard]"}.get(table, f"[{table}]" if table else "")
     own = f"{header}\nnot_a_key = 1\n"
     with tempfile.TemporaryDirectory() as at:
         path = Path(at) / "x.toml"
@@ -45,7 +45,7 @@ def _table(file, name, keys, known, roff):
     if set(keys) != set(known):
         raise Wrong(f"tools/dev/config_keys.toml, {file} [{name}]: without a word are {sorted(set(known) - set(keys))}, "
                     f"not known to the program {sorted(set(keys) - set(known))}")
-    title = f"[[{name}]]" if name in ("address", "port", "path") else f"[{name}]" if name else "top of the file"
+    title = f"[[{name}]]" if name in ("address", "port", "path", "forward") else f"[{name}]" if name else "top of the file"
     return f".SH {roff(title)}\n" + "".join(f".TP\n.B {roff(key)}\n{roff(keys[key])}\n" for key in known)
 
 

@@ -110,6 +110,7 @@ void connection::close(const std::string& why) {
     carrier_.close();
     wake_.cancel();
     channel_->lost(link_);
+    rider_.dismount();
     if (running_ && handle_.lost)
         handle_.lost(*this);
 }
@@ -138,6 +139,11 @@ void connection::take_frame(const protocol::frame& frame) {
         break;
     case protocol::frame_kind::control:
         channel_->receive(link_, frame.bytes);
+        break;
+    case protocol::frame_kind::session:
+        channel_->heard(link_);
+        if (!rider_.take(frame.bytes))
+            count_.malformed++;
         break;
     case protocol::frame_kind::other:
         count_.malformed++;
@@ -226,8 +232,13 @@ bool connection::send_packet(std::span<const std::uint8_t> packet) {
     return true;
 }
 
-// Control first, all of it; then whole bulk frames as far as a record goes.
+// Control first, all of it; then whole bulk frames as far as a record goes, by turns with the rider.
 void connection::compose() {
+    if (control_.empty() && rider_.waits() && (bulk_.empty() || riders_turn_)) {
+        riders_turn_ = false;
+        return rider_.fill(carrier_);
+    }
+    riders_turn_ = true;
     for (; !control_.empty() && carrier_.add(control_.front()); control_.pop_front())
         control_waits_ -= control_.front().size();
     while (control_.empty() && bulk_sent_ < bulk_.size()) {
@@ -249,7 +260,7 @@ asio::awaitable<void> connection::write_loop() {
     const auto self = shared_from_this();
     while (!closed_) {
         std::error_code error;
-        if (control_.empty() && bulk_.empty()) {
+        if (control_.empty() && bulk_.empty() && !rider_.waits()) {
             wake_.expires_at(std::chrono::steady_clock::time_point::max());
             co_await wake_.async_wait(link::with(error));
             continue;

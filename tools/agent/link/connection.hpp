@@ -19,6 +19,7 @@
 #include <asio/steady_timer.hpp>
 #include <tl/expected.hpp>
 
+#include "controlplane/link/rider.hpp"
 #include "controlplane/link/tls_tcp.hpp"
 #include "controlplane/protocol/channel_asio.hpp"
 #include "tools/agent/roam/choice.hpp"
@@ -68,6 +69,15 @@ public:
     [[nodiscard]] bool send_packet(std::span<const std::uint8_t> packet);
     [[nodiscard]] bool bulk_full() const noexcept { return bulk_.size() - bulk_sent_ > bulk_limit; }
 
+    // The session layer rides along from now on.
+    void carry(link::rider::calls calls) { rider_.mount(std::move(calls)); }
+    void ask_rider() noexcept {
+        rider_.ask();
+        if (!writing_)
+            wake_.cancel();
+    }
+    [[nodiscard]] const link::transport& carrier() const noexcept { return carrier_; }
+
     void close(const std::string& why);
     [[nodiscard]] bool closed() const noexcept { return closed_; }
     [[nodiscard]] const std::string& why() const noexcept { return why_; }
@@ -105,7 +115,9 @@ private:
     std::size_t control_waits_ = 0; // bytes of it
     std::vector<std::uint8_t> bulk_;
     std::size_t bulk_sent_ = 0; // of bulk_, taken already
-    asio::steady_timer wake_;   // cancelled when there is something to write
+    link::rider rider_;
+    bool riders_turn_ = false;
+    asio::steady_timer wake_; // cancelled when there is something to write
     counters count_;
     path_place from_;
     bool writing_ = false, running_ = false, begun_ = false, closed_ = false, fell_silent_ = false;

@@ -64,7 +64,7 @@ tl::expected<session_settings, std::string> read_settings(const message& respons
     if (settings.mtu < 1280)
         settings.mtu = 1280; // less and Linux takes IPv6 away from the device (RFC 8200 5)
     for (std::size_t i = 0; i < response.count<tlv::server>(); i++)
-        if (const auto server = parse_gateway(*response.get<tlv::server>(i)))
+        if (const auto server = link::parse_endpoint(*response.get<tlv::server>(i)))
             settings.servers.push_back(*server);
     return settings;
 }
@@ -180,6 +180,8 @@ asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect
         request.add<tlv::lifetime_s>(*config_.lifetime_s);
     if (settings_.tsid != protocol::no_tsid)
         request.add<tlv::resume_tsid>(settings_.tsid);
+    if (const auto streams = hook_.streams ? hook_.streams(settings_.tsid) : std::nullopt)
+        request.add<tlv::streams>(*streams);
     auto response = co_await fresh->configure(std::move(request), request_patience);
     trying_.reset();
     if (!response) {
@@ -204,6 +206,8 @@ asio::awaitable<tl::expected<primary::connection_ptr, failure>> primary::connect
     }
     channel_->keepalive(settings_.keepalive);
     fresh->begin();
+    if (hook_.carried)
+        hook_.carried(*fresh, settings_.tsid, response->get<tlv::streams>());
     co_return fresh;
 }
 

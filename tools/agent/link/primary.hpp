@@ -49,6 +49,9 @@ public:
         std::function<protocol::message(const protocol::message&)> contact{};
         // The primary is up over this path, or no gateway answered over it. It may move().
         std::function<void(const path_place&, bool up)> reached{};
+        // Streams ride on the primary: what CONFIG says of them (nothing: none here), and what became of it.
+        std::function<std::optional<std::uint8_t>(std::uint64_t tsid)> streams{};
+        std::function<void(connection&, std::uint64_t tsid, std::optional<std::uint8_t>)> carried{};
     };
     struct counters {
         std::uint64_t connects = 0, failures = 0, renewals = 0, sessions = 0;

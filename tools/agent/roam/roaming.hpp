@@ -31,6 +31,7 @@ public:
     // The signal source's fd is readable.
     void signal_news(path_time now);
     void saw_packet(std::span<const std::uint8_t> packet, path_time now);
+    void traffic(path_time now) { choice_.traffic(now); } // an application's
     // primary::hooks::reached.
     void reached(const path_place& over, bool up, path_time now);
 

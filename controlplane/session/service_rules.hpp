@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which services units may reach by streams: addresses and ports, none where nothing is said. Pure. Any thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "controlplane/link/endpoint.hpp"
+
+namespace tandem::session {
+
+struct service_rule {
+    asio::ip::address network;
+    unsigned bits = 0;      // of it
+    std::uint16_t port = 0; // 0 = any
+};
+
+// "198.51.100.0/24:80", "198.51.100.7:*", "[2001:db8::/32]:443"
+[[nodiscard]] std::optional<service_rule> parse_service(std::string_view text);
+// An address of the other family is not meant, nor is loopback but where a rule names it.
+[[nodiscard]] bool may_reach(const std::vector<service_rule>&, const link::endpoint&) noexcept;
+
+} // namespace tandem::session

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// A unit's streams at the gateway: its session layer, carried by whatever primary the unit has, and for each stream a
+// TCP connection to a service that [tunnel] services allows. It lives as long as the session, in memory alone: its
+// secret comes from the handshake of the primary that it began on (RFC 8446 7.5) and is kept nowhere else. Owner
+// thread: the io_context's.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "controlplane/session/channel.hpp"
+#include "controlplane/session/counters.hpp"
+#include "controlplane/session/service_rules.hpp"
+#include "controlplane/session_layer/tcp_streams.hpp"
+
+namespace tandem::session {
+
+class unit_streams : public std::enable_shared_from_this<unit_streams> {
+public:
+    // Begins on this primary. Nothing where its handshake has no exporter.
+    [[nodiscard]] static std::shared_ptr<unit_streams> begin(channel& on, std::uint64_t tsid, std::string unit,
+                                                             const std::vector<service_rule>& rules,
+                                                             std::shared_ptr<counters> count);
+
+    void carried_by(channel&); // until that connection carries nothing any more
+    void stop();               // every connection to a service is reset
+    [[nodiscard]] streams_info describe() const;
+
+private:
+    unit_streams(std::string unit, const std::vector<service_rule>& rules, std::shared_ptr<counters> count)
+        : unit_(std::move(unit)), rules_(rules), count_(std::move(count)) {}
+
+    void on(const session_layer::event&);
+    void on_opened(const session_layer::opened&);
+    void on_handover(const session_layer::handover&);
+
+    std::string unit_;
+    std::vector<service_rule> rules_;
+    std::shared_ptr<counters> count_;
+    std::shared_ptr<session_layer::driver> driver_;
+    std::shared_ptr<session_layer::tcp_streams> streams_;
+    std::size_t links_ = 0;
+    std::uint64_t handovers_ = 0, again_ = 0;
+    std::string last_;
+};
+
+} // namespace tandem::session

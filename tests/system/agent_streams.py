@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 120
+"""Connections that the agent forwards ([[forward]]) while wlan0 and wwan0 come and go: lost, back again, and no network at all for some
+seconds. A download ends with the right sha256, an echo is never broken, half-close and reset pass, and what the gateway's
+[tunnel] services does not name is refused and said."""
+import hashlib
+import socket
+import struct
+import sys
+import threading
+import time
+
+sys.path.insert(0, sys.path[0] + "/../lib")
+import netns
+from harness import check, equal, main, wait_until
+from radios import WLAN, WWAN, Radios
+
+PIECE, PIECES = 65536, 800  # of the download, sent over some 8 seconds
+DOWNLOAD, ECHO, CLOSED, FORBIDDEN, REPORT = 8080, 7000, 7009, 7010, 7020
+
+
+def piece(number):
+    return hashlib.sha256(str(number).encode()).digest() * (PIECE // 32)
+
+
+class Service:
+    """In the core: serve(socket) in a thread of its own for each connection."""
+
+    def __init__(self, net, port, serve):
+        self.listener = netns.inside(net.core.name, lambda: socket.create_server((net.bob_address, port)))
+        self.serve = serve
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.one, args=(connection,), daemon=True).start()
+
+    def one(self, connection):
+        with connection:
+            try:
+                self.serve(connection)
+            except ConnectionResetError:
+                pass  # one of the test's own
+
+    def close(self):
+        self.listener.close()
+
+
+def send_pieces(connection):
+    for number in range(PIECES):
+        connection.sendall(piece(number))
+        time.sleep(0.008)
+
+
+def send_back(connection):
+    while octets := connection.recv(65536):
+        connection.sendall(octets)
+
+
+def send_hash(connection):
+    """Of all that comes until the other side has closed its half."""
+    whole = hashlib.sha256()
+    while octets := connection.recv(65536):
+        whole.update(octets)
+    connection.sendall(whole.hexdigest().encode())
+
+
+class Download(threading.Thread):
+    def __init__(self, dial):
+        super().__init__(daemon=True)
+        self.connection, self.hash, self.octets, self.stall = dial(DOWNLOAD), hashlib.sha256(), 0, 0.0
+        self.start()
+
+    def run(self):
+        last = time.monotonic()
+        while octets := self.connection.recv(65536):
+            now = time.monotonic()
+            self.stall, last = max(self.stall, now - last), now
+            self.hash.update(octets)
+            self.octets += len(octets)
+        self.connection.close()
+
+
+class Typist(threading.Thread):
+    """A line each 20 ms; each must come back, in order."""
+
+    def __init__(self, dial):
+        super().__init__(daemon=True)
+        self.connection, self.typed, self.back, self.stopping, self.wrong = dial(ECHO), 0, 0, False, ""
+        self.start()
+
+    def run(self):
+        with self.connection, self.connection.makefile("rb") as lines:
+            while not self.stopping:
+                self.connection.sendall(b"line %d\n" % self.typed)
+                self.typed += 1
+                if (got := lines.readline()) != b"line %d\n" % self.back:
+                    self.wrong = repr(got)
+                    return
+                self.back += 1
+                time.sleep(0.02)
+
+
+def test(t):
+    net = Radios(t.prefix)
+    t.defer(net.delete)
+    services = [f"{net.bob_address}:{port}" for port in (DOWNLOAD, ECHO, CLOSED, REPORT)]
+    gw = t.gateway(net, kamailio=False, tunnel={"keepalive_ms": 1000, "services": services})
+    for port, serve in ((DOWNLOAD, send_pieces), (ECHO, send_back), (FORBIDDEN, send_back), (REPORT, send_hash)):
+        t.defer(Service(net, port, serve).close)
+    alice = t.agent(net.ue, gw, "alice", more={
+        "path": [{"name": "wifi", "interface": ["wl*"], "hysteresis_s": 1}, {"name": "mobile", "interface": ["ww*"], "hysteresis_s": 1}],
+        "forward": [{"listen": f"127.0.0.1:{port}", "to": f"{net.bob_address}:{port}"} for port in (DOWNLOAD, ECHO, CLOSED, FORBIDDEN, REPORT)]})
+    alice.up()
+
+    def dial(port):
+        return netns.inside(net.ue.name, lambda: socket.create_connection(("127.0.0.1", port), 30))
+
+    def streams():
+        return gw.ctl.sessions()[0]["streams"]
+
+    def ours():
+        return alice.status()["streams"]
+
+    def outer():
+        return [s["outer"] for s in gw.ctl.sessions() if s["up"]]
+
+    wait_until(lambda: ours()["session"], "the session of the forwarded connections")
+    small_things(dial, ours, gw)
+
+    download, typist = Download(dial), Typist(dial)
+    wait_until(lambda: download.octets > 20 * PIECE and typist.back > 10, "both flow")
+    net.gw.link("acc0", "down")
+    wait_until(lambda: outer() == [WWAN], "the primary on wwan0", 10)
+    wait_until(lambda: streams()["handovers"] == 1, "the streams moved, hard", 5)
+    check(streams()["last_handover"].startswith("hard, "), f"hard: {streams()}")
+    net.gw.link("acc0", "up")
+    wait_until(lambda: outer() == [WLAN], "the primary on wlan0 again", 10)
+    wait_until(lambda: streams()["handovers"] == 2, "the streams moved, softly", 5)
+    check(streams()["last_handover"].startswith("soft, "), f"soft: {streams()}")
+    for port in ("acc0", "acc1"):
+        net.gw.link(port, "down")
+    before = download.octets
+    time.sleep(4)
+    stood = typist.back
+    net.gw.link("acc1", "up")
+    wait_until(lambda: outer() == [WWAN], "the primary on wwan0 after no network at all", 15)
+    wait_until(lambda: typist.back > stood + 10, "the echo goes on", 10)
+    download.join(40)
+    check(not download.is_alive() and download.octets > before, f"the download ends; {download.octets} of {PIECE * PIECES} octets")
+    whole = hashlib.sha256()
+    for number in range(PIECES):
+        whole.update(piece(number))
+    equal((download.octets, download.hash.hexdigest()), (PIECE * PIECES, whole.hexdigest()), "octets and sha256 of the download")
+    typist.stopping = True
+    typist.join(10)
+    equal((typist.wrong, typist.back), ("", typist.typed), "the echo")
+    state = alice.status()
+    t.say(f"{download.octets} octets, longest stall {download.stall:.2f} s; {typist.back} lines; {state['streams']}")
+    equal((state["streams"]["sessions"], state["primary"]["sessions"]), (1, 1), "sessions from first to last")
+    wait_until(lambda: (streams()["streams"], ours()["open"]) == (0, 0), "each stream is over at both ends", 10)
+
+
+def small_things(dial, ours, gw):
+    """Half-close; a service that does not listen; one that the gateway does not allow."""
+    octets = piece(7) * 60
+    connection = dial(REPORT)
+    connection.sendall(octets)
+    connection.shutdown(socket.SHUT_WR)
+    equal(connection.makefile().read(), hashlib.sha256(octets).hexdigest(), "what came after the half-close")
+    connection.close()
+    for port, counter in ((CLOSED, "streams_unreachable"), (FORBIDDEN, "streams_not_allowed")):
+        try:
+            with dial(port) as connection:  # it may be reset before connect() has returned
+                equal(connection.recv(1), b"", f"nothing but a reset from {port}")
+            check(False, "a reset, no end in order")
+        except ConnectionResetError:
+            pass
+        wait_until(lambda name=counter: gw.ctl.control_totals()[name] == 1, f"{counter} at the gateway")
+    equal(ours()["not_allowed"], 1, "refused by the gateway's rules, at the agent")
+    # A reset by the program reaches the service.
+    connection = dial(ECHO)
+    connection.sendall(b"x")
+    equal(connection.recv(1), b"x", "an echo")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    wait_until(lambda: gw.ctl.sessions()[0]["streams"]["streams"] == 0, "the reset stream is over at the gateway", 5)
+
+
+main(test, "forwarded connections outlive their network")

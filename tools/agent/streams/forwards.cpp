@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// See forwards.hpp.
+#include "tools/agent/streams/forwards.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+
+#include "controlplane/link/with.hpp"
+#include "controlplane/protocol/spawn.hpp"
+
+namespace tandem::agent {
+
+namespace layer = session_layer;
+using tcp = asio::ip::tcp;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto after_error = 100ms; // of an acceptor: out of descriptors
+
+void reset(tcp::socket& socket) {
+    std::error_code ignored;
+    socket.set_option(tcp::socket::linger(true, 0), ignored);
+    socket.close(ignored);
+}
+
+} // namespace
+
+tl::expected<void, std::string> forwards::listen() {
+    for (const auto& rule : all_) {
+        const tcp::endpoint at(rule.listen.address, rule.listen.port);
+        tcp::acceptor acceptor(io_);
+        std::error_code error;
+        acceptor.open(at.protocol(), error);
+        acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+        if (!error)
+            acceptor.bind(at, error);
+        if (!error)
+            acceptor.listen(asio::socket_base::max_listen_connections, error);
+        if (error)
+            return tl::unexpected(fmt::format("[[forward]] listen {}: {}; choose an address and a port that are free",
+                                              link::text_of(rule.listen), error.message()));
+        ports_.push_back({rule, std::move(acceptor)});
+    }
+    for (auto& p : ports_)
+        protocol::spawn(io_, "acceptor of a forwarded port", [this, &p] { return accept(p); });
+    return {};
+}
+
+asio::awaitable<void> forwards::accept(port& p) {
+    while (p.acceptor.is_open()) {
+        std::error_code error;
+        tcp::socket socket(io_);
+        co_await p.acceptor.async_accept(socket, link::with(error));
+        if (error == asio::error::operation_aborted)
+            co_return;
+        if (error) {
+            asio::steady_timer pause(io_, after_error);
+            co_await pause.async_wait(link::with(error));
+            continue;
+        }
+        ++count_.accepted;
+        take(std::move(socket), link::text_of(p.rule.to));
+    }
+}
+
+void forwards::take(tcp::socket connected, const std::string& to) {
+    const auto id = driver_ ? driver_->use([&](layer::session& s) { return s.open(layer::stream_kind::octets, to); })
+                            : std::nullopt;
+    if (!id) {
+        ++count_.refused;
+        return reset(connected);
+    }
+    streams_->take(*id, std::move(connected));
+}
+
+// ---- the session
+// ------------------------------------------------------------------------------------------------------
+
+std::uint8_t forwards::wish(std::uint64_t tsid) const noexcept {
+    return driver_ && tsid == tsid_ ? 1 : 0;
+}
+
+void forwards::end(const char* why) {
+    if (!driver_)
+        return;
+    if (streams_->size() != 0)
+        spdlog::warn("{} forwarded connections are reset: {}", streams_->size(), why);
+    streams_->abort_all();
+    driver_->stop();
+    past_ = sum();
+    driver_.reset();
+    streams_.reset();
+}
+
+void forwards::begin(connection& on_it, std::uint64_t tsid) {
+    end("the gateway began a new session");
+    const auto secret = layer::new_secret_of(on_it.carrier(), tsid);
+    if (secret.empty())
+        return;
+    tsid_ = tsid;
+    ++count_.sessions;
+    driver_ = std::make_shared<layer::driver>(
+        io_.get_executor(),
+        layer::session(layer::role::creator, tsid, secret, layer::limits{}, std::chrono::steady_clock::now()),
+        [this](const layer::event& e) { on(e); });
+    streams_ = std::make_shared<layer::tcp_streams>(io_.get_executor(), driver_);
+}
+
+void forwards::carried_by(connection& by, std::uint64_t tsid, std::optional<std::uint8_t> answer) {
+    if (!answer) {
+        end("the gateway carries no streams");
+        if (any() && !std::exchange(told_off_, true))
+            spdlog::error("[[forward]]: the gateway carries no streams for units; set services in its [tunnel]");
+        return;
+    }
+    told_off_ = false;
+    if (*answer == 0 || wish(tsid) == 0)
+        begin(by, tsid);
+    if (!driver_)
+        return;
+    const auto connection = by.weak_from_this();
+    const auto more = [connection] {
+        if (const auto c = connection.lock())
+            c->ask_rider();
+    };
+    const auto id = driver_->dial(layer::guest{protocol::carrier::stream, more}, 1, layer::binding_of(by.carrier()));
+    by.carry({.take = [d = driver_, id](std::span<const std::uint8_t> frame) { d->received(id, frame); },
+              .next = [d = driver_, id](std::vector<std::uint8_t>& frame) { return d->pull(id, frame); },
+              .gone = [d = driver_, id] { d->drop(id); }});
+    driver_->move(id, driver_->state().current() ? layer::reason::better : layer::reason::lost);
+}
+
+void forwards::on(const layer::event& e) {
+    if (const auto* h = std::get_if<layer::handover>(&e))
+        return on_handover(*h);
+    if (const auto* c = std::get_if<layer::close_link>(&e))
+        spdlog::warn("forwarded connections: the primary does not carry them any more: the gateway's frames are {}",
+                     c->why == layer::link_end::refused ? "not of this session" : "malformed");
+    if (const auto* r = std::get_if<layer::was_reset>(&e); r != nullptr && r->code == layer::reset_not_allowed) {
+        ++count_.not_allowed;
+        spdlog::warn("a forwarded connection is refused: the gateway's [tunnel] services does not name its service");
+    }
+    streams_->on(e);
+}
+
+void forwards::on_handover(const layer::handover& h) {
+    if (h.kind == layer::handover_kind::first || h.how == layer::handover_end::failed)
+        return;
+    ++count_.handovers;
+    count_.octets_again += h.sent_again;
+    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(h.ended - h.began);
+    last_ = fmt::format("{}, {}, {} ms", layer::text_of(h.kind), layer::text_of(h.why), took.count());
+    spdlog::info("forwarded connections moved: {}, {} octets sent again", last_, h.sent_again);
+}
+
+void forwards::stop() {
+    std::error_code ignored;
+    for (auto& p : ports_)
+        p.acceptor.close(ignored);
+    end("the agent ends");
+}
+
+layer::tcp_streams::counters forwards::sum() const {
+    auto all = past_;
+    if (!streams_)
+        return all;
+    const auto& now = streams_->count();
+    all.begun += now.begun;
+    all.ended += now.ended;
+    all.reset += now.reset;
+    all.to_session += now.to_session;
+    all.from_session += now.from_session;
+    return all;
+}
+
+bool forwards::used() {
+    const auto all = sum();
+    return std::exchange(seen_, all.to_session + all.from_session) != seen_;
+}
+
+nlohmann::json forwards::describe() const {
+    const auto all = sum();
+    auto ports = nlohmann::json::array();
+    for (const auto& p : ports_)
+        ports.push_back({{"listen", link::text_of(p.rule.listen)}, {"to", link::text_of(p.rule.to)}});
+    return {{"ports", std::move(ports)},
+            {"session", driver_ != nullptr},
+            {"open", streams_ ? streams_->size() : 0},
+            {"accepted", count_.accepted},
+            {"refused", count_.refused},
+            {"not_allowed", count_.not_allowed},
+            {"ended", all.ended},
+            {"reset", all.reset},
+            {"tx_bytes", all.to_session},
+            {"rx_bytes", all.from_session},
+            {"sessions", count_.sessions},
+            {"handovers", count_.handovers},
+            {"sent_again_bytes", count_.octets_again},
+            {"last_handover", last_}};
+}
+
+} // namespace tandem::agent
