@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which program is attached to an interface; making way for ours; where its object file is.
-#include <climits>
 #include <cstring>
-#include <filesystem>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -11,6 +9,7 @@
 #include <unistd.h>
 
 #include "bpf/loader/edge.hpp"
+#include "bpf/loader/object.hpp"
 #include "bpf/loader/program.hpp"
 
 namespace tandem::bpf {
@@ -130,16 +129,7 @@ void detach(unsigned ifindex, int program, attach_mode mode) noexcept {
 }
 
 tl::expected<std::string, std::string> object_path() {
-    // The build's own object only for a program that was itself started from the build: an installed one must not
-    // load code from a directory that somebody else may be able to create.
-    std::error_code ignored;
-    std::string self = std::filesystem::read_symlink("/proc/self/exe", ignored).string();
-    std::string path = self.starts_with(TANDEM_BUILD_ROOT "/") ? TANDEM_EDGE_BUILT : TANDEM_EDGE_INSTALLED;
-    if (::access(path.c_str(), R_OK) != 0)
-        return tl::unexpected(
-            fmt::format("the XDP program {} cannot be read ({}): install Tandem completely, or build it with ninja",
-                        path, std::strerror(errno)));
-    return path;
+    return readable_object("edge", "XDP");
 }
 
 } // namespace tandem::bpf

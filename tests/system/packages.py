@@ -54,6 +54,7 @@ def test(t):
 [ ! -e /usr/bin/tandem-dataplane ]
 dpkg -i {files}
 test -r "$(find /usr/lib -name edge.bpf.o)"
+test -r "$(find /usr/lib -name capture.bpf.o)"
 for unit in dataplane controlplane agent; do test -r /lib/systemd/system/tandem-$unit.service; done
 for program in dataplane controlplane; do tandem-$program --config /usr/share/tandem-gatewayd/examples/$program.toml --check; done
 mkdir -p /etc/tandem; (umask 077; printf '0123456789abcdef%.0s' 1 2 3 4 > /etc/tandem/alice.psk)

@@ -25,13 +25,14 @@ namespace tandem::agent {
 namespace {
 
 using names = std::vector<std::string>;
-const names known_keys{"version", "id",       "gateway",      "psk_file",   "certificate", "key",  "ca",
-                       "tun",     "user",     "run_dir",      "lifetime_s", "state_dir",   "keys", "profiles",
-                       "paths",   "nftables", "gateway_name", "path",       "forward"};
+const names known_keys{"version", "id",       "gateway",      "psk_file",   "certificate", "key",    "ca",
+                       "tun",     "user",     "run_dir",      "lifetime_s", "state_dir",   "keys",   "profiles",
+                       "paths",   "nftables", "gateway_name", "path",       "capture",     "forward"};
 const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
     known_threshold_keys{"at_least_s", "level"}, known_radio_keys{"wlan", "wwan", "signal_poll_s"},
     known_forward_keys{"listen", "to"},
-    known_path_keys{"name", "interface", "cost", "hysteresis_s", "threshold_dbm", "idle_s"};
+    known_path_keys{"name", "interface", "cost", "hysteresis_s", "threshold_dbm", "idle_s"},
+    known_capture_keys{"cgroup", "rule", "udp_idle_s"}, known_rule_keys{"to", "port", "protocol", "leave"};
 
 // Collects the first error; later reads then do nothing.
 class reader {
@@ -134,13 +135,13 @@ void read_threshold(reader& in, profile_rules& rules) {
     rules.duration.push_back(std::move(one));
 }
 
-// Of up to 16; null where there is none, or what stands there is none, which is said.
-const toml::array* list_of(reader& in, const char* key, std::string_view wanted) {
+// Of up to 16, or `most`; null where there is none, or what stands there is none, which is said.
+const toml::array* list_of(reader& in, const char* key, std::string_view wanted, std::size_t most = 16) {
     const toml::node* node = in.get(key);
     if (node == nullptr)
         return nullptr;
     const auto* list = node->as_array();
-    if (list != nullptr && list->size() <= 16)
+    if (list != nullptr && list->size() <= most)
         return list;
     in.fail(node, std::string(wanted));
     return nullptr;
@@ -223,6 +224,44 @@ void read_path_classes(reader& in, std::vector<path_class>& classes) {
     if (const auto* list = list_of(in, "path", "path must be up to 16 tables, each under a line [[path]]"))
         for (const auto& item : *list)
             in.within(&item, "a path", [&classes](reader& inner) { read_path_class(inner, classes); });
+}
+
+void read_capture_rule(reader& in, std::vector<bpf::capture_rule>& rules) {
+    in.check_keys(known_rule_keys);
+    bpf::capture_rule rule;
+    std::string to, protocol = "tcp";
+    in.text("to", to);
+    if (!read_prefix(to, rule))
+        in.fail(in.get("to"),
+                "a rule of [capture] needs where to, an address or a prefix without bits behind its length, "
+                "such as to = \"192.0.2.0/24\"; host names are not looked up");
+    rule.port = static_cast<std::uint16_t>(in.number("port", 1, 65535).value_or(0));
+    in.text("protocol", protocol);
+    if (protocol != "tcp" && protocol != "udp")
+        in.fail(in.get("protocol"), "protocol must be \"tcp\" or \"udp\"");
+    rule.kind = protocol == "udp" ? bpf::capture_rule::protocol::udp : bpf::capture_rule::protocol::tcp;
+    in.flag("leave", rule.leave);
+    for (const auto& other : rules)
+        if (same_destinations(rule, other))
+            in.fail(in.get("to"), fmt::format("there is a rule of [capture] for {} with that port already", to));
+    rules.push_back(rule);
+}
+
+void read_capture(reader& in, capture_settings& capture) {
+    in.check_keys(known_capture_keys);
+    in.text("cgroup", capture.cgroup);
+    if (capture.cgroup.empty() || capture.cgroup.front() == '/' || capture.cgroup.find("..") != std::string::npos)
+        in.fail(in.get("cgroup"),
+                "[capture] needs the cgroup of the programs that are captured, named from where cgroup2 "
+                "is mounted, such as cgroup = \"captured\"");
+    if (const auto* list =
+            list_of(in, "rule", "rule must be a list of up to 256, such as [{to = \"192.0.2.0/24\", port = 443}]",
+                    bpf::capture::most_rules))
+        for (const auto& item : *list)
+            in.within(&item, "a rule", [&capture](reader& inner) { read_capture_rule(inner, capture.rules); });
+    capture.udp_idle = std::chrono::seconds(in.number("udp_idle_s", 2, 3600).value_or(60));
+    if (std::ranges::all_of(capture.rules, &bpf::capture_rule::leave))
+        in.fail(in.get("rule"), "[capture] needs a rule of what is captured, such as rule = [{to = \"192.0.2.0/24\"}]");
 }
 
 void read_forward(reader& in, std::vector<forward>& all) {
@@ -323,6 +362,7 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
         config.signal_poll = std::chrono::seconds(inner.number("signal_poll_s", 0, 60).value_or(1));
     });
     read_path_classes(in, config.path_classes);
+    in.within(in.get("capture"), "capture", [&config](reader& inner) { read_capture(inner, config.capture); });
     read_forwards(in, config.forwards);
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);

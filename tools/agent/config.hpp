@@ -13,6 +13,7 @@
 #include "controlplane/link/endpoint.hpp"
 #include "controlplane/protocol/secret.hpp"
 #include "tools/agent/advice/history.hpp"
+#include "tools/agent/capture/settings.hpp"
 #include "tools/agent/device/paths.hpp"
 #include "tools/agent/media/seed_store.hpp"
 #include "tools/agent/roam/choice.hpp"
@@ -39,6 +40,7 @@ struct agent_config {
     profile_rules profiles;                  // [profiles]: what the history of calls asks for
     path_names paths;                        // [paths]: which interface is which radio
     std::vector<path_class> path_classes;    // [[path]] in order of preference; empty: the kernel's routes decide
+    capture_settings capture;                // [capture]: which programs, and which of their connections
     std::vector<forward> forwards;           // [[forward]]
     std::chrono::seconds signal_poll{1};     // 0: a signal is read when the kernel has news only
 

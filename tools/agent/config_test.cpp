@@ -194,3 +194,52 @@ TEST(Rim33Config, Paths) {
     EXPECT_TRUE(has(error_of(good + "[paths]\nwlan = \"wlan0\"\n"), "agent.toml:6: wlan must be a list"));
     EXPECT_TRUE(has(error_of(good + "[paths]\nwlan = [\"a name that is too long\"]\n"), "1 to 15 letters"));
 }
+
+TEST(CaptureConfig, RulesInTheirOrder) {
+    EXPECT_FALSE(parse_config(good, "f")->capture.any());
+    const auto config =
+        parse_config(good + "[capture]\ncgroup = \"captured\"\nrule = [{to = \"192.0.2.0/24\", port = 443},\n"
+                            "{to = \"2001:db8::1\"}, {to = \"192.0.2.7\", leave = true}]\n",
+                     "f");
+    ASSERT_TRUE(config) << config.error();
+    EXPECT_TRUE(config->capture.any());
+    const auto& rules = config->capture.rules;
+    ASSERT_EQ(rules.size(), 3U);
+    EXPECT_EQ(rules[0].prefix_length, 24);
+    EXPECT_EQ(rules[0].port, 443);
+    EXPECT_EQ(rules[0].ip[0], 192);
+    EXPECT_TRUE(rules[1].ip6);
+    EXPECT_EQ(rules[1].prefix_length, 128);
+    EXPECT_EQ(rules[1].port, 0);
+    EXPECT_TRUE(rules[2].leave);
+    const auto both = parse_config(good + "[capture]\ncgroup = \"c\"\nudp_idle_s = 5\nrule = [{to = \"192.0.2.1\"}, "
+                                          "{to = \"192.0.2.1\", protocol = \"udp\"}]\n",
+                                   "f");
+    ASSERT_TRUE(both) << both.error();
+    EXPECT_EQ(both->capture.rules[1].kind, tandem::bpf::capture_rule::protocol::udp);
+    EXPECT_EQ(both->capture.udp_idle.count(), 5);
+    EXPECT_TRUE(
+        parse_config(good + "[capture]\ncgroup = \"c\"\nrule = [{to = \"0.0.0.0/0\"}, {to = \"::/0\"}]\n", "f"));
+}
+
+TEST(CaptureConfig, RefusesWhatMakesNoSense) {
+    const auto with = [](const std::string& text) { return error_of(good + "[capture]\n" + text); };
+    const std::string group = "cgroup = \"c\"\n";
+    EXPECT_TRUE(has(with("rule = [{to = \"192.0.2.1\"}]\n"), "agent.toml:5: [capture] needs the cgroup"));
+    EXPECT_TRUE(has(with("cgroup = \"/sys/fs/cgroup/c\"\n"), "named from where cgroup2 is mounted"));
+    EXPECT_TRUE(has(with("cgroup = \"../c\"\n"), "agent.toml:6: [capture] needs the cgroup"));
+    EXPECT_TRUE(has(with(group), "[capture] needs a rule"));
+    EXPECT_TRUE(has(with(group + "rule = [{to = \"192.0.2.1\", leave = true}]\n"), "[capture] needs a rule"));
+    for (const auto* to :
+         {"", "host.example", "192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/", "192.0.2.0/x", "::ffff:192.0.2.1",
+          "2001:db8::1/64", "fe80::1%eth0", "2001:db8::/129", "192.0.2.0/-1", "192.0.2.0/24 "})
+        EXPECT_TRUE(
+            has(with(group + "rule = [{to = \"" + to + "\"}]\n"), "agent.toml:7: a rule of [capture] needs where to"))
+            << to;
+    EXPECT_TRUE(has(with(group + "rule = [{to = \"192.0.2.1\", port = 0}]\n"), "port must be a number from 1"));
+    EXPECT_TRUE(has(with(group + "rule = [{to = \"192.0.2.1\", protocol = \"sctp\"}]\n"), "protocol must be"));
+    EXPECT_TRUE(has(with(group + "rule = [{to = \"192.0.2.1\"}, {to = \"192.0.2.1/32\", leave = true}]\n"),
+                    "there is a rule of [capture] for 192.0.2.1/32"));
+    EXPECT_TRUE(has(with(group + "rule = [{to = \"192.0.2.1\", host = \"x\"}]\n"), "unknown key 'host'"));
+    EXPECT_TRUE(has(with("rules = []\n"), "unknown key 'rules'"));
+}

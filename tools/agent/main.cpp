@@ -44,16 +44,30 @@ tl::expected<protocol::ssl_context, std::string> make_tls(const agent_config& co
     return protocol::make_client_context(config.id, std::move(*psk));
 }
 
+tl::expected<void, std::string> check_capture(const agent_config& config) {
+    if (!config.capture.any())
+        return {};
+    if (const auto cgroup = bpf::capture::find_cgroup(config.capture.cgroup); !cgroup)
+        return tl::unexpected(cgroup.error());
+    // Never silently past the tunnel.
+    return tl::unexpected(
+        std::string("[capture]: this version's tunnel does not carry captured connections yet; leave [capture] out"));
+}
+
 // What start would refuse, beside what the file itself says.
 tl::expected<void, std::string> check_start(const agent_config& config) {
     if (const auto tls = make_tls(config); !tls)
         return tl::unexpected(tls.error());
+    if (const auto ready = check_capture(config); !ready)
+        return ready;
     return check_user(config.user);
 }
 
 int run(const agent_config& config) {
     if (const auto warning = harden(); !warning.empty())
         spdlog::warn("{}", warning);
+    if (const auto ready = check_capture(config); !ready)
+        return complain(ready.error(), exit_failed);
     auto tls = make_tls(config);
     if (!tls)
         return complain(tls.error(), exit_failed);
