@@ -279,10 +279,11 @@ class Agent:
             "id": unit, "gateway": servers, "psk_file": psk_file, "tun": tun, "user": user, "run_dir": self.run_dir,
             **(more or {})})
         self.process = None
+        self.enter = ["nsenter", f"--net=/run/netns/{netns.name}"] if more and "capture" in more else []  # `ip netns exec` hides cgroups
 
     def start(self):
-        self.process = Process(f"agent-{self.unit}", [program("tandem-agent"), "--config", self.config], self.log_dir,
-                               self.netns, survive=self.survive)
+        self.process = Process(f"agent-{self.unit}", [*self.enter, program("tandem-agent"), "--config", self.config], self.log_dir,
+                               None if self.enter else self.netns, survive=self.survive)
         return self
 
     def inner(self):

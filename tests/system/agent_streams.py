@@ -3,7 +3,8 @@
 # timeout: 120
 """Connections that the agent forwards ([[forward]]) while wlan0 and wwan0 come and go: lost, back again, and no network at all for some
 seconds. A download ends with the right sha256, an echo is never broken, half-close and reset pass, and what the gateway's
-[tunnel] services does not name is refused and said."""
+[tunnel] services does not name is refused and said. An unmodified program in a captured cgroup has its connections carried likewise
+and sees its own peer all the while."""
 import hashlib
 import socket
 import struct
@@ -12,6 +13,7 @@ import threading
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
+import captured
 import netns
 from harness import check, equal, main, wait_until
 from radios import WLAN, WWAN, Radios
@@ -87,6 +89,35 @@ class Download(threading.Thread):
         self.connection.close()
 
 
+# Knows nothing of a tunnel; asks its socket who the peer is for each piece.
+ASK = """
+import hashlib, json, socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)
+whole, octets, peers = hashlib.sha256(), 0, set()
+while part := s.recv(65536):
+    whole.update(part)
+    octets += len(part)
+    peers.add(s.getpeername())
+print(json.dumps({"peers": sorted(peers), "octets": octets, "sha256": whole.hexdigest()}))
+"""
+
+
+class Program(threading.Thread):
+    """In the captured cgroup: the same download."""
+
+    def __init__(self, net, group):
+        super().__init__(daemon=True)
+        self.asks, self.said = (net.ue, group, ASK, net.bob_address, DOWNLOAD), None
+        self.start()
+
+    def run(self):
+        self.said = captured.python(*self.asks)
+
+    def end(self):
+        self.join(60)
+        return self.said
+
+
 class Typist(threading.Thread):
     """A line each 20 ms; each must come back, in order."""
 
@@ -114,7 +145,9 @@ def test(t):
     gw = t.gateway(net, kamailio=False, tunnel={"keepalive_ms": 1000, "services": services})
     for port, serve in ((DOWNLOAD, send_pieces), (ECHO, send_back), (FORBIDDEN, send_back), (REPORT, send_hash)):
         t.defer(Service(net, port, serve).close)
+    group = captured.Group(t)
     alice = t.agent(net.ue, gw, "alice", more={
+        "capture": {"cgroup": group.name, "rule": [{"to": f"{net.bob_address}/32"}]},
         "path": [{"name": "wifi", "interface": ["wl*"], "hysteresis_s": 1}, {"name": "mobile", "interface": ["ww*"], "hysteresis_s": 1}],
         "forward": [{"listen": f"127.0.0.1:{port}", "to": f"{net.bob_address}:{port}"} for port in (DOWNLOAD, ECHO, CLOSED, FORBIDDEN, REPORT)]})
     alice.up()
@@ -134,6 +167,7 @@ def test(t):
     wait_until(lambda: ours()["session"], "the session of the forwarded connections")
     small_things(dial, ours, gw)
 
+    program = Program(net, group)
     download, typist = Download(dial), Typist(dial)
     wait_until(lambda: download.octets > 20 * PIECE and typist.back > 10, "both flow")
     net.gw.link("acc0", "down")
@@ -158,6 +192,8 @@ def test(t):
     for number in range(PIECES):
         whole.update(piece(number))
     equal((download.octets, download.hash.hexdigest()), (PIECE * PIECES, whole.hexdigest()), "octets and sha256 of the download")
+    equal(program.end(), {"peers": [[net.bob_address, DOWNLOAD]], "octets": PIECE * PIECES, "sha256": whole.hexdigest()}, "a captured program")
+    equal(alice.status()["capture"]["taken"], 1, "captured connections")
     typist.stopping = True
     typist.join(10)
     equal((typist.wrong, typist.back), ("", typist.typed), "the echo")

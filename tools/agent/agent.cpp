@@ -36,7 +36,8 @@ agent::agent(asio::io_context& io, const agent_config& config, protocol::ssl_con
       pause_(io), second_(io), advisor_(config),
       media_(io, [this](std::span<const std::uint8_t> packet) { return write_tun(packet); }),
       roaming_(config, config.path_classes.empty() ? nullptr : nl80211_source::open(), roaming_hooks()),
-      links_(io, [this] { look_at_paths(true); }), signal_news_(io), forwards_(io, config.forwards),
+      links_(io, [this] { look_at_paths(true); }), signal_news_(io),
+      forwards_(io, config.forwards, config.capture.any()),
       primary_(io, config, std::move(tls), media_,
                {.packet =
                     [this](std::span<const std::uint8_t> packet) {
@@ -94,6 +95,16 @@ void agent::await_radio() {
         media_.check_paths();
         await_radio();
     });
+}
+
+tl::expected<void, std::string> agent::capture() {
+    if (!config_.capture.any())
+        return {};
+    auto started = program_capture::start(io_, config_.capture, forwards_);
+    if (!started)
+        return tl::unexpected(started.error());
+    capture_ = std::move(*started);
+    return {};
 }
 
 tl::expected<void, std::string> agent::start() {
@@ -221,6 +232,13 @@ std::string agent::describe() const {
          {{"from_phone", count_.from_phone}, {"to_phone", count_.to_phone}, {"refused", count_.tun_refused}}}};
     if (forwards_.any())
         out["streams"] = forwards_.describe();
+    if (capture_) {
+        const auto kernel = capture_->kernel_count();
+        out["capture"] = {{"captured", kernel.connections},
+                          {"taken", capture_->count().taken},
+                          {"strangers", capture_->count().strangers},
+                          {"no_room", capture_->count().no_room}};
+    }
     if (roaming_.active())
         out["paths"] = roaming_.describe(std::chrono::steady_clock::now());
     return out.dump(); // one line

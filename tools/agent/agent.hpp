@@ -8,6 +8,7 @@
 #include <asio/steady_timer.hpp>
 
 #include "tools/agent/advice/advisor.hpp"
+#include "tools/agent/capture/program_capture.hpp"
 #include "tools/agent/config.hpp"
 #include "tools/agent/device/tun.hpp"
 #include "tools/agent/link/primary.hpp"
@@ -23,7 +24,8 @@ public:
     agent(asio::io_context& io, const agent_config& config, protocol::ssl_context tls, tun_device tun,
           std::unique_ptr<status_server> status);
 
-    // The error is a sentence.
+    // With all privileges, before start(): programs' connections ([capture]). Errors of both are sentences.
+    [[nodiscard]] tl::expected<void, std::string> capture();
     [[nodiscard]] tl::expected<void, std::string> start();
     // Why the program must end with an error; empty where it need not.
     [[nodiscard]] const std::string& fatal() const noexcept { return primary_.fatal(); }
@@ -54,6 +56,7 @@ private:
     link_watch links_;
     asio::posix::stream_descriptor signal_news_;
     forwards forwards_;
+    std::unique_ptr<program_capture> capture_;
     primary primary_;
     std::unique_ptr<status_server> status_;
     counters count_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // tandem-agent: arguments, privileged set-up in the right order, then one thread.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -49,9 +50,13 @@ tl::expected<void, std::string> check_capture(const agent_config& config) {
         return {};
     if (const auto cgroup = bpf::capture::find_cgroup(config.capture.cgroup); !cgroup)
         return tl::unexpected(cgroup.error());
-    // Never silently past the tunnel.
-    return tl::unexpected(
-        std::string("[capture]: this version's tunnel does not carry captured connections yet; leave [capture] out"));
+    const auto is_udp = [](const bpf::capture_rule& r) {
+        return !r.leave && r.kind == bpf::capture_rule::protocol::udp;
+    };
+    if (std::ranges::any_of(config.capture.rules, is_udp)) // never silently past the tunnel, nor into nothing
+        return tl::unexpected(std::string("[capture]: this version's tunnel carries TCP alone; leave rules of protocol "
+                                          "= \"udp\" out, or write leave = true there"));
+    return {};
 }
 
 // What start would refuse, beside what the file itself says.
@@ -89,9 +94,11 @@ int run(const agent_config& config) {
             return complain(made.error(), exit_failed);
     if (const auto warning = lock_memory(); !warning.empty())
         spdlog::warn("{}", warning);
+    agent::agent program(io, config, std::move(*tls), std::move(*tun), std::move(status));
+    if (const auto captured = program.capture(); !captured)
+        return complain(captured.error(), exit_failed);
     if (const auto became = become(config.user); !became)
         return complain(became.error(), exit_failed);
-    agent::agent program(io, config, std::move(*tls), std::move(*tun), std::move(status));
     if (const auto started = program.start(); !started)
         return complain(started.error(), exit_failed);
     io.run();

@@ -61,12 +61,13 @@ asio::awaitable<void> forwards::accept(port& p) {
             continue;
         }
         ++count_.accepted;
-        take(std::move(socket), link::text_of(p.rule.to));
+        take(std::move(socket), {p.rule.to.address, p.rule.to.port});
     }
 }
 
-void forwards::take(tcp::socket connected, const std::string& to) {
-    const auto id = driver_ ? driver_->use([&](layer::session& s) { return s.open(layer::stream_kind::octets, to); })
+void forwards::take(tcp::socket connected, const tcp::endpoint& to) {
+    const auto label = link::text_of({to.address(), to.port()});
+    const auto id = driver_ ? driver_->use([&](layer::session& s) { return s.open(layer::stream_kind::octets, label); })
                             : std::nullopt;
     if (!id) {
         ++count_.refused;
@@ -112,7 +113,8 @@ void forwards::carried_by(connection& by, std::uint64_t tsid, std::optional<std:
     if (!answer) {
         end("the gateway carries no streams");
         if (any() && !std::exchange(told_off_, true))
-            spdlog::error("[[forward]]: the gateway carries no streams for units; set services in its [tunnel]");
+            spdlog::error(
+                "[[forward]], [capture]: the gateway carries no streams for units; set services in its [tunnel]");
         return;
     }
     told_off_ = false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// [[forward]]: local ports whose connections go on as streams through the gateway to a service. The session layer that
-// carries them rides on the primary and moves with it: nothing of a stream is lost or doubled. Owner: the agent's
-// io_context, one thread.
+// [[forward]]: local ports whose connections go on as streams through the gateway to a service; captured programs'
+// connections likewise. The session layer that carries them rides on the primary and moves with it: nothing of a stream
+// is lost or doubled. Owner: the agent's io_context, one thread.
 #pragma once
 
 #include <list>
@@ -16,12 +16,13 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/session_layer/tcp_streams.hpp"
+#include "tools/agent/capture/taker.hpp"
 #include "tools/agent/config.hpp"
 #include "tools/agent/link/connection.hpp"
 
 namespace tandem::agent {
 
-class forwards {
+class forwards final : public taker {
 public:
     struct counters {
         std::uint64_t accepted = 0;
@@ -30,13 +31,19 @@ public:
         std::uint64_t sessions = 0, handovers = 0, octets_again = 0;
     };
 
-    forwards(asio::io_context& io, const std::vector<forward>& all) : io_(io), all_(all) {}
+    // captured: there is a [capture], too.
+    forwards(asio::io_context& io, const std::vector<forward>& all, bool captured)
+        : io_(io), all_(all), captured_(captured) {}
 
-    [[nodiscard]] bool any() const noexcept { return !all_.empty(); }
+    [[nodiscard]] bool any() const noexcept { return captured_ || !all_.empty(); }
     // Binds, while the agent still may. The error is a sentence.
     [[nodiscard]] tl::expected<void, std::string> listen();
-    // A connected socket goes on as a stream to `to`, "address:port"; it is reset where it cannot.
-    void take(asio::ip::tcp::socket connected, const std::string& to);
+    // A connected socket goes on as a stream to there; it is reset where it cannot.
+    void take(asio::ip::tcp::socket connected, const asio::ip::tcp::endpoint& to) override;
+    // None: streams alone are carried (the configuration is refused where it asks for more).
+    [[nodiscard]] std::unique_ptr<datagram_way> take_datagrams(const asio::ip::udp&, datagram_return) override {
+        return nullptr;
+    }
     // What CONFIG is to say: 1 where this session's streams go on, 0 where they begin.
     [[nodiscard]] std::uint8_t wish(std::uint64_t tsid) const noexcept;
     // The gateway's answer (TLV streams; nothing: it has none). They move to this connection.
@@ -60,6 +67,7 @@ private:
 
     asio::io_context& io_;
     std::vector<forward> all_;
+    bool captured_;
     std::list<port> ports_;
     std::uint64_t tsid_ = protocol::no_tsid;
     std::shared_ptr<session_layer::driver> driver_; // none: no session
