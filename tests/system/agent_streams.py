@@ -9,7 +9,6 @@ import hashlib
 import socket
 import struct
 import sys
-import threading
 import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
@@ -17,125 +16,9 @@ import captured
 import netns
 from harness import check, equal, main, wait_until
 from radios import WLAN, WWAN, Radios
+from services import CLOSED, DOWNLOAD, ECHO, FORBIDDEN, PIECE, REPORT, Download, Program, Service, Typist, piece, send_back, send_hash, send_pieces
 
-PIECE, PIECES = 65536, 800  # of the download, sent over some 8 seconds
-DOWNLOAD, ECHO, CLOSED, FORBIDDEN, REPORT = 8080, 7000, 7009, 7010, 7020
-
-
-def piece(number):
-    return hashlib.sha256(str(number).encode()).digest() * (PIECE // 32)
-
-
-class Service:
-    """In the core: serve(socket) in a thread of its own for each connection."""
-
-    def __init__(self, net, port, serve):
-        self.listener = netns.inside(net.core.name, lambda: socket.create_server((net.bob_address, port)))
-        self.serve = serve
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-
-    def run(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.one, args=(connection,), daemon=True).start()
-
-    def one(self, connection):
-        with connection:
-            try:
-                self.serve(connection)
-            except ConnectionResetError:
-                pass  # one of the test's own
-
-    def close(self):
-        self.listener.close()
-
-
-def send_pieces(connection):
-    for number in range(PIECES):
-        connection.sendall(piece(number))
-        time.sleep(0.008)
-
-
-def send_back(connection):
-    while octets := connection.recv(65536):
-        connection.sendall(octets)
-
-
-def send_hash(connection):
-    """Of all that comes until the other side has closed its half."""
-    whole = hashlib.sha256()
-    while octets := connection.recv(65536):
-        whole.update(octets)
-    connection.sendall(whole.hexdigest().encode())
-
-
-class Download(threading.Thread):
-    def __init__(self, dial):
-        super().__init__(daemon=True)
-        self.connection, self.hash, self.octets, self.stall = dial(DOWNLOAD), hashlib.sha256(), 0, 0.0
-        self.start()
-
-    def run(self):
-        last = time.monotonic()
-        while octets := self.connection.recv(65536):
-            now = time.monotonic()
-            self.stall, last = max(self.stall, now - last), now
-            self.hash.update(octets)
-            self.octets += len(octets)
-        self.connection.close()
-
-
-# Knows nothing of a tunnel; asks its socket who the peer is for each piece.
-ASK = """
-import hashlib, json, socket, sys
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)
-whole, octets, peers = hashlib.sha256(), 0, set()
-while part := s.recv(65536):
-    whole.update(part)
-    octets += len(part)
-    peers.add(s.getpeername())
-print(json.dumps({"peers": sorted(peers), "octets": octets, "sha256": whole.hexdigest()}))
-"""
-
-
-class Program(threading.Thread):
-    """In the captured cgroup: the same download."""
-
-    def __init__(self, net, group):
-        super().__init__(daemon=True)
-        self.asks, self.said = (net.ue, group, ASK, net.bob_address, DOWNLOAD), None
-        self.start()
-
-    def run(self):
-        self.said = captured.python(*self.asks)
-
-    def end(self):
-        self.join(60)
-        return self.said
-
-
-class Typist(threading.Thread):
-    """A line each 20 ms; each must come back, in order."""
-
-    def __init__(self, dial):
-        super().__init__(daemon=True)
-        self.connection, self.typed, self.back, self.stopping, self.wrong = dial(ECHO), 0, 0, False, ""
-        self.start()
-
-    def run(self):
-        with self.connection, self.connection.makefile("rb") as lines:
-            while not self.stopping:
-                self.connection.sendall(b"line %d\n" % self.typed)
-                self.typed += 1
-                if (got := lines.readline()) != b"line %d\n" % self.back:
-                    self.wrong = repr(got)
-                    return
-                self.back += 1
-                time.sleep(0.02)
+PIECES = 800  # of the download, sent over some 8 seconds
 
 
 def test(t):
@@ -143,7 +26,7 @@ def test(t):
     t.defer(net.delete)
     services = [f"{net.bob_address}:{port}" for port in (DOWNLOAD, ECHO, CLOSED, REPORT)]
     gw = t.gateway(net, kamailio=False, tunnel={"keepalive_ms": 1000, "services": services})
-    for port, serve in ((DOWNLOAD, send_pieces), (ECHO, send_back), (FORBIDDEN, send_back), (REPORT, send_hash)):
+    for port, serve in ((DOWNLOAD, lambda c: send_pieces(c, PIECES)), (ECHO, send_back), (FORBIDDEN, send_back), (REPORT, send_hash)):
         t.defer(Service(net, port, serve).close)
     group = captured.Group(t)
     alice = t.agent(net.ue, gw, "alice", more={
@@ -167,7 +50,7 @@ def test(t):
     wait_until(lambda: ours()["session"], "the session of the forwarded connections")
     small_things(dial, ours, gw)
 
-    program = Program(net, group)
+    program, began = Program(net, group), time.monotonic()
     download, typist = Download(dial), Typist(dial)
     wait_until(lambda: download.octets > 20 * PIECE and typist.back > 10, "both flow")
     net.gw.link("acc0", "down")
@@ -187,10 +70,9 @@ def test(t):
     wait_until(lambda: outer() == [WWAN], "the primary on wwan0 after no network at all", 15)
     wait_until(lambda: typist.back > stood + 10, "the echo goes on", 10)
     download.join(40)
+    ended = time.monotonic()
     check(not download.is_alive() and download.octets > before, f"the download ends; {download.octets} of {PIECE * PIECES} octets")
-    whole = hashlib.sha256()
-    for number in range(PIECES):
-        whole.update(piece(number))
+    whole = hashlib.sha256(b"".join(piece(number) for number in range(PIECES)))
     equal((download.octets, download.hash.hexdigest()), (PIECE * PIECES, whole.hexdigest()), "octets and sha256 of the download")
     equal(program.end(), {"peers": [[net.bob_address, DOWNLOAD]], "octets": PIECE * PIECES, "sha256": whole.hexdigest()}, "a captured program")
     equal(alice.status()["capture"]["taken"], 1, "captured connections")
@@ -198,7 +80,7 @@ def test(t):
     typist.join(10)
     equal((typist.wrong, typist.back), ("", typist.typed), "the echo")
     state = alice.status()
-    t.say(f"{download.octets} octets, longest stall {download.stall:.2f} s; {typist.back} lines; {state['streams']}")
+    t.say(f"{download.octets} octets, longest stall {download.stall(began, ended):.2f} s; {typist.back} lines; {state['streams']}")
     equal((state["streams"]["sessions"], state["primary"]["sessions"]), (1, 1), "sessions from first to last")
     wait_until(lambda: (streams()["streams"], ours()["open"]) == (0, 0), "each stream is over at both ends", 10)
 

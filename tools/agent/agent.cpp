@@ -85,6 +85,9 @@ void agent::look_at_paths(bool links_changed) {
     else
         roaming_.check(now);
     media_.check_paths();
+    if (links_changed && roaming_.active())
+        primary_.links_changed(
+            survey_links(protocol::to_wire(primary_.gateway().address).bytes, config_.paths, config_.tun));
 }
 
 void agent::await_radio() {

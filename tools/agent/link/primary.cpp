@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
+#include "controlplane/protocol/address_asio.hpp"
 #include "controlplane/protocol/spawn.hpp"
 #include "tools/agent/device/text.hpp"
 
@@ -147,6 +148,17 @@ bool primary::move(const path_place& to, move_kind kind) {
     hurry_ = kind == move_kind::hard || !current_; // what is under way ends because of this, not of the path
     timer_.cancel();
     return false;
+}
+
+void primary::links_changed(const links& now) {
+    if (!old_ || old_->closed())
+        return;
+    const auto own = protocol::to_wire(old_->local().address).bytes;
+    const bool there = std::ranges::any_of(now.all, [&](const net_link& l) {
+        return l.carrier && std::ranges::find(l.addresses, own) != l.addresses.end();
+    });
+    if (!there)
+        connection_ptr(old_)->close("its network is gone"); // lost() lets go of it
 }
 
 bool primary::wants_move() const noexcept {

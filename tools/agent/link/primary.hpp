@@ -74,6 +74,10 @@ public:
     // True: what is there leaves by it already.
     bool move(const path_place& to, move_kind kind);
 
+    // What was replaced is closed where its network is gone: nothing more comes there, and what rides on it is not to
+    // wait for an answer.
+    void links_changed(const links& now);
+
     [[nodiscard]] bool up() const noexcept { return current_ != nullptr; }
     [[nodiscard]] const link::endpoint& gateway() const noexcept { return gateways_[gateway_]; }
     [[nodiscard]] const session_settings& settings() const noexcept { return settings_; }

@@ -19,12 +19,13 @@ import netns  # noqa: E402
 import report  # noqa: E402
 import speech  # noqa: E402
 from baresip import BaresipError  # noqa: E402
+from handover import HandoverDemo  # noqa: E402
 from policy import PolicyDemo  # noqa: E402
 from process import ProcessError  # noqa: E402
 from programs import CtlError, NotBuilt  # noqa: E402
 from scene import STATE, Demo, DemoError  # noqa: E402
 
-SCENARIOS = {"call": Demo, "policy": PolicyDemo}
+SCENARIOS = {"call": Demo, "policy": PolicyDemo, "handover": HandoverDemo}
 
 
 def alive(pid):
@@ -83,8 +84,9 @@ def run(options, view):
 def main():
     p = argparse.ArgumentParser(prog="tools/demo", description="A protected call through Tandem, judged from the wire.")
     p.add_argument("--scenario", choices=list(SCENARIOS), default="call",
-                   help="call: two calls, re-keyed (default); policy: five calls of the same two under five rules")
-    p.add_argument("--seconds", type=int, help="of each call: " + "; ".join(
+                   help="call: two calls, re-keyed (default); policy: five calls of the same two under five rules; "
+                   "handover: a call, downloads and an echo while a device's networks come and go")
+    p.add_argument("--seconds", type=int, help="of each call (handover: of the whole): " + "; ".join(
         f"{name}: at least {of.shortest_s} (default {of.seconds})" for name, of in SCENARIOS.items()))
     p.add_argument("--keep", action="store_true", help="leave everything running, with a call, and say how to look around")
     p.add_argument("--end", action="store_true", help="end what --keep left running")
@@ -94,7 +96,7 @@ def main():
     chosen = SCENARIOS[options.scenario]
     options.seconds = options.seconds or chosen.seconds
     if options.seconds < chosen.shortest_s:
-        p.error(f"--seconds {options.seconds}: a call must last {chosen.shortest_s} s or more for its re-keys to be seen")
+        p.error(f"--seconds {options.seconds}: it takes {chosen.shortest_s} s or more for all of it to be seen")
     if os.geteuid() != 0:
         print("demo: needs root for network namespaces and XDP", file=sys.stderr)
         return 1

@@ -197,6 +197,16 @@ class View:
         self._print("\n".join(out))
         self.table(r)
 
+    def handovers(self, r):
+        """Each switch, and whether everything came."""
+        out = ["", f"{'what':10}{'kind':16}{'to':15}{'media gap':>12}{'stall':>10}{'sent again':>12}"]
+        for h in r["handovers"]:
+            out.append(f"{h['what']:10}{h['kind']:16}{h['to']:15}{h['media_gap_ms']:9} ms{h['stall_ms']:7} ms{h['resent_bytes']:10} B")
+        out += ["", f"{r['octets']['forwarded']} octets by the forwarded port, {r['octets']['captured']} by the captured program, {r['lines']} lines of echo"]
+        out += [f"{'yes' if held else 'NO ':4}{name}" for name, held in r["checks"].items()]
+        out += ["", "PASSED" if r["passed"] else "FAILED: " + "; ".join(r["failures"])]
+        self._print("\n".join(out))
+
     def around(self, demo):
         gw, run = f"{demo.prefix}-gw", demo.gateway.run_dir
         from programs import program
