@@ -205,8 +205,8 @@ TEST_F(nexthop, TheHostsOwnAddressesAreBehindLo) {
     const unsigned ports[] = {::if_nametoindex("tt0"), ::if_nametoindex("lo")};
     resolver_ = std::move(*nexthop_resolver::make(ports));
     for (const auto* own : {"192.0.2.1", "203.0.113.1", "2001:db8::1"}) {
+        EXPECT_TRUE(becomes(own, hop_state::resolved)) << own; // IPv6's may be tentative yet
         const auto found = resolve(own);
-        EXPECT_EQ(found.state, hop_state::resolved) << own;
         EXPECT_EQ(found.hop.port, 1) << own;
         EXPECT_EQ(found.hop.destination_mac, (std::array<std::uint8_t, 6>{})) << own;
     }
