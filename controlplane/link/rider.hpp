@@ -26,6 +26,11 @@ public:
     void mount(calls c) { calls_ = std::make_shared<const calls>(std::move(c)); }
     void ask() noexcept { asked_ = true; } // there is something to go
     [[nodiscard]] bool waits() const noexcept { return asked_ && calls_; }
+    // Asked for each batch without control in it: by turns with `others`, where those wait, too.
+    [[nodiscard]] bool takes_turn(bool others) noexcept {
+        last_ = waits() && (!others || !last_);
+        return last_;
+    }
     // False where nobody rides here.
     [[nodiscard]] bool take(std::span<const std::uint8_t> frame) const {
         const auto to = calls_; // it may dismount
@@ -49,7 +54,7 @@ public:
 private:
     std::shared_ptr<const calls> calls_;
     std::vector<std::uint8_t> frame_;
-    bool asked_ = false;
+    bool asked_ = false, last_ = false; // last_: the batch before was its own
 };
 
 } // namespace tandem::link

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where TLS over TCP comes in: one listening socket. Owner thread: the io_context's.
+// Where connections come in: one listening socket. Owner thread: the io_context's.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include <asio/awaitable.hpp>
@@ -18,6 +19,10 @@ public:
 
     [[nodiscard]] std::error_code open(const endpoint& at); // IPv6 for itself; port 0: the kernel chooses
     [[nodiscard]] asio::awaitable<std::unique_ptr<tls_tcp>> accept(std::error_code&);
+    // Every connection as it is, until close(). Where descriptors are short they wait in the backlog, and `short_of` is
+    // told now and then.
+    [[nodiscard]] asio::awaitable<void> each(std::function<void(asio::ip::tcp::socket)> take,
+                                             std::function<void()> short_of = {});
     // One that waits already; nothing else.
     [[nodiscard]] std::unique_ptr<tls_tcp> accept_waiting();
     void close();

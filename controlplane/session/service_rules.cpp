@@ -5,76 +5,55 @@
 #include <algorithm>
 #include <charconv>
 
-#include "controlplane/protocol/address_asio.hpp"
-
 namespace tandem::session {
 namespace {
 
-template <class T>
-std::optional<T> number(std::string_view text, T most) {
-    T value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (text.empty() || error != std::errc{} || end != text.data() + text.size() || value > most)
-        return std::nullopt;
-    return value;
-}
-
-struct parts {
-    std::string_view host, port;
-    bool bracketed;
-};
-
-std::optional<parts> split(std::string_view text) {
-    const auto colon = text.rfind(':');
-    if (colon == std::string_view::npos)
-        return std::nullopt;
-    auto host = text.substr(0, colon);
-    const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-    if (bracketed)
-        host = host.substr(1, host.size() - 2);
-    return parts{host, text.substr(colon + 1), bracketed};
-}
-
-std::optional<asio::ip::address> address(std::string_view text, bool bracketed) {
+// "198.51.100.0/24", an address alone, IPv6 in brackets.
+std::optional<service_network> parse_network(std::string_view text) {
+    const bool bracketed = text.size() > 2 && text.front() == '[' && text.back() == ']';
+    std::string host(bracketed ? text.substr(1, text.size() - 2) : text);
+    if (host.find('/') == std::string::npos)
+        host += bracketed ? "/128" : "/32";
     std::error_code error;
-    const auto parsed = asio::ip::make_address(std::string(text), error);
-    return !error && parsed.is_v6() == bracketed ? std::optional(parsed) : std::nullopt;
+    if (bracketed) {
+        const auto read = asio::ip::make_network_v6(host, error);
+        return error ? std::nullopt : std::optional<service_network>(read.canonical());
+    }
+    const auto read = asio::ip::make_network_v4(host, error);
+    return error ? std::nullopt : std::optional<service_network>(read.canonical());
+}
+
+bool holds(const asio::ip::network_v4& n, const asio::ip::address& a) {
+    return a.is_v4() && asio::ip::network_v4(a.to_v4(), n.prefix_length()).canonical() == n;
+}
+bool holds(const asio::ip::network_v6& n, const asio::ip::address& a) {
+    return a.is_v6() && asio::ip::network_v6(a.to_v6(), n.prefix_length()).canonical() == n;
 }
 
 } // namespace
 
 std::optional<service_rule> parse_service(std::string_view text) {
-    const auto whole = split(text);
-    if (!whole)
+    const auto colon = text.rfind(':');
+    if (colon == std::string_view::npos)
         return std::nullopt;
-    const auto slash = whole->host.find('/');
-    const auto network = address(whole->host.substr(0, slash), whole->bracketed);
-    const auto port = whole->port == "*" ? std::optional<std::uint16_t>(0) : number<std::uint16_t>(whole->port, 65535);
-    if (!network || !port || (*port == 0 && whole->port != "*"))
+    const auto network = parse_network(text.substr(0, colon));
+    const auto port = text.substr(colon + 1);
+    std::uint16_t number = 0;
+    const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+    const bool some = error == std::errc{} && end == port.data() + port.size() && number != 0;
+    if (!network || (port != "*" && !some))
         return std::nullopt;
-    const unsigned most = network->is_v4() ? 32 : 128;
-    const auto bits =
-        slash == std::string_view::npos ? std::optional(most) : number<unsigned>(whole->host.substr(slash + 1), most);
-    if (!bits)
-        return std::nullopt;
-    return service_rule{*network, *bits, *port};
+    return service_rule{*network, number};
 }
 
-bool may_reach(const std::vector<service_rule>& rules, const link::endpoint& to) noexcept {
+bool may_reach(const std::vector<service_rule>& rules, const link::endpoint& to) {
     if (to.address.is_v6() && to.address.to_v6().is_v4_mapped())
         return false; // IPv4 is written as such
-    const auto wanted = protocol::to_wire(to.address).bytes;
-    const std::size_t first = to.address.is_v4() ? 12 : 0; // of the octets that count
     return std::ranges::any_of(rules, [&](const service_rule& r) {
-        if (r.network.is_v4() != to.address.is_v4() || (to.address.is_loopback() && !r.network.is_loopback()))
-            return false;
-        const auto own = protocol::to_wire(r.network).bytes;
-        const auto whole = first + r.bits / 8;
-        const unsigned mask = 0xff00U >> r.bits % 8 & 0xffU;
-        return std::equal(wanted.begin() + static_cast<std::ptrdiff_t>(first),
-                          wanted.begin() + static_cast<std::ptrdiff_t>(whole),
-                          own.begin() + static_cast<std::ptrdiff_t>(first)) &&
-               (mask == 0 || (wanted[whole] & mask) == (own[whole] & mask)) && (r.port == 0 || r.port == to.port);
+        const auto fits = [&](const auto& n) {
+            return holds(n, to.address) && (!to.address.is_loopback() || n.network().is_loopback());
+        };
+        return std::visit(fits, r.network) && (r.port == 0 || r.port == to.port);
     });
 }
 

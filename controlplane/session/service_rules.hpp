@@ -5,21 +5,25 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <variant>
 #include <vector>
+
+#include <asio/ip/network_v4.hpp>
+#include <asio/ip/network_v6.hpp>
 
 #include "controlplane/link/endpoint.hpp"
 
 namespace tandem::session {
 
+using service_network = std::variant<asio::ip::network_v4, asio::ip::network_v6>;
 struct service_rule {
-    asio::ip::address network;
-    unsigned bits = 0;      // of it
+    service_network network;
     std::uint16_t port = 0; // 0 = any
 };
 
 // "198.51.100.0/24:80", "198.51.100.7:*", "[2001:db8::/32]:443"
 [[nodiscard]] std::optional<service_rule> parse_service(std::string_view text);
 // An address of the other family is not meant, nor is loopback but where a rule names it.
-[[nodiscard]] bool may_reach(const std::vector<service_rule>&, const link::endpoint&) noexcept;
+[[nodiscard]] bool may_reach(const std::vector<service_rule>&, const link::endpoint&);
 
 } // namespace tandem::session

@@ -2,7 +2,6 @@
 // See unit_streams.hpp.
 #include "controlplane/session/unit_streams.hpp"
 
-#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 namespace tandem::session {
@@ -53,22 +52,8 @@ std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsi
 }
 
 void unit_streams::carried_by(channel& by) {
-    const auto binding = layer::binding_of(by.link().carrier());
-    const auto connection = by.link().weak_from_this();
-    const auto more = [connection] {
-        if (const auto c = connection.lock())
-            c->ask_rider();
-    };
-    const auto id = driver_->accept(layer::guest{protocol::carrier::stream, more}, binding);
-    ++links_;
-    const auto self = shared_from_this();
-    by.carry({.take = [self, id](std::span<const std::uint8_t> frame) { self->driver_->received(id, frame); },
-              .next = [self, id](std::vector<std::uint8_t>& frame) { return self->driver_->pull(id, frame); },
-              .gone =
-                  [self, id] {
-                      --self->links_;
-                      self->driver_->drop(id);
-                  }});
+    const auto id = driver_->accept(layer::guest_on(by.link()), layer::binding_of(by.link().carrier()));
+    by.carry(layer::riding(driver_, id));
 }
 
 void unit_streams::stop() {
@@ -110,22 +95,17 @@ void unit_streams::on_opened(const layer::opened& o) {
 }
 
 void unit_streams::on_handover(const layer::handover& h) {
-    if (h.how == layer::handover_end::failed)
+    if (!moves_.note(h))
         return;
-    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(h.ended - h.began);
-    if (h.kind == layer::handover_kind::first)
-        return;
-    ++handovers_;
-    again_ += h.sent_again;
     ++common_->count->stream_handovers;
     common_->count->stream_octets_again += h.sent_again;
-    last_ = fmt::format("{}, {}, {} ms", layer::text_of(h.kind), layer::text_of(h.why), took.count());
-    spdlog::info("streams of '{}' moved: {}, {} octets sent again", unit_, last_, h.sent_again);
+    spdlog::info("streams of '{}' moved: {}, {} octets sent again", unit_, moves_.last, h.sent_again);
 }
 
 streams_info unit_streams::describe() const {
     const auto& c = streams_->count();
-    return {links_, streams_->size(), c.begun, c.to_session, c.from_session, handovers_, again_, last_};
+    return {driver_->links(), streams_->size(),    c.begun,    c.to_session, c.from_session,
+            moves_.count,     moves_.octets_again, moves_.last};
 }
 
 } // namespace tandem::session

@@ -16,7 +16,7 @@
 
 namespace tandem::session {
 
-class unit_streams : public std::enable_shared_from_this<unit_streams> {
+class unit_streams {
 public:
     // What all units have in common.
     struct common {
@@ -47,9 +47,7 @@ private:
     std::shared_ptr<const common> common_;
     std::shared_ptr<session_layer::driver> driver_;
     std::shared_ptr<session_layer::tcp_streams> streams_;
-    std::size_t links_ = 0;
-    std::uint64_t handovers_ = 0, again_ = 0;
-    std::string last_;
+    session_layer::moves moves_;
     bool told_ = false; // of a service that is not named: once, then it is counted
 };
 

@@ -2,6 +2,8 @@
 // A session over transports. See driver.hpp.
 #include "controlplane/session_layer/driver.hpp"
 
+#include <fmt/format.h>
+
 #include "controlplane/link/with.hpp"
 #include "controlplane/protocol/spawn.hpp"
 
@@ -26,6 +28,22 @@ protocol::secret new_secret_of(const link::transport& by, std::uint64_t tsid) {
     if (!by.exported("EXPORTER-tandem-session-secret", context, out.resize(32)))
         out.clear();
     return out;
+}
+
+link::rider::calls riding(std::shared_ptr<driver> d, link_id id) {
+    return {.take = [d, id](std::span<const std::uint8_t> frame) { d->received(id, frame); },
+            .next = [d, id](std::vector<std::uint8_t>& frame) { return d->pull(id, frame); },
+            .gone = [d, id] { d->drop(id); }};
+}
+
+bool moves::note(const handover& h) {
+    if (h.kind == handover_kind::first || h.how == handover_end::failed)
+        return false;
+    ++count;
+    octets_again += h.sent_again;
+    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(h.ended - h.began);
+    last = fmt::format("{}, {}, {} ms", text_of(h.kind), text_of(h.why), took.count());
+    return true;
 }
 
 // ---- links

@@ -11,11 +11,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/steady_timer.hpp>
 
+#include "controlplane/link/rider.hpp"
 #include "controlplane/link/tls_tcp.hpp"
 #include "controlplane/session_layer/session.hpp"
 
@@ -30,6 +32,26 @@ namespace tandem::session_layer {
 struct guest {
     protocol::carrier kind;
     std::function<void()> more; // there is something to pull
+};
+// On a primary, of gateway or agent: asked for what there is by its rider.
+template <class Connection>
+[[nodiscard]] guest guest_on(Connection& primary) {
+    return {protocol::carrier::stream, [weak = primary.weak_from_this()] {
+                if (const auto connection = weak.lock())
+                    connection->ask_rider();
+            }};
+}
+
+class driver;
+// What that rider does for a link of the session.
+[[nodiscard]] link::rider::calls riding(std::shared_ptr<driver>, link_id);
+
+// What one end tells of the moves of its streams.
+struct moves {
+    std::uint64_t count = 0, octets_again = 0;
+    std::string last; // "soft, better, 12 ms"; empty: none yet
+    // False where it was none: the session's first link, or one that failed.
+    bool note(const handover&);
 };
 
 class driver : public std::enable_shared_from_this<driver> {
@@ -57,6 +79,7 @@ public:
         return calls(session_);
     }
     [[nodiscard]] const session& state() const noexcept { return session_; }
+    [[nodiscard]] std::size_t links() const noexcept { return links_.size(); }
 
 private:
     using clock = std::chrono::steady_clock;

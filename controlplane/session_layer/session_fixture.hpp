@@ -23,6 +23,22 @@ protected:
             h.clear();
         w.tracing = true;
     }
+    // Until neither end has anything to send on wire 0; `happened` is given the end and what it was told.
+    template <class Handler>
+    void exchange(Handler happened) {
+        for (bool some = true; some;) {
+            some = false;
+            for (const std::size_t end : {0U, 1U}) {
+                bytes frame;
+                if (w.ends[end].pull(w.wires[0].link[end], frame, 16384, w.now) == 0)
+                    continue;
+                some = true;
+                w.ends[1 - end].receive(w.wires[0].link[1 - end], frame, w.now);
+                for (const auto& e : w.ends[1 - end].take())
+                    happened(1 - end, e);
+            }
+        }
+    }
     // Breaks, and both see it.
     void cut(std::size_t wire, bool with_what_is_on_it = true) {
         w.cut(wire);

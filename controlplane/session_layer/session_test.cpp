@@ -93,22 +93,10 @@ TEST_F(Session, NobodySendsBeyondTheWindow) {
     // The other end's application takes nothing: only what the window allows goes out.
     auto& to = w.ends[1];
     std::size_t came = 0;
-    for (bool some = true; some;) {
-        some = false;
-        bytes frame;
-        if (w.ends[0].pull(w.wires[0].link[0], frame, 16384, w.now) > 0) {
-            some = true;
-            to.receive(w.wires[0].link[1], frame, w.now);
-            for (const auto& e : to.take())
-                if (const auto* r = std::get_if<received>(&e))
-                    came += r->octets.size();
-        }
-        frame.clear();
-        if (to.pull(w.wires[0].link[1], frame, 16384, w.now) > 0) {
-            some = true;
-            w.ends[0].receive(w.wires[0].link[0], frame, w.now);
-        }
-    }
+    exchange([&](std::size_t end, const event& e) {
+        if (const auto* r = std::get_if<received>(&e); r != nullptr && end == 1)
+            came += r->octets.size();
+    });
     EXPECT_EQ(came, limits{}.window);
     to.consumed(id, came);
     EXPECT_TRUE(to.has_more(w.wires[0].link[1])); // WINDOW
@@ -151,24 +139,14 @@ TEST_F(Session, WhatManyKeepIsShared) {
     EXPECT_LE(w.ends[0].buffered(), bound);
     std::set<stream_id> told;
     std::size_t came = 0;
-    for (bool some = true; some;) {
-        some = false;
-        for (const std::size_t end : {0U, 1U}) {
-            bytes frame;
-            if (w.ends[end].pull(w.wires[0].link[end], frame, 16384, w.now) == 0)
-                continue;
-            some = true;
-            w.ends[1 - end].receive(w.wires[0].link[1 - end], frame, w.now);
-            for (const auto& e : w.ends[1 - end].take()) {
-                if (const auto* r = std::get_if<received>(&e)) {
-                    came += r->octets.size();
-                    w.ends[1].consumed(r->stream, r->octets.size());
-                } else if (const auto* room = std::get_if<writable>(&e)) {
-                    told.insert(room->stream);
-                }
-            }
+    exchange([&](std::size_t, const event& e) {
+        if (const auto* r = std::get_if<received>(&e)) {
+            came += r->octets.size();
+            w.ends[1].consumed(r->stream, r->octets.size());
+        } else if (const auto* room = std::get_if<writable>(&e)) {
+            told.insert(room->stream);
         }
-    }
+    });
     EXPECT_EQ(told.size(), count);
     EXPECT_GT(came, count * 2 * l.turn);
     EXPECT_EQ(w.ends[0].buffered(), 0U);
@@ -184,17 +162,7 @@ TEST_F(Session, MemoryOfWhatIsIdle) {
         const auto id = *w.ends[0].open(stream_kind::octets, std::string(200, 'x'));
         (void)w.ends[0].write(id, bytes(5000, 1));
     }
-    for (bool some = true; some;) { // everything is acknowledged
-        some = false;
-        for (const std::size_t end : {0U, 1U}) {
-            bytes frame;
-            if (w.ends[end].pull(w.wires[0].link[end], frame, 16384, w.now) == 0)
-                continue;
-            some = true;
-            w.ends[1 - end].receive(w.wires[0].link[1 - end], frame, w.now);
-            (void)w.ends[1 - end].take();
-        }
-    }
+    exchange([](std::size_t, const event&) {}); // everything is acknowledged
     EXPECT_EQ(w.ends[0].buffered(), 0U);
     const auto each = (mallinfo2().uordblks - before) / count / 2;
     std::printf("idle stream: %zu octets at one end; session: %zu\n", each, sizeof(session));

@@ -110,11 +110,8 @@ asio::awaitable<void> connection::read_loop(std::shared_ptr<connection> self) {
 
 // Control first, whatever waits behind it; then inner packets as far as one record goes, by turns with the rider.
 void connection::compose() {
-    if (control_.empty() && rider_.waits() && (packets_.empty() || riders_turn_)) {
-        riders_turn_ = false;
+    if (control_.empty() && rider_.takes_turn(!packets_.empty()))
         return rider_.fill(*link_);
-    }
-    riders_turn_ = true;
     for (; !control_.empty() && link_->add(control_.front()); control_.pop_front())
         control_bytes_ -= control_.front().size();
     if (!control_.empty())

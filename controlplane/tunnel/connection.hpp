@@ -76,7 +76,6 @@ private:
     std::deque<std::vector<std::uint8_t>> packets_;
     std::size_t control_bytes_ = 0, packet_bytes_ = 0;
     link::rider rider_;
-    bool riders_turn_ = false;
     asio::steady_timer wake_; // the writer's, cancelled when there is something to write
     asio::steady_timer deadline_;
     std::string reason_;

@@ -10,9 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import netns
 from harness import skip, wait_until
 from process import Process
 from programs import build_dir
+
+
+def networks(t, *services):
+    """A device's namespace, and the core's with the services' addresses, joined by veth."""
+    ue, core = netns.Namespace(f"{t.prefix}-ue"), netns.Namespace(f"{t.prefix}-core")
+    t.defer(ue.delete)
+    t.defer(core.delete)
+    netns.veth(ue, "ue0", core, "core0")
+    ue.address("ue0", "198.51.100.1/24", "2001:db8:2::1/64")
+    core.address("core0", *(f"{a}/{64 if ':' in a else 24}" for a in services))
+    return ue, core
 
 
 def mount():

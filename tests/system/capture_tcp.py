@@ -110,16 +110,6 @@ class Service:
         w.close()
 
 
-def networks(t):
-    ue, core = netns.Namespace(f"{t.prefix}-ue"), netns.Namespace(f"{t.prefix}-core")
-    t.defer(ue.delete)
-    t.defer(core.delete)
-    netns.veth(ue, "ue0", core, "core0")
-    ue.address("ue0", "198.51.100.1/24", "2001:db8:2::1/64")
-    core.address("core0", f"{SERVICE4}/24", f"{LEFT4}/24", f"{SERVICE6}/64")
-    return ue, core
-
-
 def asks(space, group, host, port=PORT, size=300000):
     said = captured.python(space, group, ASK, host, port, size)
     equal(said["peer"], [host, port], f"the peer that a program of {host} sees")
@@ -173,7 +163,7 @@ def refusals(t, ue, group):
 
 def test(t):
     group = captured.Group(t)
-    ue, core = networks(t)
+    ue, core = captured.networks(t, SERVICE4, LEFT4, SERVICE6)
     service = Service(core)
     capture = captured.Direct(t, ue, group.name, RULES).ready()
     captures(ue, group)

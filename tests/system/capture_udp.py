@@ -112,16 +112,6 @@ class Service:
             s.sendto(address.encode() + b"|" + words, who)
 
 
-def networks(t):
-    ue, core = netns.Namespace(f"{t.prefix}-ue"), netns.Namespace(f"{t.prefix}-core")
-    t.defer(ue.delete)
-    t.defer(core.delete)
-    netns.veth(ue, "ue0", core, "core0")
-    ue.address("ue0", "198.51.100.1/24", "2001:db8:2::1/64")
-    core.address("core0", *(f"{a}/24" for a in (SERVICE4, OTHER4, LEFT4)), f"{SERVICE6}/64")
-    return ue, core
-
-
 def asks(space, group, *hosts):
     said = captured.python(space, group, ASK, PORT, *hosts)
     plain = [h.replace("::ffff:", "") for h in hosts]
@@ -138,7 +128,7 @@ def counters(capture):
 
 def test(t):
     group = captured.Group(t)
-    ue, core = networks(t)
+    ue, core = captured.networks(t, SERVICE4, OTHER4, LEFT4, SERVICE6)
     service = Service(core, SERVICE4, OTHER4, LEFT4, SERVICE6)
     capture = captured.Direct(t, ue, group.name, RULES, more=f"udp_idle_s = {IDLE}").ready()
     asks(ue, group, SERVICE4, OTHER4)

@@ -3,13 +3,12 @@
 
 #include <algorithm>
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
+#include "controlplane/protocol/spawn.hpp"
 #include "tools/agent/capture/place.hpp"
 
 namespace tandem::agent {
@@ -41,9 +40,9 @@ tl::expected<void, std::string> datagram_capture::open(const asio::ip::address& 
 void datagram_capture::begin(bpf::capture& capture) {
     capture_ = &capture;
     for (std::uint32_t i = 0; i < doors_.size(); ++i)
-        asio::co_spawn(io_, receive(i), asio::detached);
+        protocol::spawn(io_, "reader of captured datagrams", [this, i] { return receive(i); });
     if (!doors_.empty())
-        asio::co_spawn(io_, watch(), asio::detached);
+        protocol::spawn(io_, "watch over captured datagrams", [this] { return watch(); });
 }
 
 std::size_t datagram_capture::open_doors() const noexcept {

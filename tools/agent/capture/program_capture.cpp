@@ -2,15 +2,11 @@
 #include "tools/agent/capture/program_capture.hpp"
 
 #include <algorithm>
-#include <chrono>
 
-#include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
-#include <asio/redirect_error.hpp>
-#include <asio/use_awaitable.hpp>
 #include <fmt/format.h>
 #include <netinet/in.h>
 
+#include "controlplane/protocol/spawn.hpp"
 #include "tools/agent/capture/place.hpp"
 
 namespace tandem::agent {
@@ -56,43 +52,23 @@ program_capture::start(asio::io_context& io, const capture_settings& settings, t
     made->capture_ = std::move(*capture);
     made->datagrams_.begin(*made->capture_);
     for (auto& one : made->acceptors_)
-        asio::co_spawn(io, made->accept(*one), asio::detached);
+        protocol::spawn(io, "acceptor of captured programs", [self = made.get(), &one] { return self->accept(one); });
     return made;
 }
 
 tl::expected<std::uint16_t, std::string> program_capture::listen(const asio::ip::address& on) {
-    try {
-        acceptors_.push_back(std::make_unique<acceptor>(io_, asio::ip::tcp::endpoint(on, 0)));
-        acceptors_.back()->non_blocking(true);
-        return acceptors_.back()->local_endpoint().port();
-    } catch (const asio::system_error& error) {
+    auto& opened = acceptors_.emplace_back(io_);
+    if (const auto error = opened.open({on, 0}))
         return tl::unexpected(
             fmt::format("capture cannot listen on {} ({}): set that address up (ip link set lo up), or "
                         "leave the rules of that family out",
-                        on.to_string(), error.code().message()));
-    }
+                        on.to_string(), error.message()));
+    return opened.local().port;
 }
 
-asio::awaitable<void> program_capture::accept(acceptor& on) {
-    constexpr auto pause = std::chrono::milliseconds(100);
-    asio::steady_timer timer(io_);
-    for (;;) {
-        asio::error_code error;
-        auto program = co_await on.async_accept(asio::redirect_error(asio::use_awaitable, error));
-        if (error == asio::error::operation_aborted)
-            co_return;
-        if (!error) {
-            hand_on(std::move(program));
-            continue;
-        }
-        if (error == asio::error::connection_aborted)
-            continue;
-        ++count_.no_room; // they wait in the backlog
-        timer.expires_after(pause);
-        co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
-        if (error)
-            co_return;
-    }
+asio::awaitable<void> program_capture::accept(link::tcp_acceptor& on) {
+    co_await on.each([this](asio::ip::tcp::socket program) { hand_on(std::move(program)); },
+                     [this] { ++count_.no_room; });
 }
 
 void program_capture::hand_on(asio::ip::tcp::socket program) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,10 +11,10 @@
 #include <asio/awaitable.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
-#include <asio/steady_timer.hpp>
 #include <tl/expected.hpp>
 
 #include "bpf/loader/capture.hpp"
+#include "controlplane/link/tcp_acceptor.hpp"
 #include "tools/agent/capture/datagram_capture.hpp"
 #include "tools/agent/capture/settings.hpp"
 #include "tools/agent/capture/taker.hpp"
@@ -38,14 +39,13 @@ public:
     [[nodiscard]] bpf::capture_counters kernel_count() const { return capture_->counters(); }
 
 private:
-    using acceptor = asio::ip::tcp::acceptor;
     [[nodiscard]] tl::expected<std::uint16_t, std::string> listen(const asio::ip::address& on);
-    asio::awaitable<void> accept(acceptor& on);
+    asio::awaitable<void> accept(link::tcp_acceptor& on);
     void hand_on(asio::ip::tcp::socket program);
 
     asio::io_context& io_;
     taker& taker_;
-    std::vector<std::unique_ptr<acceptor>> acceptors_;
+    std::list<link::tcp_acceptor> acceptors_;
     datagram_capture datagrams_;
     std::optional<bpf::capture> capture_;
     counters count_;

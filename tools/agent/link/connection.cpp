@@ -234,11 +234,8 @@ bool connection::send_packet(std::span<const std::uint8_t> packet) {
 
 // Control first, all of it; then whole bulk frames as far as a record goes, by turns with the rider.
 void connection::compose() {
-    if (control_.empty() && rider_.waits() && (bulk_.empty() || riders_turn_)) {
-        riders_turn_ = false;
+    if (control_.empty() && rider_.takes_turn(!bulk_.empty()))
         return rider_.fill(carrier_);
-    }
-    riders_turn_ = true;
     for (; !control_.empty() && carrier_.add(control_.front()); control_.pop_front())
         control_waits_ -= control_.front().size();
     while (control_.empty() && bulk_sent_ < bulk_.size()) {

@@ -116,7 +116,6 @@ private:
     std::vector<std::uint8_t> bulk_;
     std::size_t bulk_sent_ = 0; // of bulk_, taken already
     link::rider rider_;
-    bool riders_turn_ = false;
     asio::steady_timer wake_; // cancelled when there is something to write
     counters count_;
     path_place from_;

@@ -82,6 +82,7 @@ struct peer final : protocol::channel_link, std::enable_shared_from_this<peer> {
     std::function<void(const message&)> on_request;
     std::deque<bytes> out;
     bool writing = false, held = false;
+    bool ended = false; // by the unit
 };
 
 struct fake_gateway {
@@ -128,6 +129,7 @@ struct fake_gateway {
         const link::transport::frame_handler handler = [&](const protocol::frame& frame) { take(p, frame); };
         while (!error)
             co_await p->carrier->receive(handler, error);
+        p->ended = true;
     }
     void take(const std::shared_ptr<peer>& p, const protocol::frame& frame) {
         if (frame.kind != protocol::frame_kind::control) {

@@ -254,6 +254,26 @@ TEST_F(Primary, Rim03TheOldConnectionIsHeardForAWhile) {
     EXPECT_TRUE(unit->up());
 }
 
+// What rides on it is not to wait for an answer that cannot come.
+TEST_F(Primary, TheOldConnectionIsClosedWhereItsNetworkIsGone) {
+    config.lifetime_s = 2;
+    start();
+    ASSERT_TRUE(until([&] { return unit->describe()["renewals"] >= 1; }));
+    ASSERT_EQ(gateway.peers.size(), 2U);
+    const auto& old = *gateway.peers.front();
+    const auto own = mapped(127, 0, 0, 1, 0).ip;
+    links now;
+    now.all = {{.interface = "lo", .up = true, .carrier = true, .addresses = {own}}};
+    unit->links_changed(now);
+    EXPECT_FALSE(until([&] { return old.ended; }, 200ms));
+    now.all.front().carrier = false;
+    unit->links_changed(now);
+    EXPECT_TRUE(until([&] { return old.ended; }, 500ms));
+    EXPECT_TRUE(unit->up());
+    unit->links_changed(now); // there is none any more
+    EXPECT_TRUE(unit->up());
+}
+
 // In one record with the CONFIG's answer: the unit serves them when the session that it names is in force, not before.
 TEST_F(Primary, RequestsRightBehindTheConfigAnswerAreServed) {
     start();

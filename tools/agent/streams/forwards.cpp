@@ -13,11 +13,7 @@ namespace tandem::agent {
 
 namespace layer = session_layer;
 using tcp = asio::ip::tcp;
-using namespace std::chrono_literals;
-
 namespace {
-
-constexpr auto after_error = 100ms; // of an acceptor: out of descriptors
 
 void reset(tcp::socket& socket) {
     std::error_code ignored;
@@ -29,19 +25,11 @@ void reset(tcp::socket& socket) {
 
 tl::expected<void, std::string> forwards::listen() {
     for (const auto& rule : all_) {
-        const tcp::endpoint at(rule.listen.address, rule.listen.port);
-        tcp::acceptor acceptor(io_);
-        std::error_code error;
-        acceptor.open(at.protocol(), error);
-        acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-        if (!error)
-            acceptor.bind(at, error);
-        if (!error)
-            acceptor.listen(asio::socket_base::max_listen_connections, error);
+        auto& p = ports_.emplace_back(rule, link::tcp_acceptor(io_));
+        const auto error = p.acceptor.open(rule.listen);
         if (error)
             return tl::unexpected(fmt::format("[[forward]] listen {}: {}; choose an address and a port that are free",
                                               link::text_of(rule.listen), error.message()));
-        ports_.push_back({rule, std::move(acceptor)});
     }
     for (auto& p : ports_)
         protocol::spawn(io_, "acceptor of a forwarded port", [this, &p] { return accept(p); });
@@ -49,20 +37,10 @@ tl::expected<void, std::string> forwards::listen() {
 }
 
 asio::awaitable<void> forwards::accept(port& p) {
-    while (p.acceptor.is_open()) {
-        std::error_code error;
-        tcp::socket socket(io_);
-        co_await p.acceptor.async_accept(socket, link::with(error));
-        if (error == asio::error::operation_aborted)
-            co_return;
-        if (error) {
-            asio::steady_timer pause(io_, after_error);
-            co_await pause.async_wait(link::with(error));
-            continue;
-        }
+    co_await p.acceptor.each([this, &p](tcp::socket connected) {
         ++count_.accepted;
-        take(std::move(socket), {p.rule.to.address, p.rule.to.port});
-    }
+        take(std::move(connected), {p.rule.to.address, p.rule.to.port});
+    });
 }
 
 void forwards::take(tcp::socket connected, const tcp::endpoint& to) {
@@ -122,21 +100,15 @@ void forwards::carried_by(connection& by, std::uint64_t tsid, std::optional<std:
         begin(by, tsid);
     if (!driver_)
         return;
-    const auto connection = by.weak_from_this();
-    const auto more = [connection] {
-        if (const auto c = connection.lock())
-            c->ask_rider();
-    };
-    const auto id = driver_->dial(layer::guest{protocol::carrier::stream, more}, 1, layer::binding_of(by.carrier()));
-    by.carry({.take = [d = driver_, id](std::span<const std::uint8_t> frame) { d->received(id, frame); },
-              .next = [d = driver_, id](std::vector<std::uint8_t>& frame) { return d->pull(id, frame); },
-              .gone = [d = driver_, id] { d->drop(id); }});
+    const auto id = driver_->dial(layer::guest_on(by), 1, layer::binding_of(by.carrier()));
+    by.carry(layer::riding(driver_, id));
     driver_->move(id, driver_->state().current() ? layer::reason::better : layer::reason::lost);
 }
 
 void forwards::on(const layer::event& e) {
     if (const auto* h = std::get_if<layer::handover>(&e))
-        return on_handover(*h);
+        if (moves_.note(*h))
+            spdlog::info("forwarded connections moved: {}, {} octets sent again", moves_.last, h->sent_again);
     if (const auto* c = std::get_if<layer::close_link>(&e))
         spdlog::warn("forwarded connections: the primary does not carry them any more: the gateway's frames are {}",
                      c->why == layer::link_end::refused ? "not of this session" : "malformed");
@@ -147,20 +119,9 @@ void forwards::on(const layer::event& e) {
     streams_->on(e);
 }
 
-void forwards::on_handover(const layer::handover& h) {
-    if (h.kind == layer::handover_kind::first || h.how == layer::handover_end::failed)
-        return;
-    ++count_.handovers;
-    count_.octets_again += h.sent_again;
-    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(h.ended - h.began);
-    last_ = fmt::format("{}, {}, {} ms", layer::text_of(h.kind), layer::text_of(h.why), took.count());
-    spdlog::info("forwarded connections moved: {}, {} octets sent again", last_, h.sent_again);
-}
-
 void forwards::stop() {
-    std::error_code ignored;
     for (auto& p : ports_)
-        p.acceptor.close(ignored);
+        p.acceptor.close();
     end("the agent ends");
 }
 
@@ -198,9 +159,9 @@ nlohmann::json forwards::describe() const {
             {"tx_bytes", all.to_session},
             {"rx_bytes", all.from_session},
             {"sessions", count_.sessions},
-            {"handovers", count_.handovers},
-            {"sent_again_bytes", count_.octets_again},
-            {"last_handover", last_}};
+            {"handovers", moves_.count},
+            {"sent_again_bytes", moves_.octets_again},
+            {"last_handover", moves_.last}};
 }
 
 } // namespace tandem::agent

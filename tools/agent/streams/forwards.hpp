@@ -15,6 +15,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <tl/expected.hpp>
 
+#include "controlplane/link/tcp_acceptor.hpp"
 #include "controlplane/session_layer/tcp_streams.hpp"
 #include "tools/agent/capture/taker.hpp"
 #include "tools/agent/config.hpp"
@@ -28,7 +29,7 @@ public:
         std::uint64_t accepted = 0;
         std::uint64_t refused = 0;     // no session with the gateway yet, or it has no room
         std::uint64_t not_allowed = 0; // by the gateway's rules
-        std::uint64_t sessions = 0, handovers = 0, octets_again = 0;
+        std::uint64_t sessions = 0;
     };
 
     // captured: there is a [capture], too.
@@ -56,13 +57,12 @@ public:
 private:
     struct port {
         forward rule;
-        asio::ip::tcp::acceptor acceptor;
+        link::tcp_acceptor acceptor;
     };
     asio::awaitable<void> accept(port&);
     void begin(connection& on, std::uint64_t tsid);
     void end(const char* why);
     void on(const session_layer::event&);
-    void on_handover(const session_layer::handover&);
     [[nodiscard]] session_layer::tcp_streams::counters sum() const;
 
     asio::io_context& io_;
@@ -75,7 +75,7 @@ private:
     session_layer::tcp_streams::counters past_; // of sessions before
     counters count_;
     std::uint64_t seen_ = 0; // octets, by used()
-    std::string last_;
+    session_layer::moves moves_;
     bool told_off_ = false; // that the gateway has no streams
 };
 

@@ -48,6 +48,8 @@ def end_leftover(prefix, say):
         netns.delete(name)
     if left:
         Path(f"/dev/shm/tandem-{prefix}-gw.stats").unlink(missing_ok=True)
+    if state.get("cgroup") and Path(state["cgroup"]).name.startswith("tandem-test-") and os.path.isdir(state["cgroup"]):
+        os.rmdir(state["cgroup"])  # its programs were in the namespaces
     if state.get("dir") and state["dir"].startswith(tempfile.gettempdir()):
         shutil.rmtree(state["dir"], ignore_errors=True)
     if prefix == "tandem":

@@ -59,6 +59,8 @@ class HandoverDemo:
         self.gateway.start()
         say("agent: alice, whose tunnel prefers wlan0; a cgroup whose programs are captured")
         self.group = captured.Group(self)
+        if self.prefix == "tandem":
+            STATE.write_text(json.dumps({**json.loads(STATE.read_text()), "cgroup": str(self.group.path)}))
         self.agent = Agent(self.net.ue, self.dir / "units", "alice", self.gateway.server, self.gateway.unit_add("alice"), more={
             "path": [{"name": "wifi", "interface": ["wl*"], "hysteresis_s": 1}, {"name": "mobile", "interface": ["ww*"], "hysteresis_s": 1}],
             "forward": [{"listen": f"127.0.0.1:{port}", "to": to} for port, to in zip((DOWNLOAD, ECHO), beyond)],
