@@ -13,7 +13,7 @@ using namespace std::chrono_literals;
 constexpr auto reset_refused = static_cast<std::uint16_t>(layer::reset_code::refused);
 constexpr auto connect_patience = 10s;
 constexpr std::size_t most_kept = 4 * 1024 * 1024; // octets that a unit's streams keep until they are acknowledged
-constexpr std::size_t most_streams = 256;          // that a unit has open
+constexpr std::size_t most_streams = 1024;         // that a unit has open
 // Of all units together.
 constexpr std::size_t most_connections = 8192;
 constexpr std::size_t most_held = 256 * 1024 * 1024; // octets for services that do not read

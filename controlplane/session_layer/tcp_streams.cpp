@@ -50,6 +50,8 @@ void tcp_streams::start(const pipe_ptr& p) {
     std::error_code ignored;
     p->socket.set_option(tcp::no_delay(true), ignored);
     p->socket.set_option(tcp::socket::keep_alive(true), ignored);
+    // Should this process be killed: its peer must not take what it has for all.
+    p->socket.set_option(tcp::socket::linger(true, 0), ignored);
     p->socket.non_blocking(true, ignored);
     const auto self = shared_from_this();
     const auto failed = [self, p] { self->fail(p, static_cast<std::uint16_t>(reset_code::cancelled)); };
@@ -95,6 +97,7 @@ void tcp_streams::forget_if_done(const pipe_ptr& p) {
     ++count_.ended;
     forget(p);
     std::error_code ignored;
+    p->socket.set_option(tcp::socket::linger(false, 0), ignored); // the kernel brings the rest there
     p->socket.close(ignored);
 }
 
