@@ -38,7 +38,13 @@ json streams_json(const session::streams_info& s) {
             {"from_unit_bytes", s.from_unit},
             {"handovers", s.handovers},
             {"sent_again_bytes", s.octets_again},
-            {"last_handover", s.last_handover}};
+            {"last_handover", s.last_handover},
+            {"compressed",
+             {{"begun", s.compressed.begun},
+              {"contexts", s.compressed.contexts},
+              {"context_bytes", s.compressed.context_octets},
+              {"plain_bytes", s.compressed.plain},
+              {"link_bytes", s.compressed.on_link}}}};
 }
 
 json to_json(const session::session_info& session) {

@@ -26,6 +26,11 @@ struct streams_info {
     std::uint64_t begun = 0, to_unit = 0, from_unit = 0; // octets as they came from and went to services
     std::uint64_t handovers = 0, octets_again = 0;
     std::string last_handover; // "soft, better, 12 ms"; empty: none yet
+    struct {
+        std::uint64_t begun = 0;
+        std::size_t contexts = 0, context_octets = 0; // there now
+        std::uint64_t plain = 0, on_link = 0;         // octets, both directions
+    } compressed; // of those that are
 };
 
 struct session_info {

@@ -17,6 +17,19 @@ constexpr std::size_t most_streams = 1024;         // that a unit has open
 // Of all units together.
 constexpr std::size_t most_connections = 8192;
 constexpr std::size_t most_held = 256 * 1024 * 1024; // octets for services that do not read
+// Octets of compression's contexts, some 1 MiB for a stream both ways: of all units, and of one.
+constexpr std::size_t most_contexts = 512 * 1024 * 1024, most_contexts_each = 128 * 1024 * 1024;
+
+void note(counters& count, layer::tcp_streams::failure what) {
+    using enum layer::tcp_streams::failure;
+    switch (what) {
+    case unreachable: ++count.streams_unreachable; break;
+    case reset: ++count.streams_reset; break;
+    case not_zstd: ++count.streams_not_zstd; break;
+    case zstd_window: ++count.streams_zstd_window; break;
+    case no_context: ++count.streams_no_context; break;
+    }
+}
 
 } // namespace
 
@@ -25,6 +38,8 @@ std::shared_ptr<const unit_streams::common> unit_streams::make_common(std::vecto
     auto budget = std::make_shared<layer::tcp_streams::budget>();
     budget->most_connections = most_connections;
     budget->most_octets = most_held;
+    budget->most_contexts = most_contexts;
+    budget->most_contexts_each = most_contexts_each;
     return std::make_shared<const common>(common{std::move(rules), std::move(count), std::move(budget)});
 }
 
@@ -45,9 +60,7 @@ std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsi
         });
     fresh->streams_ = std::make_shared<layer::tcp_streams>(
         on.executor(), fresh->driver_, fresh->common_->budget,
-        [count = fresh->common_->count](layer::tcp_streams::failure what) {
-            ++(what == layer::tcp_streams::failure::reset ? count->streams_reset : count->streams_unreachable);
-        });
+        [count = fresh->common_->count](layer::tcp_streams::failure what) { note(*count, what); });
     return fresh;
 }
 
@@ -80,13 +93,13 @@ void unit_streams::on_opened(const layer::opened& o) {
     ++count->streams_begun;
     const std::string label(o.label.begin(), o.label.end());
     const auto to = link::parse_endpoint(label);
-    const bool allowed = o.kind == layer::stream_kind::octets && to && may_reach(common_->rules, *to);
+    const bool allowed = layer::carries_octets(o.kind) && to && may_reach(common_->rules, *to);
     if (allowed && !common_->budget->has_room()) {
         ++count->streams_refused;
         return driver_->use([&](layer::session& s) { s.reset(o.stream, reset_refused); });
     }
     if (allowed)
-        return streams_->connect(o.stream, *to, connect_patience);
+        return streams_->connect(o.stream, *to, connect_patience, o.kind);
     ++count->streams_not_allowed;
     if (to && !std::exchange(told_, true))
         spdlog::warn("audit: '{}' asked for a stream to {}: refused, [tunnel] services does not name it", unit_,
@@ -104,8 +117,15 @@ void unit_streams::on_handover(const layer::handover& h) {
 
 streams_info unit_streams::describe() const {
     const auto& c = streams_->count();
-    return {driver_->links(), streams_->size(),    c.begun,    c.to_session, c.from_session,
-            moves_.count,     moves_.octets_again, moves_.last};
+    return {driver_->links(),
+            streams_->size(),
+            c.begun,
+            c.to_session,
+            c.from_session,
+            moves_.count,
+            moves_.octets_again,
+            moves_.last,
+            {c.packed, streams_->contexts(), streams_->context_octets(), c.plain_octets, c.packed_octets}};
 }
 
 } // namespace tandem::session

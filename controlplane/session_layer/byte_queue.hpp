@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace tandem::session_layer {
@@ -20,6 +21,11 @@ public:
         if (head_ >= size())
             compact();
         bytes_.insert(bytes_.end(), more.begin(), more.end());
+    }
+    // All of them; none is left.
+    [[nodiscard]] std::vector<std::uint8_t> take() noexcept {
+        compact();
+        return std::exchange(bytes_, {});
     }
     void drop(std::size_t count) noexcept {
         head_ += std::min(count, size());

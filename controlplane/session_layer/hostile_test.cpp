@@ -117,7 +117,7 @@ TEST_F(Hostile, OpenOfWhatIsNotItsOwn) {
     EXPECT_EQ(count(error::wrong_opener), 2U);
     say(message(verb::open).set(field::stream, 40)); // leaves out the ones before
     EXPECT_EQ(count(error::gap), 1U);
-    say(message(verb::open).set(field::stream, theirs + 2).set(field::kind, 2));
+    say(message(verb::open).set(field::stream, theirs + 2).set(field::kind, 3));
     EXPECT_EQ(count(error::bad_kind), 1U);
     EXPECT_EQ(w.ends[0].streams(), 2U);
 }

@@ -16,7 +16,7 @@ stream::stream(stream_kind kind, bool ours, const limits& l, std::string label)
 // ---- the application's side
 
 std::size_t stream::write(std::span<const std::uint8_t> octets, std::size_t room) {
-    if (closing_ || resetting_ || kind_ != stream_kind::octets)
+    if (closing_ || resetting_ || !carries_octets(kind_))
         return 0;
     const auto take = std::min(octets.size(), room);
     wants_room = take < octets.size();
@@ -149,7 +149,7 @@ void stream::heard_of() noexcept {
 }
 
 stream::taken stream::on_data(std::uint64_t offset, std::span<const std::uint8_t> octets) noexcept {
-    if (kind_ != stream_kind::octets)
+    if (!carries_octets(kind_))
         return {{}, error::bad_kind};
     heard_of();
     ack_due_ = true;

@@ -25,7 +25,11 @@ enum class role : std::uint8_t { creator, accepter };
     return r == role::creator ? role::accepter : role::creator;
 }
 
-enum class stream_kind : std::uint8_t { octets, datagrams };
+// packed: octets, too, which the application compresses (packing.hpp); an end that does not know it refuses the stream.
+enum class stream_kind : std::uint8_t { octets, datagrams, packed };
+[[nodiscard]] constexpr bool carries_octets(stream_kind k) noexcept {
+    return k != stream_kind::datagrams;
+}
 
 enum class error : std::uint8_t {
 #define X(name, text) name,

@@ -30,7 +30,7 @@ const names known_keys{"version", "id",       "gateway",      "psk_file",   "cer
                        "paths",   "nftables", "gateway_name", "path",       "capture",     "forward"};
 const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
     known_threshold_keys{"at_least_s", "level"}, known_radio_keys{"wlan", "wwan", "signal_poll_s"},
-    known_forward_keys{"listen", "to"},
+    known_forward_keys{"listen", "to", "compress"},
     known_path_keys{"name", "interface", "cost", "hysteresis_s", "threshold_dbm", "idle_s"},
     known_capture_keys{"cgroup", "rule", "udp_idle_s"}, known_rule_keys{"to", "port", "protocol", "leave"};
 
@@ -276,7 +276,8 @@ void read_forward(reader& in, std::vector<forward>& all) {
                                              key, key, example));
         return read.value_or(link::endpoint{});
     };
-    const forward one{place("listen", "127.0.0.1:8080"), place("to", "198.51.100.7:80")};
+    forward one{place("listen", "127.0.0.1:8080"), place("to", "198.51.100.7:80")};
+    in.flag("compress", one.compress);
     for (const auto& other : all)
         if (other.listen == one.listen)
             in.fail(in.get("listen"), "there is a [[forward]] of this address and port already");

@@ -22,6 +22,7 @@ namespace tandem::agent {
 
 struct forward { // [[forward]]
     link::endpoint listen, to;
+    bool compress = false;
 };
 
 struct agent_config {

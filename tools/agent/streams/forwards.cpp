@@ -39,19 +39,24 @@ tl::expected<void, std::string> forwards::listen() {
 asio::awaitable<void> forwards::accept(port& p) {
     co_await p.acceptor.each([this, &p](tcp::socket connected) {
         ++count_.accepted;
-        take(std::move(connected), {p.rule.to.address, p.rule.to.port});
+        take(std::move(connected), {p.rule.to.address, p.rule.to.port},
+             p.rule.compress ? layer::stream_kind::packed : layer::stream_kind::octets);
     });
 }
 
 void forwards::take(tcp::socket connected, const tcp::endpoint& to) {
+    take(std::move(connected), to, layer::stream_kind::octets);
+}
+
+void forwards::take(tcp::socket connected, const tcp::endpoint& to, layer::stream_kind kind) {
     const auto label = link::text_of({to.address(), to.port()});
-    const auto id = driver_ ? driver_->use([&](layer::session& s) { return s.open(layer::stream_kind::octets, label); })
+    const auto id = driver_ ? driver_->use([&](layer::session& s) { return s.open(kind, label); })
                             : std::nullopt;
     if (!id) {
         ++count_.refused;
         return reset(connected);
     }
-    streams_->take(*id, std::move(connected));
+    streams_->take(*id, std::move(connected), kind);
 }
 
 // ---- the session
@@ -112,11 +117,23 @@ void forwards::on(const layer::event& e) {
     if (const auto* c = std::get_if<layer::close_link>(&e))
         spdlog::warn("forwarded connections: the primary does not carry them any more: the gateway's frames are {}",
                      c->why == layer::link_end::refused ? "not of this session" : "malformed");
-    if (const auto* r = std::get_if<layer::was_reset>(&e); r != nullptr && r->code == layer::reset_not_allowed) {
+    if (const auto* r = std::get_if<layer::was_reset>(&e))
+        say_why(r->code);
+    streams_->on(e);
+}
+
+// Where a reset has a name, and a remedy.
+void forwards::say_why(std::uint16_t code) {
+    if (code == layer::reset_not_allowed) {
         ++count_.not_allowed;
         spdlog::warn("a forwarded connection is refused: the gateway's [tunnel] services does not name its service");
+    } else if (code == static_cast<std::uint16_t>(layer::reset_code::refused)) {
+        spdlog::warn("a forwarded connection is refused: the gateway has no room for it, or is too old for compress = "
+                     "true of its [[forward]]");
+    } else if (code == layer::reset_not_zstd || code == layer::reset_zstd_window) {
+        spdlog::warn("a compressed connection is reset: the gateway cannot read what this agent sent: {}",
+                     code == layer::reset_not_zstd ? "it is no whole zstd frame" : "it refers back too far");
     }
-    streams_->on(e);
 }
 
 void forwards::stop() {
@@ -135,6 +152,11 @@ layer::tcp_streams::counters forwards::sum() const {
     all.reset += now.reset;
     all.to_session += now.to_session;
     all.from_session += now.from_session;
+    all.not_zstd += now.not_zstd;
+    all.zstd_window += now.zstd_window;
+    all.packed += now.packed;
+    all.plain_octets += now.plain_octets;
+    all.packed_octets += now.packed_octets;
     return all;
 }
 
@@ -147,7 +169,9 @@ nlohmann::json forwards::describe() const {
     const auto all = sum();
     auto ports = nlohmann::json::array();
     for (const auto& p : ports_)
-        ports.push_back({{"listen", link::text_of(p.rule.listen)}, {"to", link::text_of(p.rule.to)}});
+        ports.push_back({{"listen", link::text_of(p.rule.listen)},
+                         {"to", link::text_of(p.rule.to)},
+                         {"compress", p.rule.compress}});
     return {{"ports", std::move(ports)},
             {"session", driver_ != nullptr},
             {"open", streams_ ? streams_->size() : 0},
@@ -161,7 +185,15 @@ nlohmann::json forwards::describe() const {
             {"sessions", count_.sessions},
             {"handovers", moves_.count},
             {"sent_again_bytes", moves_.octets_again},
-            {"last_handover", moves_.last}};
+            {"last_handover", moves_.last},
+            {"compressed",
+             {{"begun", all.packed},
+              {"contexts", streams_ ? streams_->contexts() : 0},
+              {"context_bytes", streams_ ? streams_->context_octets() : 0},
+              {"plain_bytes", all.plain_octets},
+              {"link_bytes", all.packed_octets},
+              {"not_zstd", all.not_zstd},
+              {"window", all.zstd_window}}}};
 }
 
 } // namespace tandem::agent

@@ -60,9 +60,11 @@ private:
         link::tcp_acceptor acceptor;
     };
     asio::awaitable<void> accept(port&);
+    void take(asio::ip::tcp::socket connected, const asio::ip::tcp::endpoint& to, session_layer::stream_kind);
     void begin(connection& on, std::uint64_t tsid);
     void end(const char* why);
     void on(const session_layer::event&);
+    void say_why(std::uint16_t reset_code);
     [[nodiscard]] session_layer::tcp_streams::counters sum() const;
 
     asio::io_context& io_;
