@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // COL-25, COL-26: compression of one direction of a stream, in pieces of any size; and data that no packer made.
-#include "controlplane/session_layer/packing.hpp"
-
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <random>
 #include <string>
 
 #include <zstd.h>
+
+#include "controlplane/session_layer/tcp_streams_fixture.hpp"
 
 namespace tandem::session_layer {
 namespace {
@@ -22,13 +20,6 @@ octets text_of_words(std::size_t size, std::uint32_t seed) {
     while (text.size() < size)
         text += random() % 5 == 0 ? std::to_string(random() % 100000) + " " : words[random() % std::size(words)];
     return {text.begin(), text.begin() + static_cast<std::ptrdiff_t>(size)};
-}
-
-octets packed(std::span<const std::uint8_t> plain, packer::flush how = packer::flush::end) {
-    packer p;
-    octets out;
-    EXPECT_TRUE(p.pack(plain, how, out));
-    return out;
 }
 
 struct outcome {
@@ -91,7 +82,7 @@ TEST(Packing, ALineIsReadableAtOnceAndBulkIsSmall) {
         ASSERT_TRUE(p.pack(plain, packer::flush::now, link));
         EXPECT_EQ(unpacked(u, link).plain, plain);
     }
-    EXPECT_LT(packed(text_of_words(2 << 20, 3)).size(), (2U << 20) * 4 / 10);
+    EXPECT_LT(frame_of(text_of_words(2 << 20, 3)).size(), (2U << 20) * 4 / 10);
 }
 
 TEST(Packing, ContextsAreBounded) {
@@ -108,7 +99,7 @@ TEST(Packing, ContextsAreBounded) {
 
 TEST(Packing, WhatIsNoFrameIsCorrupt) {
     EXPECT_EQ(unpacked(text_of_words(100, 1)).wrong, unpacker::fault::corrupt);
-    auto twice = packed(text_of_words(100, 1));
+    auto twice = frame_of(text_of_words(100, 1));
     const auto once = twice;
     twice.insert(twice.end(), once.begin(), once.end());
     EXPECT_EQ(unpacked(twice).wrong, unpacker::fault::corrupt); // octets after the end
@@ -118,7 +109,7 @@ TEST(Packing, WhatIsNoFrameIsCorrupt) {
 
 // A checksum is at the frame's end: no flipped bit passes for the whole of it.
 TEST(Packing, AFlippedBitIsFound) {
-    const auto plain = text_of_words(30'000, 7), link = packed(plain);
+    const auto plain = text_of_words(30'000, 7), link = frame_of(plain);
     std::mt19937 random(7);
     for (int i = 0; i < 2000; ++i) {
         auto bad = link;
@@ -146,7 +137,7 @@ TEST(Packing, AWindowThatIsTooLargeIsRefused) {
 }
 
 TEST(Packing, ABombComesOutInPieces) {
-    const auto link = packed(octets(64 << 20));
+    const auto link = frame_of(octets(64 << 20));
     EXPECT_LT(link.size(), 16U * 1024);
     unpacker u;
     octets piece(16384);
