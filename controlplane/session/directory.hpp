@@ -30,7 +30,7 @@ struct streams_info {
         std::uint64_t begun = 0;
         std::size_t contexts = 0, context_octets = 0; // there now
         std::uint64_t plain = 0, on_link = 0;         // octets, both directions
-    } compressed; // of those that are
+    } compressed;                                     // of those that are
 };
 
 struct session_info {

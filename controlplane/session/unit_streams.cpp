@@ -23,11 +23,21 @@ constexpr std::size_t most_contexts = 512 * 1024 * 1024, most_contexts_each = 12
 void note(counters& count, layer::tcp_streams::failure what) {
     using enum layer::tcp_streams::failure;
     switch (what) {
-    case unreachable: ++count.streams_unreachable; break;
-    case reset: ++count.streams_reset; break;
-    case not_zstd: ++count.streams_not_zstd; break;
-    case zstd_window: ++count.streams_zstd_window; break;
-    case no_context: ++count.streams_no_context; break;
+    case unreachable:
+        ++count.streams_unreachable;
+        break;
+    case reset:
+        ++count.streams_reset;
+        break;
+    case not_zstd:
+        ++count.streams_not_zstd;
+        break;
+    case zstd_window:
+        ++count.streams_zstd_window;
+        break;
+    case no_context:
+        ++count.streams_no_context;
+        break;
     }
 }
 

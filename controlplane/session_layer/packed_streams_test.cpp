@@ -129,7 +129,8 @@ TEST_F(PackedStreams, TwoInterleavedAreIndependent) {
     one.close();
     run([&] { return ends[1].streams->size() == 1; });
     EXPECT_EQ(ends[0].streams->contexts() + ends[1].streams->contexts(), 2U);
-    send(two, text.substr(half.size()), [&] { came.append(part.data(), two_served.read_some(asio::buffer(part), error)); });
+    send(two, text.substr(half.size()),
+         [&] { came.append(part.data(), two_served.read_some(asio::buffer(part), error)); });
     two.shutdown(tcp::socket::shutdown_send);
     came += read_all(two_served, error);
     EXPECT_EQ(error, asio::error::eof);
@@ -179,7 +180,8 @@ TEST_F(PackedStreams, WhatIsNoFrameIsANamedReset) {
     struct {
         octets what;
         bool close;
-    } const cases[] = {{octets(100, 'x'), false}, {flipped, false}, {longer, false}, {{good.begin(), good.end() - 1}, true}};
+    } const cases[] = {
+        {octets(100, 'x'), false}, {flipped, false}, {longer, false}, {{good.begin(), good.end() - 1}, true}};
     std::size_t bad = 0;
     for (const auto& c : cases) {
         ends[0].seen.clear();

@@ -13,6 +13,7 @@ namespace {
 
 // Beside the level: tables of half the usual size, some per cent of the ratio for a third of the memory.
 constexpr int log_of_tables = 15;
+constexpr std::uint8_t magic[] = {0x28, 0xb5, 0x2f, 0xfd}; // RFC 8878 3.1.1
 
 } // namespace
 
@@ -69,11 +70,21 @@ std::size_t unpacker::memory() const noexcept {
     return ZSTD_sizeof_DCtx(context_);
 }
 
+// The library knows older formats, too, whose windows it does not bound, and frames that are to be skipped.
+bool unpacker::begins(std::span<const std::uint8_t> in) noexcept {
+    for (; seen_ < std::size(magic) && !in.empty(); in = in.subspan(1))
+        if (in.front() != magic[seen_++])
+            return false;
+    return true;
+}
+
 unpacker::step unpacker::unpack(std::span<const std::uint8_t> in, std::span<std::uint8_t> out) noexcept {
     if (whole_)
         return {.wrong = in.empty() ? std::nullopt : std::optional(fault::corrupt)};
     if (in.empty() && !full_)
         return {};
+    if (!begins(in))
+        return {.wrong = fault::corrupt};
     ZSTD_inBuffer from{in.data(), in.size(), 0};
     ZSTD_outBuffer to{out.data(), out.size(), 0};
     const auto hint = ZSTD_decompressStream(context_, &to, &from);
@@ -84,7 +95,8 @@ unpacker::step unpacker::unpack(std::span<const std::uint8_t> in, std::span<std:
         ZSTD_freeDCtx(std::exchange(context_, nullptr));
     }
     if (ZSTD_isError(hint) != 0)
-        done.wrong = ZSTD_getErrorCode(hint) == ZSTD_error_frameParameter_windowTooLarge ? fault::window : fault::corrupt;
+        done.wrong =
+            ZSTD_getErrorCode(hint) == ZSTD_error_frameParameter_windowTooLarge ? fault::window : fault::corrupt;
     else if (!in.empty() && done.eaten == 0 && done.made == 0)
         done.wrong = fault::corrupt; // it would never go on
     return done;

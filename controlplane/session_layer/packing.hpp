@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compression of a stream (COL-25, COL-26): each direction is one zstd frame (RFC 8878) from its first octet to its
-// close and its checksum, with a context of its own. Made before octets enter the session, whose offsets count compressed ones; so what
-// is sent again is what was sent. A direction without octets is no frame at all. One thread.
+// close and its checksum, with a context of its own. Made before octets enter the session, whose offsets count
+// compressed ones; so what is sent again is what was sent. A direction without octets is no frame at all. One thread.
 #pragma once
 
 #include <cstddef>
@@ -59,7 +59,9 @@ public:
     [[nodiscard]] std::size_t memory() const noexcept;           // octets
 
 private:
+    [[nodiscard]] bool begins(std::span<const std::uint8_t> in) noexcept;
     ZSTD_DCtx_s* context_;
+    std::size_t seen_ = 0; // of the frame's first octets
     bool whole_ = false, full_ = false;
 };
 

@@ -14,7 +14,8 @@ namespace {
 using octets = std::vector<std::uint8_t>;
 
 octets text_of_words(std::size_t size, std::uint32_t seed) {
-    static constexpr const char* words[] = {"the ", "session ", "of ", "a ", "unit ", "outlives ", "network ", "when ", "it ", "moves\n"};
+    static constexpr const char* words[] = {"the ",      "session ", "of ",   "a ",  "unit ",
+                                            "outlives ", "network ", "when ", "it ", "moves\n"};
     std::mt19937 random(seed);
     std::string text;
     while (text.size() < size)
@@ -105,6 +106,13 @@ TEST(Packing, WhatIsNoFrameIsCorrupt) {
     EXPECT_EQ(unpacked(twice).wrong, unpacker::fault::corrupt); // octets after the end
     const auto cut = unpacked(std::span(once).first(once.size() - 1));
     EXPECT_TRUE(!cut.wrong && !cut.whole);
+}
+
+// Of the library's other formats none is taken: their windows have no bound.
+TEST(Packing, OlderFormatsAndSkippableFramesAreCorrupt) {
+    for (const octets& first :
+         {octets{0x27, 0xb5, 0x2f, 0xfd}, octets{0x25, 0xb5, 0x2f, 0xfd}, octets{0x50, 0x2a, 0x4d, 0x18}})
+        EXPECT_EQ(unpacked(first).wrong, unpacker::fault::corrupt);
 }
 
 // A checksum is at the frame's end: no flipped bit passes for the whole of it.

@@ -120,7 +120,8 @@ void session::take_open(const message& m) {
     const bool last = id > 0xfffffffb; // a session has so many streams; their numbers do not begin again
     if (!last)
         next_theirs_ += 2;
-    const bool full = last || theirs_ >= limits_.streams, kind_known = m[field::kind] <= static_cast<std::uint64_t>(stream_kind::packed);
+    const bool full = last || theirs_ >= limits_.streams,
+               kind_known = m[field::kind] <= static_cast<std::uint64_t>(stream_kind::packed);
     if (full || !kind_known) {
         count(full ? error::too_many_streams : error::bad_kind);
         return say_gone(id);

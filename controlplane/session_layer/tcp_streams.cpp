@@ -202,8 +202,9 @@ asio::awaitable<void> tcp_streams::read(pipe_ptr p) {
             ended = error == asio::error::eof;
             if (error && !ended && error != asio::error::would_block)
                 co_return fail(p, static_cast<std::uint16_t>(reset_code::cancelled));
-            const auto how = ended ? packer::flush::end
-                                   : got == chunk_.size() ? packer::flush::later : packer::flush::now;
+            const auto how = ended                  ? packer::flush::end
+                             : got == chunk_.size() ? packer::flush::later
+                                                    : packer::flush::now;
             if (!prepare(p, got, how, rest))
                 co_return;
         }
@@ -248,7 +249,8 @@ asio::awaitable<void> tcp_streams::write_out(pipe_ptr p) {
 // ---- compression
 // ------------------------------------------------------------------------------------------------------
 
-bool tcp_streams::prepare(const pipe_ptr& p, std::size_t size, packer::flush how, std::vector<std::uint8_t>& to_session) {
+bool tcp_streams::prepare(const pipe_ptr& p, std::size_t size, packer::flush how,
+                          std::vector<std::uint8_t>& to_session) {
     const auto octets = std::span<const std::uint8_t>(chunk_).first(size);
     if (!p->packed) {
         to_session.assign(octets.begin(), octets.end());

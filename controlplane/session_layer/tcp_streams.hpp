@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // TCP connections, each of which is one stream of a session: octets, half-close and reset pass both ways, and who does
 // not read holds up who writes at the other end. Those of kind packed are compressed here: what enters the session is,
-// and of what came so much is unpacked as the socket is to take next; the rest waits compressed. Used by both ends alike. Owner thread: the driver's executor's.
+// and of what came so much is unpacked as the socket is to take next; the rest waits compressed. Used by both ends
+// alike. Owner thread: the driver's executor's.
 #pragma once
 
 #include <array>
@@ -28,16 +29,16 @@ class tcp_streams : public std::enable_shared_from_this<tcp_streams> {
 public:
     struct counters {
         std::uint64_t begun = 0, ended = 0, reset = 0, unreachable = 0;
-        std::uint64_t to_session = 0, from_session = 0; // octets, as the connections have them
-        std::uint64_t not_zstd = 0, zstd_window = 0;    // resets of that name by this end
-        std::uint64_t no_context = 0;                   // reset for want of memory for a context
-        std::uint64_t packed = 0;                       // streams that are compressed
+        std::uint64_t to_session = 0, from_session = 0;    // octets, as the connections have them
+        std::uint64_t not_zstd = 0, zstd_window = 0;       // resets of that name by this end
+        std::uint64_t no_context = 0;                      // reset for want of memory for a context
+        std::uint64_t packed = 0;                          // streams that are compressed
         std::uint64_t plain_octets = 0, packed_octets = 0; // of these, both directions, before it and on the link
     };
 
     // What those who share it hold together: connections, and octets for sockets that do not take them.
     struct budget {
-        std::size_t most_connections = 0, most_octets = 0; // 0 = no bound
+        std::size_t most_connections = 0, most_octets = 0;     // 0 = no bound
         std::size_t most_contexts = 0, most_contexts_each = 0; // octets of compression: of all, of one tcp_streams
         std::size_t connections = 0, octets = 0, contexts = 0;
         [[nodiscard]] bool has_room() const noexcept {
@@ -55,8 +56,7 @@ public:
     // From now on the stream is this connection.
     void take(stream_id, asio::ip::tcp::socket connected, stream_kind = stream_kind::octets);
     // Connects first; what comes meanwhile waits. Where that fails the stream is reset.
-    void connect(stream_id, link::endpoint to, std::chrono::milliseconds patience,
-                 stream_kind = stream_kind::octets);
+    void connect(stream_id, link::endpoint to, std::chrono::milliseconds patience, stream_kind = stream_kind::octets);
     // What the session tells of streams; others it leaves alone.
     void on(const event&);
     void abort_all(); // the session is over: each connection is reset

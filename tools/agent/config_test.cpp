@@ -148,6 +148,10 @@ TEST(Col09Config, PathsInOrderOfPreference) {
     ASSERT_TRUE(forwarding) << forwarding.error();
     ASSERT_EQ(forwarding->forwards.size(), 1U);
     EXPECT_EQ(tandem::link::text_of(forwarding->forwards[0].to), "[2001:db8::7]:80");
+    EXPECT_FALSE(forwarding->forwards[0].compress);
+    const auto compressed =
+        parse_config(good + "[[forward]]\nlisten = \"127.0.0.1:8080\"\nto = \"192.0.2.7:80\"\ncompress = true\n", "f");
+    EXPECT_TRUE(compressed && compressed->forwards[0].compress);
     const auto refused = [](const std::string& text) { return error_of(good + "[[forward]]\n" + text); };
     EXPECT_TRUE(has(refused("listen = \"127.0.0.1:8080\"\n"), "a [[forward]] needs to as \"address:port\""));
     EXPECT_TRUE(has(refused("listen = \"localhost:1\"\nto = \"192.0.2.1:1\"\n"), "a [[forward]] needs listen as"));

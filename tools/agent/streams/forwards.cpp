@@ -15,6 +15,8 @@ namespace layer = session_layer;
 using tcp = asio::ip::tcp;
 namespace {
 
+constexpr std::size_t most_contexts = 128 * 1024 * 1024; // octets of compression
+
 void reset(tcp::socket& socket) {
     std::error_code ignored;
     socket.set_option(tcp::socket::linger(true, 0), ignored);
@@ -50,8 +52,7 @@ void forwards::take(tcp::socket connected, const tcp::endpoint& to) {
 
 void forwards::take(tcp::socket connected, const tcp::endpoint& to, layer::stream_kind kind) {
     const auto label = link::text_of({to.address(), to.port()});
-    const auto id = driver_ ? driver_->use([&](layer::session& s) { return s.open(kind, label); })
-                            : std::nullopt;
+    const auto id = driver_ ? driver_->use([&](layer::session& s) { return s.open(kind, label); }) : std::nullopt;
     if (!id) {
         ++count_.refused;
         return reset(connected);
@@ -89,7 +90,9 @@ void forwards::begin(connection& on_it, std::uint64_t tsid) {
         io_.get_executor(),
         layer::session(layer::role::creator, tsid, secret, layer::limits{}, std::chrono::steady_clock::now()),
         [this](const layer::event& e) { on(e); });
-    streams_ = std::make_shared<layer::tcp_streams>(io_.get_executor(), driver_);
+    auto budget = std::make_shared<layer::tcp_streams::budget>();
+    budget->most_contexts = most_contexts;
+    streams_ = std::make_shared<layer::tcp_streams>(io_.get_executor(), driver_, std::move(budget));
 }
 
 void forwards::carried_by(connection& by, std::uint64_t tsid, std::optional<std::uint8_t> answer) {
@@ -154,6 +157,7 @@ layer::tcp_streams::counters forwards::sum() const {
     all.from_session += now.from_session;
     all.not_zstd += now.not_zstd;
     all.zstd_window += now.zstd_window;
+    all.no_context += now.no_context;
     all.packed += now.packed;
     all.plain_octets += now.plain_octets;
     all.packed_octets += now.packed_octets;
@@ -193,7 +197,8 @@ nlohmann::json forwards::describe() const {
               {"plain_bytes", all.plain_octets},
               {"link_bytes", all.packed_octets},
               {"not_zstd", all.not_zstd},
-              {"window", all.zstd_window}}}};
+              {"window", all.zstd_window},
+              {"no_context", all.no_context}}}};
 }
 
 } // namespace tandem::agent
