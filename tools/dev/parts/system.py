@@ -74,4 +74,5 @@ def _one(part, head):
         print("\n".join(lines[-60:]), flush=True)
         logs = next((x.split()[-1] for x in reversed(lines) if "logs and captures:" in x), "")
         why = f"no end within {head.timeout} s" if done.late else f"exit status {done.status}"
+        why = next((x.removeprefix("FAIL ") for x in lines if x.startswith("FAIL ")), why)
         results.add(f"system {head.name}", "failed", why + (f"; its logs and captures: {logs}" if logs else ""))
