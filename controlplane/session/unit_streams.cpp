@@ -2,6 +2,8 @@
 // See unit_streams.hpp.
 #include "controlplane/session/unit_streams.hpp"
 
+#include <algorithm>
+
 #include <spdlog/spdlog.h>
 
 namespace tandem::session {
@@ -17,6 +19,22 @@ constexpr std::size_t most_streams = 1024;         // that a unit has open
 // Of all units together.
 constexpr std::size_t most_connections = 8192;
 constexpr std::size_t most_held = 256 * 1024 * 1024; // octets for services that do not read
+constexpr auto datagram_idle = 5min;                 // RFC 4787 REQ-5
+
+std::uint64_t counters::*counter_of(layer::udp_streams::fate f) {
+    using fate = layer::udp_streams::fate;
+    switch (f) {
+    case fate::to_service:
+        return &counters::datagrams_to_services;
+    case fate::from_service:
+        return &counters::datagrams_from_services;
+    case fate::not_allowed:
+        return &counters::datagrams_not_allowed;
+    case fate::unsent:
+        break;
+    }
+    return &counters::datagrams_unsent;
+}
 
 } // namespace
 
@@ -48,6 +66,12 @@ std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsi
         [count = fresh->common_->count](layer::tcp_streams::failure what) {
             ++(what == layer::tcp_streams::failure::reset ? count->streams_reset : count->streams_unreachable);
         });
+    fresh->datagrams_ = std::make_shared<layer::udp_streams>(
+        on.executor(), fresh->driver_, fresh->common_->budget,
+        [common = fresh->common_](const link::endpoint& peer) {
+            return may_reach(common->rules, peer, service_kind::udp);
+        },
+        [count = fresh->common_->count](layer::udp_streams::fate f) { ++(*count.*counter_of(f)); }, datagram_idle);
     return fresh;
 }
 
@@ -58,6 +82,7 @@ void unit_streams::carried_by(channel& by) {
 
 void unit_streams::stop() {
     streams_->abort_all();
+    datagrams_->abort_all();
     driver_->stop();
 }
 
@@ -72,21 +97,27 @@ void unit_streams::on(const layer::event& e) {
                      c->why == layer::link_end::refused ? "not of this session" : "malformed");
     }
     streams_->on(e);
+    datagrams_->on(e);
 }
 
-// The label says where to: an address and a port.
+bool unit_streams::carries_datagrams() const {
+    return std::ranges::any_of(common_->rules, [](const auto& r) { return r.kind == service_kind::udp; });
+}
+
+// The label says where to: an address and a port; of datagrams each one does.
 void unit_streams::on_opened(const layer::opened& o) {
     const auto& count = common_->count;
     ++count->streams_begun;
     const std::string label(o.label.begin(), o.label.end());
     const auto to = link::parse_endpoint(label);
-    const bool allowed = o.kind == layer::stream_kind::octets && to && may_reach(common_->rules, *to);
+    const bool octets = o.kind == layer::stream_kind::octets;
+    const bool allowed = octets ? to && may_reach(common_->rules, *to) : carries_datagrams();
     if (allowed && !common_->budget->has_room()) {
         ++count->streams_refused;
         return driver_->use([&](layer::session& s) { s.reset(o.stream, reset_refused); });
     }
     if (allowed)
-        return streams_->connect(o.stream, *to, connect_patience);
+        return octets ? streams_->connect(o.stream, *to, connect_patience) : datagrams_->begin(o.stream);
     ++count->streams_not_allowed;
     if (to && !std::exchange(told_, true))
         spdlog::warn("audit: '{}' asked for a stream to {}: refused, [tunnel] services does not name it", unit_,
@@ -104,8 +135,14 @@ void unit_streams::on_handover(const layer::handover& h) {
 
 streams_info unit_streams::describe() const {
     const auto& c = streams_->count();
-    return {driver_->links(), streams_->size(),    c.begun,    c.to_session, c.from_session,
-            moves_.count,     moves_.octets_again, moves_.last};
+    return {driver_->links(),
+            streams_->size() + datagrams_->size(),
+            c.begun,
+            c.to_session,
+            c.from_session,
+            moves_.count,
+            moves_.octets_again,
+            moves_.last};
 }
 
 } // namespace tandem::session

@@ -3,6 +3,7 @@
 // age limit is not sent at all. One thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -36,8 +37,16 @@ public:
             queue_.pop_front();
         return gone;
     }
-    [[nodiscard]] const waiting& front() const noexcept { return queue_.front(); }
-    void pop() noexcept { queue_.pop_front(); }
+    // Those that are ready, in order, until one is not put.
+    template <class Ready, class Put>
+    void take(Ready ready, Put put) {
+        bool full = false;
+        std::erase_if(queue_, [&](const waiting& one) { return !full && ready(one) && !(full = !put(one)); });
+    }
+    template <class Ready>
+    [[nodiscard]] bool any(Ready ready) const {
+        return std::ranges::any_of(queue_, ready);
+    }
     [[nodiscard]] bool empty() const noexcept { return queue_.empty(); }
     [[nodiscard]] std::size_t size() const noexcept { return queue_.size(); }
     void clear() noexcept { queue_.clear(); }

@@ -139,6 +139,7 @@ private:
     void make_room();
     void put_streams(frame_writer&, instant now);
     void put_datagrams(const link&, frame_writer&, instant now);
+    [[nodiscard]] bool ready(const datagram_queue::waiting&) const noexcept;
     void note_stall(stream_id, stream&, instant now);
     void mark_stalls(instant now);
     [[nodiscard]] std::uint64_t rewind_all();

@@ -6,8 +6,9 @@
 
 #include <algorithm>
 
-#include <asio/io_context.hpp>
 #include <asio/write.hpp>
+
+#include "controlplane/session_layer/pair_in_memory.hpp"
 
 namespace tandem::session_layer {
 namespace {
@@ -15,61 +16,26 @@ namespace {
 using namespace std::chrono_literals;
 using tcp = asio::ip::tcp;
 
-class TcpStreams : public ::testing::Test {
+class TcpStreams : public pair_in_memory {
 protected:
-    struct one {
-        std::shared_ptr<driver> session;
-        std::shared_ptr<tcp_streams> streams;
-        link_id link = 0;
-        std::vector<event> seen; // no octets
-    };
-
     void SetUp() override {
-        const protocol::secret secret(std::vector<std::uint8_t>(32, 1));
-        const std::vector<std::uint8_t> binding(32, 2);
-        for (const auto end : {role::creator, role::accepter}) {
-            auto& e = ends[end == role::accepter];
-            e.session = std::make_shared<driver>(io.get_executor(),
-                                                 session(end, 7, secret, limits{}, std::chrono::steady_clock::now()),
-                                                 [this, &e](const event& what) { on(e, what); });
-            e.streams =
-                std::make_shared<tcp_streams>(io.get_executor(), e.session, end == role::accepter ? shared : other);
-        }
-        ends[1].link = ends[1].session->accept({protocol::carrier::stream, [] {}}, binding);
-        ends[0].link = ends[0].session->dial({protocol::carrier::stream, [] {}}, 1, binding);
-        ends[0].session->move(ends[0].link, reason::start);
-        run([&] { return ends[0].session->state().current() && ends[1].session->state().current(); });
+        join();
+        for (const std::size_t end : {0U, 1U})
+            streams[end] =
+                std::make_shared<tcp_streams>(io.get_executor(), ends[end].session, end == 1 ? shared : other);
     }
     void TearDown() override {
-        for (auto& e : ends) {
-            e.streams->abort_all();
-            e.session->stop();
-        }
-        io.poll();
+        for (auto& s : streams)
+            s->abort_all();
+        leave();
     }
-
-    void on(one& e, const event& what) {
+    void on(std::size_t end, const event& what) override {
         if (const auto* o = std::get_if<opened>(&what))
-            e.streams->connect(o->stream, to, 2s);
+            streams[end]->connect(o->stream, to, 2s);
         else if (!std::holds_alternative<received>(what))
-            e.seen.push_back(what);
-        e.streams->on(what);
-    }
-    // Frames and sockets, until it holds.
-    template <class Condition>
-    void run(Condition holds) {
-        for (const auto end = std::chrono::steady_clock::now() + 10s; !holds();) {
-            ASSERT_LT(std::chrono::steady_clock::now(), end);
-            io.restart();
-            io.run_for(1ms);
-            exchange();
-        }
-    }
-    void exchange() {
-        std::vector<std::uint8_t> frame;
-        for (const std::size_t from : {0U, 1U})
-            for (; ends[from].session->pull(ends[from].link, frame); frame.clear())
-                ends[1 - from].session->received(ends[1 - from].link, frame);
+            seen[end].push_back(what);
+        if (streams[end]) // none while they join
+            streams[end]->on(what);
     }
     // A connection whose other end is a stream to `to`.
     tcp::socket forwarded() {
@@ -77,7 +43,7 @@ protected:
         tcp::socket program(io);
         program.connect(door.local_endpoint());
         const auto id = ends[0].session->use([](session& s) { return s.open(stream_kind::octets, "there"); });
-        ends[0].streams->take(*id, door.accept());
+        streams[0]->take(*id, door.accept());
         return program;
     }
     // The service's end of the next one.
@@ -92,18 +58,18 @@ protected:
         return socket;
     }
     [[nodiscard]] bool was_reset_with(std::uint16_t code) const {
-        return std::ranges::any_of(ends[0].seen, [&](const event& e) {
+        return std::ranges::any_of(seen[0], [&](const event& e) {
             const auto* r = std::get_if<was_reset>(&e);
             return r != nullptr && r->code == code;
         });
     }
 
-    asio::io_context io;
     tcp::acceptor service{io, {asio::ip::address_v4::loopback(), 0}};
     link::endpoint to{asio::ip::address_v4::loopback(), service.local_endpoint().port()};
     std::shared_ptr<tcp_streams::budget> shared = std::make_shared<tcp_streams::budget>(),
                                          other = std::make_shared<tcp_streams::budget>();
-    one ends[2];
+    std::shared_ptr<tcp_streams> streams[2];
+    std::vector<event> seen[2]; // no octets
 };
 
 TEST_F(TcpStreams, OctetsAndBothHalvesPass) {
@@ -133,8 +99,8 @@ TEST_F(TcpStreams, OctetsAndBothHalvesPass) {
         return error == asio::error::eof;
     });
     EXPECT_EQ(text, "answer");
-    run([&] { return ends[0].streams->size() == 0 && ends[1].streams->size() == 0; });
-    EXPECT_EQ(ends[1].streams->count().ended, 1U);
+    run([&] { return streams[0]->size() == 0 && streams[1]->size() == 0; });
+    EXPECT_EQ(streams[1]->count().ended, 1U);
     EXPECT_EQ(shared->connections + shared->octets, 0U);
 }
 
@@ -150,7 +116,7 @@ TEST_F(TcpStreams, AServiceThatIsNotThereIsAReset) {
         return error && error != asio::error::would_block;
     });
     EXPECT_EQ(error, asio::error::connection_reset);
-    EXPECT_EQ(ends[1].streams->count().unreachable, 1U);
+    EXPECT_EQ(streams[1]->count().unreachable, 1U);
 }
 
 // Who does not read holds up who writes, and no more than a window is held for him.
@@ -201,7 +167,7 @@ TEST_F(TcpStreams, WhatAllHoldTogetherIsBounded) {
         return was_reset_with(static_cast<std::uint16_t>(reset_code::refused));
     });
     EXPECT_LE(shared->octets, 100'000U);
-    EXPECT_EQ(shared->connections, ends[1].streams->size());
+    EXPECT_EQ(shared->connections, streams[1]->size());
 }
 
 } // namespace

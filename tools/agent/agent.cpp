@@ -240,6 +240,8 @@ std::string agent::describe() const {
         out["capture"] = {{"captured", kernel.connections},
                           {"taken", capture_->count().taken},
                           {"strangers", capture_->count().strangers},
+                          {"datagram_sockets", capture_->datagrams().count().sockets},
+                          {"datagrams_lost", capture_->datagrams().count().lost},
                           {"no_room", capture_->count().no_room}};
     }
     if (roaming_.active())

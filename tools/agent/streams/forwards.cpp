@@ -67,6 +67,7 @@ void forwards::end(const char* why) {
     if (streams_->size() != 0)
         spdlog::warn("{} forwarded connections are reset: {}", streams_->size(), why);
     streams_->abort_all();
+    datagrams_.carried_by(nullptr);
     driver_->stop();
     past_ = sum();
     driver_.reset();
@@ -85,6 +86,7 @@ void forwards::begin(connection& on_it, std::uint64_t tsid) {
         layer::session(layer::role::creator, tsid, secret, layer::limits{}, std::chrono::steady_clock::now()),
         [this](const layer::event& e) { on(e); });
     streams_ = std::make_shared<layer::tcp_streams>(io_.get_executor(), driver_);
+    datagrams_.carried_by(driver_);
 }
 
 void forwards::carried_by(connection& by, std::uint64_t tsid, std::optional<std::uint8_t> answer) {
@@ -117,6 +119,7 @@ void forwards::on(const layer::event& e) {
         spdlog::warn("a forwarded connection is refused: the gateway's [tunnel] services does not name its service");
     }
     streams_->on(e);
+    datagrams_.on(e);
 }
 
 void forwards::stop() {
@@ -140,7 +143,8 @@ layer::tcp_streams::counters forwards::sum() const {
 
 bool forwards::used() {
     const auto all = sum();
-    return std::exchange(seen_, all.to_session + all.from_session) != seen_;
+    const auto now = all.to_session + all.from_session + datagrams_.count().sent + datagrams_.count().received;
+    return std::exchange(seen_, now) != seen_;
 }
 
 nlohmann::json forwards::describe() const {
@@ -156,6 +160,10 @@ nlohmann::json forwards::describe() const {
             {"not_allowed", count_.not_allowed},
             {"ended", all.ended},
             {"reset", all.reset},
+            {"datagrams", datagrams_.size()},
+            {"datagrams_sent", datagrams_.count().sent},
+            {"datagrams_received", datagrams_.count().received},
+            {"datagrams_lost", datagrams_.count().lost},
             {"tx_bytes", all.to_session},
             {"rx_bytes", all.from_session},
             {"sessions", count_.sessions},
