@@ -89,8 +89,8 @@ int run(const agent_config& config) {
     if (const auto warning = lock_memory(); !warning.empty())
         spdlog::warn("{}", warning);
     agent::agent program(io, config, std::move(*tls), std::move(*tun), std::move(status));
-    if (const auto captured = program.capture(); !captured)
-        return complain(captured.error(), exit_failed);
+    if (const auto opened = program.open(); !opened)
+        return complain(opened.error(), exit_failed);
     if (const auto became = become(config.user); !became)
         return complain(became.error(), exit_failed);
     if (const auto started = program.start(); !started)

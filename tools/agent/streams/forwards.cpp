@@ -31,9 +31,12 @@ tl::expected<void, std::string> forwards::listen() {
             return tl::unexpected(fmt::format("[[forward]] listen {}: {}; choose an address and a port that are free",
                                               link::text_of(rule.listen), error.message()));
     }
+    return {};
+}
+
+void forwards::start() {
     for (auto& p : ports_)
         protocol::spawn(io_, "acceptor of a forwarded port", [this, &p] { return accept(p); });
-    return {};
 }
 
 asio::awaitable<void> forwards::accept(port& p) {
@@ -151,7 +154,8 @@ nlohmann::json forwards::describe() const {
     const auto all = sum();
     auto ports = nlohmann::json::array();
     for (const auto& p : ports_)
-        ports.push_back({{"listen", link::text_of(p.rule.listen)}, {"to", link::text_of(p.rule.to)}});
+        ports.push_back(
+            {{"listen", link::text_of(p.rule.listen)}, {"to", link::text_of(p.rule.to)}, {"name", p.rule.name}});
     return {{"ports", std::move(ports)},
             {"session", driver_ != nullptr},
             {"open", streams_ ? streams_->size() : 0},

@@ -40,6 +40,7 @@ public:
     [[nodiscard]] bool any() const noexcept { return captured_ || !all_.empty(); }
     // Binds, while the agent still may. The error is a sentence.
     [[nodiscard]] tl::expected<void, std::string> listen();
+    void start();
     // A connected socket goes on as a stream to there; it is reset where it cannot.
     void take(asio::ip::tcp::socket connected, const asio::ip::tcp::endpoint& to) override;
     [[nodiscard]] std::unique_ptr<datagram_way> take_datagrams(const asio::ip::udp&, datagram_return back) override {
