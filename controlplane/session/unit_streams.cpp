@@ -39,11 +39,13 @@ std::uint64_t counters::*counter_of(layer::udp_streams::fate f) {
 } // namespace
 
 std::shared_ptr<const unit_streams::common> unit_streams::make_common(std::vector<service_rule> rules,
-                                                                      std::shared_ptr<counters> count) {
+                                                                      std::shared_ptr<counters> count,
+                                                                      std::shared_ptr<handovers> moves) {
     auto budget = std::make_shared<layer::tcp_streams::budget>();
     budget->most_connections = most_connections;
     budget->most_octets = most_held;
-    return std::make_shared<const common>(common{std::move(rules), std::move(count), std::move(budget)});
+    return std::make_shared<const common>(
+        common{std::move(rules), std::move(count), std::move(budget), std::move(moves)});
 }
 
 std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsid, std::string unit,
@@ -130,6 +132,9 @@ void unit_streams::on_handover(const layer::handover& h) {
         return;
     ++common_->count->stream_handovers;
     common_->count->stream_octets_again += h.sent_again;
+    common_->moves->streams_moved(
+        unit_, {h.kind == layer::handover_kind::soft ? handover_kind::soft : handover_kind::hard,
+                std::chrono::duration_cast<std::chrono::milliseconds>(h.ended - h.began), h.sent_again});
     spdlog::info("streams of '{}' moved: {}, {} octets sent again", unit_, moves_.last, h.sent_again);
 }
 

@@ -11,6 +11,7 @@
 
 #include "controlplane/session/channel.hpp"
 #include "controlplane/session/counters.hpp"
+#include "controlplane/session/handovers.hpp"
 #include "controlplane/session/service_rules.hpp"
 #include "controlplane/session_layer/tcp_streams.hpp"
 #include "controlplane/session_layer/udp_streams.hpp"
@@ -24,9 +25,10 @@ public:
         std::vector<service_rule> rules;
         std::shared_ptr<counters> count;
         std::shared_ptr<session_layer::tcp_streams::budget> budget;
+        std::shared_ptr<handovers> moves;
     };
-    [[nodiscard]] static std::shared_ptr<const common> make_common(std::vector<service_rule>,
-                                                                   std::shared_ptr<counters>);
+    [[nodiscard]] static std::shared_ptr<const common> make_common(std::vector<service_rule>, std::shared_ptr<counters>,
+                                                                   std::shared_ptr<handovers>);
 
     // Begins on this primary. Nothing where its handshake has no exporter.
     [[nodiscard]] static std::shared_ptr<unit_streams> begin(channel& on, std::uint64_t tsid, std::string unit,
