@@ -124,6 +124,8 @@ def test(t):
     equal(said, {"right": 2 * MANY, "peers": 2 * MANY, "places": MANY, "connected": "to one", "peer": [host, PORT]}, "what programs heard, and of whom")
     equal(captured.python(net.ue, group, MUTE, host, FORBIDDEN), "silence", "what a program hears that sends where no rule for UDP leads")
     equal((mirrors[FORBIDDEN].heard, counters()["datagrams_not_allowed"]), (0, 1), "of it at the service, and counted at the gateway")
+    equal(captured.python(net.ue, group, MUTE.replace('b"?"', "bytes(60000)"), host, PORT), "silence", "what answers a datagram larger than a link carries")
+    wait_until(lambda: alice.status()["streams"]["datagrams_lost"] == 1, "it is counted as lost", 5)
     wait_until(lambda: alice.status()["streams"]["datagrams"] == 0, "sockets that are idle are forgotten", 15)
     wait_until(lambda: gw.ctl.sessions()[0]["streams"]["streams"] == 0, "at the gateway, too", 5)
 

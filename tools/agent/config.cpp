@@ -281,6 +281,9 @@ void read_forward(reader& in, std::vector<forward>& all) {
     in.text("name", one.name);
     if (!one.name.empty() && !is_host_name(one.name))
         in.fail(in.get("name"), "name must be a host name, such as \"app.example.org\"");
+    if (!one.name.empty() && (one.listen.address.is_unspecified() || one.listen.address.is_multicast()))
+        in.fail(in.get("listen"), "a [[forward]] with a name listens at the one address that the name has, such as "
+                                  "\"127.0.0.10:80\"");
     for (const auto& other : all)
         if (other.listen == one.listen)
             in.fail(in.get("listen"), "there is a [[forward]] of this address and port already");

@@ -13,6 +13,7 @@ namespace tandem::agent {
 namespace {
 
 constexpr std::uint32_t lifetime_s = 30; // of an answer in a program's own memory
+constexpr std::size_t header_size = 12;  // of a message (RFC 1035 4.1.1)
 
 template <auto Free>
 struct freed {
@@ -48,6 +49,14 @@ ldns_rr* record(const ldns_rr* question, ldns_rdf_type kind, std::span<const std
     return rr;
 }
 
+// Of the first one, with its type and class.
+std::size_t end_of_question(std::span<const std::uint8_t> query) noexcept {
+    auto at = header_size;
+    while (at < query.size() && query[at] != 0)
+        at += query[at] + 1U;
+    return std::min(at + 5, query.size());
+}
+
 } // namespace
 
 bool is_host_name(std::string_view text) noexcept {
@@ -61,6 +70,19 @@ bool is_host_name(std::string_view text) noexcept {
         at += label.size() + 1;
     }
     return true;
+}
+
+bool is_answer_to(std::span<const std::uint8_t> query, std::span<const std::uint8_t> reply) noexcept {
+    if (query.size() < header_size || reply.size() < header_size || (reply[2] & 0x80) == 0 ||
+        !std::ranges::equal(reply.first(2), query.first(2)))
+        return false;
+    if (reply[4] == 0 && reply[5] == 0)
+        return true;
+    const auto end = end_of_question(query);
+    const auto same = [](std::uint8_t x, std::uint8_t y) { return std::tolower(x) == std::tolower(y); };
+    return reply.size() >= end && std::ranges::equal(query.subspan(4, 2), reply.subspan(4, 2)) && // how many
+           std::ranges::equal(query.subspan(header_size, end - header_size),
+                              reply.subspan(header_size, end - header_size), same);
 }
 
 bool name_answers::add(std::string_view name, const asio::ip::address& address) {

@@ -18,6 +18,10 @@ namespace tandem::agent {
 // Letters, digits, - and _ in labels of 1 to 63, 253 in all (RFC 1035 2.3.4).
 [[nodiscard]] bool is_host_name(std::string_view text) noexcept;
 
+// A response (RFC 1035 4.1.1) to it: of its id and its question, in letters of either case (RFC 5452 9.1). One without
+// a question is one, too: an error of a server that could not read it.
+[[nodiscard]] bool is_answer_to(std::span<const std::uint8_t> query, std::span<const std::uint8_t> reply) noexcept;
+
 class name_answers {
 public:
     // False where the name has another address of that family.

@@ -71,6 +71,23 @@ TEST(Col04Names, WhatIsNoQueryIsMalformed) {
         EXPECT_EQ(some().look_at(std::span(whole).first(size)).what, name_answers::fate::malformed) << size;
 }
 
+TEST(Col04Names, AReplyIsToItsQuestion) {
+    const auto asked = query("app.example.org", a);
+    auto good = query("APP.example.org", a);
+    good[2] |= 0x80;
+    EXPECT_TRUE(is_answer_to(asked, good));
+    for (const std::size_t at : {0U, 1U, 2U, 5U, 13U, 16U, 30U}) { // id, QR, how many questions, name, type
+        auto bad = good;
+        bad[at] ^= at == 2 ? 0x80 : 0x03;
+        EXPECT_FALSE(is_answer_to(asked, bad)) << at;
+    }
+    for (std::size_t size = 0; size < good.size(); ++size)
+        EXPECT_FALSE(is_answer_to(asked, std::span(good).first(size))) << size;
+    auto error = octets{good.begin(), good.begin() + 12};
+    error[5] = 0;
+    EXPECT_TRUE(is_answer_to(asked, error)) << "an error without the question";
+}
+
 TEST(Col05Names, ANameHasOneAddressOfEachFamily) {
     auto all = some();
     EXPECT_TRUE(all.add("app.example.org", asio::ip::make_address("127.0.0.10")));

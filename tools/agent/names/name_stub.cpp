@@ -18,9 +18,8 @@ namespace tandem::agent {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto server_patience = 2s;    // with a server, before the next one is asked
-constexpr auto client_idle = 10s;       // of a connection
-constexpr std::size_t header_size = 12; // a message's header (RFC 1035 4.1.1)
+constexpr auto server_patience = 2s; // with a server, before the next one is asked
+constexpr auto client_idle = 10s;    // of a connection
 
 // Closes a socket that takes too long; whatever waits for it ends with an error.
 template <class Socket>
@@ -41,11 +40,6 @@ private:
     std::shared_ptr<bool> over_ = std::make_shared<bool>(false);
     asio::steady_timer timer_;
 };
-
-// A response (RFC 1035 4.1.1) to it by its id. Whoever asks compares the question.
-bool answers(std::span<const std::uint8_t> reply, std::span<const std::uint8_t> query) {
-    return reply.size() >= header_size && (reply[2] & 0x80) != 0 && std::ranges::equal(reply.first(2), query.first(2));
-}
 
 std::array<std::uint8_t, 2> length_of(std::size_t size) {
     return {static_cast<std::uint8_t>(size >> 8), static_cast<std::uint8_t>(size)};
@@ -147,7 +141,7 @@ asio::awaitable<name_stub::message> name_stub::ask(const link::endpoint& server,
     message reply(65535);
     while (!error) {
         const auto length = co_await socket.async_receive(asio::buffer(reply), link::with(error));
-        if (!error && answers(std::span(reply).first(length), query)) {
+        if (!error && is_answer_to(query, std::span(reply).first(length))) {
             reply.resize(length);
             co_return reply;
         }
@@ -221,7 +215,7 @@ asio::awaitable<name_stub::message> name_stub::ask_by_tcp(const link::endpoint& 
         co_await write_message(socket, query, error);
     if (!error)
         reply = co_await read_message(socket, error);
-    co_return error || !answers(reply, query) ? message{} : reply;
+    co_return error || !is_answer_to(query, reply) ? message{} : reply;
 }
 
 nlohmann::json name_stub::describe() const {

@@ -20,7 +20,9 @@ class datagram_ways {
 public:
     struct counters {
         std::uint64_t sent = 0, received = 0;
-        std::uint64_t lost = 0; // no session, or the gateway has no room or no rule for datagrams
+        // No session, the gateway has no room or no rule for datagrams, or they were pushed out of the session's queue,
+        // too old in it or larger than what its link carries.
+        std::uint64_t lost = 0;
     };
     // A way that must not outlive this.
     [[nodiscard]] std::unique_ptr<datagram_way> take(datagram_return back);
@@ -28,7 +30,7 @@ public:
     void on(const session_layer::event&);
 
     [[nodiscard]] std::size_t size() const noexcept { return ways_.size(); }
-    [[nodiscard]] const counters& count() const noexcept { return count_; }
+    [[nodiscard]] counters count() const;
 
 private:
     using clock = std::chrono::steady_clock;
@@ -44,7 +46,7 @@ private:
     std::set<way*> ways_;
     std::map<session_layer::stream_id, way*> by_stream_;
     std::vector<std::uint8_t> out_;
-    counters count_;
+    counters count_; // without what the current session has lost
 };
 
 } // namespace tandem::agent
