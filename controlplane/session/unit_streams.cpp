@@ -16,6 +16,7 @@ constexpr auto reset_refused = static_cast<std::uint16_t>(layer::reset_code::ref
 constexpr auto connect_patience = 10s;
 constexpr std::size_t most_kept = 4 * 1024 * 1024; // octets that a unit's streams keep until they are acknowledged
 constexpr std::size_t most_streams = 1024;         // that a unit has open
+constexpr std::size_t most_datagrams = 1024;       // that wait for its link: a burst of all its sockets
 // Of all units together.
 constexpr std::size_t most_connections = 8192;
 constexpr std::size_t most_held = 256 * 1024 * 1024; // octets for services that do not read
@@ -31,9 +32,11 @@ std::uint64_t counters::*counter_of(layer::udp_streams::fate f) {
     case fate::not_allowed:
         return &counters::datagrams_not_allowed;
     case fate::unsent:
+        return &counters::datagrams_unsent;
+    case fate::lost:
         break;
     }
-    return &counters::datagrams_unsent;
+    return &counters::datagrams_lost;
 }
 
 } // namespace
@@ -57,6 +60,7 @@ std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsi
     layer::limits limits;
     limits.buffered = most_kept;
     limits.streams = most_streams;
+    limits.datagrams = most_datagrams;
     fresh->driver_ = std::make_shared<layer::driver>(
         on.executor(), layer::session(layer::role::accepter, tsid, secret, limits, std::chrono::steady_clock::now()),
         [weak = std::weak_ptr(fresh)](const layer::event& e) {

@@ -77,7 +77,9 @@ void session::send_datagram(stream_id id, std::span<const std::uint8_t> octets, 
     if (at == streams_.end() || at->second.kind() != stream_kind::datagrams || at->second.closing() ||
         at->second.resetting())
         return;
-    if (datagrams_.push({id, at->second.next_sequence(), now, {octets.begin(), octets.end()}}, limits_.datagrams))
+    for (auto gone = datagrams_.push({id, at->second.next_sequence(), now, {octets.begin(), octets.end()}},
+                                     limits_.datagrams, limits_.datagram_octets);
+         gone > 0; --gone)
         count(error::datagram_pushed);
 }
 

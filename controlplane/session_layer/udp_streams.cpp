@@ -116,6 +116,8 @@ bool udp_streams::receive_one(stream_id id, udp::socket& from) {
     out_.clear();
     write_placed(peer, std::span(in_).first(length), out_);
     s->use([&](session& of) { of.send_datagram(id, out_, clock::now()); });
+    for (const auto all = s->state().lost_datagrams(); lost_ < all; ++lost_)
+        tell_(fate::lost);
     return true;
 }
 

@@ -21,8 +21,9 @@ namespace tandem::session_layer {
 
 class udp_streams : public std::enable_shared_from_this<udp_streams> {
 public:
-    // Of a datagram. not_allowed: either way, malformed ones too; unsent: no room for a socket, or it did not take it.
-    enum class fate : std::uint8_t { to_service, from_service, not_allowed, unsent };
+    // Of a datagram. not_allowed: either way, malformed ones too; unsent: no room for a socket, or it did not take it;
+    // lost: on its way to the other end, which is seen with the next one.
+    enum class fate : std::uint8_t { to_service, from_service, not_allowed, unsent, lost };
     using allowed = std::function<bool(const link::endpoint&)>;
     using told = std::function<void(fate)>;
 
@@ -63,6 +64,7 @@ private:
     std::chrono::seconds idle_;
     asio::steady_timer timer_;
     bool watching_ = false;
+    std::uint64_t lost_ = 0; // told of
     std::map<stream_id, flow> flows_;
     std::vector<std::uint8_t> in_ = std::vector<std::uint8_t>(65536), out_;
 };

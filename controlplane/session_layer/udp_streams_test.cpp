@@ -73,7 +73,7 @@ protected:
     std::shared_ptr<udp_streams> streams;
     std::vector<std::pair<stream_id, octets>> back;
     std::vector<stream_id> resets;
-    std::array<std::uint64_t, 4> fates{};
+    std::array<std::uint64_t, 5> fates{};
 };
 
 // The first datagram is sent before the other end can know its stream.

@@ -13,11 +13,6 @@ namespace {
 
 constexpr auto pause_after_refusal = std::chrono::seconds(5);
 
-std::uint64_t lost_in(const layer::session& s) {
-    const auto of = [&s](layer::error e) { return s.errors()[static_cast<std::size_t>(e)]; };
-    return of(layer::error::datagram_pushed) + of(layer::error::datagram_late);
-}
-
 } // namespace
 
 class datagram_ways::way final : public datagram_way {
@@ -47,7 +42,7 @@ std::unique_ptr<datagram_way> datagram_ways::take(datagram_return back) {
 
 void datagram_ways::carried_by(std::shared_ptr<layer::driver> by) {
     if (driver_ && driver_ != by)
-        count_.lost += lost_in(driver_->state());
+        count_.lost += driver_->state().lost_datagrams();
     driver_ = std::move(by);
     by_stream_.clear();
     for (auto* const w : ways_) {
@@ -59,7 +54,7 @@ void datagram_ways::carried_by(std::shared_ptr<layer::driver> by) {
 datagram_ways::counters datagram_ways::count() const {
     auto all = count_;
     if (driver_)
-        all.lost += lost_in(driver_->state());
+        all.lost += driver_->state().lost_datagrams();
     return all;
 }
 

@@ -8,6 +8,7 @@
 
 #include "controlplane/link/with.hpp"
 #include "controlplane/protocol/spawn.hpp"
+#include "tools/agent/capture/datagram_capture.hpp"
 
 namespace tandem::agent {
 
@@ -84,9 +85,11 @@ void forwards::begin(connection& on_it, std::uint64_t tsid) {
         return;
     tsid_ = tsid;
     ++count_.sessions;
+    layer::limits limits;
+    limits.datagrams = datagram_capture::most_programs; // a burst of all of them
     driver_ = std::make_shared<layer::driver>(
         io_.get_executor(),
-        layer::session(layer::role::creator, tsid, secret, layer::limits{}, std::chrono::steady_clock::now()),
+        layer::session(layer::role::creator, tsid, secret, limits, std::chrono::steady_clock::now()),
         [this](const layer::event& e) { on(e); });
     streams_ = std::make_shared<layer::tcp_streams>(io_.get_executor(), driver_);
     datagrams_.carried_by(driver_);
