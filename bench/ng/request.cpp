@@ -64,8 +64,10 @@ verdict read_reply(step what, std::string_view body, const phones& who) {
     if (!reply)
         return {false, {}, "reply is no bencode"};
     const auto& said = reply->what;
-    if (said.text_of("result") != "ok")
-        return {false, {}, std::string(said.text_of("error-reason"))};
+    if (said.text_of("result") != "ok") {
+        const auto reason = said.text_of("error-reason"); // a load limit has a message
+        return {false, {}, std::string(reason.empty() ? said.text_of("message") : reason)};
+    }
     if (said.find("warning") != nullptr)
         return {false, {}, std::string(said.text_of("warning"))};
     if (what == step::remove)

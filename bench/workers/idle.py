@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/lib"))
 from flows import Dataplane  # noqa: E402
 from harness import Test  # noqa: E402
-from programs import build_dir  # noqa: E402
+from programs import program  # noqa: E402
 
 MODES = ("poll", "interrupt", "adaptive")
 
@@ -31,7 +31,7 @@ class Mode(Dataplane):
 
 
 def load(net, to, seconds):
-    command = [str(build_dir() / "bench/load/tandem-load"), "--from-netns", net.ue.name, "--from", f"{net.ue_address}:7000", "--to", to,
+    command = [program("tandem-load"), "--from-netns", net.ue.name, "--from", f"{net.ue_address}:7000", "--to", to,
                "--receive-netns", net.core.name, "--receive", f"{net.bob_address}:6000", "--streams", "1", "--seconds", str(seconds),
                "--spin", "--linger", "0.3", "--json", "-"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)

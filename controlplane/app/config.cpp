@@ -112,7 +112,8 @@ void read_tunnel(const reader& r, const toml::table& root, session::config& to) 
             const auto rule = text == nullptr ? std::nullopt : session::parse_service(text->get());
             if (!rule)
                 r.fail(service, "a service is written \"address:port\" or \"network/bits:port\", such as "
-                                "\"198.51.100.0/24:80\"; IPv6 in brackets, \"[2001:db8::/32]:443\"; any port is *");
+                                "\"198.51.100.0/24:80\"; IPv6 in brackets, \"[2001:db8::/32]:443\"; any port is *; "
+                                "UDP is said behind it, \"198.51.100.7:53/udp\"");
             to.services.push_back(*rule);
         }
     if (const auto* servers = r.list(*table, "servers"))

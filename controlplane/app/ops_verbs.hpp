@@ -88,6 +88,10 @@ private:
     [[nodiscard]] verb_result session_drop(const nlohmann::json& args);
     [[nodiscard]] nlohmann::json unit_json(const store::unit& unit) const;
     [[nodiscard]] tl::expected<session::session_info, verb_error> find_session(const nlohmann::json& args) const;
+    // handover_verbs.cpp
+    [[nodiscard]] verb_result handover_list(const nlohmann::json& args) const;
+    [[nodiscard]] verb_result handover_show(const nlohmann::json& args) const;
+    [[nodiscard]] verb_result handover_stats() const;
     // call_verbs.cpp
     [[nodiscard]] verb_result media_list(const nlohmann::json& args) const;
     [[nodiscard]] verb_result media_show(const nlohmann::json& args) const;

@@ -246,6 +246,20 @@ TEST(Ports, ChosenAtRandomAndMarkedOnesStayOut) {
     EXPECT_EQ(pool.in_use(), 101u);
 }
 
+// Many short calls one after the other fill no gateway.
+TEST(Ports, ThoseThatRestAreNotInUse) {
+    const auto table = std::make_shared<port_table>(20000, 20007, 1h);
+    const auto address = asio::ip::make_address("192.0.2.1");
+    const auto kept = table->take(address, "", true);
+    for (int i = 0; i < 2; ++i)
+        ASSERT_TRUE(table->take(address, "", true)); // and given back
+    table->each_pool([](const auto&, const port_table::counted& pairs) {
+        EXPECT_EQ(pairs.total, 4U);
+        EXPECT_EQ(pairs.in_use, 1U);
+        EXPECT_EQ(pairs.free, 1U);
+    });
+}
+
 TEST(Ports, RefusedOnesAreLeftFree) {
     port_pool pool(20000, 20003, 0ms);
     const auto now = port_pool::clock::now();

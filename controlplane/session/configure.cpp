@@ -123,10 +123,24 @@ session* manager::impl::session_for(const std::string& unit, const message& requ
     return &s;
 }
 
+// Another address than before, or one again after there was none. A renewal is no move, nor is the first one.
+void manager::impl::note_move(const session& s, const link::endpoint& to) {
+    const link::endpoint from{s.info.outer, s.info.outer_port};
+    if (from.port == 0 || (s.primary && from.address == to.address))
+        return;
+    handover h{.at = protocol::moment::now(), .session = s.id, .unit = s.unit, .from = from, .to = to};
+    if (!s.primary) {
+        h.without = std::chrono::duration_cast<std::chrono::milliseconds>(clock::now() - s.down_since);
+        h.ended = s.lost_by;
+    }
+    moves->primary_moved(std::move(h));
+}
+
 // The newcomer is the session's primary from now on. One that it had before takes no new requests of ours but is heard
 // for a moment: packets and responses that the unit sent before it knew of the new one are not lost.
 void manager::impl::adopt(session& s, const std::shared_ptr<channel>& link, std::chrono::seconds lifetime) {
     newcomers_.remove_if([&](const newcomer& n) { return n.link == link; });
+    note_move(s, link->link().remote());
     if (s.primary) {
         ++count->connections_replaced;
         if (s.old)

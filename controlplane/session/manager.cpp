@@ -44,7 +44,7 @@ manager::impl::impl(manager& owner, asio::io_context& io, config c, identity::ps
                     std::unique_ptr<tunnel::inner_device> inner)
     : settings(std::move(c)), owner_(owner), io_(io), units_(units), store_(store),
       inner_(inner ? std::move(inner) : kernel_tun(io, settings)), pool_(settings.inner4, settings.inner6),
-      streams_common_(unit_streams::make_common(settings.services, count)), sweep_timer_(io) {}
+      streams_common_(unit_streams::make_common(settings.services, count, moves)), sweep_timer_(io) {}
 
 tl::expected<void, std::string> manager::impl::check() const {
     const auto wrong = [](const char* text) { return tl::unexpected(std::string(text)); };
@@ -214,6 +214,7 @@ void manager::impl::lost(session& s, std::string_view reason) {
     if (const auto old = std::exchange(s.old, nullptr); old)
         old->abandon(reason);
     s.down_since = clock::now();
+    s.lost_by = reason;
     if (owner_.on_down)
         owner_.on_down(info(s), false);
 }
@@ -389,6 +390,9 @@ std::string manager::guard() {
 }
 const counters& manager::count() const noexcept {
     return *impl_->count;
+}
+const handovers& manager::moves() const noexcept {
+    return *impl_->moves;
 }
 const config& manager::settings() const noexcept {
     return impl_->settings;

@@ -25,6 +25,7 @@
 #include "controlplane/protocol/tls.hpp"
 #include "controlplane/session/counters.hpp"
 #include "controlplane/session/directory.hpp"
+#include "controlplane/session/handovers.hpp"
 #include "controlplane/session/service_rules.hpp"
 #include "controlplane/session/store.hpp"
 
@@ -81,6 +82,7 @@ public:
     void forget(const std::string& unit);
 
     [[nodiscard]] const counters& count() const noexcept;
+    [[nodiscard]] const handovers& moves() const noexcept;
     [[nodiscard]] const config& settings() const noexcept;
     [[nodiscard]] std::vector<link::endpoint> listening() const; // with the ports that the kernel chose for 0
 

@@ -12,6 +12,7 @@
 
 #include "controlplane/session/address_pool.hpp"
 #include "controlplane/session/channel.hpp"
+#include "controlplane/session/handovers.hpp"
 #include "controlplane/session/manager.hpp"
 #include "controlplane/session/unit_streams.hpp"
 #include "controlplane/tunnel/inner_device.hpp"
@@ -32,7 +33,8 @@ struct session {
     std::shared_ptr<unit_streams> streams; // none: the unit has not asked for any
     clock::time_point up_since{};          // of this primary
     clock::time_point down_since{};
-    session_info info; // the parts that are kept: outer, cipher, lifetime, counts
+    std::string lost_by; // how its last primary ended
+    session_info info;   // the parts that are kept: outer, cipher, lifetime, counts
 };
 
 struct address_hash {
@@ -64,6 +66,7 @@ public:
 
     config settings;
     std::shared_ptr<counters> count = std::make_shared<counters>();
+    std::shared_ptr<handovers> moves = std::make_shared<handovers>();
     std::unordered_map<tsid, std::unique_ptr<session>> sessions;
     std::shared_ptr<tunnel::listener> listener;
 
@@ -80,6 +83,7 @@ private:
     [[nodiscard]] session* session_for(const std::string& unit, const protocol::message&);
     [[nodiscard]] session* resumed(const std::string& unit, tsid);
     void adopt(session&, const std::shared_ptr<channel>&, std::chrono::seconds lifetime);
+    void note_move(const session&, const link::endpoint& to);
     [[nodiscard]] std::optional<std::uint8_t> carry_streams(session&, const protocol::message& config);
     void answer_config(session&, const protocol::message&);
     void refuse(channel&, const protocol::message&, protocol::status, std::string_view reason = {});

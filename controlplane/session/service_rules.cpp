@@ -33,6 +33,10 @@ bool holds(const asio::ip::network_v6& n, const asio::ip::address& a) {
 } // namespace
 
 std::optional<service_rule> parse_service(std::string_view text) {
+    constexpr std::string_view udp = "/udp";
+    const auto kind = text.ends_with(udp) ? service_kind::udp : service_kind::tcp;
+    if (kind == service_kind::udp)
+        text.remove_suffix(udp.size());
     const auto colon = text.rfind(':');
     if (colon == std::string_view::npos)
         return std::nullopt;
@@ -43,17 +47,19 @@ std::optional<service_rule> parse_service(std::string_view text) {
     const bool some = error == std::errc{} && end == port.data() + port.size() && number != 0;
     if (!network || (port != "*" && !some))
         return std::nullopt;
-    return service_rule{*network, number};
+    return service_rule{*network, number, kind};
 }
 
-bool may_reach(const std::vector<service_rule>& rules, const link::endpoint& to) {
+bool may_reach(const std::vector<service_rule>& rules, const link::endpoint& to, service_kind kind) {
     if (to.address.is_v6() && to.address.to_v6().is_v4_mapped())
         return false; // IPv4 is written as such
+    if (to.address.is_unspecified() || to.address.is_multicast())
+        return false; // the kernel takes the first for loopback
     return std::ranges::any_of(rules, [&](const service_rule& r) {
         const auto fits = [&](const auto& n) {
             return holds(n, to.address) && (!to.address.is_loopback() || n.network().is_loopback());
         };
-        return std::visit(fits, r.network) && (r.port == 0 || r.port == to.port);
+        return r.kind == kind && std::visit(fits, r.network) && (r.port == 0 || r.port == to.port);
     });
 }
 

@@ -2,6 +2,8 @@
 // See unit_streams.hpp.
 #include "controlplane/session/unit_streams.hpp"
 
+#include <algorithm>
+
 #include <spdlog/spdlog.h>
 
 namespace tandem::session {
@@ -14,9 +16,11 @@ constexpr auto reset_refused = static_cast<std::uint16_t>(layer::reset_code::ref
 constexpr auto connect_patience = 10s;
 constexpr std::size_t most_kept = 4 * 1024 * 1024; // octets that a unit's streams keep until they are acknowledged
 constexpr std::size_t most_streams = 1024;         // that a unit has open
+constexpr std::size_t most_datagrams = 1024;       // that wait for its link: a burst of all its sockets
 // Of all units together.
 constexpr std::size_t most_connections = 8192;
 constexpr std::size_t most_held = 256 * 1024 * 1024; // octets for services that do not read
+constexpr auto datagram_idle = 5min;                 // RFC 4787 REQ-5
 // Octets of compression's contexts, some 1 MiB for a stream both ways: of all units, and of one.
 constexpr std::size_t most_contexts = 512 * 1024 * 1024, most_contexts_each = 128 * 1024 * 1024;
 
@@ -41,16 +45,35 @@ void note(counters& count, layer::tcp_streams::failure what) {
     }
 }
 
+std::uint64_t counters::*counter_of(layer::udp_streams::fate f) {
+    using fate = layer::udp_streams::fate;
+    switch (f) {
+    case fate::to_service:
+        return &counters::datagrams_to_services;
+    case fate::from_service:
+        return &counters::datagrams_from_services;
+    case fate::not_allowed:
+        return &counters::datagrams_not_allowed;
+    case fate::unsent:
+        return &counters::datagrams_unsent;
+    case fate::lost:
+        break;
+    }
+    return &counters::datagrams_lost;
+}
+
 } // namespace
 
 std::shared_ptr<const unit_streams::common> unit_streams::make_common(std::vector<service_rule> rules,
-                                                                      std::shared_ptr<counters> count) {
+                                                                      std::shared_ptr<counters> count,
+                                                                      std::shared_ptr<handovers> moves) {
     auto budget = std::make_shared<layer::tcp_streams::budget>();
     budget->most_connections = most_connections;
     budget->most_octets = most_held;
     budget->most_contexts = most_contexts;
     budget->most_contexts_each = most_contexts_each;
-    return std::make_shared<const common>(common{std::move(rules), std::move(count), std::move(budget)});
+    return std::make_shared<const common>(
+        common{std::move(rules), std::move(count), std::move(budget), std::move(moves)});
 }
 
 std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsid, std::string unit,
@@ -62,6 +85,7 @@ std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsi
     layer::limits limits;
     limits.buffered = most_kept;
     limits.streams = most_streams;
+    limits.datagrams = most_datagrams;
     fresh->driver_ = std::make_shared<layer::driver>(
         on.executor(), layer::session(layer::role::accepter, tsid, secret, limits, std::chrono::steady_clock::now()),
         [weak = std::weak_ptr(fresh)](const layer::event& e) {
@@ -71,6 +95,12 @@ std::shared_ptr<unit_streams> unit_streams::begin(channel& on, std::uint64_t tsi
     fresh->streams_ = std::make_shared<layer::tcp_streams>(
         on.executor(), fresh->driver_, fresh->common_->budget,
         [count = fresh->common_->count](layer::tcp_streams::failure what) { note(*count, what); });
+    fresh->datagrams_ = std::make_shared<layer::udp_streams>(
+        on.executor(), fresh->driver_, fresh->common_->budget,
+        [common = fresh->common_](const link::endpoint& peer) {
+            return may_reach(common->rules, peer, service_kind::udp);
+        },
+        [count = fresh->common_->count](layer::udp_streams::fate f) { ++(*count.*counter_of(f)); }, datagram_idle);
     return fresh;
 }
 
@@ -81,6 +111,7 @@ void unit_streams::carried_by(channel& by) {
 
 void unit_streams::stop() {
     streams_->abort_all();
+    datagrams_->abort_all();
     driver_->stop();
 }
 
@@ -95,21 +126,27 @@ void unit_streams::on(const layer::event& e) {
                      c->why == layer::link_end::refused ? "not of this session" : "malformed");
     }
     streams_->on(e);
+    datagrams_->on(e);
 }
 
-// The label says where to: an address and a port.
+bool unit_streams::carries_datagrams() const {
+    return std::ranges::any_of(common_->rules, [](const auto& r) { return r.kind == service_kind::udp; });
+}
+
+// The label says where to: an address and a port; of datagrams each one does.
 void unit_streams::on_opened(const layer::opened& o) {
     const auto& count = common_->count;
     ++count->streams_begun;
     const std::string label(o.label.begin(), o.label.end());
     const auto to = link::parse_endpoint(label);
-    const bool allowed = layer::carries_octets(o.kind) && to && may_reach(common_->rules, *to);
+    const bool octets = layer::carries_octets(o.kind);
+    const bool allowed = octets ? to && may_reach(common_->rules, *to) : carries_datagrams();
     if (allowed && !common_->budget->has_room()) {
         ++count->streams_refused;
         return driver_->use([&](layer::session& s) { s.reset(o.stream, reset_refused); });
     }
     if (allowed)
-        return streams_->connect(o.stream, *to, connect_patience, o.kind);
+        return octets ? streams_->connect(o.stream, *to, connect_patience, o.kind) : datagrams_->begin(o.stream);
     ++count->streams_not_allowed;
     if (to && !std::exchange(told_, true))
         spdlog::warn("audit: '{}' asked for a stream to {}: refused, [tunnel] services does not name it", unit_,
@@ -122,13 +159,16 @@ void unit_streams::on_handover(const layer::handover& h) {
         return;
     ++common_->count->stream_handovers;
     common_->count->stream_octets_again += h.sent_again;
+    common_->moves->streams_moved(
+        unit_, {h.kind == layer::handover_kind::soft ? handover_kind::soft : handover_kind::hard,
+                std::chrono::duration_cast<std::chrono::milliseconds>(h.ended - h.began), h.sent_again});
     spdlog::info("streams of '{}' moved: {}, {} octets sent again", unit_, moves_.last, h.sent_again);
 }
 
 streams_info unit_streams::describe() const {
     const auto& c = streams_->count();
     return {driver_->links(),
-            streams_->size(),
+            streams_->size() + datagrams_->size(),
             c.begun,
             c.to_session,
             c.from_session,

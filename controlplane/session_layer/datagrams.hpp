@@ -3,6 +3,7 @@
 // age limit is not sent at all. One thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -21,29 +22,51 @@ public:
         instant since;
         std::vector<std::uint8_t> octets;
     };
-    // True where an older one had to go.
-    bool push(waiting one, std::size_t most) {
+    // How many older ones had to go: there are so many at most, of so many octets together.
+    std::size_t push(waiting one, std::size_t most, std::size_t most_octets) {
+        octets_ += one.octets.size();
         queue_.push_back(std::move(one));
-        if (queue_.size() <= most)
-            return false;
-        queue_.pop_front();
-        return true;
+        std::size_t gone = 0;
+        for (; queue_.size() > most || (octets_ > most_octets && queue_.size() > 1); ++gone)
+            drop();
+        return gone;
     }
     // How many were too old.
     std::size_t age(instant now, std::chrono::milliseconds limit) {
         std::size_t gone = 0;
         for (; !queue_.empty() && now - queue_.front().since > limit; ++gone)
-            queue_.pop_front();
+            drop();
         return gone;
     }
-    [[nodiscard]] const waiting& front() const noexcept { return queue_.front(); }
-    void pop() noexcept { queue_.pop_front(); }
+    // Those that are ready, in order, until one is not put.
+    template <class Ready, class Put>
+    void take(Ready ready, Put put) {
+        bool full = false;
+        std::erase_if(queue_, [&](const waiting& one) {
+            const bool goes = !full && ready(one) && !(full = !put(one));
+            octets_ -= goes ? one.octets.size() : 0;
+            return goes;
+        });
+    }
+    template <class Ready>
+    [[nodiscard]] bool any(Ready ready) const {
+        return std::ranges::any_of(queue_, ready);
+    }
     [[nodiscard]] bool empty() const noexcept { return queue_.empty(); }
     [[nodiscard]] std::size_t size() const noexcept { return queue_.size(); }
-    void clear() noexcept { queue_.clear(); }
+    void clear() noexcept {
+        queue_.clear();
+        octets_ = 0;
+    }
 
 private:
+    void drop() noexcept {
+        octets_ -= queue_.front().octets.size();
+        queue_.pop_front();
+    }
+
     std::deque<waiting> queue_;
+    std::size_t octets_ = 0; // of all of them
 };
 
 } // namespace tandem::session_layer

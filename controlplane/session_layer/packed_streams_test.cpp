@@ -50,27 +50,27 @@ protected:
 TEST_F(PackedStreams, EachDirectionIsAFrameAndBothHalvesPass) {
     auto program = forwarded(stream_kind::packed);
     auto served = accepted();
-    EXPECT_EQ(ends[0].streams->contexts() + ends[1].streams->contexts(), 0U); // none before the first octet
+    EXPECT_EQ(streams[0]->contexts() + streams[1]->contexts(), 0U); // none before the first octet
     const auto question = text_of(200'000);
     send(program, question, [] {});
-    run([&] { return ends[0].streams->contexts() == 1; });
-    EXPECT_EQ(ends[0].streams->context_octets(), other->contexts);
+    run([&] { return streams[0]->contexts() == 1; });
+    EXPECT_EQ(streams[0]->context_octets(), other->contexts);
     program.shutdown(tcp::socket::shutdown_send);
     std::error_code error;
     EXPECT_EQ(read_all(served, error), question);
     EXPECT_EQ(error, asio::error::eof);
-    const auto& sent = ends[0].streams->count();
+    const auto& sent = streams[0]->count();
     EXPECT_EQ(sent.plain_octets, question.size());
     EXPECT_LT(sent.packed_octets * 10, sent.plain_octets * 4);
-    EXPECT_EQ(ends[0].streams->contexts() + ends[1].streams->contexts(), 0U); // gone with the frame
+    EXPECT_EQ(streams[0]->contexts() + streams[1]->contexts(), 0U); // gone with the frame
     asio::write(served, asio::buffer("answer", 6));
     served.shutdown(tcp::socket::shutdown_send);
     EXPECT_EQ(read_all(program, error), "answer");
     EXPECT_EQ(error, asio::error::eof);
-    run([&] { return ends[0].streams->size() + ends[1].streams->size() == 0; });
-    EXPECT_EQ(ends[1].streams->count().ended, 1U);
+    run([&] { return streams[0]->size() + streams[1]->size() == 0; });
+    EXPECT_EQ(streams[1]->count().ended, 1U);
     EXPECT_EQ(shared->connections + shared->octets + shared->contexts + other->contexts, 0U);
-    EXPECT_EQ(ends[1].streams->count().packed_octets, sent.packed_octets);
+    EXPECT_EQ(streams[1]->count().packed_octets, sent.packed_octets);
 }
 
 TEST_F(PackedStreams, NothingAtAllIsAnEndInOrder) {
@@ -78,8 +78,8 @@ TEST_F(PackedStreams, NothingAtAllIsAnEndInOrder) {
     auto served = accepted();
     program.shutdown(tcp::socket::shutdown_send);
     served.shutdown(tcp::socket::shutdown_send);
-    run([&] { return ends[0].streams->size() + ends[1].streams->size() == 0; });
-    EXPECT_EQ(ends[0].streams->count().ended + ends[1].streams->count().ended, 2U);
+    run([&] { return streams[0]->size() + streams[1]->size() == 0; });
+    EXPECT_EQ(streams[0]->count().ended + streams[1]->count().ended, 2U);
 }
 
 TEST_F(PackedStreams, ALineGoesOutAtOnce) {
@@ -124,11 +124,11 @@ TEST_F(PackedStreams, TwoInterleavedAreIndependent) {
     std::error_code error;
     send(one, text_of(20'000, 2), [] {});
     send(two, half, [&] { came.append(part.data(), two_served.read_some(asio::buffer(part), error)); });
-    run([&] { return ends[0].streams->contexts() == 2 && ends[1].streams->contexts() == 2; });
+    run([&] { return streams[0]->contexts() == 2 && streams[1]->contexts() == 2; });
     one.set_option(tcp::socket::linger(true, 0));
     one.close();
-    run([&] { return ends[1].streams->size() == 1; });
-    EXPECT_EQ(ends[0].streams->contexts() + ends[1].streams->contexts(), 2U);
+    run([&] { return streams[1]->size() == 1; });
+    EXPECT_EQ(streams[0]->contexts() + streams[1]->contexts(), 2U);
     send(two, text.substr(half.size()),
          [&] { came.append(part.data(), two_served.read_some(asio::buffer(part), error)); });
     two.shutdown(tcp::socket::shutdown_send);
@@ -165,11 +165,11 @@ TEST_F(PackedStreams, AHardMoveIsExactToTheOctet) {
     EXPECT_TRUE(came == text);
     EXPECT_GT(moves, 3);
     std::uint64_t again = 0;
-    for (const auto& e : ends[0].seen)
+    for (const auto& e : seen[0])
         if (const auto* h = std::get_if<handover>(&e))
             again += h->sent_again;
     EXPECT_GT(again, 0U);
-    EXPECT_EQ(ends[0].streams->count().packed_octets, ends[1].streams->count().packed_octets);
+    EXPECT_EQ(streams[0]->count().packed_octets, streams[1]->count().packed_octets);
 }
 
 TEST_F(PackedStreams, WhatIsNoFrameIsANamedReset) {
@@ -184,11 +184,11 @@ TEST_F(PackedStreams, WhatIsNoFrameIsANamedReset) {
         {octets(100, 'x'), false}, {flipped, false}, {longer, false}, {{good.begin(), good.end() - 1}, true}};
     std::size_t bad = 0;
     for (const auto& c : cases) {
-        ends[0].seen.clear();
+        seen[0].clear();
         say(c.what, c.close);
         auto served = accepted();
         run([&] { return was_reset_with(reset_not_zstd); });
-        EXPECT_EQ(ends[1].streams->count().not_zstd, ++bad);
+        EXPECT_EQ(streams[1]->count().not_zstd, ++bad);
     }
     EXPECT_EQ(shared->contexts + shared->octets + shared->connections, 0U);
 }
@@ -205,7 +205,7 @@ TEST_F(PackedStreams, AWindowThatIsTooLargeIsANamedReset) {
     say(frame, false);
     auto served = accepted();
     run([&] { return was_reset_with(reset_zstd_window); });
-    EXPECT_EQ(ends[1].streams->count().zstd_window, 1U);
+    EXPECT_EQ(streams[1]->count().zstd_window, 1U);
 }
 
 // 256 MiB of zeros to a service that reads them when it likes: what is held for it does not grow, and others go on.
@@ -227,26 +227,26 @@ TEST_F(PackedStreams, ABombIsHeldCompressed) {
         });
     }
     EXPECT_LE(shared->octets, bomb.size());
-    EXPECT_LT(ends[1].streams->context_octets(), 640U * 1024);
-    EXPECT_LT(ends[1].streams->count().plain_octets, 64U << 20); // the socket's buffers, no more
+    EXPECT_LT(streams[1]->context_octets(), 640U * 1024);
+    EXPECT_LT(streams[1]->count().plain_octets, 64U << 20); // the socket's buffers, no more
 }
 
 TEST_F(PackedStreams, ContextsOfAllTogetherAreBounded) {
     shared->most_contexts = 1;
     say(frame_of(octets(100, 1)), false); // a frame that ends gives its context back
     auto first = accepted();
-    run([&] { return ends[1].streams->count().plain_octets == 100; });
+    run([&] { return streams[1]->count().plain_octets == 100; });
     packer p;
     octets begun;
     ASSERT_TRUE(p.pack(octets(100, 1), packer::flush::now, begun));
     say(begun, false);
     auto second = accepted();
-    run([&] { return ends[1].streams->count().plain_octets == 200; });
+    run([&] { return streams[1]->count().plain_octets == 200; });
     say(begun, false);
     auto third = accepted();
     run([&] { return was_reset_with(static_cast<std::uint16_t>(reset_code::refused)); });
-    EXPECT_EQ(ends[1].streams->count().no_context, 1U);
-    EXPECT_EQ(ends[1].streams->contexts(), 1U);
+    EXPECT_EQ(streams[1]->count().no_context, 1U);
+    EXPECT_EQ(streams[1]->contexts(), 1U);
 }
 
 } // namespace

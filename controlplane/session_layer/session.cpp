@@ -221,8 +221,10 @@ std::size_t session::pull(link_id id, std::vector<std::uint8_t>& out, std::size_
     frame_writer frame(out, max);
     if (put_join(*l, frame, now) && put_procedures(*l, frame, now)) {
         put_datagrams(*l, frame, now);
-        if (may_send(id))
+        if (may_send(id)) {
             put_streams(frame, now);
+            put_datagrams(*l, frame, now); // of streams that were opened just now
+        }
     }
     return out.size() - before;
 }
@@ -233,7 +235,8 @@ bool session::has_more(link_id id) const noexcept {
         return false;
     const auto here = [&](const std::optional<saying>& s) { return s && s->on == id; };
     return l->join_due || l->joined_due || here(says_) || here(answers_) ||
-           (!datagrams_.empty() && datagram_link() == id) || (may_send(id) && !(ready_.empty() && gone_.empty()));
+           (datagram_link() == id && datagrams_.any([this](const auto& d) { return ready(d); })) ||
+           (may_send(id) && !(ready_.empty() && gone_.empty()));
 }
 
 // ---- time

@@ -81,6 +81,9 @@ public:
     [[nodiscard]] std::size_t buffered() const noexcept { return buffered_; } // octets that are kept for the other end
     [[nodiscard]] const error_counts& errors() const noexcept { return errors_; }
     [[nodiscard]] std::uint64_t errors(error e) const noexcept { return errors_[static_cast<std::size_t>(e)]; }
+    [[nodiscard]] std::uint64_t lost_datagrams() const noexcept { // of this end's: pushed out, too old, too large
+        return errors(error::datagram_pushed) + errors(error::datagram_late);
+    }
     // Equal for sessions that behave alike from `now` on.
     [[nodiscard]] std::uint64_t fingerprint(instant now) const;
 
@@ -139,6 +142,7 @@ private:
     void make_room();
     void put_streams(frame_writer&, instant now);
     void put_datagrams(const link&, frame_writer&, instant now);
+    [[nodiscard]] bool ready(const datagram_queue::waiting&) const noexcept;
     void note_stall(stream_id, stream&, instant now);
     void mark_stalls(instant now);
     [[nodiscard]] std::uint64_t rewind_all();

@@ -242,5 +242,23 @@ TEST_F(Session, StreamsOverALossyLink) {
     expect_whole(id);
 }
 
+TEST(DatagramQueue, SoManyAndSoManyOctetsTheNewestWin) {
+    datagram_queue queue;
+    const auto push = [&](std::uint32_t number, std::size_t size) {
+        return queue.push({1, number, instant{}, std::vector<std::uint8_t>(size)}, 3, 100);
+    };
+    EXPECT_EQ(push(1, 10) + push(2, 10) + push(3, 10), 0U);
+    EXPECT_EQ(push(4, 10), 1U) << "of three at most";
+    EXPECT_EQ(push(5, 90), 2U) << "of a hundred octets";
+    EXPECT_EQ(push(6, 500), 2U) << "one alone may have more";
+    std::vector<std::uint32_t> went;
+    const auto all = [](const auto&) { return true; };
+    queue.take(all, [&](const auto& d) { return went.push_back(d.sequence), true; });
+    EXPECT_EQ(went, std::vector<std::uint32_t>{6});
+    EXPECT_EQ(push(7, 90) + push(8, 10), 0U) << "what went counts no more";
+    EXPECT_EQ(queue.age(instant{} + std::chrono::seconds(1), std::chrono::milliseconds(60)), 2U);
+    EXPECT_EQ(push(9, 90) + push(10, 10), 0U) << "nor what was too old";
+}
+
 } // namespace
 } // namespace tandem::session_layer::testing

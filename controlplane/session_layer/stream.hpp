@@ -59,6 +59,7 @@ public:
     [[nodiscard]] std::uint32_t next_sequence() noexcept { return ++sequence_sent_; }
 
     [[nodiscard]] stream_kind kind() const noexcept { return kind_; }
+    [[nodiscard]] bool open_said() const noexcept { return !open_due_; }
     [[nodiscard]] bool resetting() const noexcept { return resetting_; }
     [[nodiscard]] bool closing() const noexcept { return closing_; }
     [[nodiscard]] bool finished() const noexcept;

@@ -77,7 +77,9 @@ void session::send_datagram(stream_id id, std::span<const std::uint8_t> octets, 
     if (at == streams_.end() || at->second.kind() != stream_kind::datagrams || at->second.closing() ||
         at->second.resetting())
         return;
-    if (datagrams_.push({id, at->second.next_sequence(), now, {octets.begin(), octets.end()}}, limits_.datagrams))
+    for (auto gone = datagrams_.push({id, at->second.next_sequence(), now, {octets.begin(), octets.end()}},
+                                     limits_.datagrams, limits_.datagram_octets);
+         gone > 0; --gone)
         count(error::datagram_pushed);
 }
 
@@ -318,17 +320,25 @@ void session::put_streams(frame_writer& out, instant now) {
 void session::put_datagrams(const link& l, frame_writer& out, instant now) {
     for (auto late = datagrams_.age(now, limits_.datagram_age); late > 0; --late)
         count(error::datagram_late);
-    if (datagrams_.empty() || datagram_link() != l.id)
+    if (datagram_link() != l.id)
         return;
-    for (; !datagrams_.empty(); datagrams_.pop()) {
-        const auto& d = datagrams_.front();
-        const bool fits = out.put(
-            message(verb::datagram).set(field::stream, d.stream).set(field::sequence, d.sequence).set_tail(d.octets));
-        if (!fits && !out.empty())
-            return;
-        if (!fits)
-            count(error::datagram_pushed); // larger than what the link carries
-    }
+    datagrams_.take([this](const auto& d) { return ready(d); },
+                    [&](const datagram_queue::waiting& d) {
+                        const bool fits = out.put(message(verb::datagram)
+                                                      .set(field::stream, d.stream)
+                                                      .set(field::sequence, d.sequence)
+                                                      .set_tail(d.octets));
+                        if (fits || !out.empty())
+                            return fits;
+                        count(error::datagram_pushed); // larger than what the link carries
+                        return true;
+                    });
+}
+
+// The other end knows its stream by then.
+bool session::ready(const datagram_queue::waiting& d) const noexcept {
+    const auto at = streams_.find(d.stream);
+    return at == streams_.end() || at->second.open_said();
 }
 
 // Over datagrams: what is said and not answered is said again, the oldest first, and who may not send asks why.

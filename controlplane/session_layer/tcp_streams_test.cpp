@@ -2,6 +2,8 @@
 // TCP connections as streams between two sessions in one thread, whose frames are handed over in memory.
 #include "controlplane/session_layer/tcp_streams_fixture.hpp"
 
+#include "controlplane/session_layer/pair_in_memory.hpp"
+
 namespace tandem::session_layer {
 namespace {
 
@@ -16,8 +18,8 @@ TEST_F(TcpStreams, OctetsAndBothHalvesPass) {
     asio::write(served, asio::buffer("answer", 6));
     served.shutdown(tcp::socket::shutdown_send);
     EXPECT_EQ(read_all(program, error), "answer");
-    run([&] { return ends[0].streams->size() == 0 && ends[1].streams->size() == 0; });
-    EXPECT_EQ(ends[1].streams->count().ended, 1U);
+    run([&] { return streams[0]->size() == 0 && streams[1]->size() == 0; });
+    EXPECT_EQ(streams[1]->count().ended, 1U);
     EXPECT_EQ(shared->connections + shared->octets, 0U);
 }
 
@@ -33,7 +35,7 @@ TEST_F(TcpStreams, AServiceThatIsNotThereIsAReset) {
         return error && error != asio::error::would_block;
     });
     EXPECT_EQ(error, asio::error::connection_reset);
-    EXPECT_EQ(ends[1].streams->count().unreachable, 1U);
+    EXPECT_EQ(streams[1]->count().unreachable, 1U);
 }
 
 // Who does not read holds up who writes, and no more than a window is held for him.
@@ -84,7 +86,7 @@ TEST_F(TcpStreams, WhatAllHoldTogetherIsBounded) {
         return was_reset_with(static_cast<std::uint16_t>(reset_code::refused));
     });
     EXPECT_LE(shared->octets, 100'000U);
-    EXPECT_EQ(shared->connections, ends[1].streams->size());
+    EXPECT_EQ(shared->connections, streams[1]->size());
 }
 
 } // namespace

@@ -49,6 +49,7 @@ struct limits {
     std::uint64_t first_window = 64 * 1024;  // before the first WINDOW; the same at both ends, not above `window`
     std::size_t turn = 8192;                 // octets that a stream sends before the next one
     std::size_t datagrams = 64;              // that wait for the link; the oldest gives way
+    std::size_t datagram_octets = 1 << 20;   // of them together; the newest one may be more
     std::chrono::milliseconds datagram_age{60};
     std::size_t flight = 32 * 1024;       // octets under way where a link of datagrams carries streams
     std::chrono::milliseconds retry{200}; // over datagrams, of what is not answered; doubles up to retry_max

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuzz: dep_session_layer
+// fuzz: dep_session_layer dep_session_driver
 // Frames of the session layer from the wire: what is read is written the same. Then the same octets, cut into frames by
 // their first, at a session that has streams under way: nothing but counted errors, and bounds that hold (COL-28).
 #include <algorithm>
 #include <cstdlib>
 
 #include "controlplane/session_layer/pair_fixture.hpp"
+#include "controlplane/session_layer/placed_datagram.hpp"
 
 namespace {
 
@@ -24,6 +25,15 @@ void check_frame(std::span<const std::uint8_t> frame) {
         require(out.put(*m));
     require(again.empty() || std::ranges::equal(again, frame.first(again.size())));
     require(in.bad() || again.size() == frame.size() || frame.size() == 1);
+}
+
+void check_placed(std::span<const std::uint8_t> all) {
+    const auto placed = read_placed(all);
+    if (!placed)
+        return;
+    std::vector<std::uint8_t> again;
+    write_placed(placed->peer, placed->octets, again);
+    require(std::ranges::equal(again, all));
 }
 
 // A session with a stream each way and one of datagrams; nothing of the other end but what is said here.
@@ -54,6 +64,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         return 0;
     std::span<const std::uint8_t> rest(data + 1, size - 1);
     check_frame(rest);
+    check_placed(rest);
     auto s = joined().ends[0];
     const auto on = joined().wires[0].link[0];
     while (!rest.empty()) {

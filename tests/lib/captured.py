@@ -13,7 +13,7 @@ from pathlib import Path
 import netns
 from harness import skip, wait_until
 from process import Process
-from programs import build_dir
+from programs import program
 
 
 def networks(t, *services):
@@ -94,7 +94,7 @@ def config(t, name, group, rules, more=""):
 
 class Direct(Process):
     def __init__(self, t, space, group, rules, name="capture", more="", inside=None):
-        super().__init__(name, [*within(space, inside), build_dir() / "tests/tools/capture_direct", "--config", config(t, name, group, rules, more)], t.log_dir)
+        super().__init__(name, [*within(space, inside), program("capture_direct"), "--config", config(t, name, group, rules, more)], t.log_dir)
         t.defer(self.stop)
 
     def ready(self):

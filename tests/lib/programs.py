@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = {"tandem-dataplane": "dataplane/app", "tandem-holder": "dataplane/app", "tandem-controlplane": "controlplane/app",
           "tandem-agent": "tools/agent", "tandemctl": "tools/tandemctl", "probe_unit": "tests/tools",
           "contract": "tests/tools", "wall_clock.so": "tests/tools", "srtp_peer": "tests/tools", "oracle": "tests/tools", "store_room": "tests/tools",
-          "tandem-load": "bench/load", "tandem-ng-load": "bench/ng"}
+          "capture_direct": "tests/tools", "ng_fake": "controlplane/callcontrol", "tandem-load": "bench/load", "tandem-ng-load": "bench/ng"}
+PROGRAMS = {"tandem-dataplane", "tandem-holder", "tandem-controlplane", "tandem-agent", "tandemctl"}  # ninja's target of the same name
 
 
 class NotBuilt(Exception):
@@ -31,9 +32,19 @@ def build_dir():
     return Path(os.environ.get("TANDEM_BUILD", ROOT / "build"))
 
 
+def target(name):
+    """ninja's, which builds it."""
+    return "programs" if name in PROGRAMS else f"{ROOMS[name]}/{name}"
+
+
 def program(name):
     """The built program's path; TANDEM_BUILD says in which build directory (default: build/ of the checkout). Where
-    TANDEM_INSTALLED names a directory, the programs that are there are taken instead."""
+    TANDEM_INSTALLED names a directory, the programs that are there are taken instead. TANDEM_NEEDS: the targets that were built for this
+    test; what they lack is refused even where it lies there from before."""
+    needs = os.environ.get("TANDEM_NEEDS", "tools").split()
+    if "tools" not in needs and target(name) not in needs:
+        raise NotBuilt(f"{name} is not among what tools/dev/parts/needs.py finds that this test runs ({', '.join(needs)}): a checkout where "
+                       "nothing was built would lack it")
     installed = Path(os.environ.get("TANDEM_INSTALLED", "/nonexistent")) / name
     if installed.exists():
         return str(installed)

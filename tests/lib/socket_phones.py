@@ -36,7 +36,7 @@ class Lab:
     def __init__(self, t, **gateway):
         self.net = t.network(ue2=False)
         self.gw = t.gateway(self.net, kamailio=False, **gateway)
-        self.net.gw.run("ping", "-c", "1", self.net.bob_address)  # neighbours: a burst is over before one is found
+        self.net.meet()
         self.client = netns.inside(self.net.gw.name, lambda: ng.Client("127.0.0.1", 2223, 4.0))
         self.sequence = 0
 

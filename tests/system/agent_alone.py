@@ -16,7 +16,7 @@ from programs import ROOT
 TRIPLET = "aarch64-linux-gnu"
 # Of tools/dev/packages.txt, what the agent is built with, and the C and C++ libraries.
 PACKAGES = ("libc6-dev libstdc++-12-dev libsrtp2-dev libssl-dev libfmt-dev libspdlog-dev libasio-dev libcli11-dev libtomlplusplus-dev "
-            "nlohmann-json3-dev libexpected-dev libcap-ng-dev libmnl-dev libzstd-dev").split()
+            "nlohmann-json3-dev libexpected-dev libcap-ng-dev libmnl-dev libldns-dev libzstd-dev").split()
 # Whether it compiles is asked: without optimisation, a room at once, no debug information, in a quarter of the time.
 OPTIONS = ["-Dgateway=false", "-Dtests=false", "-Dbench=false", "-Dunity=on", "-Dunity_size=100", "-Doptimization=0", "-Ddebug=false"]
 

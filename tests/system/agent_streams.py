@@ -82,7 +82,27 @@ def test(t):
     state = alice.status()
     t.say(f"{download.octets} octets, longest stall {download.stall(began, ended):.2f} s; {typist.back} lines; {state['streams']}")
     equal((state["streams"]["sessions"], state["primary"]["sessions"]), (1, 1), "sessions from first to last")
+    told(gw)
     wait_until(lambda: (streams()["streams"], ours()["open"]) == (0, 0), "each stream is over at both ends", 10)
+
+
+def told(gw):
+    """What the gateway keeps of the moves."""
+    moves = gw.ctl("handover", "list", "--unit", "alice")["handovers"]
+    check(len(moves) in (3, 4), f"handover list: over no network at all it tried wwan0 first, or did not: {moves}")
+    place = [(m["number"], m["from"].split(":")[0], m["to"].split(":")[0], (m["streams"] or {}).get("kind")) for m in moves]
+    equal(place[-2:], [(2, WWAN, WLAN, "soft"), (1, WLAN, WWAN, "hard")], "handover list: the first two")
+    equal(place[0][2:], (WWAN, "hard"), "handover list: the last")
+    check(moves[0]["without_ms"] > 1000 and moves[0]["ended"] and not moves[-2]["ended"], f"without a primary for a while: {moves}")
+    equal(gw.ctl("handover", "show", len(moves)), moves[0], "handover show")
+    equal(gw.ctl("handover", "list", "--limit", 1)["handovers"], moves[:1], "handover list, limited")
+    equal(gw.ctl("handover", "list", "--unit", "bob")["handovers"], [], "handover list of another unit")
+    total = gw.ctl("handover", "stats")
+    equal((total["moves"], total["kept"]), (len(moves), len(moves)), "handover stats")
+    equal((total["streams_soft"], total["streams_soft"] + total["streams_hard"]), (1, gw.ctl.sessions()[0]["streams"]["handovers"]), "of streams")
+    check(total["longest_without_ms"] == max(m["without_ms"] for m in moves), f"the longest: {total}")
+    status, _, words = gw.ctl.raw("handover", "show", 9)
+    check(status != 0 and "handover 9 is not known" in words, f"one that there is not: {words}")
 
 
 def small_things(dial, ours, gw):

@@ -12,9 +12,8 @@ from collections import Counter
 
 import frames
 from flows import SUITES
-from harness import check, equal, main, skip, wait_until
+from harness import check, equal, main, wait_until
 from load import CORE_PORT, FIRST_PORT, UNIT_PORT, Load, Pinned, key_lines, link_counter, load
-from programs import NotBuilt, program
 
 SUITE, STREAMS, RATE, SECONDS, TRIES = "AEAD_AES_128_GCM", 20, 2000, 2.0, 3
 AHEAD = 20_000  # of the stranger's sequence numbers: the media's future, so only the tag tells
@@ -93,10 +92,6 @@ def by_turns(reasons):
 
 
 def test(t):
-    try:
-        program("tandem-load")
-    except NotBuilt as e:
-        skip(str(e))
     scene = Scene(t)
     before = scene.dp.account()
     media = scene.media()

@@ -27,6 +27,7 @@ class Lab:
         for ip in (THIEF, CARRIER):
             self.net.gw.run("ip", "route", "add", f"{ip}/32", "dev", "core0")
         self.gateway = t.gateway(self.net, kamailio=False)
+        self.net.meet(PEER, PHONE, SIBLING, THIEF, CARRIER)
         self.client = netns.inside(self.net.gw.name, lambda: ng.Client("127.0.0.1", 2223, 4.0))
         self.number = 0
 

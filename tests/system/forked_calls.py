@@ -50,6 +50,7 @@ class Lab:
     def __init__(self, t):
         net = t.network(ue2=False)
         self.gw = t.gateway(net, kamailio=False)
+        net.meet()
         self.space = net.core
         self.address = net.bob_address
         self.client = netns.inside(net.gw.name, lambda: ng.Client("127.0.0.1", 2223, 4.0))

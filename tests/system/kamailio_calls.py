@@ -15,15 +15,15 @@ import netns
 import sipp
 from baresip import Baresip
 from harness import check, equal, main, skip, wait_until
-from programs import build_dir
+from programs import program
 from sip_stand import CORE, INNER, PHONE, UNIT, SipStand
 
 
 class Scene(SipStand):
     """The stand with our ng server over a relay that moves no media, and phones."""
 
-    def __init__(self, t, fake):
-        super().__init__(t, ng=lambda gw: t.start("ng_fake", [fake, "127.0.0.1", "2223", CORE], gw))
+    def __init__(self, t):
+        super().__init__(t, ng=lambda gw: t.start("ng_fake", [program("ng_fake"), "127.0.0.1", "2223", CORE], gw))
         self.silence = t.dir / "play.wav"
         netns_wav(self.silence)
 
@@ -82,13 +82,10 @@ def call(caller, callee, to, seconds=0.5, hang_up=None, during=lambda: None):
 
 
 def test(t):
-    for program, package in (("kamailio", "kamailio"), ("baresip", "baresip-core"), ("sipp", "sip-tester")):
-        if not shutil.which(program):
-            skip(f"{program} is not installed (package {package})")
-    fake = build_dir() / "controlplane/callcontrol/ng_fake"
-    if not fake.exists():
-        skip(f"{fake} is not built: run tools/build")
-    scene = Scene(t, fake)
+    for needed, package in (("kamailio", "kamailio"), ("baresip", "baresip-core"), ("sipp", "sip-tester")):
+        if not shutil.which(needed):
+            skip(f"{needed} is not installed (package {package})")
+    scene = Scene(t)
     scene.sip.peer(PHONE)  # the trunk of SIPp and of invite_from
     alice = scene.phone("alice", scene.ue, UNIT, INNER)
     bob = scene.phone("bob", scene.core, PHONE, CORE)

@@ -14,7 +14,7 @@ import netns
 import ng
 import sipp
 from harness import check, equal, main, skip, wait_until
-from programs import build_dir
+from programs import program
 from sip_stand import CORE, TRUNK, UNIT, SipStand
 
 CALLS_A_SECOND = 400
@@ -23,10 +23,7 @@ CALLS_A_SECOND = 400
 def test(t):
     if not shutil.which("sipp"):
         skip("sipp is not installed (package sip-tester)")
-    fake = build_dir() / "controlplane/callcontrol/ng_fake"
-    if not fake.exists():
-        skip(f"{fake} is not built: run tools/build")
-    stand = SipStand(t, ng=lambda gw: t.start("ng_fake", [fake, "127.0.0.1", "2223", CORE], gw))
+    stand = SipStand(t, ng=lambda gw: t.start("ng_fake", [program("ng_fake"), "127.0.0.1", "2223", CORE], gw))
     stand.sip.peer(TRUNK)
     stand.sip.own(UNIT, "alice")
     phone = stand.agent("alice", UNIT, 5066)

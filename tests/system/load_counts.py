@@ -11,9 +11,9 @@ import threading
 sys.path.insert(0, sys.path[0] + "/../lib")
 import netns
 from flows import SUITES
-from harness import check, equal, main, skip
+from harness import check, equal, main
 from load import LoadError, load
-from programs import NotBuilt, program
+from programs import program
 
 RELAY, SENDER, RECEIVER, PACKETS = 30000, 30002, 30004, 1000
 
@@ -99,10 +99,6 @@ def refused(words, arguments, status, **more):
 
 
 def test(t):
-    try:
-        program("tandem-load")
-    except NotBuilt as e:
-        skip(str(e))
     space = netns.Namespace(f"{t.prefix}-load")
     t.defer(space.delete)
     counts(t, space, "clear", 60, "bad_content")

@@ -10,7 +10,7 @@ sys.path.insert(0, sys.path[0] + "/../lib")
 import netns
 import ng
 from harness import check, equal, main, skip
-from programs import build_dir
+from programs import program
 
 LOCAL = "127.0.0.1"
 
@@ -108,15 +108,12 @@ def play(t, clients, name, steps):
 def test(t):
     if not shutil.which("rtpengine"):
         skip("rtpengine is not installed (package rtpengine-daemon)")
-    fake = build_dir() / "controlplane/callcontrol/ng_fake"
-    if not fake.exists():
-        skip(f"{fake} is not built: run tools/build")
     space = netns.Namespace(f"{t.prefix}-ng")
     t.defer(space.delete)
     t.start("rtpengine", ["rtpengine", "--table=-1", f"--interface={LOCAL}", f"--listen-ng={LOCAL}:2222", "--foreground",
                           "--log-stderr", "--log-level=4", f"--pidfile={t.dir}/rtpengine.pid", "--port-min=30000",
                           "--port-max=31000"], space)
-    t.start("ng_fake", [fake, LOCAL, "2223", LOCAL], space)
+    t.start("ng_fake", [program("ng_fake"), LOCAL, "2223", LOCAL], space)
     clients = [netns.inside(space.name, lambda p=p: ng.Client(LOCAL, p)) for p in (2223, 2222)]
     for client in clients:
         client.await_pong()

@@ -12,7 +12,6 @@ sys.path.insert(0, sys.path[0] + "/../lib")
 import netns
 from harness import check, equal, main, skip
 from load import CORE_PORT, FIRST_PORT, UNIT_PORT, LoadError, Pinned, key_lines, link_counter, load
-from programs import NotBuilt, program
 
 SUITE, STREAMS, ROUNDS, SHARE = "AEAD_AES_128_GCM", 50, 6, 0.9
 
@@ -69,10 +68,6 @@ class Scene:
 def test(t):
     if len(os.sched_getaffinity(0)) < 2:
         skip("needs two CPUs")
-    try:
-        program("tandem-load")
-    except NotBuilt as e:
-        skip(str(e))
     scene = Scene(t)
     offered, carried = scene.offer(2000)
     equal(carried, offered, "carried of a small rate")

@@ -14,9 +14,8 @@ import time
 sys.path.insert(0, sys.path[0] + "/../lib")
 import frames
 import netns
-from harness import check, equal, main, skip, wait_until
+from harness import check, equal, main, wait_until
 from load import CORE_PORT, FIRST_PORT, UNIT_PORT, Load, Pinned, key_lines, link_counter
-from programs import NotBuilt, program
 
 SUITE, STREAMS, RATE, SECONDS, TRIES, FLOOD = "AEAD_AES_128_GCM", 20, 1000, 3.0, 4, 280_000  # asked; what is sent is said
 QUIET_PORT = FIRST_PORT + 2 * STREAMS  # of a call whose handshake goes on during the flood
@@ -165,10 +164,6 @@ def beside_flood(t, scene, name, sources, most):
 
 
 def test(t):
-    try:
-        program("tandem-load")
-    except NotBuilt as e:
-        skip(str(e))
     os.nice(-15)  # who answers is not to wait for compilers either
     scene = Scene(t)
     one_handshake(t, scene)

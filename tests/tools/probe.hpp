@@ -1,44 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-// A unit without TUN and phone, for tests: the real control protocol over real TLS 1.3 (external PSK). Answers
+// A unit without TUN and phone, for tests: the real control protocol over the agent's own connection. Answers
 // MEDIA_OPEN, SEED, SEED_MAKE, CONTACT and MEDIA_CLOSE; what becomes of a secondary's keys and packets is its
-// unit_media's.
+// unit_media's. Owner thread: the io_context's.
 #pragma once
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <openssl/rand.h>
-#include <openssl/ssl.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <algorithm>
+#include <asio/io_context.hpp>
 #include <chrono>
 #include <cstdio>
 #include <fmt/format.h>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
+#include <openssl/rand.h>
 #include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include "controlplane/protocol/channel.hpp"
-#include "controlplane/protocol/framing.hpp"
+#include "controlplane/protocol/channel_asio.hpp"
+#include "controlplane/protocol/spawn.hpp"
+#include "controlplane/protocol/tls.hpp"
 #include "tests/tools/probe_media.hpp"
+#include "tools/agent/link/connection.hpp"
 
 namespace tandem::probing {
 
-using clock_type = std::chrono::steady_clock;
-
 struct options {
-    std::string address;
-    std::uint16_t port = 0;
-    std::string keys;               // directory of ID.psk
+    link::endpoint gateway;
     std::ostream* reveal = nullptr; // for seeds and master keys
     std::vector<std::string> advice;
     std::string contact = "ok", seed_make = "ok";
@@ -47,18 +36,12 @@ struct options {
     std::function<std::unique_ptr<unit_media>(const message& open, std::uint64_t tsid)> make_media;
 };
 
-inline std::vector<std::uint8_t> psk_of(const options& o, const std::string& unit) {
-    std::ifstream file(o.keys + "/" + unit + ".psk");
-    std::string line;
-    file >> line;
-    return from_hex(line);
-}
-
-inline SSL_CTX* tls_context() {
-    SSL_CTX* context = SSL_CTX_new(TLS_client_method());
-    SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
-    SSL_CTX_set_ciphersuites(context, "TLS_AES_256_GCM_SHA384");
-    return context;
+// --gateway's.
+inline link::endpoint gateway_at(const std::string& text) {
+    const auto at = link::parse_endpoint(text);
+    if (!at)
+        throw std::runtime_error("no address and port: " + text);
+    return *at;
 }
 
 // What one --advice says, where it is about this unit and one of these peers.
@@ -88,135 +71,74 @@ inline std::optional<advice> advice_of(const std::string& words, const std::stri
 
 class probe {
 public:
-    probe(std::string id, std::vector<std::uint8_t> psk, const options& o, SSL_CTX* context)
-        : id_(std::move(id)), options_(o), context_(context), psk_(std::move(psk)) {
+    probe(asio::io_context& io, std::string id, secret psk, const options& o)
+        : io_(io), id_(std::move(id)), options_(o), context_(make_client_context(id_, std::move(psk)).value()),
+          again_(io) {
         connect();
-    }
-    ~probe() {
-        SSL_free(ssl_);
-        if (socket_ >= 0)
-            ::close(socket_);
     }
     probe(const probe&) = delete;
     probe& operator=(const probe&) = delete;
 
-    [[nodiscard]] bool up() const noexcept { return socket_ >= 0; }
-    void watch(std::vector<pollfd>& out) const {
-        if (up())
-            out.push_back({socket_, POLLIN, 0});
-        for (const auto& [id, media] : media_)
-            out.push_back({media->socket(), POLLIN, 0});
-    }
-    void work() {
-        for (auto& [id, media] : media_)
-            media->receive(sum);
-        while (up()) {
-            const auto room = framer_.prepare();
-            const int got = SSL_read(ssl_, room.data(), static_cast<int>(room.size()));
-            if (got <= 0) {
-                if (SSL_get_error(ssl_, got) != SSL_ERROR_WANT_READ)
-                    fail("closed");
-                return;
-            }
-            framer_.commit(static_cast<std::size_t>(got));
-            while (const auto frame = framer_.next())
-                if (frame->kind == frame_kind::control)
-                    act(channel_.receive(link_, frame->bytes, clock_type::now()));
-        }
-    }
+    [[nodiscard]] bool up() const noexcept { return configured_; }
     void tick() {
-        for (auto& [id, media] : media_)
+        for (auto& [id, media] : media_) {
+            media->receive(sum);
             media->send(sum);
-    }
-    void keepalive() {
-        if (configured_)
-            act(channel_.request(nobody, message::request(exchange::keepalive), patience, clock_type::now()));
-        act(channel_.poll(clock_type::now()));
+        }
     }
     // Its process dies: no word to the gateway, nothing kept.
     void die() {
-        fail("killed");
+        primary_->close("killed");
         media_.clear();
         made_.clear();
         tsid_ = no_tsid;
-        channel_ = channel(role::unit);
-    }
-    void connect_again() {
-        if (!up())
-            connect();
+        channel_ = new_channel();
     }
     [[nodiscard]] const std::string& inner() const noexcept { return inner_; } // empty while it has none
     totals sum;
 
 private:
-    static int use_session(SSL* ssl, const EVP_MD*, const unsigned char** id, std::size_t* length, SSL_SESSION** out) {
-        auto* self = static_cast<probe*>(SSL_get_app_data(ssl));
-        static const unsigned char aes_256_gcm_sha384[] = {0x13, 0x02};
-        SSL_SESSION* session = SSL_SESSION_new();
-        SSL_SESSION_set1_master_key(session, self->psk_.data(), self->psk_.size());
-        SSL_SESSION_set_cipher(session, SSL_CIPHER_find(ssl, aes_256_gcm_sha384));
-        SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION);
-        *id = reinterpret_cast<const unsigned char*>(self->id_.data());
-        *length = self->id_.size();
-        *out = session;
-        return 1;
+    [[nodiscard]] std::shared_ptr<channel_driver> new_channel() {
+        return std::make_shared<channel_driver>(io_.get_executor(), role::unit);
     }
 
     void connect() {
-        socket_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        sockaddr_in to{};
-        to.sin_family = AF_INET;
-        to.sin_port = htons(options_.port);
-        inet_pton(AF_INET, options_.address.c_str(), &to.sin_addr);
-        const int one = 1;
-        ::setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-        if (::connect(socket_, reinterpret_cast<sockaddr*>(&to), sizeof(to)) != 0)
-            return fail("refused");
-        ssl_ = SSL_new(context_);
-        SSL_set_app_data(ssl_, this);
-        SSL_set_psk_use_session_callback(ssl_, use_session);
-        SSL_set_fd(ssl_, socket_);
-        if (SSL_connect(ssl_) != 1)
-            return fail("handshake refused");
-        ::fcntl(socket_, F_SETFL, O_NONBLOCK);
-        framer_ = framer();
-        auto request = message::request(exchange::config).add<tlv::id_code>(id_).add<tlv::agent_version>("probe");
+        agent::connection::handlers calls{.packet = [](auto) {},
+                                          .request = [this](auto&, const message& m) { handle(m); },
+                                          .lost = [this](auto& was) { lost(was.why()); }};
+        primary_ = std::make_shared<agent::connection>(io_, context_.get(), channel_, id_, std::move(calls));
+        protocol::spawn(io_, "a primary's begin", [this, primary = primary_] { return begin(primary); });
+    }
+    asio::awaitable<void> begin(std::shared_ptr<agent::connection> primary) {
+        const agent::path_place anywhere; // with a name: see findings/gxx_awaited_lambda_destroyed_twice.sh
+        const auto opened = co_await primary->open(options_.gateway, patience, anywhere);
+        if (!opened)
+            co_return lost(opened.error().text);
+        auto config = message::request(exchange::config).add<tlv::id_code>(id_).add<tlv::agent_version>("probe");
         if (tsid_ != no_tsid)
-            request.add<tlv::resume_tsid>(tsid_);
-        link_ = channel_.attach(carrier::stream, clock_type::now());
-        act(channel_.configure(link_, config_ticket, std::move(request), patience, clock_type::now()));
+            config.add<tlv::resume_tsid>(tsid_);
+        const auto answer = co_await primary->configure(std::move(config), patience);
+        if (!answer)
+            co_return primary->close(answer.error().text);
+        if (primary->closed())
+            co_return;
+        configured(*answer);
+        primary->begin();
     }
 
-    void fail(const char* why) {
+    void lost(const std::string& why) {
         say("lost", fmt::format(",\"why\":\"{}\"", why));
-        SSL_free(std::exchange(ssl_, nullptr));
-        if (socket_ >= 0)
-            ::close(std::exchange(socket_, -1));
         configured_ = false;
-        (void)channel_.lost(link_, clock_type::now()); // nobody waits for what it says
         if (!options_.reconnect)
-            media_.clear();
+            return media_.clear();
+        again_.expires_after(std::chrono::milliseconds(100));
+        again_.async_wait([this](std::error_code error) {
+            if (!error)
+                connect();
+        });
     }
 
-    void send(const message& response) { act(channel_.answer(link_, response, clock_type::now())); }
-    void act(actions todo) {
-        for (auto& a : todo) {
-            if (const auto* s = std::get_if<to_send>(&a))
-                write(s->bytes);
-            else if (const auto* r = std::get_if<to_serve>(&a))
-                handle(r->request);
-            else if (const auto* f = std::get_if<to_finish>(&a); f != nullptr && f->of == config_ticket && f->response)
-                configured(*f->response);
-            else if (std::holds_alternative<to_close>(a))
-                fail("against the rules");
-        }
-    }
-    void write(std::span<const std::uint8_t> control) {
-        std::vector<std::uint8_t> out;
-        append_frame(out, control);
-        if (up())
-            SSL_write(ssl_, out.data(), static_cast<int>(out.size()));
-    }
+    void send(const message& response) { primary_->respond(response); }
 
     void handle(const message& m) {
         switch (m.what()) {
@@ -331,9 +253,11 @@ private:
             return send(std::move(m.response(status::unknown_media).add<tlv::media_id>(id)));
         ++sum.seeds;
         const bool fits = media->second->rekey(seeds_of(m, id, epoch), epoch);
-        say("seed", fmt::format(",\"media\":{},\"epoch\":{},\"source\":{},\"at\":{:.3f},\"fits\":{}", id, epoch,
-                                m.get<tlv::key_source>().value_or(0),
-                                std::chrono::duration<double>(clock_type::now().time_since_epoch()).count(), fits));
+        say("seed",
+            fmt::format(",\"media\":{},\"epoch\":{},\"source\":{},\"at\":{:.3f},\"fits\":{}", id, epoch,
+                        m.get<tlv::key_source>().value_or(0),
+                        std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(),
+                        fits));
         auto answer = m.response(fits ? status::ok : status::bad_seed);
         answer.add<tlv::media_id>(id).add<tlv::epoch>(epoch);
         send(std::move(answer));
@@ -344,6 +268,7 @@ private:
         const auto media = media_.find(id);
         if (media == media_.end())
             return send(std::move(m.response(status::unknown_media).add<tlv::media_id>(id)));
+        media->second->receive(sum);
         const auto& own = media->second->own;
         say("media_close", fmt::format(",\"media\":{},\"suite\":\"{}\",\"sent\":{},\"received\":{},\"refused\":{}", id,
                                        api::info(media->second->suite()).name, own.sent, own.received, own.refused));
@@ -363,12 +288,12 @@ private:
         if (m.tsid() != tsid_)
             media_.clear(); // another session
         tsid_ = m.tsid();
-        configured_ = m.code() == status::ok;
+        configured_ = true;
+        channel_->keepalive(std::chrono::milliseconds(m.get<tlv::keepalive_ms>().value_or(1000)));
         const auto inner = m.get<tlv::inner_address>();
         if (inner)
             inner_ = text({*inner, 0});
-        say("configured", fmt::format(",\"tsid\":\"{:016x}\",\"inner\":\"{}\",\"status\":{}", tsid_,
-                                      inner ? inner_ : "", static_cast<int>(m.code())));
+        say("configured", fmt::format(",\"tsid\":\"{:016x}\",\"inner\":\"{}\"", tsid_, inner ? inner_ : ""));
     }
 
     void open(const message& m) {
@@ -392,20 +317,17 @@ private:
         send(std::move(answer));
     }
 
+    asio::io_context& io_;
     std::string id_;
     const options& options_;
-    SSL_CTX* context_;
-    std::vector<std::uint8_t> psk_;
-    int socket_ = -1;
-    SSL* ssl_ = nullptr;
-    framer framer_;
+    ssl_context context_;
+    std::shared_ptr<channel_driver> channel_ = new_channel(); // outlives connections
+    std::shared_ptr<agent::connection> primary_;
+    asio::steady_timer again_;
     std::uint64_t tsid_ = no_tsid;
     bool configured_ = false;
     std::string inner_;
-    static constexpr ticket config_ticket = 1;
     static constexpr auto patience = std::chrono::seconds(30);
-    channel channel_{role::unit};
-    link_id link_ = 0;
     std::map<std::uint32_t, std::unique_ptr<unit_media>> media_;
     std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<secret>> made_; // by media, epoch
 };

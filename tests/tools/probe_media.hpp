@@ -71,7 +71,6 @@ public:
     } // MEDIA_OPEN under the same epoch
     virtual void send(totals& sum) = 0;
     virtual void receive(totals& sum) = 0;
-    [[nodiscard]] virtual int socket() const noexcept = 0;
     [[nodiscard]] virtual std::uint32_t sending() const noexcept = 0; // epoch
     [[nodiscard]] virtual std::uint16_t port() const = 0;
 
@@ -171,7 +170,6 @@ public:
         }
     }
 
-    [[nodiscard]] int socket() const noexcept override { return socket_; }
     [[nodiscard]] std::uint32_t sending() const noexcept override { return sender_ ? sender_->epoch() : 0; }
     [[nodiscard]] std::uint16_t port() const override {
         sockaddr_in at{};

@@ -100,7 +100,18 @@ void agent::await_radio() {
     });
 }
 
-tl::expected<void, std::string> agent::capture() {
+tl::expected<void, std::string> agent::open() {
+    if (auto bound = forwards_.listen(); !bound)
+        return bound;
+    if (config_.names.listen) {
+        name_answers answers;
+        for (const auto& f : config_.forwards)
+            if (!f.name.empty())
+                (void)answers.add(f.name, f.listen.address); // the configuration has no two
+        names_ = std::make_shared<name_stub>(io_, config_.names, std::move(answers));
+        if (auto bound = names_->listen(); !bound)
+            return bound;
+    }
     if (!config_.capture.any())
         return {};
     auto started = program_capture::start(io_, config_.capture, forwards_);
@@ -111,8 +122,9 @@ tl::expected<void, std::string> agent::capture() {
 }
 
 tl::expected<void, std::string> agent::start() {
-    if (auto bound = forwards_.listen(); !bound)
-        return bound;
+    forwards_.start();
+    if (names_)
+        names_->start();
     if (status_)
         status_->serve([this] { return describe(); });
     await_signal();
@@ -139,6 +151,8 @@ void agent::await_signal() {
         protocol::spawn(io_, "end of the agent", [this]() -> asio::awaitable<void> {
             co_await primary_.stop();
             forwards_.stop();
+            if (names_)
+                names_->stop();
             stopping_ = true;
             if (status_)
                 status_->close();
@@ -240,8 +254,12 @@ std::string agent::describe() const {
         out["capture"] = {{"captured", kernel.connections},
                           {"taken", capture_->count().taken},
                           {"strangers", capture_->count().strangers},
+                          {"datagram_sockets", capture_->datagrams().count().sockets},
+                          {"datagrams_lost", capture_->datagrams().count().lost},
                           {"no_room", capture_->count().no_room}};
     }
+    if (names_)
+        out["names"] = names_->describe();
     if (roaming_.active())
         out["paths"] = roaming_.describe(std::chrono::steady_clock::now());
     return out.dump(); // one line

@@ -13,6 +13,7 @@
 #include "tools/agent/device/tun.hpp"
 #include "tools/agent/link/primary.hpp"
 #include "tools/agent/media/table.hpp"
+#include "tools/agent/names/name_stub.hpp"
 #include "tools/agent/roam/roaming.hpp"
 #include "tools/agent/status.hpp"
 #include "tools/agent/streams/forwards.hpp"
@@ -24,8 +25,9 @@ public:
     agent(asio::io_context& io, const agent_config& config, protocol::ssl_context tls, tun_device tun,
           std::unique_ptr<status_server> status);
 
-    // With all privileges, before start(): programs' connections ([capture]). Errors of both are sentences.
-    [[nodiscard]] tl::expected<void, std::string> capture();
+    // With all privileges, before start(): ports, also below 1024 ([[forward]], [names]), and programs' connections
+    // ([capture]). Errors of both are sentences.
+    [[nodiscard]] tl::expected<void, std::string> open();
     [[nodiscard]] tl::expected<void, std::string> start();
     // Why the program must end with an error; empty where it need not.
     [[nodiscard]] const std::string& fatal() const noexcept { return primary_.fatal(); }
@@ -57,6 +59,7 @@ private:
     asio::posix::stream_descriptor signal_news_;
     forwards forwards_;
     std::unique_ptr<program_capture> capture_;
+    std::shared_ptr<name_stub> names_; // none: no [names]
     primary primary_;
     std::unique_ptr<status_server> status_;
     counters count_;

@@ -19,18 +19,19 @@
 #include "controlplane/protocol/interface_name.hpp"
 #include "controlplane/protocol/tls.hpp"
 #include "tools/agent/advice/contacts.hpp"
+#include "tools/agent/names/answers.hpp"
 
 namespace tandem::agent {
 
 namespace {
 
 using names = std::vector<std::string>;
-const names known_keys{"version", "id",       "gateway",      "psk_file",   "certificate", "key",    "ca",
-                       "tun",     "user",     "run_dir",      "lifetime_s", "state_dir",   "keys",   "profiles",
-                       "paths",   "nftables", "gateway_name", "path",       "capture",     "forward"};
+const names known_keys{"version", "id",       "gateway",      "psk_file",   "certificate", "key",     "ca",
+                       "tun",     "user",     "run_dir",      "lifetime_s", "state_dir",   "keys",    "profiles",
+                       "paths",   "nftables", "gateway_name", "path",       "capture",     "forward", "names"};
 const names known_profile_keys{"of", "least_calls", "age_days", "duration"},
     known_threshold_keys{"at_least_s", "level"}, known_radio_keys{"wlan", "wwan", "signal_poll_s"},
-    known_forward_keys{"listen", "to", "compress"},
+    known_forward_keys{"listen", "to", "name", "compress"}, known_name_keys{"listen", "servers"},
     known_path_keys{"name", "interface", "cost", "hysteresis_s", "threshold_dbm", "idle_s"},
     known_capture_keys{"cgroup", "rule", "udp_idle_s"}, known_rule_keys{"to", "port", "protocol", "leave"};
 
@@ -276,7 +277,13 @@ void read_forward(reader& in, std::vector<forward>& all) {
                                              key, key, example));
         return read.value_or(link::endpoint{});
     };
-    forward one{place("listen", "127.0.0.1:8080"), place("to", "198.51.100.7:80")};
+    forward one{place("listen", "127.0.0.1:8080"), place("to", "198.51.100.7:80"), {}, false};
+    in.text("name", one.name);
+    if (!one.name.empty() && !is_host_name(one.name))
+        in.fail(in.get("name"), "name must be a host name, such as \"app.example.org\"");
+    if (!one.name.empty() && (one.listen.address.is_unspecified() || one.listen.address.is_multicast()))
+        in.fail(in.get("listen"), "a [[forward]] with a name listens at the one address that the name has, such as "
+                                  "\"127.0.0.10:80\"");
     in.flag("compress", one.compress);
     for (const auto& other : all)
         if (other.listen == one.listen)
@@ -288,6 +295,41 @@ void read_forwards(reader& in, std::vector<forward>& all) {
     if (const auto* list = list_of(in, "forward", "forward must be up to 16 tables, each under a line [[forward]]"))
         for (const auto& item : *list)
             in.within(&item, "a forward", [&all](reader& inner) { read_forward(inner, all); });
+}
+
+void read_names(reader& in, name_settings& names) {
+    in.check_keys(known_name_keys);
+    std::string listen;
+    in.text("listen", listen);
+    names.listen = link::parse_endpoint(listen);
+    if (!names.listen)
+        in.fail(in.get("listen"), "[names] needs listen as \"address:port\", such as listen = \"127.0.0.54:53\"");
+    if (const auto* list = list_of(in, "servers", "servers must be a list of up to 16, such as [\"192.0.2.53:53\"]"))
+        for (const auto& item : *list) {
+            const auto* text = item.as_string();
+            const auto server = text == nullptr ? std::nullopt : link::parse_endpoint(text->get());
+            if (!server || server == names.listen)
+                in.fail(&item, "a server of [names] is another's \"address:port\", such as \"192.0.2.53:53\"");
+            names.servers.push_back(server.value_or(link::endpoint{}));
+        }
+    if (names.servers.empty())
+        in.fail(in.get("servers"),
+                "[names] needs servers that are asked for all other names, such as servers = [\"192.0.2.53:53\"]");
+}
+
+// A name has one address of each family, whatever ports it has there.
+void check_names(reader& in, const agent_config& config) {
+    name_answers all;
+    for (const auto& f : config.forwards)
+        if (!f.name.empty() && !all.add(f.name, f.listen.address))
+            in.fail(
+                in.get("forward"),
+                fmt::format("{} has two addresses of one family; give its [[forward]]s one listen address", f.name));
+    if (config.names.listen && all.empty())
+        in.fail(in.get("names"), "[names] answers for no name; write name = \"app.example.org\" in a [[forward]]");
+    if (!config.names.listen && !all.empty())
+        in.fail(in.get("forward"),
+                "a [[forward]] has a name, which [names] is to answer for; write [names] with listen and servers");
 }
 
 void read_keys(reader& in, agent_config& config) {
@@ -365,6 +407,8 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     read_path_classes(in, config.path_classes);
     in.within(in.get("capture"), "capture", [&config](reader& inner) { read_capture(inner, config.capture); });
     read_forwards(in, config.forwards);
+    in.within(in.get("names"), "names", [&config](reader& inner) { read_names(inner, config.names); });
+    check_names(in, config);
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
     // As the gateway takes it (controlplane/store).

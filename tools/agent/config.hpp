@@ -16,12 +16,14 @@
 #include "tools/agent/capture/settings.hpp"
 #include "tools/agent/device/paths.hpp"
 #include "tools/agent/media/seed_store.hpp"
+#include "tools/agent/names/settings.hpp"
 #include "tools/agent/roam/choice.hpp"
 
 namespace tandem::agent {
 
 struct forward { // [[forward]]
     link::endpoint listen, to;
+    std::string name; // that [names] answers with listen's address; empty: none
     bool compress = false;
 };
 
@@ -43,6 +45,7 @@ struct agent_config {
     std::vector<path_class> path_classes;    // [[path]] in order of preference; empty: the kernel's routes decide
     capture_settings capture;                // [capture]: which programs, and which of their connections
     std::vector<forward> forwards;           // [[forward]]
+    name_settings names;                     // [names]: a name server for those that have a name
     std::chrono::seconds signal_poll{1};     // 0: a signal is read when the kernel has news only
 
     [[nodiscard]] bool uses_psk() const noexcept { return !psk_file.empty(); }

@@ -155,6 +155,10 @@ TEST(Col09Config, PathsInOrderOfPreference) {
     const auto refused = [](const std::string& text) { return error_of(good + "[[forward]]\n" + text); };
     EXPECT_TRUE(has(refused("listen = \"127.0.0.1:8080\"\n"), "a [[forward]] needs to as \"address:port\""));
     EXPECT_TRUE(has(refused("listen = \"localhost:1\"\nto = \"192.0.2.1:1\"\n"), "a [[forward]] needs listen as"));
+    for (const char* no_address : {"0.0.0.0", "[::]", "224.0.0.1"})
+        EXPECT_TRUE(has(refused(std::string("listen = \"") + no_address +
+                                ":80\"\nto = \"192.0.2.1:1\"\nname = \"app.example.org\"\n"),
+                        "a [[forward]] with a name listens at the one address that the name has"));
     EXPECT_TRUE(has(refused("from = 1\n"), "unknown key 'from'"));
     const auto config = parse_config(good + "[paths]\nsignal_poll_s = 0\n[[path]]\nname = \"wifi\"\ninterface = "
                                             "[\"wl*\"]\nthreshold_dbm = -75\nhysteresis_s = 8\n[[path]]\nname = "

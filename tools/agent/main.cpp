@@ -50,12 +50,6 @@ tl::expected<void, std::string> check_capture(const agent_config& config) {
         return {};
     if (const auto cgroup = bpf::capture::find_cgroup(config.capture.cgroup); !cgroup)
         return tl::unexpected(cgroup.error());
-    const auto is_udp = [](const bpf::capture_rule& r) {
-        return !r.leave && r.kind == bpf::capture_rule::protocol::udp;
-    };
-    if (std::ranges::any_of(config.capture.rules, is_udp)) // never silently past the tunnel, nor into nothing
-        return tl::unexpected(std::string("[capture]: this version's tunnel carries TCP alone; leave rules of protocol "
-                                          "= \"udp\" out, or write leave = true there"));
     return {};
 }
 
@@ -95,8 +89,8 @@ int run(const agent_config& config) {
     if (const auto warning = lock_memory(); !warning.empty())
         spdlog::warn("{}", warning);
     agent::agent program(io, config, std::move(*tls), std::move(*tun), std::move(status));
-    if (const auto captured = program.capture(); !captured)
-        return complain(captured.error(), exit_failed);
+    if (const auto opened = program.open(); !opened)
+        return complain(opened.error(), exit_failed);
     if (const auto became = become(config.user); !became)
         return complain(became.error(), exit_failed);
     if (const auto started = program.start(); !started)

@@ -29,7 +29,7 @@ struct arguments {
     std::vector<std::string> assignments;
     unsigned limit = 0;
     bool all = false;
-    std::uint64_t media = 0;
+    std::uint64_t media = 0; // its number, or a handover's
     std::function<result<void>()> chosen;
 };
 

@@ -139,6 +139,29 @@ void session_verbs(CLI::App& app, arguments& a) {
     });
 }
 
+void handover_verbs(CLI::App& app, arguments& a) {
+    auto* handover = app.add_subcommand("handover", "moves of units between networks")->require_subcommand(1);
+    auto* list = handover->add_subcommand("list", "the last ones, newest first");
+    list->add_option("--unit", a.id, "of this one only: its id code");
+    list->add_option("--limit", a.limit, "so many at most; 100 where nothing is said");
+    list->callback([&a] {
+        a.chosen = [&a] {
+            json which = json::object();
+            if (!a.id.empty())
+                which["unit"] = a.id;
+            if (a.limit != 0)
+                which["limit"] = a.limit;
+            return show(a.common, "handover list", which);
+        };
+    });
+    auto* one = handover->add_subcommand("show", "one of them");
+    one->add_option("NUMBER", a.media, "as `handover list` says it")->required();
+    one->callback([&a] { a.chosen = [&a] { return show(a.common, "handover show", {{"number", a.media}}); }; });
+    handover->add_subcommand("stats", "how many since the control plane's start, and the longest")->callback([&a] {
+        a.chosen = [&a] { return show(a.common, "handover stats", json::object()); };
+    });
+}
+
 void media_verbs(CLI::App& app, arguments& a) {
     auto* media = app.add_subcommand("media", "media of calls")->require_subcommand(1);
     auto* list = media->add_subcommand("list", "all media");
@@ -250,6 +273,7 @@ int main(int argc, char** argv) {
     sight_verbs(app, a);
     unit_verbs(app, a);
     session_verbs(app, a);
+    handover_verbs(app, a);
     media_verbs(app, a);
     call_verbs(app, a);
     level_verbs(app, a);

@@ -39,6 +39,8 @@ RECORD = {"id": "0123456789abcdef0123456789abcdef", "instance": "gw-1", "call_id
           "media": [{"kind": "audio", "seed_bytes": 32, "interval_s": 5, "key_source": "gateway", "rekeys": 1, "cause": "deleted",
                      "legs": [{"kind": "unit", "unit": "alice", "suite": "AEAD_AES_256_GCM", "packets": 262, "bytes": 45064, "lost": 0,
                                "auth_failures": 0, "reports": 1, "reported_lost": 0, "jitter_ms": 1.5, "max_jitter_ms": 2.5}]}]}
+HANDOVER = {"number": 3, "time": "2026-11-21T18:00:00.000Z", "unit": "alice", "tsid": SESSION["tsid"], "from": "192.0.2.10:7", "to": "192.0.2.130:7",
+            "ended": "silent for 3 s", "without_ms": 4, "streams": {"kind": "hard", "took_ms": 12, "sent_again_bytes": 8}}
 ANSWERS = {
     "version": {"version": "0.1.0", "ops_protocol": 1, "contract_version": 5},
     "status": {"version": "0.1.0", "instance": "nosuch", "pid": 1, "uptime_s": 70, "dataplane": {"connected": True},
@@ -46,6 +48,9 @@ ANSWERS = {
     "unit add": UNIT, "unit list": {"units": [UNIT]}, "unit show": UNIT, "unit remove": {"id": "alice", "session_dropped": True},
     "unit name list": {"id": "alice", "names": ["+46701", "+46702"]}, "unit name add": {"id": "alice", "name": "+46701"},
     "unit name remove": {"id": "alice", "name": "+46701"},
+    "handover list": {"handovers": [HANDOVER]}, "handover show": HANDOVER,
+    "handover stats": {"moves": 3, "after_loss": 1, "longest_without_ms": 4, "streams_soft": 1, "streams_hard": 2, "longest_streams_ms": 12,
+                       "sent_again_bytes": 8, "kept": 3},
     "session list": {"sessions": [SESSION]}, "session show": SESSION, "session drop": {"tsid": SESSION["tsid"], "unit": "alice"},
     "media list": {"media": [MEDIA]}, "media show": MEDIA, "media rekey": {"id": 7, "epochs": [4, None]},
     "call list": {"calls": [{"call_id": "c1", "caller": "alice", "callee": "bob", "level": "standard", "decided_by": "default",
@@ -129,6 +134,8 @@ class Tandemctl(unittest.TestCase):
                  (["session", "show", "alice"], "session show", {"unit": "alice"}, "10.64.0.1"),
                  (["session", "show", "00112233445566aa"], "session show", {"tsid": "00112233445566aa"}, "alice"),
                  (["session", "drop", "alice", "--reason", "test"], "session drop", {"unit": "alice", "reason": "test"}, "ended"),
+                 (["handover", "list", "--unit", "alice", "--limit", "5"], "handover list", {"unit": "alice", "limit": 5}, "192.0.2.130:7"),
+                 (["handover", "show", "3"], "handover show", {"number": 3}, "silent"), (["handover", "stats"], "handover stats", {}, "after a loss"),
                  (["media", "list"], "media list", {}, "AEAD_AES_128_GCM"),
                  (["media", "list", "--call-id", "c1"], "media list", {"call_id": "c1"}, "bob"),
                  (["media", "show", "7"], "media show", {"id": 7}, "192.0.2.1:20000"),

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <asio/executor_work_guard.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -43,12 +44,11 @@ constexpr std::chrono::seconds patience{60};
 struct unit_state {
     probing::options options;
     std::unique_ptr<probing::probe> unit;
-    moment next_try{};
 };
 
 class oracle_program {
 public:
-    explicit oracle_program(unsigned seed) : chance_(seed), tls_(probing::tls_context()) {
+    explicit oracle_program(unsigned seed) : chance_(seed) {
         poll_ = epoll_create1(EPOLL_CLOEXEC);
         watch(STDIN_FILENO);
     }
@@ -67,8 +67,7 @@ public:
             }
             for (const auto& [number, one] : ends_)
                 one->tick(now);
-            for (auto& [id, state] : units_)
-                serve(state, now);
+            io_.poll();
             if (now - looked_ > std::chrono::milliseconds(200)) {
                 looked_ = now;
                 for (const auto& [number, one] : ends_)
@@ -91,17 +90,6 @@ private:
             by_socket_[fd] = one;
             watch(fd);
         }
-    }
-
-    void serve(unit_state& state, moment now) {
-        state.unit->work();
-        if (now < state.next_try)
-            return;
-        state.next_try = now + std::chrono::milliseconds(state.unit->up() ? 1000 : 100);
-        if (state.unit->up())
-            state.unit->keepalive();
-        else
-            state.unit->connect_again();
     }
 
     void listen_to_attackers() {
@@ -215,10 +203,9 @@ private:
     }
 
     json add_unit(const json& c) {
-        const std::string id = c.at("id"), gateway = c.at("gateway");
+        const std::string id = c.at("id");
         auto& state = units_[id];
-        state.options.address = gateway.substr(0, gateway.rfind(':'));
-        state.options.port = static_cast<std::uint16_t>(std::stoul(gateway.substr(gateway.rfind(':') + 1)));
+        state.options.gateway = probing::gateway_at(c.at("gateway"));
         state.options.reconnect = true;
         state.options.says = stderr;
         state.options.make_media = [this](const protocol::message& open, std::uint64_t tsid) {
@@ -226,7 +213,8 @@ private:
             const auto found = phones_.find(probing::text(phone));
             return std::make_unique<oracle_media>(open, tsid, found == phones_.end() ? nullptr : found->second.lock());
         };
-        state.unit = std::make_unique<probing::probe>(id, probing::from_hex(c.at("psk")), state.options, tls_);
+        auto psk = protocol::parse_psk(c.at("psk").get_ref<const std::string&>()).value();
+        state.unit = std::make_unique<probing::probe>(io_, id, std::move(psk), state.options);
         return json::object();
     }
 
@@ -287,7 +275,8 @@ private:
     }
 
     std::mt19937 chance_;
-    SSL_CTX* tls_;
+    asio::io_context io_{1}; // the units'
+    asio::executor_work_guard<asio::io_context::executor_type> stays_{io_.get_executor()};
     int poll_ = -1;
     bool over_ = false;
     std::string input_;

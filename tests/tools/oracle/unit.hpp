@@ -43,7 +43,6 @@ public:
     }
     void send(probing::totals&) override {} // the end's own clock
     void receive(probing::totals&) override {}
-    [[nodiscard]] int socket() const noexcept override { return -1; }
     [[nodiscard]] std::uint32_t sending() const noexcept override { return epoch_; }
     [[nodiscard]] std::uint16_t port() const override { return phone_ ? phone_->port() : std::uint16_t{0}; }
 

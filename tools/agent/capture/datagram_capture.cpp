@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include <sys/socket.h>
+
 #include <asio/redirect_error.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
@@ -15,8 +17,9 @@ namespace tandem::agent {
 
 namespace {
 
-constexpr auto rest = std::chrono::seconds(2); // of a closed door, for who found it before
-constexpr int burst = 64;                      // of one door, before another's turn
+constexpr auto rest = std::chrono::seconds(2);  // of a closed door, for who found it before
+constexpr int burst = 64;                       // of one door, before another's turn
+constexpr int receive_buffer = 2 * 1024 * 1024; // of a door, to which any number of programs send
 
 } // namespace
 
@@ -25,6 +28,9 @@ tl::expected<void, std::string> datagram_capture::open(const asio::ip::address& 
         for (std::size_t i = 0; i < doors_of_a_family; ++i) {
             udp::socket socket(io_, udp::endpoint(on, 0));
             socket.non_blocking(true);
+            const int octets = receive_buffer; // by force: the agent still may; else what the host allows
+            if (::setsockopt(socket.native_handle(), SOL_SOCKET, SO_RCVBUFFORCE, &octets, sizeof octets) != 0)
+                (void)::setsockopt(socket.native_handle(), SOL_SOCKET, SO_RCVBUF, &octets, sizeof octets);
             (on.is_v6() ? ports6_ : ports4_).push_back(socket.local_endpoint().port());
             doors_.push_back({std::move(socket), std::nullopt, door::phase::free, {}});
         }

@@ -54,7 +54,7 @@ public:
     // TCP and TLS. Afterwards reader and writer run. `from`: the path that it leaves by; empty: the kernel's routes
     // decide.
     [[nodiscard]] asio::awaitable<tl::expected<void, failure>>
-    open(link::endpoint gateway, std::chrono::milliseconds patience, path_place from = {});
+    open(link::endpoint gateway, std::chrono::milliseconds patience, path_place from);
     // The first request; its answer makes this the link that requests go out on. The error is a time-out, the loss of
     // the connection, or a status that is not ok; request()'s too.
     [[nodiscard]] asio::awaitable<tl::expected<protocol::message, failure>>

@@ -8,6 +8,7 @@
 
 #include "controlplane/link/with.hpp"
 #include "controlplane/protocol/spawn.hpp"
+#include "tools/agent/capture/datagram_capture.hpp"
 
 namespace tandem::agent {
 
@@ -33,9 +34,12 @@ tl::expected<void, std::string> forwards::listen() {
             return tl::unexpected(fmt::format("[[forward]] listen {}: {}; choose an address and a port that are free",
                                               link::text_of(rule.listen), error.message()));
     }
+    return {};
+}
+
+void forwards::start() {
     for (auto& p : ports_)
         protocol::spawn(io_, "acceptor of a forwarded port", [this, &p] { return accept(p); });
-    return {};
 }
 
 asio::awaitable<void> forwards::accept(port& p) {
@@ -73,6 +77,7 @@ void forwards::end(const char* why) {
     if (streams_->size() != 0)
         spdlog::warn("{} forwarded connections are reset: {}", streams_->size(), why);
     streams_->abort_all();
+    datagrams_.carried_by(nullptr);
     driver_->stop();
     past_ = sum();
     driver_.reset();
@@ -86,13 +91,16 @@ void forwards::begin(connection& on_it, std::uint64_t tsid) {
         return;
     tsid_ = tsid;
     ++count_.sessions;
+    layer::limits limits;
+    limits.datagrams = datagram_capture::most_programs; // a burst of all of them
     driver_ = std::make_shared<layer::driver>(
         io_.get_executor(),
-        layer::session(layer::role::creator, tsid, secret, layer::limits{}, std::chrono::steady_clock::now()),
+        layer::session(layer::role::creator, tsid, secret, limits, std::chrono::steady_clock::now()),
         [this](const layer::event& e) { on(e); });
     auto budget = std::make_shared<layer::tcp_streams::budget>();
     budget->most_contexts = most_contexts;
     streams_ = std::make_shared<layer::tcp_streams>(io_.get_executor(), driver_, std::move(budget));
+    datagrams_.carried_by(driver_);
 }
 
 void forwards::carried_by(connection& by, std::uint64_t tsid, std::optional<std::uint8_t> answer) {
@@ -123,6 +131,7 @@ void forwards::on(const layer::event& e) {
     if (const auto* r = std::get_if<layer::was_reset>(&e))
         say_why(r->code);
     streams_->on(e);
+    datagrams_.on(e);
 }
 
 // Where a reset has a name, and a remedy.
@@ -166,7 +175,8 @@ layer::tcp_streams::counters forwards::sum() const {
 
 bool forwards::used() {
     const auto all = sum();
-    return std::exchange(seen_, all.to_session + all.from_session) != seen_;
+    const auto now = all.to_session + all.from_session + datagrams_.count().sent + datagrams_.count().received;
+    return std::exchange(seen_, now) != seen_;
 }
 
 nlohmann::json forwards::describe() const {
@@ -175,6 +185,7 @@ nlohmann::json forwards::describe() const {
     for (const auto& p : ports_)
         ports.push_back({{"listen", link::text_of(p.rule.listen)},
                          {"to", link::text_of(p.rule.to)},
+                         {"name", p.rule.name},
                          {"compress", p.rule.compress}});
     return {{"ports", std::move(ports)},
             {"session", driver_ != nullptr},
@@ -184,6 +195,10 @@ nlohmann::json forwards::describe() const {
             {"not_allowed", count_.not_allowed},
             {"ended", all.ended},
             {"reset", all.reset},
+            {"datagrams", datagrams_.size()},
+            {"datagrams_sent", datagrams_.count().sent},
+            {"datagrams_received", datagrams_.count().received},
+            {"datagrams_lost", datagrams_.count().lost},
             {"tx_bytes", all.to_session},
             {"rx_bytes", all.from_session},
             {"sessions", count_.sessions},

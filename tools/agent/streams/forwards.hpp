@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // [[forward]]: local ports whose connections go on as streams through the gateway to a service; captured programs'
-// connections likewise. The session layer that carries them rides on the primary and moves with it: nothing of a stream
-// is lost or doubled. Owner: the agent's io_context, one thread.
+// connections and datagrams likewise. The session layer that carries them rides on the primary and moves with it:
+// nothing of a stream is lost or doubled. Owner: the agent's io_context, one thread.
 #pragma once
 
 #include <list>
@@ -20,6 +20,7 @@
 #include "tools/agent/capture/taker.hpp"
 #include "tools/agent/config.hpp"
 #include "tools/agent/link/connection.hpp"
+#include "tools/agent/streams/datagram_ways.hpp"
 
 namespace tandem::agent {
 
@@ -39,11 +40,11 @@ public:
     [[nodiscard]] bool any() const noexcept { return captured_ || !all_.empty(); }
     // Binds, while the agent still may. The error is a sentence.
     [[nodiscard]] tl::expected<void, std::string> listen();
+    void start();
     // A connected socket goes on as a stream to there; it is reset where it cannot.
     void take(asio::ip::tcp::socket connected, const asio::ip::tcp::endpoint& to) override;
-    // None: streams alone are carried (the configuration is refused where it asks for more).
-    [[nodiscard]] std::unique_ptr<datagram_way> take_datagrams(const asio::ip::udp&, datagram_return) override {
-        return nullptr;
+    [[nodiscard]] std::unique_ptr<datagram_way> take_datagrams(const asio::ip::udp&, datagram_return back) override {
+        return datagrams_.take(std::move(back));
     }
     // What CONFIG is to say: 1 where this session's streams go on, 0 where they begin.
     [[nodiscard]] std::uint8_t wish(std::uint64_t tsid) const noexcept;
@@ -74,6 +75,7 @@ private:
     std::uint64_t tsid_ = protocol::no_tsid;
     std::shared_ptr<session_layer::driver> driver_; // none: no session
     std::shared_ptr<session_layer::tcp_streams> streams_;
+    datagram_ways datagrams_;
     session_layer::tcp_streams::counters past_; // of sessions before
     counters count_;
     std::uint64_t seen_ = 0; // octets, by used()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which ninja targets a system test needs built: by program("NAME") in the script itself and in what it takes from tests/lib, definition by
-definition; what the harness starts for it (gateways, agents) is told by words."""
+definition; what the harness starts for it (gateways, agents) is told by words. All tools where nothing is found, or a name is not written out.
+programs.program() holds each test to it."""
 
 import ast
 import re
@@ -10,11 +11,9 @@ from parts.common import ROOT
 
 LIB = ROOT / "tests/lib"
 sys.path.insert(0, str(LIB))
-from programs import ROOMS  # noqa: E402
+from programs import target  # noqa: E402
 
-PROGRAMS = {"tandem-dataplane", "tandem-holder", "tandem-controlplane", "tandem-agent", "tandemctl"}
-WORDS = {r"gateway\(|Gateway\(|packages|tools/demo|\"demo\"": "programs", r"agent\(|Agent\(": "programs",
-         r"ng_fake": "controlplane/callcontrol/ng_fake"}
+WORDS = {r"gateway\(|Gateway\(|packages|tools/demo|\"demo\"": "programs", r"agent\(|Agent\(": "programs", r"\bprogram\((?!\s*\")": "tools"}
 NAMED = re.compile(r"\bprogram\(\s*\"([^\"]+)\"")
 
 
@@ -81,9 +80,9 @@ def _texts(script):
 def targets(script):
     found = set()
     for text in _texts(script):
-        found |= {target for words, target in WORDS.items() if re.search(words, text)}
-        found |= {"programs" if name in PROGRAMS else f"{ROOMS[name]}/{name}" for name in NAMED.findall(text) if name in ROOMS}
-    return found
+        found |= {built for words, built in WORDS.items() if re.search(words, text)}
+        found |= {target(name) for name in NAMED.findall(text)}
+    return found or {"tools"}
 
 
 __all__ = ["targets"]

@@ -41,7 +41,7 @@ def _targets(pattern):
     wanted = set()
     for head in _all():
         if pattern in head.name:
-            wanted |= needs.targets(head.path) or {"tools"}
+            wanted |= needs.targets(head.path)
     return sorted(wanted)
 
 
@@ -62,7 +62,8 @@ def alone(pattern):
 def _one(part, head):
     if stopping.is_set():
         return
-    done = run(part, [sys.executable, head.path], limit=head.timeout, env={"TANDEM_BUILD": os.environ.get("TANDEM_BUILD", str(ROOT / "build"))})
+    done = run(part, [sys.executable, head.path], limit=head.timeout, env={"TANDEM_BUILD": os.environ.get("TANDEM_BUILD", str(ROOT / "build")),
+                                                                           "TANDEM_NEEDS": " ".join(needs.targets(head.path))})
     lines = [x for x in done.out.splitlines() if x.strip()]
     if done.status == 0 and not done.late:
         print("\n".join(lines), flush=True)
@@ -74,4 +75,5 @@ def _one(part, head):
         print("\n".join(lines[-60:]), flush=True)
         logs = next((x.split()[-1] for x in reversed(lines) if "logs and captures:" in x), "")
         why = f"no end within {head.timeout} s" if done.late else f"exit status {done.status}"
+        why = next((x.removeprefix("FAIL ") for x in lines if x.startswith("FAIL ")), why)
         results.add(f"system {head.name}", "failed", why + (f"; its logs and captures: {logs}" if logs else ""))
