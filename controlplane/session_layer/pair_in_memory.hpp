@@ -16,7 +16,7 @@ protected:
         std::shared_ptr<driver> session;
         link_id link = 0;
     };
-    // What an end's session tells: 0 is the creator, 1 the accepter.
+    // What an end's session tells once they have joined: 0 is the creator, 1 the accepter.
     virtual void on(std::size_t end, const event&) = 0;
 
     void join() {
@@ -26,11 +26,15 @@ protected:
             ends[end].session = std::make_shared<driver>(io.get_executor(),
                                                          session(end == 0 ? role::creator : role::accepter, 7, secret,
                                                                  limits{}, std::chrono::steady_clock::now()),
-                                                         [this, end](const event& what) { on(end, what); });
+                                                         [this, end](const event& what) {
+                                                             if (joined)
+                                                                 on(end, what);
+                                                         });
         ends[1].link = ends[1].session->accept({protocol::carrier::stream, [] {}}, binding);
         ends[0].link = ends[0].session->dial({protocol::carrier::stream, [] {}}, 1, binding);
         ends[0].session->move(ends[0].link, reason::start);
         run([&] { return ends[0].session->state().current() && ends[1].session->state().current(); });
+        joined = true;
     }
     void leave() {
         for (auto& e : ends)
@@ -56,6 +60,7 @@ protected:
 
     asio::io_context io;
     one ends[2];
+    bool joined = false;
 };
 
 } // namespace tandem::session_layer
