@@ -16,7 +16,7 @@ protected:
         std::shared_ptr<driver> session;
         link_id link = 0;
     };
-    // What an end's session tells: 0 is the creator, 1 the accepter.
+    // What an end's session tells once they have joined: 0 is the creator, 1 the accepter.
     virtual void on(std::size_t end, const event&) = 0;
 
     void join() {
@@ -25,10 +25,12 @@ protected:
             ends[end].session = std::make_shared<driver>(io.get_executor(),
                                                          session(end == 0 ? role::creator : role::accepter, 7, secret,
                                                                  limits{}, std::chrono::steady_clock::now()),
-                                                         [this, end](const event& what) { on(end, what); });
-        connect();
+    one ends[2];
+    bool joined = false;
+    std::uint8_t links = 0;
         ends[0].session->move(ends[0].link, reason::start);
         run([&] { return ends[0].session->state().current() && ends[1].session->state().current(); });
+        joined = true;
     }
     // Once more as they began, over a link that has nothing of the one before.
     void relink() {
@@ -67,6 +69,7 @@ protected:
     asio::io_context io;
     one ends[2];
     std::uint8_t links = 0;
+    bool joined = false;
 };
 
 } // namespace tandem::session_layer

@@ -43,8 +43,7 @@ protected:
             streams[end]->connect(o->stream, to, 2s, o->kind);
         else if (!std::holds_alternative<received>(what))
             seen[end].push_back(what);
-        if (streams[end]) // none while they join
-            streams[end]->on(what);
+        streams[end]->on(what);
     }
     // A connection whose other end is a stream to `to`.
     tcp::socket forwarded(stream_kind kind = stream_kind::octets) {
