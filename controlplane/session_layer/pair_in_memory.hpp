@@ -25,9 +25,11 @@ protected:
             ends[end].session = std::make_shared<driver>(io.get_executor(),
                                                          session(end == 0 ? role::creator : role::accepter, 7, secret,
                                                                  limits{}, std::chrono::steady_clock::now()),
-    one ends[2];
-    bool joined = false;
-    std::uint8_t links = 0;
+                                                         [this, end](const event& what) {
+                                                             if (joined)
+                                                                 on(end, what);
+                                                         });
+        connect();
         ends[0].session->move(ends[0].link, reason::start);
         run([&] { return ends[0].session->state().current() && ends[1].session->state().current(); });
         joined = true;
