@@ -20,7 +20,7 @@ const auto now = std::chrono::sys_days(std::chrono::year{2026} / 12 / 1) + 12h;
 readings sound() {
     readings r;
     r.now = now;
-    r.ports = {{"core", asio::ip::make_address("198.51.100.2"), 100, 100, 0}};
+    r.ports = {{"core", asio::ip::make_address("198.51.100.2"), 100, 100}};
     r.flows = {1000, 0};
     r.disks = {{"/var/lib/tandem", 100'000 * mebibyte, 50'000 * mebibyte}};
     r.certificates = {{"/etc/tandem/gw.pem", now + 300 * 24h, false}};
@@ -70,7 +70,7 @@ TEST(Alarms, PortsAboveFourFifthsUntilBelowThreeQuarters) {
     EXPECT_EQ(of(r, {"ports"}).size(), 1u) << "not over yet";
     r.ports[0].free = 25;
     EXPECT_TRUE(of(r, {"ports"}).empty());
-    r.ports.push_back({"access", asio::ip::make_address("192.0.2.1"), 10, 0, 10});
+    r.ports.push_back({"access", asio::ip::make_address("192.0.2.1"), 10, 0});
     EXPECT_TRUE(only(r, "ports").starts_with("\"access\" (192.0.2.1): 10 of 10 pairs"));
 }
 

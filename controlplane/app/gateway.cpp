@@ -27,7 +27,7 @@ callcontrol::config ng_settings(const config& settings, const dataplane_client::
         double most = flows.total == 0 ? 0 : static_cast<double>(flows.reserved) / static_cast<double>(flows.total);
         for (const auto& pool : relay.port_rooms())
             if (pool.total != 0)
-                most = std::max(most, static_cast<double>(pool.in_use) / static_cast<double>(pool.total));
+                most = std::max(most, 1 - static_cast<double>(pool.free) / static_cast<double>(pool.total));
         return most;
     };
     ng.unreachable = [&own_host](const auto& where) { return own_host.unreachable(where); };

@@ -125,8 +125,7 @@ public:
     struct port_room {
         std::string name; // of the address, as the data plane has it
         asio::ip::address ip;
-        std::size_t total, free,
-            in_use; // pairs; those that rest after a call are neither, and serve where none is free
+        std::size_t total, free; // pairs; those that rest after a call serve where none else is free
     };
     [[nodiscard]] std::vector<port_room> port_rooms(); // of the addresses that a call has used yet
     // Names that the configuration has and the data plane has not: calls that need one are refused.

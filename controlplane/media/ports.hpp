@@ -82,14 +82,11 @@ public:
     [[nodiscard]] std::size_t free_now();
     // All of its ports are free: nothing was taken there yet.
     void open(const asio::ip::address& address) { static_cast<void>(pool(address)); }
-    // Calls back with (address, its pairs) of each address in use so far.
-    struct counted {
-        std::size_t total, free, in_use; // those that rest are neither free nor in use
-    };
+    // Calls back with (address, pairs in all, those that a call can have) of each address in use so far.
     template <class F>
     void each_pool(F&& tell) {
         for (auto& [address, one] : pools_)
-            tell(address, counted{one.total(), one.free_now(port_pool::clock::now()), one.in_use()});
+            tell(address, one.total(), one.left());
     }
 
 private:

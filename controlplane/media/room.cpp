@@ -48,13 +48,13 @@ std::size_t manager::free_ports() {
 
 std::vector<manager::port_room> manager::port_rooms() {
     std::vector<port_room> rooms;
-    ports_->each_pool([&](const asio::ip::address& ip, const port_table::counted& pairs) {
+    ports_->each_pool([&](const asio::ip::address& ip, std::size_t total, std::size_t free) {
         std::string name;
         if (const auto& hello = dataplane_.hello())
             for (const auto& local : hello->addresses)
                 if (local.ip == ip)
                     name = local.name;
-        rooms.push_back({std::move(name), ip, pairs.total, pairs.free, pairs.in_use});
+        rooms.push_back({std::move(name), ip, total, free});
     });
     return rooms;
 }

@@ -18,7 +18,7 @@ void handovers::primary_moved(handover one) {
 }
 
 void handovers::streams_moved(const std::string& unit, streams_move how) {
-    ++(how.kind == handover_kind::soft ? total_.streams_soft : total_.streams_hard);
+    ++(how.kind == session_layer::handover_kind::soft ? total_.streams_soft : total_.streams_hard);
     total_.octets_again += how.octets_again;
     total_.longest_streams = std::max(total_.longest_streams, how.took);
     const auto newest = std::ranges::find(all_.rbegin(), all_.rend(), unit, &handover::unit);

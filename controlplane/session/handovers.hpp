@@ -13,17 +13,13 @@
 #include "controlplane/link/endpoint.hpp"
 #include "controlplane/protocol/moment.hpp"
 #include "controlplane/session/directory.hpp"
+#include "controlplane/session_layer/types.hpp"
 
 namespace tandem::session {
 
-enum class handover_kind : std::uint8_t { soft, hard };
-[[nodiscard]] constexpr const char* text_of(handover_kind k) noexcept {
-    return k == handover_kind::soft ? "soft" : "hard";
-}
-
 // What the unit's streams did then; nothing of it where there are none.
 struct streams_move {
-    handover_kind kind;
+    session_layer::handover_kind kind;
     std::chrono::milliseconds took;
     std::uint64_t octets_again;
 };

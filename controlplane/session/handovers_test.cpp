@@ -7,6 +7,7 @@ namespace tandem::session {
 namespace {
 
 using namespace std::chrono_literals;
+using session_layer::handover_kind;
 
 handover of(const std::string& unit, std::chrono::milliseconds without = 0ms) {
     handover h;

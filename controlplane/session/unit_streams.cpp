@@ -160,8 +160,7 @@ void unit_streams::on_handover(const layer::handover& h) {
     ++common_->count->stream_handovers;
     common_->count->stream_octets_again += h.sent_again;
     common_->moves->streams_moved(
-        unit_, {h.kind == layer::handover_kind::soft ? handover_kind::soft : handover_kind::hard,
-                std::chrono::duration_cast<std::chrono::milliseconds>(h.ended - h.began), h.sent_again});
+        unit_, {h.kind, std::chrono::duration_cast<std::chrono::milliseconds>(h.ended - h.began), h.sent_again});
     spdlog::info("streams of '{}' moved: {}, {} octets sent again", unit_, moves_.last, h.sent_again);
 }
 

@@ -97,9 +97,10 @@ asio::awaitable<void> udp_streams::receive(stream_id id, std::shared_ptr<udp::so
 
 // False: there is none now.
 bool udp_streams::receive_one(stream_id id, udp::socket& from) {
+    std::array<std::uint8_t, 65536> in; // of the stack: none waits with each unit
     udp::endpoint sender;
     std::error_code error;
-    const auto length = from.receive_from(asio::buffer(in_), sender, 0, error);
+    const auto length = from.receive_from(asio::buffer(in), sender, 0, error);
     if (error)
         return error != asio::error::would_block; // an ICMP error of what was sent
     const auto at = flows_.find(id);
@@ -114,7 +115,7 @@ bool udp_streams::receive_one(stream_id id, udp::socket& from) {
     at->second.used = clock::now();
     tell_(fate::from_service);
     out_.clear();
-    write_placed(peer, std::span(in_).first(length), out_);
+    write_placed(peer, std::span(in).first(length), out_);
     s->use([&](session& of) { of.send_datagram(id, out_, clock::now()); });
     for (const auto all = s->state().lost_datagrams(); lost_ < all; ++lost_)
         tell_(fate::lost);

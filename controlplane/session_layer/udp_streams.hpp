@@ -66,7 +66,7 @@ private:
     bool watching_ = false;
     std::uint64_t lost_ = 0; // told of
     std::map<stream_id, flow> flows_;
-    std::vector<std::uint8_t> in_ = std::vector<std::uint8_t>(65536), out_;
+    std::vector<std::uint8_t> out_;
 };
 
 } // namespace tandem::session_layer

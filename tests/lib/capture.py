@@ -107,7 +107,7 @@ class Capture:
         name = getattr(netns, "name", netns)
 
         def make():
-            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)  # hears nothing yet: with a protocol it would hear every interface until bound
             s.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
             s.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             s.bind((interface, ETH_P_ALL))

@@ -5,9 +5,11 @@
 import ctypes
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import netns
@@ -117,3 +119,20 @@ def python(space, group, text, *words, timeout=60):
     if done.returncode:
         raise RuntimeError(f"client ended with {done.returncode}: {done.stderr.strip()[-800:]}")
     return json.loads(done.stdout)
+
+
+class Mirror:
+    """A service that sends each datagram back behind what says(who asked) is, and a "|"; keeps who asked."""
+
+    def __init__(self, space, address, port, says, asked=None):
+        self.socket = netns.inside(space.name, lambda: socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self.socket.bind((address, port))
+        self.asked, self.says = [] if asked is None else asked, says
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            words, who = self.socket.recvfrom(20000)
+            self.asked.append(who[:2])
+            self.socket.sendto(self.says(who).encode() + b"|" + words, who)

@@ -17,7 +17,7 @@ ETH_P_ALL = 3
 
 
 def open_interface(name):
-    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     s.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)
     s.setsockopt(263, 23, 1)  # PACKET_IGNORE_OUTGOING: our own frames do not come back
     s.bind((name, ETH_P_ALL))

@@ -8,15 +8,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import captured
-import netns
 from harness import check, equal, main, wait_until
 from radios import WLAN, WWAN, Radios
 
@@ -83,22 +79,8 @@ except TimeoutError:
 """
 
 
-class Mirror:
-    """Says each datagram back, behind the place that it came from."""
-
-    def __init__(self, space, address, port):
-        self.socket, self.heard = netns.inside(space.name, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)), 0
-        self.socket.bind((address, port))
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            try:
-                words, peer = self.socket.recvfrom(20000)
-            except OSError:
-                return
-            self.heard += 1
-            self.socket.sendto(f"{peer[0]}:{peer[1]}|".encode() + words, peer)
+def place(who):
+    return f"{who[0]}:{who[1]}"
 
 
 def test(t):
@@ -106,7 +88,7 @@ def test(t):
     t.defer(net.delete)
     host = net.bob_address
     gw = t.gateway(net, kamailio=False, tunnel={"keepalive_ms": 1000, "services": [f"{host}:{PORT}/udp", f"{host}:{OTHER}/udp", f"{host}:{FORBIDDEN}"]})
-    mirrors = {port: Mirror(net.core, host, port) for port in (PORT, OTHER, FORBIDDEN)}
+    mirrors = {port: captured.Mirror(net.core, host, port, place) for port in (PORT, OTHER, FORBIDDEN)}
     group = captured.Group(t)
     alice = t.agent(net.ue, gw, "alice", more={
         "capture": {"cgroup": group.name, "rule": [{"to": f"{host}/32", "protocol": "udp"}], "udp_idle_s": 3},
@@ -123,7 +105,7 @@ def test(t):
     said = captured.python(net.ue, group, ASK, host, PORT, OTHER, MANY)
     equal(said, {"right": 2 * MANY, "peers": 2 * MANY, "places": MANY, "connected": "to one", "peer": [host, PORT]}, "what programs heard, and of whom")
     equal(captured.python(net.ue, group, MUTE, host, FORBIDDEN), "silence", "what a program hears that sends where no rule for UDP leads")
-    equal((mirrors[FORBIDDEN].heard, counters()["datagrams_not_allowed"]), (0, 1), "of it at the service, and counted at the gateway")
+    equal((len(mirrors[FORBIDDEN].asked), counters()["datagrams_not_allowed"]), (0, 1), "of it at the service, and counted at the gateway")
     equal(captured.python(net.ue, group, MUTE.replace('b"?"', "bytes(60000)"), host, PORT), "silence", "what answers a datagram larger than a link carries")
     wait_until(lambda: alice.status()["streams"]["datagrams_lost"] == 1, "it is counted as lost", 5)
     wait_until(lambda: alice.status()["streams"]["datagrams"] == 0, "sockets that are idle are forgotten", 15)
@@ -133,8 +115,8 @@ def test(t):
     t.defer(lambda: talk.poll() is None and talk.kill())
 
     def goes_on(what, limit=10):
-        before = mirrors[PORT].heard
-        wait_until(lambda: mirrors[PORT].heard > before + 20, f"{what}: the program is heard", limit)
+        before = len(mirrors[PORT].asked)
+        wait_until(lambda: len(mirrors[PORT].asked) > before + 20, f"{what}: the program is heard", limit)
 
     goes_on("at first")
     net.gw.link("acc0", "down")
@@ -151,7 +133,7 @@ def test(t):
     t.say(f"{out}; {alice.status()['streams']}")
     equal(out["peer"], [host, PORT], "its own peer")
     equal(len(out["places"]), 2, "places that its service saw: one before the restart, whatever the network, and one after it")
-    check(all(re.match(r"198\.51\.100\.1:\d+$", place) for place in out["places"]), f"of the gateway: {out['places']}")
+    check(all(re.match(r"198\.51\.100\.1:\d+$", seen) for seen in out["places"]), f"of the gateway: {out['places']}")
     alice.stop()
     equal(group.programs(), [], "what is left on the cgroup")
 

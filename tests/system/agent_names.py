@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 90
-"""COL-03, COL-04, COL-05: three names on one port are three local addresses, by the agent's name server, and reach three services; curl finds them
+"""COL-04, COL-05: three names on one port are three local addresses, by the agent's name server, and reach three services; curl finds them
 by the host's own resolver. Of a chosen name nothing of the real server's shows; all other names are dnsmasq's, also large answers by TCP, many
 at once, and where the first server is silent. What is no query is counted and answers nobody."""
 import random
@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 sys.path.insert(0, sys.path[0] + "/../lib")

@@ -6,13 +6,10 @@ the peers that they sent to; each socket of a program is one socket towards the 
 forgotten, a socket that stays connected is not, more destinations than there are doors are refused until then."""
 import json
 import re
-import socket
 import sys
-import threading
 
 sys.path.insert(0, sys.path[0] + "/../lib")
 import captured
-import netns
 from harness import check, equal, main, wait_until
 
 SERVICE4, OTHER4, LEFT4, SERVICE6 = "198.51.100.10", "198.51.100.12", "198.51.100.11", "2001:db8:2::10"
@@ -94,24 +91,6 @@ print(json.dumps({"refused": refused, "later": later, "kept": [text.decode().par
 """
 
 
-class Service:
-    """Answers "ADDRESS it was sent to|words"; keeps who asked."""
-
-    def __init__(self, space, *addresses):
-        self.asked = []
-        for a in addresses:
-            s = netns.inside(space.name, lambda a=a: socket.socket(socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_DGRAM))
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-            s.bind((a, PORT))
-            threading.Thread(target=self.run, args=(s, a), daemon=True).start()
-
-    def run(self, s, address):
-        while True:
-            words, who = s.recvfrom(2000)
-            self.asked.append((*who[:2], address))
-            s.sendto(address.encode() + b"|" + words, who)
-
-
 def asks(space, group, *hosts):
     said = captured.python(space, group, ASK, PORT, *hosts)
     plain = [h.replace("::ffff:", "") for h in hosts]
@@ -129,10 +108,12 @@ def counters(capture):
 def test(t):
     group = captured.Group(t)
     ue, core = captured.networks(t, SERVICE4, OTHER4, LEFT4, SERVICE6)
-    service = Service(core, SERVICE4, OTHER4, LEFT4, SERVICE6)
+    asked = []
+    for address in (SERVICE4, OTHER4, LEFT4, SERVICE6):
+        captured.Mirror(core, address, PORT, lambda _, own=address: own, asked)
     capture = captured.Direct(t, ue, group.name, RULES, more=f"udp_idle_s = {IDLE}").ready()
     asks(ue, group, SERVICE4, OTHER4)
-    equal(len({(a, p) for a, p, to in service.asked}), 3, "sockets that the services saw, of a program's three")
+    equal(len(set(asked)), 3, "sockets that the services saw, of a program's three")
     asks(ue, group, SERVICE6)
     asks(ue, group, f"::ffff:{SERVICE4}")
     before = counters(capture)
@@ -141,10 +122,10 @@ def test(t):
     asks(ue, group, LEFT4)
     equal(counters(capture)["up"], 8, "datagrams captured, after some of others")
 
-    del service.asked[:]
+    asked.clear()
     said = captured.python(ue, group, MANY, SERVICE4, PORT, 200)
     equal(said, {"right": 1000, "peers": 1000}, "words that came back to the socket that sent them, and senders that are right")
-    equal(len({(a, p) for a, p, _ in service.asked}), 200, "sockets that the service saw")
+    equal(len(set(asked)), 200, "sockets that the service saw")
     wait_until(lambda: (now := counters(capture))["programs"] == 0 and now["doors"] == 0, "all is idle and forgotten", 30, 0.5)
 
     said = captured.python(ue, group, FULL, SERVICE4, PORT, 200)

@@ -106,7 +106,7 @@ class Tap:
     """What leaves by an interface (or comes back by it), as frames."""
 
     def __init__(self, space, interface):
-        self.socket = netns.inside(space.name, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
+        self.socket = netns.inside(space.name, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
         self.socket.bind((interface, 3))
         self.socket.setblocking(False)
 

@@ -85,7 +85,7 @@ def test(t):
 
 def sniff(port, timeout=5.0):
     """UDP payload of the next packet to `port` as it leaves for the access link (AF_XDP takes it before the gateway end sees it)."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as s:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
         s.bind(("ue0", 3))
         end = time.monotonic() + timeout
         while time.monotonic() < end:

@@ -104,11 +104,7 @@ tl::expected<void, std::string> agent::open() {
     if (auto bound = forwards_.listen(); !bound)
         return bound;
     if (config_.names.listen) {
-        name_answers answers;
-        for (const auto& f : config_.forwards)
-            if (!f.name.empty())
-                (void)answers.add(f.name, f.listen.address); // the configuration has no two
-        names_ = std::make_shared<name_stub>(io_, config_.names, std::move(answers));
+        names_ = std::make_shared<name_stub>(io_, config_.names);
         if (auto bound = names_->listen(); !bound)
             return bound;
     }
@@ -193,7 +189,7 @@ tl::expected<void, std::string> agent::configure(const session_settings& setting
 asio::awaitable<void> agent::watch() {
     while (!stopping_) {
         asio::error_code error;
-        second_.expires_after(1s);
+        second_.expires_at(roaming_.next_look(std::chrono::steady_clock::now()));
         co_await second_.async_wait(asio::redirect_error(asio::use_awaitable, error));
         advisor_.refresh();
         if (forwards_.used())

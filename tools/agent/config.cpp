@@ -19,7 +19,6 @@
 #include "controlplane/protocol/interface_name.hpp"
 #include "controlplane/protocol/tls.hpp"
 #include "tools/agent/advice/contacts.hpp"
-#include "tools/agent/names/answers.hpp"
 
 namespace tandem::agent {
 
@@ -318,8 +317,8 @@ void read_names(reader& in, name_settings& names) {
 }
 
 // A name has one address of each family, whatever ports it has there.
-void check_names(reader& in, const agent_config& config) {
-    name_answers all;
+void read_answers(reader& in, agent_config& config) {
+    auto& all = config.names.answers;
     for (const auto& f : config.forwards)
         if (!f.name.empty() && !all.add(f.name, f.listen.address))
             in.fail(
@@ -408,7 +407,7 @@ tl::expected<agent_config, config_error> parse_config(std::string_view text, con
     in.within(in.get("capture"), "capture", [&config](reader& inner) { read_capture(inner, config.capture); });
     read_forwards(in, config.forwards);
     in.within(in.get("names"), "names", [&config](reader& inner) { read_names(inner, config.names); });
-    check_names(in, config);
+    read_answers(in, config);
     if (const auto lifetime = in.number("lifetime_s", 10, 31536000))
         config.lifetime_s = static_cast<std::uint32_t>(*lifetime);
     // As the gateway takes it (controlplane/store).

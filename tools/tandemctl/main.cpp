@@ -208,7 +208,8 @@ void call_verbs(CLI::App& app, arguments& a) {
 void watch_tables(CLI::App& at, arguments& a) {
     for (auto* one : at.get_subcommands([](const CLI::App*) { return true; })) {
         const auto name = one->get_name();
-        if (name == "list" || name == "show" || name == "status" || name == "port" || name == "drops")
+        if (name == "list" || name == "show" || name == "stats" || name == "status" || name == "port" ||
+            name == "drops")
             watchable(one, a);
         else
             watch_tables(*one, a);

@@ -59,8 +59,12 @@ std::size_t end_of_question(std::span<const std::uint8_t> query) noexcept {
 
 } // namespace
 
-bool is_host_name(std::string_view text) noexcept {
+bool is_host_name(std::string_view text) {
     if (text.empty() || text.size() > 253)
+        return false;
+    std::error_code no_address;
+    (void)asio::ip::make_address_v4(std::string(text), no_address);
+    if (!no_address)
         return false;
     for (std::size_t at = 0; at <= text.size();) {
         const auto label = text.substr(at, text.find('.', at) - at);

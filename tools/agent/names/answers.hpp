@@ -15,8 +15,8 @@
 
 namespace tandem::agent {
 
-// Letters, digits, - and _ in labels of 1 to 63, 253 in all (RFC 1035 2.3.4).
-[[nodiscard]] bool is_host_name(std::string_view text) noexcept;
+// Letters, digits, - and _ in labels of 1 to 63, 253 in all (RFC 1035 2.3.4); an IPv4 address is none (RFC 1123 2.1).
+[[nodiscard]] bool is_host_name(std::string_view text);
 
 // A response (RFC 1035 4.1.1) to it: of its id and its question, in letters of either case (RFC 5452 9.1). One without
 // a question is one, too: an error of a server that could not read it.

@@ -99,9 +99,10 @@ TEST(Col05Names, ANameHasOneAddressOfEachFamily) {
 TEST(Col04Names, HostNames) {
     for (const char* name : {"a", "app.example.org", "_sip.x-1.org"})
         EXPECT_TRUE(is_host_name(name)) << name;
-    for (const std::string& name : {std::string(), std::string("."), std::string("a..b"), std::string(".a"),
-                                    std::string("a."), std::string("a b"), std::string("*.example.org"),
-                                    std::string(64, 'a'), std::string(127, 'a') + "." + std::string(127, 'a')})
+    for (const std::string& name :
+         {std::string(), std::string("."), std::string("a..b"), std::string(".a"), std::string("a."),
+          std::string("a b"), std::string("*.example.org"), std::string("192.0.2.1"), std::string(64, 'a'),
+          std::string(127, 'a') + "." + std::string(127, 'a')})
         EXPECT_FALSE(is_host_name(name)) << name;
 }
 

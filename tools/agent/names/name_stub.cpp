@@ -76,7 +76,7 @@ void name_stub::stop() {
 }
 
 name_stub::message name_stub::decide(std::span<const std::uint8_t> query, bool& pass) {
-    auto [what, reply] = answers_.look_at(query);
+    auto [what, reply] = settings_.answers.look_at(query);
     pass = what == name_answers::fate::passed_on;
     count_.answered += what == name_answers::fate::answered;
     count_.malformed += what == name_answers::fate::malformed;
@@ -103,10 +103,12 @@ asio::awaitable<void> name_stub::receive() {
         if (!reply.empty())
             socket_.send_to(asio::buffer(reply), from, 0, ignored);
         if (pass)
-            protocol::spawn_contained(io_, "question to a name server",
-                                      [self = shared_from_this(), query = message(query.begin(), query.end()), from] {
-                                          return self->pass_on(query, from);
-                                      });
+            protocol::spawn_contained(
+                io_, "question to a name server",
+                [self = shared_from_this(), query = message(query.begin(), query.end()), from] {
+                    return self->pass_on(query, from);
+                },
+                [self = shared_from_this()] { --self->asking_; });
     }
 }
 

@@ -18,7 +18,6 @@
 #include <tl/expected.hpp>
 
 #include "controlplane/link/tcp_acceptor.hpp"
-#include "tools/agent/names/answers.hpp"
 #include "tools/agent/names/settings.hpp"
 
 namespace tandem::agent {
@@ -32,8 +31,8 @@ public:
         std::uint64_t malformed = 0;
         std::uint64_t no_room = 0;
     };
-    name_stub(asio::io_context& io, name_settings settings, name_answers answers)
-        : io_(io), settings_(std::move(settings)), answers_(std::move(answers)), socket_(io), acceptor_(io) {}
+    name_stub(asio::io_context& io, name_settings settings)
+        : io_(io), settings_(std::move(settings)), socket_(io), acceptor_(io) {}
 
     // Binds, while the agent still may. The error is a sentence.
     [[nodiscard]] tl::expected<void, std::string> listen();
@@ -58,10 +57,9 @@ private:
 
     asio::io_context& io_;
     name_settings settings_;
-    name_answers answers_;
     udp::socket socket_;
     link::tcp_acceptor acceptor_;
-    std::size_t asking_ = 0, connections_ = 0;
+    std::size_t asking_ = 0, connections_ = 0; // now
     std::array<std::uint8_t, 65535> in_{};
     counters count_;
 };

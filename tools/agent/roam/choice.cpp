@@ -107,6 +107,16 @@ std::optional<std::chrono::milliseconds> path_choice_maker::idle_for(path_time n
     return std::chrono::duration_cast<std::chrono::milliseconds>(now - *idle_since_);
 }
 
+std::optional<path_time> path_choice_maker::idle_at() const {
+    const auto here = paths_.find(in_use_.interface);
+    if (here == paths_.end() || !idle_since_)
+        return std::nullopt;
+    const auto& its = class_of(here->second);
+    if (its.cost != billing::time || !its.idle)
+        return std::nullopt;
+    return *idle_since_ + *its.idle;
+}
+
 // One packet alone is no traffic worth a circuit: it must go on, with pauses shorter than pause_.
 bool path_choice_maker::busy(seconds for_so_long, path_time now) const {
     return busy_since_ && now - *idle_since_ < pause_ && now - *busy_since_ >= for_so_long;
@@ -117,7 +127,7 @@ bool path_choice_maker::gives_way(const known& path, path_time now) const {
     if (its.cost != billing::time || !its.idle)
         return false;
     if (path.facts.interface == in_use_.interface)
-        return idle_since_ && now - *idle_since_ >= *its.idle;
+        return now >= idle_at().value_or(path_time::max());
     return !busy(its.hysteresis, now);
 }
 

@@ -100,8 +100,8 @@ public:
     void failed(const std::string& interface, path_time now);
     void answered(const std::string& interface);
 
-    // Where to be now; asked when something was learned and each second. A move is taken as done: the next answer
-    // starts from it.
+    // Where to be now; asked when something was learned, each second, and at idle_at(). A move is taken as done: the
+    // next answer starts from it.
     [[nodiscard]] decision decide(path_time now);
 
     struct known {
@@ -115,6 +115,8 @@ public:
     [[nodiscard]] const std::vector<path_class>& classes() const noexcept { return classes_; }
     [[nodiscard]] const path_place& in_use() const noexcept { return in_use_; }
     [[nodiscard]] std::optional<std::chrono::milliseconds> idle_for(path_time now) const;
+    // When the one in use will have been idle for too long, should nothing be sent; none: it never is.
+    [[nodiscard]] std::optional<path_time> idle_at() const;
 
     static constexpr std::chrono::seconds first_silence{5}, longest_silence{300};
 

@@ -155,6 +155,16 @@ TEST(PathChoice, Col12AnIdleCircuitIsLeftAtThirtySeconds) {
     EXPECT_TRUE(w.pass(60s).empty()); // and it does not come back without traffic
 }
 
+TEST(PathChoice, Col12WhenToLookIsKnown) {
+    auto w = billed();
+    w.choice.traffic(w.now);
+    EXPECT_EQ(w.choice.idle_at(), w.now + 30s);
+    EXPECT_TRUE(w.pass(29s).empty());
+    EXPECT_EQ(w.step(999ms).kind, move_kind::none);
+    expect(w.step(1ms), move_kind::soft, move_reason::idle, "wwan0");
+    EXPECT_FALSE(w.choice.idle_at()) << "billed by volume";
+}
+
 TEST(PathChoice, Col12WithTrafficTheCircuitStays) {
     auto w = billed();
     EXPECT_TRUE(w.pass(120s, true).empty());

@@ -108,6 +108,12 @@ void roaming::saw_packet(std::span<const std::uint8_t> packet, path_time now) {
         choice_.traffic(now);
 }
 
+path_time roaming::next_look(path_time now) const {
+    const auto second = now + std::chrono::seconds(1);
+    const auto idle = choice_.idle_at();
+    return idle && *idle > now ? std::min(*idle, second) : second;
+}
+
 void roaming::reached(const path_place& over, bool up, path_time now) {
     journal_.end(over, up ? move_outcome::up : move_outcome::failed, now);
     if (up)

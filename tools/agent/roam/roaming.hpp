@@ -32,6 +32,8 @@ public:
     void signal_news(path_time now);
     void saw_packet(std::span<const std::uint8_t> packet, path_time now);
     void traffic(path_time now) { choice_.traffic(now); } // an application's
+    // When to check() next, within a second.
+    [[nodiscard]] path_time next_look(path_time now) const;
     // primary::hooks::reached.
     void reached(const path_place& over, bool up, path_time now);
 
